@@ -1,0 +1,48 @@
+"""Dropout that is a function of (seed, step, layer) alone.
+
+Keras draws its masks from a global generator: two runs in one process differ, reseeding it retraces every
+function, and a resumed run goes on with other masks. Stateless masks keyed by the step have none of these faults.
+"""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+
+class DropoutKey:
+    """The seed and the step that the masks of one model are drawn from."""
+
+    def __init__(self, model: Any) -> None:
+        self._key = tf.Variable([0, 0], dtype=tf.int32, trainable=False)
+        layers = [layer for layer in model._flatten_layers() if isinstance(layer, tf_keras.layers.Dropout)]
+        for index, layer in enumerate(layers):
+            layer._random_generator = _KeyedMasks(self._key, index)
+
+    def seed(self, seed: int) -> None:
+        """Starts a run; near seeds give unrelated masks."""
+        self._key.assign([_spread(seed), 0])
+
+    def set_step(self, step: tf.Tensor) -> None:
+        """Chooses the masks of `step`, int32 scalar; may be called inside a traced function."""
+        self._key.assign(tf.stack([self._key[0], step]))
+
+
+class _KeyedMasks:
+    """Stands in for the random generator of one Keras Dropout layer."""
+
+    def __init__(self, key: tf.Variable, layer: int) -> None:
+        self._key = key
+        self._layer = layer
+
+    def _maybe_init(self) -> None:
+        """Called by Keras when it builds the layer; there is no state to make."""
+
+    def dropout(self, inputs: tf.Tensor, rate: float, noise_shape: Any = None) -> tf.Tensor:
+        seed = self._key + tf.constant([_spread(self._layer), 0])
+        return tf.nn.experimental.stateless_dropout(inputs, rate=rate, seed=seed, noise_shape=noise_shape)
+
+
+def _spread(number: int) -> int:
+    return int(np.random.SeedSequence(number).generate_state(1)[0] >> 2)

@@ -1,0 +1,125 @@
+"""Texts ▶ token ids, once per layout."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bertgrid_tf.errors import UserError
+
+# Above this share of [UNK] pieces the vocabulary is of another language or script than the texts.
+UNKNOWN_LIMIT = 0.5
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The token ids of n texts, laid end to end without padding: text i is `ids[starts[i]:starts[i + 1]]`.
+
+    Attributes:
+        ids: token ids, special tokens included, int32 [tokens].
+        types: token types, int32 [tokens].
+        starts: where each text begins, and at last the number of tokens, int64 [n + 1].
+        full_lengths: what each text's length would be without a maximum, int64 [n].
+        pad_id: the id that fills shorter texts of a batch.
+    """
+
+    ids: np.ndarray
+    types: np.ndarray
+    starts: np.ndarray
+    full_lengths: np.ndarray
+    pad_id: int
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text, int64 [n]."""
+        return np.diff(self.starts)
+
+    def take(self, indices: np.ndarray) -> "Encoded":
+        """The texts at `indices` (int64 [m], repeats allowed), in that order."""
+        lengths = self.lengths[indices]
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        where = np.repeat(self.starts[indices] - starts[:-1], lengths) + np.arange(starts[-1])
+        return Encoded(self.ids[where], self.types[where], starts, self.full_lengths[indices], self.pad_id)
+
+
+def encode(tokenizer: Any, texts: Sequence[tuple[tuple[str, ...], int]], max_length: int) -> Encoded:
+    """Encodes texts of one or more segments as `[CLS] s0 [SEP] s1 [SEP] …`, in the separators of the tokenizer's kind.
+
+    Where a text is longer than `max_length`, tokens are taken one at a time from the end of the longest segment
+    that is not the focus; only when nothing else is left is the focus itself cut at its end. The token types
+    tell the focus from its context: those of the first segment are 0, and so are those of every segment that is
+    focus (or context) as the first is; the others' are 1.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        texts: (segments, index of the focus) of each text.
+        max_length: tokens, special ones included.
+
+    Raises:
+        UserError: most pieces are unknown to the vocabulary, or `max_length` leaves no room for a token.
+    """
+    if not texts:
+        raise UserError("There is no text to encode.")
+    prefix, between, suffix = _special_ids(tokenizer)
+    two_types = bool(any(tokenizer.create_token_type_ids_from_sequences([0], [0])))
+    room = max_length - len(prefix) - len(suffix) - len(between) * (max(len(s) for s, _ in texts) - 1)
+    if room < 1:
+        raise UserError(f"max_length {max_length} leaves no room for a token beside the special ones.")
+
+    distinct = {segment: i for i, segment in enumerate(dict.fromkeys(s for segments, _ in texts for s in segments))}
+    pieces = tokenizer(list(distinct), add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    _refuse_unknown(tokenizer, pieces)
+
+    ids: list[int] = []
+    types: list[int] = []
+    starts = np.zeros(len(texts) + 1, np.int64)
+    full_lengths = np.zeros(len(texts), np.int64)
+    for row, (segments, focus) in enumerate(texts):
+        parts = [pieces[distinct[segment]] for segment in segments]
+        special = len(prefix) + len(suffix) + len(between) * (len(parts) - 1)
+        full_lengths[row] = special + sum(map(len, parts))
+        kept = shortened([len(part) for part in parts], focus, max_length - special)
+        for position, (part, keep) in enumerate(zip(parts, kept, strict=True)):
+            opening = prefix if position == 0 else []
+            closing = suffix if position == len(parts) - 1 else between
+            ids += opening + part[:keep] + closing
+            kind = int(two_types and (position == focus) != (focus == 0))
+            types += [kind] * (len(opening) + keep + len(closing))
+        starts[row + 1] = len(ids)
+    return Encoded(np.array(ids, np.int32), np.array(types, np.int32), starts, full_lengths, tokenizer.pad_token_id)
+
+
+def shortened(lengths: Sequence[int], focus: int, room: int) -> list[int]:
+    """How many tokens of each segment stay so that at most `room` (≥ 0) do, the focus whole as long as possible."""
+    kept = list(lengths)
+    excess = sum(kept) - room
+    others = [i for i in range(len(kept)) if i != focus]
+    while excess > 0 and any(kept[i] for i in others):
+        longest = max(others, key=lambda i: kept[i])
+        kept[longest] -= 1
+        excess -= 1
+    kept[focus] -= max(excess, 0)
+    return kept
+
+
+def _special_ids(tokenizer: Any) -> tuple[list[int], list[int], list[int]]:
+    """The ids before, between and after segments, read off a pair built by the tokenizer ([CLS] a [SEP] b [SEP] in
+    BERT, <s> a </s></s> b </s> in RoBERTa)."""
+    first, second = -1, -2
+    pair = tokenizer.build_inputs_with_special_tokens([first], [second])
+    a, b = pair.index(first), pair.index(second)
+    return pair[:a], pair[a + 1 : b], pair[b + 1 :]
+
+
+def _refuse_unknown(tokenizer: Any, pieces: Sequence[Sequence[int]]) -> None:
+    total = sum(map(len, pieces))
+    unknown = sum(list(part).count(tokenizer.unk_token_id) for part in pieces)
+    if total and unknown > UNKNOWN_LIMIT * total:
+        raise UserError(
+            f"The vocabulary of {tokenizer.name_or_path or 'scratch'} does not know these texts: {unknown / total:.0%} "
+            f"of their pieces are {tokenizer.unk_token}; choose a checkpoint of the texts' language."
+        )

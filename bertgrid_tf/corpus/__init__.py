@@ -1,0 +1,80 @@
+"""Corpora: dialogues with labels, read, fetched or made, and laid out as inputs. Knows no TensorFlow."""
+
+from bertgrid_tf.corpus.balance import NO_UNDERSAMPLING, parse_undersample, resample
+from bertgrid_tf.corpus.describe import (
+    DialogueLengths,
+    SplitDescription,
+    TokenLengths,
+    describe,
+    describe_tokens,
+)
+from bertgrid_tf.corpus.dialogue import Corpus, Dialogue, Utterance, label_counts, utterances
+from bertgrid_tf.corpus.download import Patience, Progress
+from bertgrid_tf.corpus.layout import (
+    CONTEXTS,
+    NONE_MARKER,
+    SAYS_MARKER,
+    SPEAKER_FORMATS,
+    Example,
+    Layout,
+    render,
+    speaker_counts,
+)
+from bertgrid_tf.corpus.readers import read_competition, read_emotionlines, read_nsmc
+from bertgrid_tf.corpus.sample import sample
+from bertgrid_tf.corpus.sources import (
+    SOURCES,
+    Source,
+    SourceFile,
+    fetch,
+    find,
+    load,
+    missing,
+    user_data_dir,
+)
+from bertgrid_tf.corpus.split import hold_out, limit
+from bertgrid_tf.corpus.table import Columns, load_table, read_split_table, read_table
+
+__all__ = [
+    "CONTEXTS",
+    "NONE_MARKER",
+    "NO_UNDERSAMPLING",
+    "SAYS_MARKER",
+    "SOURCES",
+    "SPEAKER_FORMATS",
+    "Columns",
+    "Corpus",
+    "Dialogue",
+    "DialogueLengths",
+    "Example",
+    "Layout",
+    "Patience",
+    "Progress",
+    "Source",
+    "SourceFile",
+    "SplitDescription",
+    "TokenLengths",
+    "Utterance",
+    "describe",
+    "describe_tokens",
+    "fetch",
+    "find",
+    "hold_out",
+    "label_counts",
+    "limit",
+    "load",
+    "load_table",
+    "missing",
+    "parse_undersample",
+    "read_competition",
+    "read_emotionlines",
+    "read_nsmc",
+    "read_split_table",
+    "read_table",
+    "render",
+    "resample",
+    "sample",
+    "speaker_counts",
+    "user_data_dir",
+    "utterances",
+]

@@ -1,0 +1,107 @@
+"""Class imbalance met by drawing the training examples again: some classes less often, some more often."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bertgrid_tf.errors import UserError
+
+NO_UNDERSAMPLING = "none"
+
+
+def resample(
+    labels: Sequence[str] | Sequence[int] | np.ndarray,
+    oversample: float = 0.0,
+    undersample: str = NO_UNDERSAMPLING,
+    seed: int = 0,
+) -> np.ndarray:
+    """Draws training examples so that the classes' sizes come closer to each other.
+
+    Undersampling comes first. Oversampling then brings a class of `n` examples to `round(n + r * (m - n))`,
+    where `m` is the size of the largest class: it keeps every example, adds whole copies of the class, and
+    draws the remainder without repeats. A higher ratio draws all that a lower one draws, and more.
+
+    Args:
+        labels: The class of every example, `[examples]`.
+        oversample: The ratio `r`, from 0 (as is) to 1 (every class as large as the largest).
+        undersample: "none", or classes joined by "+": `neutral` (down to the size of the largest class not
+            named) or `neutral:0.5` (keep half); see `parse_undersample`.
+        seed: Decides which examples are drawn.
+
+    Returns:
+        int64 `[drawn examples]`: indices into `labels`, ascending, repeats adjacent.
+
+    Raises:
+        UserError: The ratio is not within [0, 1], or `undersample` cannot be read.
+    """
+    if not 0 <= oversample <= 1:
+        raise UserError(f"The oversampling ratio is {oversample}; it must lie between 0 and 1.")
+    names, classes = np.unique(np.asarray(labels), return_inverse=True)
+    shares = parse_undersample(undersample, [str(name) for name in names])
+    sizes = np.bincount(classes, minlength=len(names))
+    unnamed = [size for name, size in zip(names, sizes, strict=True) if str(name) not in shares]
+    kept = []
+    for label, name in enumerate(names):
+        # A generator for each class: what is drawn of one does not depend on the others.
+        generator = np.random.default_rng([seed, label])
+        members = generator.permutation(np.flatnonzero(classes == label))
+        if str(name) in shares:
+            share = shares[str(name)]
+            size = min(max(unnamed), len(members)) if share is None else max(1, round(share * len(members)))
+            members = members[:size]
+        kept.append((members, generator))
+    largest = max((len(members) for members, _ in kept), default=0)
+    drawn = [
+        _enlarge(members, round(len(members) + oversample * (largest - len(members))), generator)
+        for members, generator in kept
+    ]
+    return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *drawn]))
+
+
+def _enlarge(members: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
+    copies, remainder = divmod(size, len(members))
+    return np.concatenate([np.tile(members, copies), generator.permutation(members)[:remainder]])
+
+
+def parse_undersample(undersample: str, classes: Sequence[str]) -> Mapping[str, float | None]:
+    """Reads which classes to undersample: class to the share that is kept, None for "as the largest unnamed
+    class".
+
+    Args:
+        undersample: "none", or `CLASS` or `CLASS:SHARE`, several joined by "+".
+        classes: The names of the classes there are.
+
+    Raises:
+        UserError: A class is unknown or named twice, a share is not above 0 and at most 1, or no class is
+            left that could set the size.
+    """
+    if undersample == NO_UNDERSAMPLING:
+        return {}
+    shares: dict[str, float | None] = {}
+    for part in undersample.split("+"):
+        name, colon, kept = part.rpartition(":")
+        # A class may have a colon in its own name.
+        name, share = (part, None) if part in classes or not colon else (name, _share(kept, part))
+        if name not in classes:
+            raise UserError(
+                f"Undersampling {undersample!r}: there is no class {name!r}; the classes are {', '.join(classes)}."
+            )
+        if name in shares:
+            raise UserError(f"Undersampling {undersample!r} names the class {name!r} twice.")
+        shares[name] = share
+    if None in shares.values() and len(shares) == len(classes):
+        raise UserError(
+            f"Undersampling {undersample!r} names every class, so that none is left to set the size; "
+            "give each a share, as in neutral:0.5."
+        )
+    return shares
+
+
+def _share(text: str, part: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise UserError(f"Undersampling {part!r}: the share must be a number above 0 and at most 1.")
+    return share

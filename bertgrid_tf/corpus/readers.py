@@ -1,0 +1,126 @@
+"""The published corpora's own file formats."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bertgrid_tf.corpus.dialogue import Dialogue, Utterance
+from bertgrid_tf.corpus.table import Columns, read_table, select
+from bertgrid_tf.corpus.text import mend, read_text
+from bertgrid_tf.errors import UserError
+
+_NSMC_CLASSES = {"0": "negative", "1": "positive"}
+
+
+def read_emotionlines(path: Path) -> tuple[Dialogue, ...]:
+    """Reads one split of EmotionLines: a JSON list of dialogues, each a list of lines.
+
+    A line is `{"speaker", "utterance", "emotion", "annotation"}`; the annotation's digits are the raters'
+    votes for neutral, joy, sadness, fear, anger, surprise, disgust, and may be left out. The files hold
+    Windows-1252 bytes as C1 control characters (U+0092 for an apostrophe); they are mended.
+
+    Source: Chen et al., "EmotionLines: An Emotion Corpus of Multi-Party Conversations", LREC 2018.
+
+    Raises:
+        UserError: Names the file and the dialogue, line or key, counted from 1, that cannot be read.
+    """
+    path = Path(path)
+    text = read_text(path)
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        # The decoder places an unterminated string where the string begins, not where the text ends.
+        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
+            raise UserError(
+                f"{path} breaks off in the middle: its JSON is unfinished, line {error.lineno}; get it anew."
+            ) from None
+        raise UserError(f"{path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}.") from None
+    except RecursionError:
+        content = None
+    if not isinstance(content, list) or not content:
+        raise UserError(f"{path} is not in the EmotionLines format: it must be a list of dialogues.")
+    return tuple(
+        _emotionlines_dialogue(f"{path}, dialogue {number}", dialogue)
+        for number, dialogue in enumerate(content, start=1)
+    )
+
+
+def _emotionlines_dialogue(place: str, content: Any) -> Dialogue:
+    if not isinstance(content, list) or not content:
+        raise UserError(f"{place} is not in the EmotionLines format: a dialogue must be a list of utterances.")
+    return Dialogue(
+        tuple(
+            _emotionlines_utterance(f"{place}, utterance {number}", line)
+            for number, line in enumerate(content, start=1)
+        )
+    )
+
+
+def _emotionlines_utterance(place: str, content: Any) -> Utterance:
+    if not isinstance(content, dict):
+        raise UserError(f"{place} is not in the EmotionLines format: an utterance must be an object.")
+    for key in ("speaker", "utterance", "emotion"):
+        if key not in content:
+            raise UserError(f"{place} has no key {key!r}; it has {', '.join(map(repr, content)) or 'none'}.")
+        if not isinstance(content[key], str):
+            raise UserError(f"{place}: the key {key!r} must hold a text.")
+    emotion = content["emotion"].strip()
+    if not emotion:
+        raise UserError(f"{place}: the key 'emotion' is empty.")
+    annotation = content.get("annotation")
+    if annotation is not None and not (isinstance(annotation, str) and annotation.isascii() and annotation.isdigit()):
+        raise UserError(f"{place}: the key 'annotation' must hold a text of digits, one per class.")
+    return Utterance(
+        text=mend(content["utterance"]).strip(),
+        label=emotion,
+        speaker=mend(content["speaker"]).strip() or None,
+        votes=None if annotation is None else tuple(map(int, annotation)),
+    )
+
+
+def read_nsmc(path: Path) -> tuple[Dialogue, ...]:
+    """Reads one split of the Naver sentiment movie corpus: tab-separated `id`, `document`, `label`.
+
+    Quotes are plain characters there, and some documents are empty. Label 0 is "negative", 1 "positive".
+    Every review is a dialogue of one utterance.
+
+    Raises:
+        UserError: Names the file and the line or column that cannot be read.
+    """
+    path = Path(path)
+    reviews = []
+    for line, (key, document, label) in select(path, _plain_rows(path), ("id", "document", "label")):
+        if label not in _NSMC_CLASSES:
+            raise UserError(f"{path}, line {line}: the label is {label!r}; it must be 0 or 1.")
+        reviews.append(Dialogue((Utterance(document.strip(), _NSMC_CLASSES[label], key=key),)))
+    return tuple(reviews)
+
+
+def _plain_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    # str.splitlines and the csv module would also break a review at U+0085, U+2028 or a lone carriage return.
+    for line, row in enumerate(read_text(path).split("\n"), start=1):
+        if row := row.removesuffix("\r"):
+            yield line, row.split("\t")
+
+
+def read_competition(path: Path) -> tuple[Dialogue, ...]:
+    """Reads the class competition's unlabelled dialogues: CSV with
+    `id,i_dialog,i_utterance,speaker,utterance`.
+
+    The id becomes the utterance's key. Text is mended as EmotionLines' is, which it is drawn from.
+
+    Raises:
+        UserError: Names the file and the line or column that cannot be read.
+    """
+    dialogues = read_table(path, Columns(text="utterance", dialogue="i_dialog", speaker="speaker", key="id"))
+    return tuple(
+        Dialogue(
+            tuple(
+                replace(line, text=mend(line.text), speaker=mend(line.speaker) if line.speaker else None)
+                for line in dialogue.utterances
+            )
+        )
+        for dialogue in dialogues
+    )

@@ -1,0 +1,254 @@
+"""A person's own table, CSV or TSV: rows become dialogues, and one to three tables a corpus."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertgrid_tf.corpus.dialogue import Corpus, Dialogue, Utterance
+from bertgrid_tf.corpus.split import hold_out
+from bertgrid_tf.corpus.text import read_text
+from bertgrid_tf.errors import UserError
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "dev": "dev",
+    "development": "dev",
+    "val": "dev",
+    "valid": "dev",
+    "validation": "dev",
+    "test": "test",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The names of the columns that hold what an utterance is made of.
+
+    Attributes:
+        text: The text to classify.
+        label: The name of its class; None for a table without labels.
+        dialogue: The id of its dialogue; None where every row stands alone.
+        speaker: Who says it; None where nobody is named.
+        split: train, dev (also: val, valid, validation) or test; None where files or a held-out share decide.
+        key: An id of the row; None to number the rows from 1.
+    """
+
+    text: str
+    label: str | None = None
+    dialogue: str | None = None
+    speaker: str | None = None
+    split: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    line: int
+    split: str
+    dialogue: str
+    utterance: Utterance
+
+
+def read_table(path: Path, columns: Columns) -> tuple[Dialogue, ...]:
+    """Reads a CSV or TSV file with a header line, whatever split its rows belong to.
+
+    Commas separate the cells of `*.csv`, tabs those of `*.tsv` and `*.tab`; for other names a tab in the
+    header decides. Cells may be quoted as RFC 4180 has it. The rows of one dialogue need not be adjacent:
+    dialogues come in the order of their first rows, their utterances in the order of the file.
+
+    Raises:
+        UserError: Names the file, and the line or column, that cannot be read. With a label column, an empty
+            label is such an error.
+    """
+    rows = _rows(Path(path), columns)
+    _refuse_unlabelled(Path(path), columns, rows)
+    return _dialogues(rows)
+
+
+def read_split_table(path: Path, columns: Columns) -> dict[str, tuple[Dialogue, ...]]:
+    """Reads a table whose split column says where each row belongs: split ("train", "dev", "test") to
+    dialogues.
+
+    A dialogue id stands for another dialogue in each split. The test split alone may be without any label.
+
+    Raises:
+        UserError: As for `read_table`, and where a cell of the split column names no split.
+    """
+    if columns.split is None:
+        raise ValueError("columns.split names no column")
+    path = Path(path)
+    rows = _rows(path, columns)
+    splits = {}
+    for split in ("train", "dev", "test"):
+        members = [row for row in rows if row.split == split]
+        if not members:
+            continue
+        if split != "test" or any(row.utterance.label for row in members):
+            _refuse_unlabelled(path, columns, members)
+        splits[split] = _dialogues(members)
+    return splits
+
+
+def load_table(
+    train: Path,
+    columns: Columns,
+    *,
+    dev: Path | None = None,
+    test: Path | None = None,
+    held_out: float = 0.1,
+    seed: int = 0,
+    name: str | None = None,
+) -> Corpus:
+    """Makes a corpus of a person's own files.
+
+    The splits come from the split column where `columns` names one, else from the files. Where neither gives
+    a dev split, the share `held_out` of the training split becomes it: whole dialogues, stratified, seeded.
+
+    Args:
+        train: The table of the training split, or of all splits where there is a split column.
+        columns: The names of the columns; `label` is needed.
+        dev: The table of the dev split, with the same columns.
+        test: The table of the test split, with the same columns; its labels may all be empty.
+        held_out: Share of the training utterances, between 0 and 1, used only where there is no dev split.
+        seed: Decides which dialogues are held out.
+        name: What the corpus is called; the name of the file `train` where None.
+
+    Raises:
+        UserError: As for `read_table`; also where splits are given twice over or make no corpus.
+    """
+    if columns.label is None:
+        raise UserError(f"{train}: name the column that holds the labels.")
+    if columns.split is None:
+        splits = {"train": read_table(train, columns)}
+        if dev is not None:
+            splits["dev"] = read_table(dev, columns)
+        if test is not None:
+            rows = _rows(Path(test), columns)
+            if any(row.utterance.label for row in rows):
+                _refuse_unlabelled(Path(test), columns, rows)
+            splits["test"] = _dialogues(rows)
+    elif dev is not None or test is not None:
+        raise UserError(
+            f"The splits of {train} are given twice, by its column {columns.split!r} and by a dev or test "
+            "file; choose one."
+        )
+    else:
+        splits = read_split_table(train, columns)
+        if "train" not in splits:
+            raise UserError(f"{train} has no row whose column {columns.split!r} says train.")
+    if "dev" not in splits:
+        splits["train"], splits["dev"] = hold_out(splits["train"], held_out, seed)
+    return Corpus.from_splits(name or Path(train).stem, splits)
+
+
+def quoted_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV or TSV file, header first, each with the line on which it begins, counted from 1.
+
+    Raises:
+        UserError: The file cannot be read, or its quotes are broken.
+    """
+    text = read_text(path)
+    delimiter = {".csv": ",", ".tsv": "\t", ".tab": "\t"}.get(path.suffix.lower())
+    if delimiter is None:
+        delimiter = "\t" if "\t" in text.lstrip().partition("\n")[0] else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    line = 1
+    try:
+        for cells in reader:
+            if cells:
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{path}, line {line}: the row cannot be read ({error}); look for a stray quote.") from None
+
+
+def select(path: Path, rows: Iterator[tuple[int, list[str]]], wanted: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """The cells of the columns `wanted`, in that order, row by row with the row's line.
+
+    Args:
+        path: The file, for messages.
+        rows: Line and cells of every row, header first.
+        wanted: Names of columns.
+
+    Raises:
+        UserError: The header names a column twice or lacks one; a row has another number of cells than the
+            header, or is the header over again; there is no row.
+    """
+    _, names = next(rows, (1, []))
+    header = [name.strip() for name in names]
+    # Spreadsheets leave columns without a name behind the last one.
+    doubled = next((name for name in header if name and header.count(name) > 1), None)
+    if doubled is not None:
+        raise UserError(f"{path} has {header.count(doubled)} columns named {doubled!r}; rename all but one.")
+    for column in wanted:
+        if column not in header:
+            raise UserError(f"{path} has no column {column!r}; its columns are {', '.join(header)}.")
+    positions = [header.index(column) for column in wanted]
+    line = 0
+    for line, cells in rows:
+        if len(cells) != len(header):
+            raise UserError(
+                f"{path}, line {line}: the row has {len(cells)} fields, the header has {len(header)} "
+                f"({', '.join(header)})."
+            )
+        if [cell.strip() for cell in cells] == header:
+            raise UserError(f"{path}, line {line}: the header is repeated; take the line out.")
+        yield line, [cells[position] for position in positions]
+    if not line:
+        raise UserError(f"{path} has a header but no rows.")
+
+
+def _rows(path: Path, columns: Columns) -> list[_Row]:
+    fields = {
+        field: column
+        for field, column in (
+            ("text", columns.text),
+            ("label", columns.label),
+            ("dialogue", columns.dialogue),
+            ("speaker", columns.speaker),
+            ("split", columns.split),
+            ("key", columns.key),
+        )
+        if column is not None
+    }
+    rows: list[_Row] = []
+    line_of_key: dict[str, int] = {}
+    for number, (line, cells) in enumerate(select(path, quoted_rows(path), list(fields.values())), start=1):
+        cell = dict(zip(fields, (content.strip() for content in cells), strict=True))
+        key = cell.get("key", str(number))
+        if line_of_key.setdefault(key, line) != line:
+            raise UserError(
+                f"{path}, line {line}: the id {key!r} in the column {columns.key!r} stands on line "
+                f"{line_of_key[key]} already; ids must differ."
+            )
+        dialogue = cell.get("dialogue", str(number))
+        if not dialogue:
+            raise UserError(f"{path}, line {line}: the column {columns.dialogue!r} is empty; name the row's dialogue.")
+        split = cell.get("split", "train")
+        if split.lower() not in _SPLITS:
+            raise UserError(
+                f"{path}, line {line}: the column {columns.split!r} says {split!r}; it must be train, dev or test."
+            )
+        utterance = Utterance(cell["text"], cell.get("label") or None, cell.get("speaker") or None, key=key)
+        rows.append(_Row(line, _SPLITS[split.lower()], dialogue, utterance))
+    return rows
+
+
+def _refuse_unlabelled(path: Path, columns: Columns, rows: Sequence[_Row]) -> None:
+    if columns.label is None:
+        return
+    for row in rows:
+        if row.utterance.label is None:
+            raise UserError(
+                f"{path}, line {row.line}: the column {columns.label!r} is empty; label the row or take it out."
+            )
+
+
+def _dialogues(rows: Sequence[_Row]) -> tuple[Dialogue, ...]:
+    lines: dict[str, list[Utterance]] = {}
+    for row in rows:
+        lines.setdefault(row.dialogue, []).append(row.utterance)
+    return tuple(Dialogue(tuple(utterances)) for utterances in lines.values())

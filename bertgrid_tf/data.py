@@ -1,0 +1,73 @@
+"""A recipe's data ▶ a corpus: found, fetched, read, limited."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bertgrid_tf import corpus as corpora
+from bertgrid_tf.corpus import Columns, Corpus, Progress
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.recipe import Data, Recipe
+
+SAMPLE = "sample"
+
+
+def data_dirs(first: Path) -> list[Path]:
+    """Where corpora are looked for, in order: the folder that the person named, then the user's cache."""
+    return [first, corpora.user_data_dir()]
+
+
+def open_corpus(recipe: Recipe, dirs: Sequence[Path], progress: Progress | None = None) -> Corpus:
+    """The corpus of a recipe: the embedded sample, a person's tables, or a public corpus, which is fetched into the
+    first of `dirs` that can be written where none of them holds it.
+
+    Raises:
+        UserError: there is no such corpus, or it cannot be read or fetched, or it lacks a class that the recipe names.
+    """
+    if recipe.data:
+        corpus = _tables(recipe.corpus, recipe.data, recipe.seed)
+    elif recipe.corpus == SAMPLE:
+        corpus = corpora.sample()
+    elif recipe.corpus in corpora.SOURCES:
+        if corpora.find(recipe.corpus, dirs) is None:
+            fetch(recipe.corpus, dirs, progress)
+        corpus = corpora.load(recipe.corpus, dirs, recipe.seed)
+    else:
+        raise UserError(
+            f"There is no corpus {recipe.corpus!r}: choose from {', '.join((SAMPLE, *corpora.SOURCES))}, "
+            "or give --data FILE."
+        )
+    recipe.check_classes(corpus.labels)
+    if recipe.limit_train:
+        limited = corpora.limit(corpus.splits["train"], recipe.limit_train, recipe.seed)
+        corpus = replace(corpus, splits={**corpus.splits, "train": limited})
+    return corpus
+
+
+def fetch(name: str, dirs: Sequence[Path], progress: Progress | None = None) -> Path:
+    """Downloads a public corpus into the first of `dirs` that can be written; the folder it lies in."""
+    writable = next((folder for folder in dirs if _writable(folder)), dirs[0])
+    return corpora.fetch(name, writable / name, progress)
+
+
+def columns(data: Data) -> Columns:
+    """The columns of a person's tables."""
+    return Columns(data.text_column, data.label_column, data.dialogue_column, data.speaker_column, data.split_column)
+
+
+def _tables(name: str, data: Data, seed: int) -> Corpus:
+    return corpora.load_table(
+        data.file,
+        columns(data),
+        dev=data.dev_file,
+        test=data.test_file,
+        held_out=data.held_out,
+        seed=seed,
+        name=name,
+    )
+
+
+def _writable(folder: Path) -> bool:
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK)

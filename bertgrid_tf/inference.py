@@ -1,0 +1,156 @@
+"""A finished study's model at work: scores on a split, labels for new texts."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from bertgrid_tf.bert.checkpoint import load
+from bertgrid_tf.bert.trainer import OnStep, Trainer
+from bertgrid_tf.corpus import (
+    Columns,
+    Corpus,
+    Dialogue,
+    label_counts,
+    read_competition,
+    read_nsmc,
+    read_table,
+    utterances,
+)
+from bertgrid_tf.corpus.table import quoted_rows
+from bertgrid_tf.data import columns
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.files import write_text
+from bertgrid_tf.recipe import Settings
+from bertgrid_tf.results import Results
+from bertgrid_tf.run import encode_dialogues
+from bertgrid_tf.score.metrics import evaluate
+
+COMPETITION_COLUMNS = {"id", "i_dialog", "i_utterance", "speaker", "utterance"}
+NSMC_COLUMNS = ["id", "document", "label"]
+
+
+class Predictor:
+    """The final model of a study with the settings that it was trained in. Raises UserError where there is none."""
+
+    def __init__(self, results: Results) -> None:
+        final, facts = results.final(), results.facts()
+        if not results.model.is_dir():
+            raise UserError(
+                f"The study in {results.folder} has no model folder yet: run its `tune` command again to go on."
+            )
+        self.labels = tuple(facts.labels)
+        self._settings = Settings.model_validate(final.settings)
+        self._speakers = facts.speakers
+        self._trainer = Trainer(load(str(results.model), self.labels))
+
+    def probabilities(self, dialogues: Sequence[Dialogue], on_step: OnStep | None = None) -> np.ndarray:
+        """Class probabilities of every utterance, float32 [utterances, classes]."""
+        tokenizer = self._trainer.checkpoint.tokenizer
+        return self._trainer.probabilities(
+            encode_dialogues(tokenizer, dialogues, self._settings, self._speakers), on_step
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One split's scores (`score.metrics.evaluate`) and the number of texts of each class."""
+
+    metrics: dict[str, float]
+    support: dict[str, int]
+
+
+def evaluate_split(results: Results, corpus: Corpus, split: str, on_step: OnStep | None = None) -> Evaluation:
+    """Scores the final model on a split and writes down in the results folder that it was opened.
+
+    Raises:
+        UserError: there is no final model, no such split, or the split has no labels; or the corpus is not the study's.
+    """
+    if split not in corpus.splits:
+        raise UserError(f"{corpus.name} has no split {split!r}; choose from {', '.join(corpus.splits)}.")
+    if results.facts().fingerprint != corpus.fingerprint():
+        raise UserError(
+            f"The data of {corpus.name} are no longer those of the study in {results.folder}: "
+            "bring them back to evaluate it."
+        )
+    dialogues = corpus.splits[split]
+    counts = label_counts(dialogues)
+    if None in counts:
+        raise UserError(f"The {split} split of {corpus.name} has no labels: use `predict` for it.")
+    predictor = Predictor(results)
+    ids = {label: i for i, label in enumerate(predictor.labels)}
+    truth = np.array([ids[utterance.label or ""] for utterance in utterances(dialogues)])
+    metrics = evaluate(truth, predictor.probabilities(dialogues, on_step), predictor.labels)
+    _write_down(results, split, metrics)
+    return Evaluation(metrics, {label: counts[label] for label in predictor.labels})
+
+
+def predict_file(
+    results: Results,
+    file: Path,
+    out: Path,
+    given: Columns | None = None,
+    proba: bool = False,
+    on_step: OnStep | None = None,
+) -> int:
+    """Labels the texts of a file, dialogue context included.
+
+    Args:
+        results: of the study whose final model is used.
+        file: the competition's CSV, a file in NSMC's format, or a table.
+        out: `Id,Expected` for the competition's file; else `id,label`; with `proba` a column per class besides.
+        given: the table's columns; where None they are the study's own.
+        proba: whether probabilities are written too.
+        on_step: called after every batch.
+
+    Returns:
+        the number of texts labelled.
+
+    Raises:
+        UserError: there is no final model, or the file cannot be read, or `out` not written.
+    """
+    dialogues, names = _read(results, file, given)
+    predictor = Predictor(results)
+    probabilities = predictor.probabilities(dialogues, on_step)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*names, *(predictor.labels if proba else ())])
+    for number, (utterance, row) in enumerate(zip(utterances(dialogues), probabilities, strict=True), start=1):
+        key = utterance.key if utterance.key is not None else str(number)
+        extra = [f"{p:.6f}" for p in row] if proba else []
+        writer.writerow([key, predictor.labels[row.argmax()], *extra])
+    write_text(out, text.getvalue())
+    return len(probabilities)
+
+
+def _read(results: Results, file: Path, given: Columns | None) -> tuple[Sequence[Dialogue], tuple[str, str]]:
+    plain = ("id", "label")
+    if given:
+        return read_table(file, given), plain
+    _, found = next(quoted_rows(file))
+    if set(found) >= COMPETITION_COLUMNS:
+        return read_competition(file), ("Id", "Expected")
+    if found == NSMC_COLUMNS:
+        return read_nsmc(file), plain
+    data = results.recipe().data
+    if data is None:
+        raise UserError(f"{file}: say which column holds the text with --text-column; there are {', '.join(found)}.")
+    own = columns(data)
+    return read_table(file, Columns(own.text, None, own.dialogue, own.speaker)), plain
+
+
+def _write_down(results: Results, split: str, metrics: dict[str, float]) -> None:
+    lines = results.rows(results.evaluations_file)
+    lines.append(
+        {"opened": datetime.now(UTC).isoformat(timespec="seconds"), "split": split}
+        | {k: repr(v) for k, v in metrics.items()}
+    )
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(lines[-1]), lineterminator="\n", restval="", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(lines)
+    write_text(results.evaluations_file, text.getvalue())

@@ -1,0 +1,88 @@
+"""What a study will cost, before it runs."""
+
+from dataclasses import dataclass
+from math import prod
+
+from bertgrid_tf.corpus import Corpus, resample, utterances
+from bertgrid_tf.recipe import Recipe, Settings, Value
+from tuners.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One stage: its training runs, epochs and steps in all."""
+
+    name: str
+    runs: int
+    epochs: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A study's stages, and what training every combination of all levels would have cost.
+
+    Attributes:
+        stages: in order; the final model's are an upper bound, since the winning epoch is not known yet.
+        product_runs: runs of the full product, row sharing included.
+        product_epochs: epochs of the full product.
+    """
+
+    stages: tuple[PlannedStage, ...]
+    product_runs: int
+    product_epochs: int
+
+    @property
+    def runs(self) -> int:
+        """Training runs in all."""
+        return sum(stage.runs for stage in self.stages)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs in all."""
+        return sum(stage.epochs for stage in self.stages)
+
+    @property
+    def steps(self) -> int:
+        """Training steps in all."""
+        return sum(stage.steps for stage in self.stages)
+
+
+def space(recipe: Recipe) -> SearchSpace:
+    """What the recipe searches."""
+    return SearchSpace.of(
+        recipe.learning_rates,
+        recipe.epochs,
+        recipe.sweeps,
+        recipe.settings.model_dump(),
+        recipe.sweep_epochs,
+        recipe.grid,
+    )
+
+
+def plan(recipe: Recipe, corpus: Corpus) -> StudyPlan:
+    """The cost of a study if no run fails; its steps are those of the start values, since no winner is known yet."""
+    classes = [utterance.label or "" for utterance in utterances(corpus.splits["train"])]
+
+    def steps(values: dict[str, Value]) -> int:
+        settings = Settings.model_validate({name: values[name] for name in Settings.model_fields})
+        drawn = resample(classes, settings.oversample, settings.undersample, recipe.seed)
+        return -(-len(drawn) // settings.batch_size)
+
+    search = space(recipe)
+    planned = search.plan()
+    stages = [
+        PlannedStage(
+            stage.name,
+            stage.runs,
+            stage.epochs,
+            sum(int(run["stop_after"]) * steps(dict(run)) for run in stage.configurations),
+        )
+        for stage in planned.stages
+    ]
+    if recipe.final.model_for(recipe.settings.model):
+        final = recipe.settings.model_dump() | {"batch_size": recipe.final.batch_size or recipe.settings.batch_size}
+        stages.append(PlannedStage("final", 1, recipe.epochs, recipe.epochs * steps(final)))
+    rows = len(search.grid_runs(search.start))
+    product = prod(len(levels) for levels in recipe.sweeps.values())
+    return StudyPlan(tuple(stages), product * rows, planned.full_product_epochs)

@@ -1,0 +1,265 @@
+"""A recipe: what to tune, on which data, in two profiles."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from bertgrid_tf.corpus.balance import parse_undersample
+from bertgrid_tf.corpus.layout import CONTEXTS, SPEAKER_FORMATS
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.score.metrics import OVERALL, PER_CLASS, Direction
+
+RECIPES = Path(__file__).with_name("recipes")
+NO_MODEL = "none"
+
+Value = bool | int | float | str
+LearningRate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Settings(_Strict):
+    """One value for every parameter of a training run: a configuration.
+
+    All of them but the learning rate can be swept.
+    """
+
+    model: str = Field("bert-base-cased", description="hub id, folder, or scratch[:LAYERSxWIDTH]")
+    learning_rate: LearningRate = Field(2e-5, description="the one that the sweeps run at")
+    batch_size: int = Field(32, ge=1, description="texts per step")
+    max_length: int = Field(64, ge=3, description="tokens, special ones included")
+    context: str = Field("current", description=" | ".join(CONTEXTS))
+    speaker_format: str = Field("colon", description=" | ".join(SPEAKER_FORMATS))
+    rare_speaker: int = Field(0, ge=0, description="speakers with fewer training utterances lose their name")
+    markers: Literal["pieces", "tokens"] = Field(
+        "pieces", description="[None] and [Says]: word pieces or one token each"
+    )
+    oversample: float = Field(0.0, ge=0, le=1, description="0: as is; 1: every class as large as the largest")
+    undersample: str = Field("none", description="none | CLASS | CLASS:SHARE, joined by +")
+    warmup: float = Field(0.2, ge=0, le=1, description="share of all steps")
+    schedule: Literal["linear", "constant"] = Field("linear", description="after warm-up: fall to 0, or stay")
+    weight_decay: float = Field(0.01, ge=0, allow_inf_nan=False, description="decoupled; not on biases and LayerNorm")
+    clip_norm: float = Field(1.0, gt=0, allow_inf_nan=False, description="largest global norm of the gradient")
+    batching: Literal["random", "grouped"] = Field("random", description="grouped: texts of like length share a batch")
+
+    @field_validator("context")
+    @classmethod
+    def _known_context(cls, context: str) -> str:
+        return _one_of(context, CONTEXTS)
+
+    @field_validator("speaker_format")
+    @classmethod
+    def _known_format(cls, speaker_format: str) -> str:
+        return _one_of(speaker_format, SPEAKER_FORMATS)
+
+
+class Data(_Strict):
+    """A person's own tables."""
+
+    file: Path = Field(description="CSV or TSV of the training split, or of all splits with split_column")
+    text_column: str
+    label_column: str
+    dialogue_column: str | None = None
+    speaker_column: str | None = None
+    split_column: str | None = None
+    dev_file: Path | None = None
+    test_file: Path | None = None
+    held_out: float = Field(0.1, gt=0, lt=1, description="share of train that becomes dev where there is none")
+
+
+class Final(_Strict):
+    """The final profile; what it leaves out is shared with the search."""
+
+    model: str | dict[str, str] = Field(
+        NO_MODEL, description="a model, or one for each model that the search may choose, or none"
+    )
+    batch_size: int | None = Field(None, ge=1)
+
+    def model_for(self, chosen: str) -> str | None:
+        """The model to train where the search chose `chosen`; None for none."""
+        model = self.model.get(chosen, chosen) if isinstance(self.model, dict) else self.model
+        return None if model == NO_MODEL else model
+
+
+class Recipe(_Strict):
+    """All that decides a study's numbers."""
+
+    corpus: str = Field(description="friends, nsmc, sample, or a name for data")
+    data: Data | None = None
+    limit_train: int | None = Field(None, ge=1, description="about so many training utterances, in whole dialogues")
+    metric: str = Field("accuracy", description="what decides, measured on dev")
+    seed: int = Field(1, ge=0)
+    settings: Settings = Settings()
+    sweeps: dict[str, list[Value]] = Field({}, description="levels of each independent parameter, in order")
+    sweep_epochs: int = Field(2, ge=1, description="epochs of a sweep's runs")
+    learning_rates: list[LearningRate] = Field([5e-5, 3e-5, 2e-5], min_length=1, description="rows of the grid")
+    epochs: int = Field(4, ge=1, description="columns of the grid")
+    grid: Literal["row", "independent"] = Field("row", description="one run per row, or one per cell")
+    final: Final = Final()
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, metric: str) -> str:
+        if metric not in OVERALL and not metric.startswith(tuple(f"{m}_" for m in PER_CLASS)):
+            _one_of(metric, (*OVERALL, *(f"{m}_CLASS" for m in PER_CLASS)))
+        return metric
+
+    @field_validator("learning_rates")
+    @classmethod
+    def _distinct(cls, rates: list[float]) -> list[float]:
+        if len(set(rates)) < len(rates):
+            raise ValueError("a learning rate stands there twice")
+        return rates
+
+    @model_validator(mode="after")
+    def _levels(self) -> Self:
+        # The levels take the types of the settings they are values of: "64" is 64, 1 is 1.0.
+        typed = {parameter: self._typed(parameter, levels) for parameter, levels in self.sweeps.items()}
+        object.__setattr__(self, "sweeps", typed)
+        return self
+
+    def _typed(self, parameter: str, levels: list[Value]) -> list[Value]:
+        if parameter in ("learning_rate", "epochs"):
+            raise ValueError(
+                f"{parameter} is coupled and has the grid: give learning_rates and epochs instead of a sweep"
+            )
+        if parameter not in Settings.model_fields:
+            raise ValueError(f"there is no parameter {parameter!r} to sweep; choose from {', '.join(sweepable())}")
+        if not levels:
+            raise ValueError(f"the sweep of {parameter} has no level")
+        typed = []
+        for level in levels:
+            try:
+                typed.append(
+                    getattr(Settings.model_validate(self.settings.model_dump() | {parameter: level}), parameter)
+                )
+            except ValidationError as error:
+                raise ValueError(f"{parameter}={level} is no level to sweep: {_reason(error)}") from error
+        if len(set(typed)) < len(typed):
+            raise ValueError(f"the sweep of {parameter} has a level twice")
+        return typed
+
+    def direction(self) -> Direction:
+        """Whether more or less of the metric is better."""
+        return OVERALL.get(self.metric, "max")
+
+    def check_classes(self, labels: Iterable[str]) -> None:
+        """Raises UserError where the metric or a level names a class that the corpus lacks."""
+        labels = tuple(labels)
+        named = self.metric.split("_", 1)
+        if self.metric not in OVERALL and named[1] not in labels:
+            raise UserError(f"metric {self.metric}: there is no class {named[1]!r}; choose from {', '.join(labels)}.")
+        for level in (self.settings.undersample, *self.sweeps.get("undersample", ())):
+            parse_undersample(str(level), labels)
+
+    def to_yaml(self) -> str:
+        """The whole recipe, defaults included, as `load` reads it."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def sweepable() -> tuple[str, ...]:
+    """The parameters that a sweep can vary."""
+    return tuple(name for name in Settings.model_fields if name != "learning_rate")
+
+
+def names() -> tuple[str, ...]:
+    """The recipes that come with the package, each with a corpus of its name."""
+    return tuple(sorted(path.stem for path in RECIPES.glob("*.yaml")))
+
+
+def load(name: str, file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Reads and completes a recipe.
+
+    Args:
+        name: a recipe that comes with the package, or a name for one's own data.
+        file: a recipe to read in its place.
+        overrides: dotted keys of the recipe, or of its settings without the `settings.`, and their values.
+
+    Raises:
+        UserError: a file that is no recipe; an unknown key; a value out of its range.
+    """
+    path = file or RECIPES / f"{name}.yaml"
+    content: dict[str, Any] = {"corpus": name}
+    if path.exists() or file:
+        content = _read(path)
+        content.setdefault("corpus", name)
+    for key, value in (overrides or {}).items():
+        _place(content, key, value)
+    if not path.exists() and not content.get("data"):
+        raise UserError(
+            f"There is no recipe {name!r}: choose from {', '.join(names())}, "
+            "or give --data FILE with --text-column and --label-column."
+        )
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{file or 'Recipe ' + name}: {_where(error)}{_reason(error)}.") from error
+
+
+def differing(one: Recipe, other: Recipe) -> list[str]:
+    """The dotted keys at which two recipes differ."""
+    flat_one, flat_other = _flat(one.model_dump(mode="json")), _flat(other.model_dump(mode="json"))
+    missing = object()
+    keys = dict.fromkeys([*flat_one, *flat_other])
+    return [key for key in keys if flat_one.get(key, missing) != flat_other.get(key, missing)]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"Recipe {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}."
+        ) from error
+    except yaml.YAMLError as error:
+        raise UserError(f"Recipe {path} is not YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"Recipe {path} holds no keys.")
+    return content
+
+
+def _place(content: dict[str, Any], key: str, value: Any) -> None:
+    if "." not in key and key in Settings.model_fields:
+        key = f"settings.{key}"
+    elif key.split(".")[0] not in Recipe.model_fields:
+        known = [*Settings.model_fields, *(k for k in Recipe.model_fields if k != "settings")]
+        raise UserError(f"There is no setting {key!r}; choose from {', '.join(known)}.")
+    *parents, last = key.split(".", 1) if not key.startswith("sweeps.") else ("sweeps", key.removeprefix("sweeps."))
+    for parent in parents:
+        inner = content.get(parent)
+        content[parent] = content = dict(inner) if isinstance(inner, dict) else {}
+    content[last] = value
+
+
+def _one_of(value: str, known: Iterable[str]) -> str:
+    if value not in known:
+        raise ValueError(f"there is no {value!r}; choose from {', '.join(known)}")
+    return value
+
+
+def _where(error: ValidationError) -> str:
+    place = ".".join(str(part) for part in error.errors()[0]["loc"])
+    return f"{place.removeprefix('settings.')}: " if place else ""
+
+
+def _reason(error: ValidationError) -> str:
+    first = error.errors()[0]
+    if "ctx" in first and isinstance(first["ctx"].get("error"), ValueError):
+        return str(first["ctx"]["error"])
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return message if first["type"] in ("missing", "extra_forbidden") else f"{message}, not {first['input']!r}"
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(content, dict) and content:
+        return {
+            k: v
+            for key, inner in content.items()
+            for k, v in _flat(inner, f"{prefix}.{key}" if prefix else key).items()
+        }
+    return {prefix: content}

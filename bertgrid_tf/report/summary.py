@@ -1,0 +1,127 @@
+"""A study on the terminal: its plan, its sweeps, its table, its final model, a split's scores."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Column
+from rich.table import Table as Grid
+from rich.text import Text
+
+from bertgrid_tf.plan import StudyPlan
+from bertgrid_tf.report.format import score
+from bertgrid_tf.results import Results
+from bertgrid_tf.score.metrics import OVERALL, PER_CLASS
+from tuners.table import Table as Scores
+
+
+def plan_table(plan: StudyPlan) -> RenderableType:
+    """The stages of a study with their cost, and what the full product would have cost."""
+    grid = Grid(
+        "stage",
+        *(Column(name, justify="right") for name in ("runs", "epochs", "steps")),
+        title="Plan",
+        title_justify="left",
+    )
+    for stage in plan.stages:
+        upper = "≤ " if stage.name == "final" else ""
+        grid.add_row(stage.name, str(stage.runs), f"{upper}{stage.epochs}", f"{upper}{stage.steps:,}")
+    grid.add_section()
+    grid.add_row("in all", str(plan.runs), f"≤ {plan.epochs}", f"≤ {plan.steps:,}")
+    product = (
+        f"Every combination of all levels would be {plan.product_runs:,} runs, {plan.product_epochs:,} epochs in all: "
+        f"{plan.product_epochs / max(plan.epochs, 1):.1f} times as many epochs."
+    )
+    return Group(grid, Text(product))
+
+
+def print_summary(console: Console, results: Results) -> None:
+    """Prints what a study has found so far."""
+    recipe = results.recipe()
+    lines: list[RenderableType] = [Text(f"{recipe.corpus}: {results.folder}", style="bold")]
+    if sweeps := results.rows(results.sweeps_file):
+        lines.append(_sweeps(sweeps, recipe.metric))
+    if (table := results.table()) is not None:
+        lines.append(_cells(table, recipe.metric))
+    if results.best_file.is_file():
+        settings = results.best().settings.model_dump()
+        searched = {name: value for name, value in settings.items() if name in (*recipe.sweeps, "learning_rate")}
+        winner = ", ".join(f"{name}={value}" for name, value in searched.items())
+        lines.append(Text(f"Winner: {winner} ({results.best_file})"))
+    if results.final_file.is_file():
+        final = results.final()
+        lines.append(Text(f"Final model {final.model}, epoch {len(final.epochs)} of {final.horizon}, on dev:"))
+        lines.append(Text(_overall(final.epochs[-1])))
+    if results.model.is_dir():
+        lines.append(Text(f"Label new texts with it: bertgrid-tf predict {results.folder} FILE -o OUT"))
+    console.print(Group(*lines), highlight=False, soft_wrap=True)
+
+
+def scores_table(
+    labels: tuple[str, ...], metrics: Mapping[str, float], support: Mapping[str, int], title: str
+) -> RenderableType:
+    """Overall and per-class scores of one split."""
+    grid = Grid(
+        "class",
+        *(Column(n, justify="right") for n in ("texts", *PER_CLASS)),
+        title=title,
+        title_justify="left",
+    )
+    for label in labels:
+        grid.add_row(
+            escape(label),
+            f"{support.get(label, 0):,}",
+            *(score(m, metrics[f"{m}_{label}"]) for m in PER_CLASS),
+        )
+    return Group(grid, Text(_overall(metrics)))
+
+
+def _overall(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {score(name, metrics[name])}" for name in OVERALL)
+
+
+def _sweeps(rows: list[dict[str, str]], metric: str) -> RenderableType:
+    grid = Grid(
+        "sweep",
+        "level",
+        Column("epoch", justify="right"),
+        Column(metric, justify="right"),
+        "",
+        title="Sweeps",
+        title_justify="left",
+    )
+    last = None
+    for row in rows:
+        if last not in (None, row["parameter"]):
+            grid.add_section()
+        first = row["parameter"] if row["parameter"] != last else ""
+        last = row["parameter"]
+        value = {"SKIPPED": "only level", "FAILED": "failed"}.get(row["status"]) or (
+            score(metric, float(row["score"])) if row["epoch"] else "running"
+        )
+        chosen = row["chosen"] == "True"
+        grid.add_row(
+            first,
+            escape(row["level"]),
+            row["epoch"],
+            value,
+            "◀ chosen" if chosen else "",
+            style="bold" if chosen else None,
+        )
+    return grid
+
+
+def _cells(table: Scores, metric: str) -> RenderableType:
+    title = f"{metric} on dev by learning rate and epoch" + ("" if metric == "loss" else ", percent")
+    columns = [Column(str(epoch), justify="right") for epoch in range(1, table.epochs + 1)]
+    grid = Grid("learning rate", *columns, title=title, title_justify="left")
+    best = None if np.isnan(table.scores).all() else table.best()
+    for rate, scores, tried in zip(table.learning_rates, table.scores, table.tried, strict=True):
+        cells = []
+        for epoch, (value, known) in enumerate(zip(scores, tried, strict=True), start=1):
+            text = score(metric, value).removesuffix(" %") if known else "·"
+            is_best = best is not None and (best.learning_rate, best.epoch) == (rate, epoch)
+            cells.append(f"[bold reverse]{text}*[/]" if is_best else f"{text} ")
+        grid.add_row(f"{rate:g}", *cells)
+    return grid

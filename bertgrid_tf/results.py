@@ -1,0 +1,138 @@
+"""One results folder: which file holds what, and reading it back."""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bertgrid_tf import recipe as recipes
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.files import write_text
+from bertgrid_tf.recipe import Recipe
+from tuners.table import Table
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a study knows of its data and of the software that it ran on (`study.json`).
+
+    Attributes:
+        fingerprint: of the corpus (`Corpus.fingerprint`).
+        labels: class names in the order of their ids.
+        speakers: utterances per speaker in the training split.
+        versions: of bertgrid-tf and of the libraries that the numbers depend on.
+    """
+
+    fingerprint: str
+    labels: tuple[str, ...]
+    speakers: Mapping[str, int]
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class FinalRun:
+    """The final model's run (`final.json`).
+
+    Attributes:
+        model: what was trained.
+        settings: of the run, the final profile's included.
+        horizon: epochs that its schedule was spread over.
+        epochs: dev metrics after each epoch trained; the last are the model's.
+    """
+
+    model: str
+    settings: Mapping[str, Any]
+    horizon: int
+    epochs: list[dict[str, float]]
+
+
+class Results:
+    """The folder of one study.
+
+    `recipe.yaml`, `study.json`: what was asked, and what it ran on. `oracle.json`, `trial_*/`: KerasTuner's state.
+    `sweeps.csv`, `grid.csv`, `cells.csv`: the numbers. `best.yaml`: the winner as a recipe. `predictions/`: dev
+    probabilities. `final/`, `final.json`, `model/`: the final model's state, scores and files.
+    `evaluations.csv`: who opened which split when.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.recipe_file = folder / "recipe.yaml"
+        self.facts_file = folder / "study.json"
+        self.sweeps_file = folder / "sweeps.csv"
+        self.grid_file = folder / "grid.csv"
+        self.cells_file = folder / "cells.csv"
+        self.best_file = folder / "best.yaml"
+        self.final_file = folder / "final.json"
+        self.evaluations_file = folder / "evaluations.csv"
+        self.predictions = folder / "predictions"
+        self.final_state = folder / "final"
+        self.model = folder / "model"
+
+    @classmethod
+    def existing(cls, folder: Path) -> "Results":
+        """The folder of a study that has begun. Raises UserError where it is none."""
+        results = cls(folder)
+        if not results.recipe_file.is_file():
+            raise UserError(f"{folder} is no results folder: it has no recipe.yaml; name the folder of a study.")
+        return results
+
+    def recipe(self) -> Recipe:
+        """The recipe as run."""
+        return recipes.load(self.folder.name, self.recipe_file)
+
+    def facts(self) -> Facts:
+        """What the study ran on. Raises UserError where `study.json` is missing or damaged."""
+        return Facts(**self._json(self.facts_file))
+
+    def best(self) -> Recipe:
+        """The winner as a recipe. Raises UserError where the grid has not ended."""
+        if not self.best_file.is_file():
+            raise UserError(f"The study in {self.folder} has no winner yet: run its `tune` command again to go on.")
+        return recipes.load(self.folder.name, self.best_file)
+
+    def final(self) -> FinalRun:
+        """The final model's run. Raises UserError where there is none (yet)."""
+        if not self.final_file.is_file():
+            raise UserError(
+                f"The study in {self.folder} has no final model: run its `tune` command again to go on, "
+                "or with another --final-model."
+            )
+        return FinalRun(**self._json(self.final_file))
+
+    def table(self) -> Table | None:
+        """The learning-rate × epoch table in the metric's own unit, exactly as scored; None before the first epoch."""
+        recipe = self.recipe()
+        cells = self.rows(self.cells_file)
+        if not cells:
+            return None
+        scores = [[float("nan")] * recipe.epochs for _ in recipe.learning_rates]
+        tried = [[False] * recipe.epochs for _ in recipe.learning_rates]
+        for cell in cells:
+            row, column = recipe.learning_rates.index(float(cell["learning_rate"])), int(cell["epoch"]) - 1
+            scores[row][column], tried[row][column] = float(cell[recipe.metric]), True
+        return Table(tuple(recipe.learning_rates), recipe.epochs, scores, tried, recipe.direction())  # type: ignore[arg-type]
+
+    def rows(self, file: Path) -> list[dict[str, str]]:
+        """The lines of one of the CSV files; none where it does not exist yet."""
+        if not file.is_file():
+            return []
+        with file.open(encoding="utf-8", newline="") as lines:
+            return list(csv.DictReader(lines))
+
+    def write_facts(self, facts: Facts) -> None:
+        """Writes `study.json`."""
+        write_text(self.facts_file, json.dumps(asdict(facts), ensure_ascii=False, indent=1) + "\n")
+
+    def write_final(self, final: FinalRun) -> None:
+        """Writes `final.json`."""
+        write_text(self.final_file, json.dumps(asdict(final), ensure_ascii=False, indent=1) + "\n")
+
+    def _json(self, path: Path) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} is missing or damaged: start the study anew with --fresh.") from error
+        return content

@@ -1,0 +1,292 @@
+"""One study: sweeps, the learning-rate × epoch grid, the final model."""
+
+import csv
+import fcntl
+import io
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras_tuner
+from keras_tuner.engine.trial import Trial
+
+from bertgrid_tf import __version__
+from bertgrid_tf.corpus import Corpus, speaker_counts
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.files import write_text
+from bertgrid_tf.plan import space
+from bertgrid_tf.recipe import Final, Recipe, Value, differing
+from bertgrid_tf.results import Facts, FinalRun, Results
+from bertgrid_tf.run import Runs, Schedule
+from tuners import CasualGridOracle, CasualGridSearch, TunerError
+from tuners.space import STAGE
+
+FINAL = "final"
+LOCK = "study.lock"
+NUMBERS_DEPEND_ON = ("tensorflow", "tf_keras", "keras-tuner", "transformers", "tokenizers", "numpy")
+
+
+class Listener(Protocol):
+    """What is told how a study is getting on."""
+
+    def on_run(self, stage: str, values: Mapping[str, Value], epochs: int, steps: int) -> None:
+        """A run of `epochs` epochs of `steps` steps each begins, or goes on."""
+
+    def on_step(self, done: int, steps: int, loss: float) -> None:
+        """A training step has ended, the `done`-th of its epoch."""
+
+    def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """An epoch has been scored, now or before the study was resumed."""
+
+
+class Study:
+    """A recipe, its corpus and its results folder.
+
+    Everything that has been found lies in the folder after every epoch; a study made again on the same folder
+    goes on from there.
+    """
+
+    def __init__(self, recipe: Recipe, corpus: Corpus, folder: Path, listener: Listener, fresh: bool = False) -> None:
+        """
+        Args:
+            recipe: what to tune.
+            corpus: what `data.open_corpus` gives for the recipe.
+            folder: the results folder.
+            listener: told of every run, step and epoch.
+            fresh: whether a study in the folder is deleted first.
+
+        Raises:
+            UserError: the folder cannot be written, is no results folder, or is that of another recipe or other data.
+        """
+        self.recipe = recipe
+        self.corpus = corpus
+        self.results = Results(folder)
+        self._listener = listener
+        self._fresh = fresh
+        self._stage = ""
+        self._stop_after = 0
+        self._runs = Runs(corpus, recipe, self.results.predictions, self._on_run, listener.on_step)
+
+    def run(self) -> None:
+        """Runs the three acts, or what is left of them.
+
+        Raises:
+            UserError: something in the recipe does not fit the checkpoint; the folder belongs to another study, or
+                another process is at work in it; every run of the grid diverged.
+            tuners.TunerError: KerasTuner's state in the folder is damaged.
+        """
+        self._take_folder()
+        with _owned(self.results.folder / LOCK):
+            if self._fresh:
+                self._empty_folder()
+            self._check_folder()
+            self._runs.check()
+            self._write_beginning()
+            oracle = self._search()
+            best = self._write_best(oracle)
+            if best.final.model_for(best.settings.model):
+                self._train_final(best, Schedule(int(oracle.best().values["epochs"]), oracle.best().epoch))
+
+    def _search(self) -> CasualGridOracle:
+        """Acts one and two."""
+        searched = space(self.recipe)
+        oracle = CasualGridOracle(
+            keras_tuner.Objective(self.recipe.metric, self.recipe.direction()),
+            searched.learning_rates,
+            searched.epochs,
+            searched.sweeps,
+            searched.start,
+            searched.sweep_epochs,
+            searched.grid,
+            seed=self.recipe.seed,
+        )
+        oracle.verbose = 0  # the listener tells what KerasTuner would print
+        folder = self.results.folder
+
+        def on_epoch(trial: Trial, epoch: int, metrics: Mapping[str, float]) -> None:
+            self._write_tables(oracle)
+            self._listener.on_epoch(epoch, metrics)
+
+        tuner = CasualGridSearch(
+            self._runs, oracle, folder.parent, folder.name, on_trial=self._on_trial, on_epoch=on_epoch
+        )
+        tuner.search()
+        self._write_tables(oracle)
+        return oracle
+
+    def _train_final(self, best: Recipe, schedule: Schedule) -> None:
+        """Act three: the winning cell's schedule, repeated with the final profile."""
+        if self.results.model.is_dir():
+            return
+        model = best.final.model_for(best.settings.model)
+        settings = best.settings.model_copy(
+            update={"model": model, "batch_size": best.final.batch_size or best.settings.batch_size}
+        )
+        self._stage, self._stop_after = FINAL, schedule.stop_after
+        self.results.final_state.mkdir(exist_ok=True)
+        epochs = []
+        for result in self._runs.train(settings, schedule, self.results.final_state, FINAL, keep_weights=True):
+            epochs.append(result.metrics)
+            self._listener.on_epoch(result.epoch, result.metrics)
+            if result.diverged:
+                raise UserError(
+                    f"The final model {model} diverged in epoch {result.epoch} (its loss is no longer a number); "
+                    "the search's results are kept: choose another --final-model or --set final.batch_size."
+                )
+        self.results.write_final(FinalRun(str(model), settings.model_dump(mode="json"), schedule.horizon, epochs))
+        self._runs.trainer(settings).checkpoint.save(self.results.model)
+        shutil.rmtree(self.results.final_state)
+
+    def _on_trial(self, trial: Trial) -> None:
+        values = trial.hyperparameters.values
+        self._stage, self._stop_after = values[STAGE], int(values["stop_after"])
+
+    def _on_run(self, values: Mapping[str, Value], steps: int) -> None:
+        self._listener.on_run(self._stage, values, self._stop_after, steps)
+
+    # The results folder
+
+    def _take_folder(self) -> None:
+        folder = self.results.folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"The results folder {folder} cannot be made ({error.strerror}): choose another with --results."
+            ) from error
+        if not os.access(folder, os.W_OK):
+            raise UserError(f"The results folder {folder} cannot be written: choose another with --results.")
+        others = [path for path in folder.iterdir() if path.name != LOCK]
+        if others and not self.results.recipe_file.exists():
+            raise UserError(
+                f"{folder} holds other files than a study's: choose another folder with --results or --study."
+            )
+
+    def _empty_folder(self) -> None:
+        for path in self.results.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
+
+    def _check_folder(self) -> None:
+        folder = self.results.folder
+        if not self.results.recipe_file.exists():
+            return
+        keys = differing(self.results.recipe(), self.recipe)
+        if keys and all(key.startswith("final.") for key in keys) and not self.results.model.exists():
+            # The search does not depend on the final profile: what it found is kept for another final model.
+            shutil.rmtree(self.results.final_state, ignore_errors=True)
+            write_text(self.results.recipe_file, self.recipe.to_yaml())
+        elif keys:
+            raise UserError(
+                f"{folder} holds a study of another recipe (they differ in {', '.join(keys)}): give the same settings "
+                "to go on, another --study NAME, or --fresh to start over."
+            )
+        if self.results.facts_file.exists() and self.results.facts().fingerprint != self.corpus.fingerprint():
+            raise UserError(
+                f"The data of {self.corpus.name} are no longer those that the study in {folder} began with: "
+                "bring them back, choose another --study NAME, or --fresh to start over."
+            )
+
+    def _write_beginning(self) -> None:
+        if self.results.recipe_file.exists() and self.results.facts_file.exists():
+            return
+        versions = {"bertgrid-tf": __version__} | {name: version(name) for name in NUMBERS_DEPEND_ON}
+        speakers = dict(sorted(speaker_counts(self.corpus.splits["train"]).items()))
+        write_text(self.results.recipe_file, self.recipe.to_yaml())
+        self.results.write_facts(Facts(self.corpus.fingerprint(), self.corpus.labels, speakers, versions))
+
+    def _write_tables(self, oracle: CasualGridOracle) -> None:
+        sweeps = [
+            [
+                level.parameter,
+                level.level,
+                level.epoch,
+                level.score,
+                level.chosen,
+                level.trial_id,
+                level.status,
+            ]
+            for level in oracle.sweep_results
+        ]
+        _write_csv(
+            self.results.sweeps_file,
+            ["parameter", "level", "epoch", "score", "chosen", "trial", "status"],
+            sweeps,
+        )
+        cells = oracle.cells()
+        if not cells:
+            return
+        fraction = self.recipe.metric != "loss"
+        oracle.table().to_csv(self.results.grid_file, *((100, 2) if fraction else (1, 4)))
+        names = list(dict.fromkeys(name for cell in cells for name in cell.metrics))
+        _write_csv(
+            self.results.cells_file,
+            ["learning_rate", "epoch", "trial", *names],
+            [
+                [cell.learning_rate, cell.epoch, cell.trial_id, *(cell.metrics.get(n, "nan") for n in names)]
+                for cell in cells
+            ],
+        )
+
+    def _write_best(self, oracle: CasualGridOracle) -> Recipe:
+        try:
+            best = oracle.best()
+        except TunerError as error:
+            raise UserError(
+                f"Every run of the grid diverged or failed ({self.results.folder}): try lower --learning-rates."
+            ) from error
+        settings = self.recipe.settings.model_validate(
+            {name: best.values[name] for name in type(self.recipe.settings).model_fields}
+        )
+        winner = self.recipe.model_copy(
+            update={
+                "settings": settings,
+                "sweeps": {},
+                "learning_rates": [best.learning_rate],
+                "epochs": int(best.values["epochs"]),
+                "final": Final(
+                    model=self.recipe.final.model_for(settings.model) or "none",
+                    batch_size=self.recipe.final.batch_size,
+                ),
+            }
+        )
+        headline = (
+            f"# The winner: learning rate {best.learning_rate:g}, epoch {best.epoch} of {int(best.values['epochs'])}; "
+            f"{self.recipe.metric} on dev {best.score:.4f}.\n"
+            f"# Train it again: bertgrid-tf tune {self.recipe.corpus} --recipe {self.results.best_file} --study again\n"
+        )
+        write_text(self.results.best_file, headline + winner.to_yaml())
+        return winner
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, file.getvalue())
+
+
+@contextmanager
+def _owned(lock: Path) -> Iterator[None]:
+    """Keeps other processes out of the folder for as long as the block runs, however it ends."""
+    with lock.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise UserError(
+                f"The study in {lock.parent} is being run by {file.read().strip() or 'another process'}: "
+                "wait for it, or choose another --study NAME."
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield

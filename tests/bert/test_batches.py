@@ -1,0 +1,59 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertgrid_tf.bert.batches import pipeline, training_order
+from bertgrid_tf.bert.encode import Encoded
+
+
+def encoded(lengths: list[int], pad_id: int = 0) -> Encoded:
+    """Text i holds i + 1 in every place."""
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    ids = np.repeat(np.arange(1, len(lengths) + 1), lengths).astype(np.int32)
+    return Encoded(ids, ids % 2, starts, np.diff(starts), pad_id)
+
+
+LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=300)
+
+
+@given(LENGTHS, st.integers(1, 16), st.integers(0, 5), st.integers(1, 3), st.booleans())
+def test_every_epoch_visits_every_text_once(lengths, batch_size, seed, epoch, grouped):
+    order = training_order(np.array(lengths), batch_size, seed, epoch, grouped)
+    assert sorted(order) == list(range(len(lengths)))
+
+
+def test_the_order_is_decided_by_seed_and_epoch():
+    lengths = np.arange(1, 101)
+    for grouped in (False, True):
+        first = training_order(lengths, 4, 1, 1, grouped)
+        np.testing.assert_array_equal(first, training_order(lengths, 4, 1, 1, grouped))
+        assert (first != training_order(lengths, 4, 1, 2, grouped)).any()
+        assert (first != training_order(lengths, 4, 2, 1, grouped)).any()
+
+
+def test_grouped_batches_hold_less_padding_and_do_not_come_in_order_of_length():
+    lengths = np.random.default_rng(0).integers(3, 64, 1000)
+
+    def padded(grouped: bool) -> tuple[int, list[int]]:
+        order = training_order(lengths, 10, 0, 1, grouped)
+        longest = [int(lengths[order[i : i + 10]].max()) for i in range(0, 1000, 10)]
+        return sum(longest), longest
+
+    assert padded(True)[0] < 0.7 * padded(False)[0]
+    assert padded(True)[1] != sorted(padded(True)[1], reverse=True)
+
+
+@given(LENGTHS, st.integers(1, 9))
+def test_the_mask_covers_the_tokens_and_nothing_else(lengths, batch_size):
+    texts = encoded(lengths, pad_id=7)
+    order = np.arange(len(lengths))[::-1]
+    seen = []
+    for batch in pipeline(texts, np.arange(len(lengths)), order, batch_size):
+        rows = batch.labels.numpy()
+        assert batch.ids.shape == batch.types.shape == batch.mask.shape == (len(rows), max(lengths[i] for i in rows))
+        for row, ids, mask in zip(rows, batch.ids.numpy(), batch.mask.numpy(), strict=True):
+            assert mask.tolist() == [1] * lengths[row] + [0] * (len(mask) - lengths[row])
+            assert (ids[mask == 1] == row + 1).all()
+            assert (ids[mask == 0] == 7).all()
+        seen += rows.tolist()
+    assert seen == order.tolist()

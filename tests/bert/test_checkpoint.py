@@ -1,0 +1,305 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from local_hub import hub
+from safetensors.numpy import load_file, save_file
+from tiny_bert import LABELS, labelled
+from transformers import AutoTokenizer, TFBertForSequenceClassification, TFBertModel
+
+from bertgrid_tf.bert.checkpoint import load, train_tokenizer
+from bertgrid_tf.bert.encode import encode
+from bertgrid_tf.bert.trainer import Labelled, Trainer, TrainSettings
+from bertgrid_tf.errors import UserError
+
+
+def logits(checkpoint) -> np.ndarray:
+    ids = tf.constant([[2, 5, 6, 7, 3]])
+    return checkpoint.logits(ids, tf.zeros_like(ids), tf.ones_like(ids), training=False).numpy()
+
+
+def weights(checkpoint) -> dict[str, np.ndarray]:
+    return {v.name.split("/", 1)[1]: v.numpy() for v in checkpoint.model.variables}
+
+
+def test_the_seed_draws_what_no_file_holds(checkpoint):
+    checkpoint.reset(1)
+    one = weights(checkpoint)
+    checkpoint.reset(2)
+    other = weights(checkpoint)
+    checkpoint.reset(1)
+    again = weights(checkpoint)
+    assert all(np.array_equal(one[name], again[name]) for name in one)
+    kernel, scale, bias = "classifier/kernel:0", "bert/embeddings/LayerNorm/gamma:0", "classifier/bias:0"
+    assert (one[kernel] != other[kernel]).any()
+    assert (one[scale] == 1).all()
+    assert (one[bias] == 0).all()
+    assert 0.01 < one["bert/embeddings/word_embeddings/weight:0"].std() < 0.02
+    assert abs(one["bert/embeddings/word_embeddings/weight:0"]).max() <= 0.04
+
+
+def test_a_saved_checkpoint_gives_the_same_logits_and_draws_nothing_anew(checkpoint, saved):
+    again = load(str(saved), LABELS)
+    np.testing.assert_allclose(logits(again), logits(checkpoint), atol=1e-6)
+    assert again.fresh == frozenset()
+    assert again.labels == LABELS
+    again.reset(99)
+    np.testing.assert_allclose(logits(again), logits(checkpoint), atol=1e-6)
+
+
+def test_plain_transformers_loads_what_was_saved_with_its_label_names(checkpoint, saved):
+    model = TFBertForSequenceClassification.from_pretrained(saved)
+    tokenizer = AutoTokenizer.from_pretrained(saved)
+    assert model.config.id2label == {0: "bad", 1: "good"}
+    inputs = tokenizer("the film was fun", return_tensors="tf")
+    ours = checkpoint.logits(inputs["input_ids"], inputs["token_type_ids"], inputs["attention_mask"], False)
+    np.testing.assert_allclose(model(inputs).logits, ours, atol=1e-6)
+
+
+def test_saved_weights_have_pytorch_s_names_and_layout(checkpoint, saved):
+    held = load_file(saved / "model.safetensors")
+    name = "bert.encoder.layer.0.intermediate.dense.weight"
+    assert held[name].shape == (128, 32)
+    np.testing.assert_array_equal(
+        held[name].T, weights(checkpoint)["bert/encoder/layer_._0/intermediate/dense/kernel:0"]
+    )
+    assert "bert.embeddings.word_embeddings.weight" in held
+    assert "classifier.bias" in held
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_bare_encoder_gets_a_head_from_the_seed_and_keeps_its_own_weights(checkpoint, saved, tmp_path, safe):
+    TFBertModel.from_pretrained(saved).save_pretrained(tmp_path / "bare", safe_serialization=safe)
+    AutoTokenizer.from_pretrained(saved).save_pretrained(tmp_path / "bare")
+    bare = load(str(tmp_path / "bare"), ("a", "b", "c"))
+    assert {bare.model.variables[i].name.split("/")[1] for i in bare.fresh} == {"classifier"}
+    bare.reset(0)
+    ours, theirs = weights(checkpoint), weights(bare)
+    name = "bert/encoder/layer_._0/attention/self/query/kernel:0"
+    np.testing.assert_array_equal(ours[name], theirs[name])
+    assert theirs["classifier/kernel:0"].shape == (32, 3)
+
+
+def test_a_head_of_other_classes_is_drawn_anew(saved):
+    other = load(str(saved), ("a", "b", "c"))
+    assert {other.model.variables[i].name.split("/")[1] for i in other.fresh} == {"classifier"}
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_tensorflow_s_own_files_load(checkpoint, saved, tmp_path, safe):
+    folder = tmp_path / "tf"
+    TFBertForSequenceClassification.from_pretrained(saved).save_pretrained(folder, safe_serialization=safe)
+    AutoTokenizer.from_pretrained(saved).save_pretrained(folder)
+    assert (folder / ("model.safetensors" if safe else "tf_model.h5")).is_file()
+    again = load(str(folder), LABELS)
+    assert again.fresh == frozenset()
+    np.testing.assert_allclose(logits(again), logits(checkpoint), atol=1e-6)
+
+
+def test_missing_encoder_weights_are_an_error_and_not_drawn(saved):
+    held = load_file(saved / "model.safetensors")
+    del held["bert.encoder.layer.0.output.dense.weight"]
+    save_file(held, saved / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"lacks weights of its encoder \(bert.encoder.layer.0.output.dense.weight"):
+        load(str(saved), LABELS)
+
+
+def trains(folder: Path, tmp_path: Path) -> float:
+    """The dev accuracy of a checkpoint after two epochs, as any other goes."""
+    checkpoint = load(str(folder), LABELS)
+    settings = TrainSettings(1e-3, 2, 2, 8)
+    train, dev = labelled(checkpoint, 24, 0), labelled(checkpoint, 16, 1)
+    *_, last = Trainer(checkpoint).run(train, dev, settings, tmp_path)
+    return last.metrics["accuracy"]
+
+
+def test_electra_trains(saved, tmp_path):
+    from transformers import ElectraConfig, TFElectraModel
+
+    tokenizer = AutoTokenizer.from_pretrained(saved)
+    config = ElectraConfig(
+        vocab_size=len(tokenizer),
+        embedding_size=16,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=64,
+    )
+    model = TFElectraModel(config)
+    model(model.dummy_inputs)
+    model.save_pretrained(tmp_path / "electra")
+    tokenizer.save_pretrained(tmp_path / "electra")
+    assert 0 <= trains(tmp_path / "electra", tmp_path) <= 1
+
+
+def test_roberta_trains_with_its_own_separators_and_reach(tmp_path, texts):
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import RobertaConfig, RobertaTokenizerFast, TFRobertaModel
+
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(texts, vocab_size=300, special_tokens=special)
+    folder = tmp_path / "roberta"
+    folder.mkdir()
+    trained.save_model(str(folder))
+    tokenizer = RobertaTokenizerFast.from_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    config = RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=64,
+        max_position_embeddings=34,
+        type_vocab_size=1,
+        pad_token_id=1,
+    )
+    model = TFRobertaModel(config)
+    model(model.dummy_inputs)
+    model.save_pretrained(folder)
+    encoded = encode(tokenizer, [(("it", "was"), 0)], 16)
+    assert tokenizer.convert_ids_to_tokens(encoded.ids)[:1] + [
+        t for t in tokenizer.convert_ids_to_tokens(encoded.ids) if t == "</s>"
+    ] == ["<s>", "</s>", "</s>", "</s>"]
+    assert not encoded.types.any()
+    assert load(str(folder), LABELS).max_length == 32
+    assert 0 <= trains(folder, tmp_path) <= 1
+
+
+def test_as_long_a_text_as_the_positions_reach_can_be_trained(checkpoint):
+    assert checkpoint.max_length == 512
+    ids = tf.fill([1, 512], 5)
+    assert np.isfinite(checkpoint.logits(ids, tf.zeros_like(ids), tf.ones_like(ids), training=False)).all()
+
+
+@pytest.mark.parametrize(
+    ("remove", "sentence"),
+    [
+        (["config.json"], "is not a checkpoint: it has no config.json"),
+        (["model.safetensors"], "has no weights: put model.safetensors or tf_model.h5 there"),
+        (["vocab.txt", "tokenizer.json"], "has no vocabulary: put vocab.txt or tokenizer.json there"),
+    ],
+)
+def test_a_folder_that_lacks_a_part_is_refused(saved, remove, sentence):
+    for name in remove:
+        (saved / name).unlink()
+    with pytest.raises(UserError, match=sentence):
+        load(str(saved), LABELS)
+
+
+def test_pytorch_s_own_format_is_named_as_what_cannot_be_read(saved):
+    (saved / "model.safetensors").rename(saved / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"pytorch_model.bin alone cannot be read"):
+        load(str(saved), LABELS)
+
+
+def test_damaged_files_are_named(saved):
+    (saved / "model.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(UserError, match=r"weights of checkpoint .* cannot be read"):
+        load(str(saved), LABELS)
+    (saved / "config.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        load(str(saved), LABELS)
+
+
+def test_an_architecture_without_a_tensorflow_classifier_is_refused(saved):
+    config = json.loads((saved / "config.json").read_text()) | {"model_type": "t5"}
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="no TensorFlow classifier; use a BERT, RoBERTa or ELECTRA"):
+        load(str(saved), LABELS)
+
+
+@pytest.mark.parametrize("name", ["./nothing", "/nothing/here", "a/b/c"])
+def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(name):
+    with pytest.raises(UserError, match="There is no checkpoint folder"):
+        load(name, LABELS)
+
+
+HUB_SCRIPT = """
+import sys
+from bertgrid_tf.bert.checkpoint import load
+from bertgrid_tf.errors import UserError
+for name in sys.argv[1:]:
+    try:
+        print("loaded", len(load(name, ("bad", "good")).fresh))
+    except UserError as error:
+        print(error)
+"""
+
+
+def from_hub(address: str, cache: Path, *names: str) -> list[str]:
+    """What loading hub models says, in a process of its own: the address is read when the hub's library is imported."""
+    environment = os.environ | {
+        "HF_ENDPOINT": address,
+        "HF_HOME": str(cache),
+        "HF_TOKEN": "secret",
+        "HF_HUB_DISABLE_XET": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", HUB_SCRIPT, *names], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "secret" not in done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_hub_is_asked_once_and_its_cache_serves_when_it_is_gone(saved, tmp_path):
+    with hub({"someone/tiny": saved}) as (address, asked):
+        said = from_hub(address, tmp_path, "someone/tiny", "someone/unknown")
+    assert said[0] == "loaded 0"
+    assert said[1] == "someone/unknown is neither a folder here nor a (public) model on the hub."
+    assert not [path for path in asked if path.endswith(".h5")]
+    said = from_hub(address, tmp_path, "someone/tiny", "someone/other")
+    assert said[0] == "loaded 0"
+    assert said[1].startswith("Checkpoint someone/other is not in the local cache and the hub cannot be reached")
+
+
+def test_a_scratch_vocabulary_is_the_same_every_time(texts):
+    # Its trainer's hash tables are seeded anew at every call, so that one process shows what several would.
+    vocabularies = [train_tokenizer(texts).get_vocab() for _ in range(5)]
+    assert all(vocabulary == vocabularies[0] for vocabulary in vocabularies)
+
+
+def test_a_scratch_vocabulary_keeps_hangul_syllables_and_accents():
+    tokenizer = train_tokenizer(["영화 정말 재미있다", "영화 café"] * 3)
+    assert tokenizer.tokenize("영화") == ["영화"]
+    assert tokenizer.tokenize("Café") == ["café"]
+
+
+def test_scratch_says_its_size(texts):
+    config = load("scratch:3x64", LABELS, texts=texts).model.config
+    assert (config.num_hidden_layers, config.hidden_size, config.num_attention_heads) == (3, 64, 2)
+
+
+@pytest.mark.parametrize("name", ["scratch:0x64", "scratch:2x50"])
+def test_an_impossible_size_is_refused(name, texts):
+    with pytest.raises(UserError, match="multiple of 32"):
+        load(name, LABELS, texts=texts)
+
+
+def test_scratch_without_text_is_refused():
+    with pytest.raises(UserError, match="no text to train a vocabulary on"):
+        load("scratch", LABELS, texts=["", " "])
+
+
+def test_markers_become_tokens_that_begin_as_the_mean_of_their_pieces(texts):
+    plain = load("scratch:1x32", LABELS, texts=[*texts, "[none] none says"])
+    marked = load("scratch:1x32", LABELS, texts=[*texts, "[none] none says"], markers=["[None]", "[Says]"])
+    assert len(plain.tokenizer.tokenize("fun [None]")) > 2
+    assert marked.tokenizer.tokenize("fun [None]") == ["fun", "[None]"]
+    encoded = encode(marked.tokenizer, [(("[Says] it", "[None]"), 0)], 16)
+    labels = Labelled(encoded, np.zeros(1, np.int32))
+    assert Trainer(marked).probabilities(labels.texts).shape == (1, 2)
+
+
+def test_marked_embeddings_are_means_where_the_checkpoint_holds_them(saved):
+    marked = load(str(saved), LABELS, markers=["[None]"])
+    table = marked.model.get_input_embeddings().weight.numpy()
+    pieces = AutoTokenizer.from_pretrained(saved)("[None]", add_special_tokens=False)["input_ids"]
+    np.testing.assert_allclose(table[-1], table[pieces].mean(axis=0), rtol=1e-5)
+    assert len(table) == len(marked.tokenizer)
+    assert marked.fresh == frozenset()

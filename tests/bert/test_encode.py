@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertgrid_tf.bert.encode import encode, shortened
+from bertgrid_tf.errors import UserError
+
+
+def pieces(checkpoint, encoded, row):
+    return checkpoint.tokenizer.convert_ids_to_tokens(encoded.ids[encoded.starts[row] : encoded.starts[row + 1]])
+
+
+def types(encoded, row):
+    return encoded.types[encoded.starts[row] : encoded.starts[row + 1]].tolist()
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=3), st.data())
+def test_the_focus_is_cut_only_when_nothing_else_is_left(lengths, data):
+    focus = data.draw(st.integers(0, len(lengths) - 1))
+    room = data.draw(st.integers(0, 60))
+    kept = shortened(lengths, focus, room)
+    assert sum(kept) == min(room, sum(lengths))
+    assert all(0 <= k <= n for k, n in zip(kept, lengths, strict=True))
+    if kept[focus] < lengths[focus]:
+        assert all(k == 0 for i, k in enumerate(kept) if i != focus)
+
+
+def test_segments_stand_between_separators_in_model_order(checkpoint):
+    encoded = encode(checkpoint.tokenizer, [(("the film", "was fun", "it"), 1)], 32)
+    assert pieces(checkpoint, encoded, 0) == ["[CLS]", "the", "film", "[SEP]", "was", "fun", "[SEP]", "it", "[SEP]"]
+
+
+def test_a_single_text_is_encoded_as_the_tokenizer_itself_does(checkpoint, texts):
+    encoded = encode(checkpoint.tokenizer, [((text,), 0) for text in texts], 12)
+    plain = checkpoint.tokenizer(texts, truncation=True, max_length=12)["input_ids"]
+    assert [encoded.ids[a:b].tolist() for a, b in zip(encoded.starts, encoded.starts[1:], strict=False)] == plain
+
+
+def test_a_pair_is_encoded_as_the_tokenizer_itself_does(checkpoint):
+    encoded = encode(checkpoint.tokenizer, [(("the film", "was fun"), 0)], 32)
+    plain = checkpoint.tokenizer("the film", "was fun")
+    assert encoded.ids.tolist() == plain["input_ids"]
+    assert types(encoded, 0) == plain["token_type_ids"]
+
+
+def test_token_types_tell_the_focus_from_its_context(checkpoint):
+    current_first = encode(checkpoint.tokenizer, [(("it", "was"), 0)], 32)
+    assert types(current_first, 0) == [0, 0, 0, 1, 1]
+    between = encode(checkpoint.tokenizer, [(("it", "was", "fun"), 1)], 32)
+    assert types(between, 0) == [0, 0, 0, 1, 1, 0, 0]
+    last = encode(checkpoint.tokenizer, [(("it", "was", "fun"), 2)], 32)
+    assert types(last, 0) == [0, 0, 0, 0, 0, 1, 1]
+
+
+def test_context_is_cut_before_the_focus(checkpoint):
+    long = "the film was a story of it"
+    encoded = encode(checkpoint.tokenizer, [((long, long), 1)], 12)
+    assert pieces(checkpoint, encoded, 0) == ["[CLS]", "the", "film", "[SEP]", *long.split(), "[SEP]"]
+    assert encoded.full_lengths.tolist() == [17]
+
+
+def test_an_empty_text_is_two_special_tokens(checkpoint):
+    encoded = encode(checkpoint.tokenizer, [(("",), 0), (("it",), 0)], 8)
+    assert encoded.lengths.tolist() == [2, 3]
+
+
+def test_take_repeats_and_reorders(checkpoint, texts):
+    encoded = encode(checkpoint.tokenizer, [((text,), 0) for text in texts[:6]], 16)
+    taken = encoded.take(np.array([5, 0, 0]))
+    assert [pieces(checkpoint, taken, i) for i in range(3)] == [pieces(checkpoint, encoded, i) for i in (5, 0, 0)]
+    assert len(taken) == 3
+
+
+def test_texts_of_another_script_are_refused(checkpoint):
+    with pytest.raises(UserError, match=r"does not know these texts: 100% of their pieces are \[UNK\]"):
+        encode(checkpoint.tokenizer, [(("привет мир",), 0)], 16)
+
+
+def test_a_length_without_room_is_refused(checkpoint):
+    with pytest.raises(UserError, match="max_length 4 leaves no room"):
+        encode(checkpoint.tokenizer, [(("it", "was", "fun"), 0)], 4)

@@ -1,0 +1,86 @@
+import numpy as np
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertgrid_tf.bert.optimizer import BETA_1, BETA_2, EPSILON, AdamW, learning_rates
+
+
+def test_the_rate_rises_to_its_peak_and_falls_to_nearly_nothing():
+    rates = learning_rates(1.0, 10, 0.2, "linear")
+    np.testing.assert_allclose(rates, [0.5, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
+
+
+def test_a_constant_schedule_stays_at_its_peak_after_the_warm_up():
+    np.testing.assert_allclose(learning_rates(2.0, 5, 0.4, "constant"), [1, 2, 2, 2, 2])
+
+
+@given(
+    peak=st.floats(1e-7, 1e-2),
+    steps=st.integers(1, 300),
+    warmup=st.floats(0, 1),
+    schedule=st.sampled_from(["linear", "constant"]),
+)
+def test_every_rate_is_positive_and_none_is_above_the_peak(peak, steps, warmup, schedule):
+    rates = learning_rates(peak, steps, warmup, schedule)
+    assert rates.shape == (steps,)
+    assert (rates > 0).all()
+    assert (rates <= np.float32(peak) * (1 + 1e-6)).all()
+
+
+def test_one_horizon_makes_one_schedule_however_early_a_run_stops():
+    whole = learning_rates(1.0, 40, 0.1, "linear")
+    longer = learning_rates(1.0, 80, 0.1, "linear")
+    assert not np.allclose(whole, longer[:40])
+
+
+def apply(variables, gradients, steps=1, rate=0.1, decay=0.0, clip=1e9):
+    optimizer = AdamW(variables)
+    for step in range(steps):
+        norm = optimizer.apply(
+            gradients, tf.constant(step), tf.constant(rate), tf.constant(decay), tf.constant(clip, tf.float32)
+        )
+    return optimizer, float(norm)
+
+
+def test_an_update_is_adam_with_decoupled_decay():
+    start = np.array([1.0, -2.0, 3.0], np.float32)
+    gradient = np.array([0.1, -0.2, 0.3], np.float32)
+    kernel = tf.Variable(start, name="dense/kernel")
+    apply([kernel], [tf.constant(gradient)], steps=3, rate=0.1, decay=0.5)
+    expected, first, second = start.astype(np.float64), np.zeros(3), np.zeros(3)
+    for step in range(1, 4):
+        first = BETA_1 * first + (1 - BETA_1) * gradient
+        second = BETA_2 * second + (1 - BETA_2) * gradient**2
+        corrected = (first / (1 - BETA_1**step)) / (np.sqrt(second / (1 - BETA_2**step)) + EPSILON)
+        expected = expected - 0.1 * 0.5 * expected - 0.1 * corrected
+    np.testing.assert_allclose(kernel.numpy(), expected, rtol=1e-5)
+
+
+def test_biases_and_layer_norms_are_not_decayed():
+    names = ("dense/bias", "LayerNorm/gamma", "LayerNorm/beta", "dense/kernel")
+    variables = [tf.Variable([1.0], name=name) for name in names]
+    apply(variables, [tf.constant([0.0])] * 4, rate=0.1, decay=1.0)
+    assert [float(v[0]) for v in variables] == [1.0, 1.0, 1.0, np.float32(0.9)]
+
+
+def test_gradients_are_clipped_by_their_common_norm():
+    big, small = tf.Variable([0.0], name="big/kernel"), tf.Variable([0.0], name="small/kernel")
+    optimizer, norm = apply([big, small], [tf.constant([30.0]), tf.constant([40.0])], clip=1.0)
+    assert norm == 50
+    np.testing.assert_allclose([slot.numpy()[0] for slot in optimizer.first], [0.06, 0.08], rtol=1e-5)
+
+
+def test_a_sparse_gradient_counts_as_its_dense_sum():
+    table = tf.Variable(np.zeros((3, 2), np.float32), name="embeddings/weight")
+    rows = tf.IndexedSlices(tf.constant([[3.0, 0.0], [1.0, 0.0]]), tf.constant([1, 1]), tf.constant([3, 2]))
+    _, norm = apply([table], [rows])
+    assert norm == 4
+
+
+def test_reset_forgets_the_moments():
+    variable = tf.Variable([1.0], name="dense/kernel")
+    optimizer, _ = apply([variable], [tf.constant([1.0])])
+    assert any(slot.numpy().any() for slot in optimizer.slots)
+    optimizer.reset()
+    assert not any(slot.numpy().any() for slot in optimizer.slots)

@@ -1,0 +1,142 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny_bert import LABELS
+
+from bertgrid_tf.bert.checkpoint import load
+from bertgrid_tf.bert.trainer import EpochResult, Trainer, TrainSettings
+
+SETTINGS = TrainSettings(learning_rate=1e-3, epochs=3, stop_after=3, batch_size=8, seed=5)
+
+
+def run(trainer, train, dev, folder: Path, settings=SETTINGS, **kwargs) -> list[EpochResult]:
+    folder.mkdir(exist_ok=True)
+    return list(trainer.run(train, dev, settings, folder, **kwargs))
+
+
+def same(one: list[EpochResult], other: list[EpochResult]) -> bool:
+    """Bit for bit, wall time aside."""
+    return len(one) == len(other) and all(
+        {**a.metrics, "seconds": 0} == {**b.metrics, "seconds": 0} and np.array_equal(a.probabilities, b.probabilities)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_it_learns(trainer, train, dev, tmp_path):
+    settings = TrainSettings(learning_rate=5e-3, epochs=8, stop_after=8, batch_size=8, seed=1)
+    results = run(trainer, train, dev, tmp_path, settings)
+    assert results[-1].metrics["accuracy"] >= 0.9
+    assert results[-1].metrics["train_loss"] < results[0].metrics["train_loss"]
+
+
+def test_a_reset_run_equals_that_of_a_freshly_built_model(trainer, train, dev, texts, tmp_path):
+    first = run(trainer, train, dev, tmp_path / "first")
+    again = run(trainer, train, dev, tmp_path / "again")
+    fresh = run(Trainer(load("scratch:1x32", LABELS, texts=texts)), train, dev, tmp_path / "fresh")
+    assert same(first, again)
+    assert same(first, fresh)
+
+
+def test_the_seed_decides_the_numbers(trainer, train, dev, tmp_path):
+    other = TrainSettings(learning_rate=1e-3, epochs=3, stop_after=3, batch_size=8, seed=6)
+    assert not same(run(trainer, train, dev, tmp_path / "a"), run(trainer, train, dev, tmp_path / "b", other))
+
+
+@pytest.mark.parametrize("epochs_before_the_kill", [1, 2, 3])
+def test_a_resumed_run_equals_an_uninterrupted_one(trainer, train, dev, tmp_path, epochs_before_the_kill):
+    whole = run(trainer, train, dev, tmp_path / "whole")
+    broken = trainer.run(train, dev, SETTINGS, tmp_path)
+    for _ in range(epochs_before_the_kill):
+        next(broken)
+    broken.close()
+    run(trainer, train, dev, tmp_path / "another run in between", TrainSettings(1e-2, 1, 1, seed=9))
+    steps: list[int] = []
+    resumed = run(trainer, train, dev, tmp_path, on_step=lambda done, total, loss: steps.append(done))
+    assert same(resumed, whole)
+    assert steps == list(range(1, 6)) * (3 - epochs_before_the_kill)
+
+
+def test_a_kill_inside_an_epoch_costs_that_epoch_alone(trainer, train, dev, tmp_path):
+    class KilledError(Exception):
+        pass
+
+    def kill(done: int, total: int, loss: float) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 8:  # the third step of the second epoch
+            raise KilledError
+
+    steps = 0
+    whole = run(trainer, train, dev, tmp_path / "whole")
+    with pytest.raises(KilledError):
+        run(trainer, train, dev, tmp_path / "killed", on_step=kill)
+    assert same(run(trainer, train, dev, tmp_path / "killed"), whole)
+
+
+def test_stopping_early_keeps_the_schedule_of_the_whole_horizon(trainer, train, dev, tmp_path):
+    whole = run(trainer, train, dev, tmp_path / "whole")
+    stopped = TrainSettings(learning_rate=1e-3, epochs=3, stop_after=2, batch_size=8, seed=5)
+    assert same(run(trainer, train, dev, tmp_path / "stopped", stopped), whole[:2])
+
+
+def test_a_loss_that_is_no_number_ends_the_run(checkpoint, train, dev, tmp_path):
+    class Diverging:
+        """Logits that grow out of float32 as the weights move."""
+
+        def __call__(self, ids, types, mask, training):
+            return checkpoint.logits(ids, types, mask, training) * np.float32(1e38) * np.float32(10)
+
+    results = run(Trainer(checkpoint, Diverging()), train, dev, tmp_path)
+    assert [result.epoch for result in results] == [1]
+    assert results[0].diverged
+    assert np.isnan(results[0].metrics["accuracy"])
+    assert np.isnan(results[0].metrics["f1_good"])
+    again = run(Trainer(checkpoint, Diverging()), train, dev, tmp_path)
+    assert [result.diverged for result in again] == [True]
+
+
+def test_one_trace_serves_every_shape_and_every_run(checkpoint, train, dev, tmp_path):
+    traces = 0
+
+    def counting(ids, types, mask, training):
+        nonlocal traces
+        traces += 1
+        return checkpoint.logits(ids, types, mask, training)
+
+    trainer = Trainer(checkpoint, counting)
+    for number, settings in enumerate((SETTINGS, TrainSettings(1e-2, 2, 2, 5, 0.5, "constant", 0.1, 2.0, True, 3))):
+        run(trainer, train, dev, tmp_path / str(number), settings)
+    assert traces == 2  # one for training, one for prediction
+
+
+def test_probabilities_come_in_the_order_of_the_texts(trainer, checkpoint, dev):
+    together = trainer.probabilities(dev.texts)
+    np.testing.assert_allclose(together.sum(axis=1), 1, rtol=1e-5)
+    one_by_one = [trainer.probabilities(dev.texts.take(np.array([i])))[0] for i in range(len(dev.texts))]
+    np.testing.assert_allclose(together, one_by_one, atol=1e-5)
+
+
+def test_padding_changes_no_logit(checkpoint, dev):
+    ids = tf.constant(dev.texts.ids[None, : dev.texts.starts[1]])
+    padded = tf.pad(ids, [[0, 0], [0, 5]])
+    ones = tf.ones_like(ids)
+    plain = checkpoint.logits(ids, tf.zeros_like(ids), ones, False)
+    with_padding = checkpoint.logits(padded, tf.zeros_like(padded), tf.pad(ones, [[0, 0], [0, 5]]), False)
+    np.testing.assert_allclose(plain, with_padding, atol=1e-5)
+
+
+def test_kept_weights_are_in_place_when_a_finished_run_is_called_again(trainer, checkpoint, train, dev, tmp_path):
+    run(trainer, train, dev, tmp_path, keep_weights=True)
+    trained = [variable.numpy() for variable in checkpoint.model.variables]
+    run(trainer, train, dev, tmp_path / "another", TrainSettings(1e-2, 1, 1, seed=9))
+    run(trainer, train, dev, tmp_path, keep_weights=True)
+    for before, variable in zip(trained, checkpoint.model.variables, strict=True):
+        np.testing.assert_array_equal(before, variable.numpy())
+
+
+def test_a_finished_run_keeps_no_weights(trainer, train, dev, tmp_path):
+    run(trainer, train, dev, tmp_path)
+    with np.load(tmp_path / "state.npz") as state:
+        assert not [name for name in state if name.startswith("v")]

@@ -1,0 +1,20 @@
+"""What several rooms' tests share: where the real corpora are."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# A first example pays for imports and traces; time is measured in benchmarks, never in tests.
+hypothesis.settings.register_profile("bertgrid", deadline=None, max_examples=50)
+hypothesis.settings.load_profile("bertgrid")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with the real corpora (`friends/`, `nsmc/`), named by BERTGRID_TEST_DATA; skips where it is absent."""
+    folder = os.environ.get("BERTGRID_TEST_DATA")
+    if not folder or not (Path(folder) / "friends").is_dir():
+        pytest.skip("set BERTGRID_TEST_DATA to a folder with friends/ and nsmc/ to run the tests on the real corpora")
+    return Path(folder)

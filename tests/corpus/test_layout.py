@@ -1,0 +1,108 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertgrid_tf.corpus import (
+    CONTEXTS,
+    NONE_MARKER,
+    SPEAKER_FORMATS,
+    Dialogue,
+    Example,
+    Layout,
+    Utterance,
+    render,
+    speaker_counts,
+)
+
+THREE = Dialogue((Utterance("a", "x", "Ada"), Utterance("b", "y", "Ben"), Utterance("c", "z")))
+
+
+@pytest.mark.parametrize(
+    ("context", "segments", "focus"),
+    [
+        ("current", [("a",), ("b",), ("c",)], 0),
+        ("current+previous", [("a", "[None]"), ("b", "a"), ("c", "b")], 0),
+        ("previous+current", [("[None]", "a"), ("a", "b"), ("b", "c")], 1),
+        ("current+next", [("a", "b"), ("b", "c"), ("c", "[None]")], 0),
+        ("previous+current+next", [("[None]", "a", "b"), ("a", "b", "c"), ("b", "c", "[None]")], 1),
+        (
+            "previous2+previous+current",
+            [("[None]", "[None]", "a"), ("[None]", "a", "b"), ("a", "b", "c")],
+            2,
+        ),
+    ],
+)
+def test_each_context_orders_its_segments(context, segments, focus):
+    assert render([THREE], Layout(context, "none")) == tuple(
+        Example(found, focus, label) for found, label in zip(segments, "xyz", strict=True)
+    )
+
+
+def test_every_context_is_tested_above():
+    assert len(CONTEXTS) == 6
+
+
+@pytest.mark.parametrize(
+    ("speaker_format", "first", "third"),
+    [
+        ("colon", "Ada : a", "c"),
+        ("plain", "Ada a", "c"),
+        ("brackets", "[Ada] a", "c"),
+        ("says", "[Ada] [Says] a", "c"),
+        ("none", "a", "c"),
+    ],
+)
+def test_each_speaker_format_names_the_speaker_if_there_is_one(speaker_format, first, third):
+    examples = render([THREE], Layout("current", speaker_format))
+    assert (examples[0].segments, examples[2].segments) == ((first,), (third,))
+
+
+def test_each_sentence_carries_its_own_speaker():
+    assert render([THREE], Layout("current+previous", "colon"))[1].segments == ("Ben : b", "Ada : a")
+
+
+def test_a_speaker_rarer_than_the_threshold_in_training_loses_the_name():
+    known = speaker_counts([THREE, Dialogue((Utterance("d", "x", "Ada"),))])
+    assert known == {"Ada": 2, "Ben": 1}
+    strangers = Dialogue((*THREE.utterances, Utterance("e", "x", "Cleo")))
+    examples = render([strangers], Layout("current", "colon", rare_speaker=2), known)
+    assert [example.segments[0] for example in examples] == ["Ada : a", "b", "c", "e"]
+    with pytest.raises(ValueError, match="speaker_counts"):
+        render([strangers], Layout("current", "colon", rare_speaker=2))
+
+
+def test_a_speaker_named_with_braces_or_an_empty_text_is_rendered_as_it_is():
+    dialogue = Dialogue((Utterance("", None, "{x}"), Utterance("{speaker}", None, "{}"), Utterance("")))
+    examples = render([dialogue], Layout("current", "colon"))
+    assert [example.segments[0] for example in examples] == ["{x} :", "{} : {speaker}", ""]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [(("next", "colon"), "'next'"), (("current", "loud"), "'loud'"), (("current", "colon", -1), "-1")],
+)
+def test_an_unknown_level_is_refused(arguments, part, refusal):
+    refusal(lambda: Layout(*arguments), part)
+
+
+@given(st.lists(st.integers(1, 6), max_size=6), st.sampled_from(CONTEXTS), st.sampled_from(SPEAKER_FORMATS))
+def test_every_utterance_is_once_the_focus_and_none_stands_only_for_missing_neighbours(
+    lengths, context, speaker_format
+):
+    dialogues = [
+        Dialogue(tuple(Utterance(f"{number}.{place}", f"{number}.{place}") for place in range(length)))
+        for number, length in enumerate(lengths)
+    ]
+    examples = render(dialogues, Layout(context, speaker_format))
+    assert [example.segments[example.focus] for example in examples] == [
+        f"{number}.{place}" for number, length in enumerate(lengths) for place in range(length)
+    ]
+    for example in examples:
+        assert example.segments[example.focus] == example.label
+        number, place = map(int, example.label.split("."))
+        for at, segment in enumerate(example.segments):
+            # Whatever the order in the input, the segments of a context name their distance from the focus.
+            name = context.split("+")[at]
+            neighbour = place + {"previous2": -2, "previous": -1, "current": 0, "next": 1}[name]
+            there = 0 <= neighbour < lengths[number]
+            assert segment == (f"{number}.{neighbour}" if there else NONE_MARKER)

@@ -1,0 +1,75 @@
+"""An ordinary Keras model, of Keras 3 or tf_keras, is tuned without bertgrid_tf."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tuners import TunerError
+from tuners.keras_run import KerasRun
+
+SCRIPT = Path(__file__).with_name("tune_keras.py")
+
+
+def tune(folder: Path, backend: str) -> subprocess.Popen:
+    """Starts the script in a process of its own: no bertgrid_tf, no other test's TensorFlow state."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(SCRIPT.parents[2]),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_USE_LEGACY_KERAS": "1",
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
+    command = [sys.executable, str(SCRIPT), backend, str(folder)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory) -> dict[str, subprocess.Popen]:
+    return {backend: tune(tmp_path_factory.mktemp(backend), backend) for backend in ("keras", "tf_keras")}
+
+
+@pytest.fixture(scope="module", params=["keras", "tf_keras"])
+def tuned(request, processes) -> dict:
+    out, error = processes[request.param].communicate(timeout=240)
+    assert processes[request.param].returncode == 0, error[-3000:]
+    return json.loads(out.splitlines()[-1])
+
+
+def test_a_plain_model_is_tuned_and_nothing_of_bertgrid_tf_imported(tuned):
+    assert tuned["bertgrid_tf"] == []
+    assert tuned["activation"] == "relu"
+    assert tuned["learning_rate"] == 0.02
+    assert tuned["cells"] == 4
+
+
+def test_a_run_resumed_after_an_epoch_equals_an_uninterrupted_one(tuned):
+    assert tuned["resumed"] == tuned["whole"]
+    assert tuned["epochs_fitted_after_resuming"] == [3]
+
+
+def test_a_run_that_ended_itself_is_not_trained_on_when_it_resumes(tuned):
+    assert tuned["stopped_after"] == tuned["stopped_after_again"] == 2
+
+
+def test_former_models_are_let_go_of(tuned):
+    assert tuned["models_alive"] <= 1
+
+
+def test_out_of_memory_fails_the_trial(tuned):
+    assert "out of memory" in tuned["out_of_memory"]
+
+
+def test_what_is_no_usable_model_or_state_is_refused(tuned):
+    assert "give it an input shape" in tuned["unbuilt"]
+    assert "of another model" in tuned["other_model"]
+    assert "keras_run.npz cannot be read" in tuned["truncated"]
+
+
+@pytest.mark.parametrize("name", ["epochs", "initial_epoch"])
+def test_the_epochs_of_fit_are_the_searchs_own(tmp_path, name):
+    with pytest.raises(TunerError, match=f"{name} is the search's own"):
+        next(KerasRun(lambda hp: None)({"stop_after": 1}, tmp_path, **{name: 3}))

@@ -1,0 +1,214 @@
+"""A study killed at any moment goes on where it stopped, and ends as if nothing had happened."""
+
+import os
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from keras_tuner.engine.trial import TrialStatus
+from toy_runs import ToyRun, accuracy, search, trials
+
+from tuners import CasualGridOracle, CasualGridSearch, TunerError
+
+SPACE = {
+    "objective": "val_accuracy",
+    "learning_rates": [1e-4, 2e-5],
+    "epochs": 3,
+    "sweeps": {"layout": ["current", "previous"], "batch_size": [16, 32]},
+    "start": {"learning_rate": 2e-5},
+}
+KILLED = 137
+
+
+def score(values, epoch):
+    """One row diverges, so that a NaN has to survive as well."""
+    return float("nan") if values["learning_rate"] == 1e-4 and epoch == 2 else accuracy(values, epoch)
+
+
+def study(folder: Path, seconds: float = 0) -> CasualGridSearch:
+    folder.mkdir(exist_ok=True)
+
+    def slowly(values, epoch):
+        time.sleep(seconds)
+        return score(values, epoch)
+
+    return search(folder, ToyRun(slowly, log=folder / "log"), CasualGridOracle(**SPACE))
+
+
+def in_a_child(work: Callable[[], object]) -> int:
+    """Forks, for a new process would import TensorFlow anew; returns the process id."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+def status_of(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def search_until_replacement(folder: Path, number: int, after: bool) -> None:
+    """Searches, and dies just before or after a file is replaced for the `number`-th time."""
+    replace, replaced = os.replace, Counter()
+
+    def replace_or_die(source, target):
+        replaced["files"] += 1
+        if replaced["files"] < number:
+            return replace(source, target)
+        if after:
+            replace(source, target)
+        (folder / "killed-at").write_text(Path(target).name)
+        os._exit(KILLED)
+
+    os.replace = replace_or_die
+    study(folder).search()
+
+
+def trained_twice(folder: Path) -> list[str]:
+    times = Counter((folder / "log").read_text().splitlines())
+    assert max(times.values()) <= 2
+    return [epoch for epoch, count in times.items() if count == 2]
+
+
+def results(tuner: CasualGridSearch):
+    oracle = tuner.oracle
+    histories = {
+        trial.trial_id: (trial.status, trial.metrics.get_config()["metrics"], trial.hyperparameters.values)
+        for trial in trials(tuner)
+    }
+    return oracle.table(), str(oracle.sweep_results), oracle.best(), str(histories)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    tuner = study(tmp_path_factory.mktemp("uninterrupted"))
+    tuner.search()
+    return results(tuner)
+
+
+def test_a_kill_before_or_after_any_write_loses_at_most_the_epoch_in_progress(tmp_path, uninterrupted):
+    number = 0
+    statuses = {KILLED}
+    while statuses == {KILLED}:
+        number += 1
+        statuses = set()
+        for after in (False, True):
+            folder = tmp_path / f"{number}-{after}"
+            statuses.add(status_of(in_a_child(partial(search_until_replacement, folder, number, after))))
+            tuner = study(folder)
+            tuner.search()
+            assert results(tuner) == uninterrupted, f"killed {'after' if after else 'before'} write {number}"
+            killed_at = (folder / "killed-at").read_text() if (folder / "killed-at").exists() else ""
+            # The toy's epoch is lost only where its own file was not in place yet.
+            assert len(trained_twice(folder)) == (killed_at == "epochs.json" and not after)
+    # oracle.json first, four writes a trial, two an epoch (one of them the toy's).
+    assert statuses == {0}
+    assert number - 1 == 1 + 5 * 4 + 8 * 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kills_at_random_moments_lose_at_most_the_epoch_in_progress(tmp_path, uninterrupted, seed):
+    draw = random.Random(seed)
+    kills = 0
+    for _ in range(200):
+        child = in_a_child(lambda: study(tmp_path / "killed", seconds=0.02).search())
+        time.sleep(draw.uniform(0.02, 0.1))
+        os.kill(child, signal.SIGKILL)
+        if (status := status_of(child)) == 0:
+            break
+        assert status == -signal.SIGKILL
+        kills += 1
+    assert kills >= 2
+    assert results(study(tmp_path / "killed")) == uninterrupted
+    assert sum(Counter((tmp_path / "killed" / "log").read_text().splitlines()).values()) <= 8 + kills
+
+
+def test_an_unfinished_trial_goes_on_under_its_own_id_and_only_once(tmp_path):
+    status_of(in_a_child(lambda: search_until_replacement(tmp_path, 30, True)))
+    tuner = study(tmp_path)
+    (unfinished,) = [trial.trial_id for trial in trials(tuner) if trial.status == TrialStatus.RUNNING]
+    told = []
+    tuner._on_trial = lambda trial: told.append(trial.trial_id)
+    tuner.search()
+    assert told[0] == unfinished
+    assert len(told) == len(set(told))
+
+
+def test_a_finished_study_trains_nothing_when_it_is_started_again(tmp_path):
+    study(tmp_path).search()
+    log = (tmp_path / "log").read_text()
+    tuner = study(tmp_path)
+    tuner.search()
+    assert (tmp_path / "log").read_text() == log
+    assert tuner.oracle.best().trial_id in tuner.oracle.trials
+
+
+def test_a_second_search_with_the_same_tuner_trains_nothing(tmp_path):
+    tuner = study(tmp_path)
+    tuner.search()
+    log = (tmp_path / "log").read_text()
+    tuner.search()
+    assert (tmp_path / "log").read_text() == log
+
+
+def test_a_run_that_lost_its_epochs_tells_its_story_anew(tmp_path):
+    status_of(in_a_child(lambda: search_until_replacement(tmp_path, 33, True)))
+    tuner = study(tmp_path)
+    (unfinished,) = [trial for trial in trials(tuner) if trial.status == TrialStatus.RUNNING]
+    assert len(unfinished.metrics.get_history("val_accuracy")) == 2
+    tuner.oracle.update_trial(unfinished.trial_id, {"val_accuracy": 0.25}, step=1)
+    (only,) = unfinished.metrics.get_history("val_accuracy")
+    assert (only.step, only.value) == (1, [0.25])
+    assert not unfinished.metrics.get_history("seconds")
+
+
+def test_overwriting_starts_over_and_leaves_other_files_alone(tmp_path):
+    study(tmp_path).search()
+    (tmp_path / "study" / "recipe.yaml").write_text("mine")
+    oracle = CasualGridOracle("val_accuracy", [1e-3], 1)
+    oracle.verbose = 0
+    tuner = CasualGridSearch(ToyRun(lambda values, epoch: 0.5), oracle, tmp_path, "study", overwrite=True)
+    tuner.search()
+    assert list(oracle.trials) == ["0000"]
+    assert {path.name for path in (tmp_path / "study").iterdir()} == {
+        "recipe.yaml",
+        "oracle.json",
+        "trial_0000",
+    }
+
+
+def test_a_study_that_was_half_overwritten_is_refused_until_it_is_wholly(tmp_path, monkeypatch):
+    study(tmp_path).search()
+    remove = shutil.rmtree
+
+    def remove_and_stop(folder):
+        remove(folder)
+        raise KeyboardInterrupt
+
+    def overwrite():
+        CasualGridSearch(ToyRun(), CasualGridOracle(**SPACE), tmp_path, "study", overwrite=True)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(shutil, "rmtree", remove_and_stop)
+        overwrite()
+    with pytest.raises(TunerError, match="is missing"):
+        study(tmp_path)
+    overwrite()
+    assert list((tmp_path / "study").iterdir()) == []
+
+
+def test_nothing_depends_on_kerastuners_tuner_file(tmp_path):
+    study(tmp_path).search()
+    assert not list((tmp_path / "study").glob("tuner*.json"))
+    assert len(study(tmp_path).oracle.trials) == 5

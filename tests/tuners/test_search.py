@@ -1,0 +1,522 @@
+"""What a search runs, adopts and finds."""
+
+import math
+import threading
+import time
+
+import keras_tuner
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras_tuner.engine.trial import Trial, TrialStatus
+from toy_runs import ToyRun, accuracy, fails, search, stages, trials, values
+
+import tuners.oracle
+from tuners import Best, CasualGridOracle, CasualGridSearch, SweepLevel, TunerError
+
+SWEEPS = {"layout": ["current", "previous", "next"], "batch_size": [16, 32]}
+START = {"learning_rate": 1e-5, "warm_up": 0.1}
+
+
+# Stages
+
+
+def test_each_sweep_adopts_its_best_level_before_the_next_starts(tmp_path):
+    tuner = search(tmp_path, ToyRun(), sweeps=SWEEPS, start=START)
+    tuner.search()
+    assert [
+        (stage, values(trial)["layout"], values(trial)["batch_size"])
+        for stage, trial in zip(stages(tuner), trials(tuner), strict=True)
+    ] == [
+        ("sweep:layout", "current", 16),
+        ("sweep:layout", "previous", 16),
+        ("sweep:layout", "next", 16),
+        ("sweep:batch_size", "previous", 32),
+        ("grid", "previous", 32),
+        ("grid", "previous", 32),
+    ]
+    assert tuner.oracle.incumbent == {
+        "layout": "previous",
+        "batch_size": 32,
+        "learning_rate": 1e-5,
+        "warm_up": 0.1,
+    }
+
+
+def test_the_incumbents_level_is_run_once_and_its_score_reused_by_later_sweeps(tmp_path):
+    tuner = search(tmp_path, ToyRun(), sweeps=SWEEPS, start=START)
+    tuner.search()
+    found = tuner.oracle.sweep_results
+    assert [(level.parameter, level.level, level.trial_id, level.chosen) for level in found] == [
+        ("layout", "current", "0000", False),
+        ("layout", "previous", "0001", True),
+        ("layout", "next", "0002", False),
+        ("batch_size", 16, "0001", False),
+        ("batch_size", 32, "0003", True),
+    ]
+    assert isinstance(found[0], SweepLevel)
+    assert found[1].score == pytest.approx(0.66)
+
+
+def test_a_grid_row_that_a_sweep_has_run_is_not_run_again(tmp_path):
+    run = ToyRun()
+    tuner = search(tmp_path, run, sweeps=SWEEPS, start=START, sweep_epochs=3)
+    tuner.search()
+    assert stages(tuner).count("grid") == 1
+    assert not np.isnan(tuner.oracle.table().scores).any()
+    assert len(run.trained) == len({str(epoch) for epoch in run.trained}) == tuner.oracle.plan().epochs
+
+
+def test_without_sweeps_only_the_grid_runs(tmp_path):
+    tuner = search(tmp_path, ToyRun())
+    tuner.search()
+    assert stages(tuner) == ["grid", "grid"]
+    assert tuner.oracle.sweep_results == []
+
+
+def test_a_sweep_of_one_level_is_adopted_without_a_run(tmp_path):
+    tuner = search(tmp_path, ToyRun(), sweeps={"layout": ["next"]}, start={"layout": "current"})
+    tuner.search()
+    assert stages(tuner) == ["grid", "grid"]
+    assert tuner.oracle.incumbent["layout"] == "next"
+    (level,) = tuner.oracle.sweep_results
+    assert (level.chosen, level.trial_id, level.status) == (True, None, "SKIPPED")
+
+
+def test_a_start_value_that_is_no_level_holds_until_its_sweep_and_is_not_tried(tmp_path):
+    tuner = search(
+        tmp_path,
+        ToyRun(),
+        sweeps={"batch_size": [16, 32], "layout": ["current", "next"]},
+        start={"layout": "previous"},
+    )
+    tuner.search()
+    assert [(values(trial)["layout"], values(trial)["batch_size"]) for trial in trials(tuner)[:4]] == [
+        ("previous", 16),
+        ("previous", 32),
+        ("current", 32),
+        ("next", 32),
+    ]
+    assert tuner.oracle.incumbent["layout"] == "next"
+
+
+@pytest.mark.parametrize(("start", "adopted"), [("c", "c"), ("a", "a"), ("b", "a")])
+def test_of_equal_levels_the_incumbents_wins_then_the_earlier(tmp_path, start, adopted):
+    equal = {"a": 0.7, "b": 0.6, "c": 0.7}
+    run = ToyRun(lambda values, epoch: equal[values["level"]])
+    tuner = search(tmp_path, run, sweeps={"level": ["a", "b", "c"]}, start={"level": start})
+    tuner.search()
+    assert tuner.oracle.incumbent["level"] == adopted
+
+
+def test_a_sweep_compares_best_epochs(tmp_path):
+    curves = {"early": [0.9, 0.1], "late": [0.2, 0.8]}
+    run = ToyRun(lambda values, epoch: curves[values["level"]][epoch - 1] if values["epochs"] == 2 else 0.5)
+    tuner = search(tmp_path, run, sweeps={"level": ["late", "early"]}, sweep_epochs=2)
+    tuner.search()
+    assert [(level.level, level.epoch, level.score, level.chosen) for level in tuner.oracle.sweep_results] == [
+        ("late", 2, 0.8, False),
+        ("early", 1, 0.9, True),
+    ]
+
+
+def test_a_small_objective_is_searched_for_where_its_direction_is_min(tmp_path):
+    def run(values, folder):
+        yield from ({"val_loss": 1 - accuracy(values, epoch)} for epoch in range(1, values["stop_after"] + 1))
+
+    tuner = search(tmp_path, run, objective="val_loss", sweeps=SWEEPS)
+    tuner.search()
+    assert tuner.oracle.incumbent["layout"] == "previous"
+    assert (tuner.oracle.best().learning_rate, tuner.oracle.best().epoch) == (2e-5, 2)
+    assert tuner.oracle.get_best_trials()[0].trial_id == tuner.oracle.best().trial_id
+
+
+def test_a_run_is_given_every_parameter_and_no_stage(tmp_path):
+    seen = []
+
+    def run(values, folder, *args, **kwargs):
+        seen.append((values, args, kwargs))
+        assert folder.is_dir()
+        yield from ToyRun()(values, folder)
+
+    tuner = search(tmp_path, run, sweeps={"batch_size": [16, 32]}, start=START)
+    tuner.search("data", extra=1)
+    assert seen[0] == (
+        {"learning_rate": 1e-5, "warm_up": 0.1, "batch_size": 16, "epochs": 1, "stop_after": 1},
+        ("data",),
+        {"extra": 1},
+    )
+    assert values(trials(tuner)[0])["tuner/stage"] == "sweep:batch_size"
+    assert {run[0]["stop_after"] for run in seen[2:]} == {run[0]["epochs"] for run in seen[2:]} == {3}
+
+
+# Grid
+
+
+def test_a_row_fills_a_cell_after_every_epoch(tmp_path):
+    tuner = search(tmp_path, ToyRun())
+    tuner.search()
+    expected = [[accuracy({"learning_rate": rate}, epoch) for epoch in (1, 2, 3)] for rate in (1e-5, 2e-5)]
+    np.testing.assert_allclose(tuner.oracle.table().scores, expected)
+
+
+def test_best_repeats_the_winning_cells_schedule(tmp_path):
+    tuner = search(tmp_path, ToyRun(), start=START)
+    tuner.search()
+    values = {"learning_rate": 2e-5, "warm_up": 0.1, "epochs": 3, "stop_after": 2}
+    assert tuner.oracle.best() == Best(values, 2e-5, 2, pytest.approx(0.5), "0001")
+    assert tuner.get_best_hyperparameters()[0]["stop_after"] == 2
+
+
+def test_an_independent_cell_has_a_schedule_of_its_own_and_counts_its_last_epoch(tmp_path):
+    run = ToyRun(lambda values, epoch: values["epochs"] / 10 - epoch / 100)
+    tuner = search(tmp_path, run, grid="independent", learning_rates=[1e-5])
+    tuner.search()
+    assert [(values(trial)["epochs"], values(trial)["stop_after"]) for trial in trials(tuner)] == [
+        (1, 1),
+        (2, 2),
+        (3, 3),
+    ]
+    np.testing.assert_allclose(tuner.oracle.table().scores, [[0.09, 0.18, 0.27]])
+    assert trials(tuner)[2].score == pytest.approx(0.27)
+    assert tuner.oracle.best().values["stop_after"] == tuner.oracle.best().values["epochs"] == 3
+
+
+def test_an_independent_cell_that_a_sweep_has_run_is_not_run_again(tmp_path):
+    tuner = search(tmp_path, ToyRun(), grid="independent", sweeps={"batch_size": [16, 32]}, sweep_epochs=2)
+    tuner.search()
+    assert stages(tuner).count("grid") == 5
+    assert not np.isnan(tuner.oracle.table().scores).any()
+
+
+def test_the_best_trials_are_the_grids_before_the_sweeps_and_never_failed_ones(tmp_path):
+    def score(values, epoch):
+        if values["epochs"] == 1:
+            return 0.99
+        return None if values["learning_rate"] == 1e-5 else 0.5
+
+    tuner = search(tmp_path, ToyRun(fails(score)), sweeps={"batch_size": [16, 32]})
+    tuner.search()
+    assert [trial.trial_id for trial in tuner.oracle.get_best_trials(10)] == ["0003", "0000", "0001"]
+
+
+def test_the_table_is_empty_before_the_grid_and_has_no_best_cell(tmp_path):
+    oracle = search(tmp_path, ToyRun(), sweeps=SWEEPS).oracle
+    assert not oracle.table().tried.any()
+    with pytest.raises(TunerError, match="no cell"):
+        oracle.best()
+
+
+def test_every_tried_cell_keeps_all_of_its_metrics(tmp_path):
+    run = ToyRun(lambda values, epoch: math.nan if values["learning_rate"] == 2e-5 and epoch == 2 else 0.5)
+    tuner = search(tmp_path, run)
+    tuner.search()
+    cells = tuner.oracle.cells()
+    assert [(cell.learning_rate, cell.epoch, cell.trial_id) for cell in cells] == [
+        (rate, epoch, trial_id) for rate, trial_id in ((1e-5, "0000"), (2e-5, "0001")) for epoch in (1, 2, 3)
+    ]
+    assert cells[3].metrics == {"val_accuracy": 0.5, "seconds": 1.0}
+    assert math.isnan(cells[4].metrics["val_accuracy"])
+    assert list(cells[5].metrics) == ["val_accuracy"]
+
+
+# Failures
+
+
+def test_a_diverged_epoch_ends_the_row_and_leaves_nan_from_there_on(tmp_path):
+    run = ToyRun(lambda values, epoch: math.inf if values["learning_rate"] == 1e-5 and epoch == 2 else 0.5)
+    tuner = search(tmp_path, run)
+    tuner.search()
+    np.testing.assert_array_equal(tuner.oracle.table().scores, [[0.5, np.nan, np.nan], [0.5, 0.5, 0.5]])
+    assert tuner.oracle.table().tried.all()
+    assert [trial.status for trial in trials(tuner)] == [TrialStatus.COMPLETED] * 2
+    assert [epoch for values, epoch in run.trained if values["learning_rate"] == 1e-5] == [1, 2]
+
+
+def test_a_trial_that_diverges_at_once_has_failed_and_the_search_goes_on(tmp_path, recwarn):
+    tuner = search(tmp_path, ToyRun(lambda values, epoch: math.nan if values["learning_rate"] == 1e-5 else 0.5))
+    tuner.search()
+    assert [trial.status for trial in trials(tuner)] == [TrialStatus.FAILED, TrialStatus.COMPLETED]
+    assert "no epoch has a finite val_accuracy" in trials(tuner)[0].message
+    assert tuner.oracle.table().tried.all()
+    assert not [warning for warning in recwarn if "NaN" in str(warning.message)]
+
+
+def test_a_failed_level_cannot_win_its_sweep(tmp_path):
+    run = ToyRun(
+        fails(lambda values, epoch: None if values["batch_size"] == 32 and epoch == 2 else 0.5 + values["batch_size"])
+    )
+    tuner = search(tmp_path, run, sweeps={"batch_size": [16, 32]}, sweep_epochs=2)
+    tuner.search()
+    failed = tuner.oracle.sweep_results[1]
+    assert (failed.status, failed.epoch, failed.chosen, math.isnan(failed.score)) == (
+        "FAILED",
+        None,
+        False,
+        True,
+    )
+    assert tuner.oracle.incumbent["batch_size"] == 16
+
+
+@pytest.mark.parametrize("start", [16, 8])
+def test_where_all_levels_failed_the_incumbent_stays(tmp_path, start):
+    run = ToyRun(fails(lambda values, epoch: None))
+    tuner = search(tmp_path, run, sweeps={"batch_size": [16, 32, 64, 128, 256]}, start={"batch_size": start})
+    tuner.search()
+    assert tuner.oracle.incumbent["batch_size"] == start
+    assert [level.level for level in tuner.oracle.sweep_results if level.chosen] == [16] * (start == 16)
+    # KerasTuner would have given up after three failures.
+    assert stages(tuner).count("grid") == 2
+
+
+def test_a_failed_row_has_no_score(tmp_path):
+    tuner = search(tmp_path, ToyRun(fails(lambda values, epoch: None if epoch == 3 else 0.5)))
+    tuner.search()
+    assert np.isnan(tuner.oracle.table().scores).all()
+    assert tuner.oracle.table().tried.all()
+
+
+def test_a_run_that_yields_nothing_has_failed(tmp_path):
+    tuner = search(tmp_path, lambda values, folder: iter(()))
+    tuner.search()
+    assert [trial.status for trial in trials(tuner)] == [TrialStatus.FAILED] * 2
+    assert "yielded no epoch" in trials(tuner)[0].message
+
+
+def test_a_run_that_ends_early_counts_with_what_it_has(tmp_path):
+    tuner = search(tmp_path, lambda values, folder: iter([{"val_accuracy": 0.5}]))
+    tuner.search()
+    np.testing.assert_array_equal(tuner.oracle.table().tried, [[True, False, False]] * 2)
+    assert tuner.oracle.best().epoch == 1
+
+
+def test_a_run_that_does_not_end_is_refused_after_its_last_epoch(tmp_path):
+    def run(values, folder):
+        while True:
+            yield {"val_accuracy": 0.5}
+
+    with pytest.raises(TunerError, match="3 epochs"):
+        search(tmp_path, run).search()
+
+
+def test_a_run_without_the_objective_is_told_so(tmp_path):
+    with pytest.raises(TunerError, match=r"val_accuracy is not among the metrics of the run \(val_loss\)"):
+        search(tmp_path, lambda values, folder: iter([{"val_loss": 0.5}])).search()
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+@pytest.mark.parametrize("new_process", [True, False])
+def test_a_bug_or_an_interrupt_ends_the_search_which_resumes_with_that_trial(tmp_path, error, new_process):
+    armed = [True]
+
+    def score(values, epoch):
+        if armed and epoch == 2 and values["learning_rate"] == 2e-5:
+            armed.clear()
+            raise error
+        return accuracy(values, epoch)
+
+    run = ToyRun(score)
+    tuner = search(tmp_path, run)
+    with pytest.raises(error):
+        tuner.search()
+    assert trials(tuner)[1].status == TrialStatus.RUNNING
+    if new_process:
+        tuner = search(tmp_path, run)
+    tuner.search()
+    assert list(tuner.oracle.trials) == ["0000", "0001"]
+    assert [epoch for values, epoch in run.trained] == [1, 2, 3, 1, 2, 2, 3]
+    assert [len(seen.value) for seen in trials(tuner)[1].metrics.get_history("val_accuracy")] == [1, 1, 1]
+
+
+# The oracle's side
+
+
+def test_an_oracle_that_says_stop_ends_the_run_and_the_trial_counts(tmp_path):
+    class Impatient(CasualGridOracle):
+        def update_trial(self, trial_id, metrics, step=0):
+            trial = super().update_trial(trial_id, metrics, step)
+            if step == 2:
+                trial.status = TrialStatus.STOPPED
+            return trial
+
+    closed = []
+
+    def run(values, folder):
+        try:
+            yield from ToyRun()(values, folder)
+        finally:
+            closed.append(values["learning_rate"])
+
+    tuner = search(tmp_path, run, Impatient("val_accuracy", [1e-5, 2e-5], 3))
+    tuner.search()
+    np.testing.assert_array_equal(tuner.oracle.table().tried, [[True, True, False]] * 2)
+    assert [trial.status for trial in trials(tuner)] == [TrialStatus.COMPLETED] * 2
+    assert closed == [1e-5, 2e-5]
+
+
+def test_tuners_that_share_an_oracle_wait_for_each_other_between_the_stages(tmp_path):
+    oracle = CasualGridOracle("val_accuracy", [1e-5, 2e-5], 3, sweeps=SWEEPS, start=START)
+    together, most = [], []
+    stage_of = {}
+
+    def run(values, folder):
+        stage = stage_of[folder.name]
+        together.append(stage)
+        most.append(set(together))
+        time.sleep(0.05)
+        yield from ToyRun()(values, folder)
+        together.remove(stage)
+
+    def note(trial):
+        stage_of[f"trial_{trial.trial_id}"] = values(trial)["tuner/stage"]
+
+    workers = []
+    for number in range(3):
+        tuner = search(tmp_path, run, oracle)
+        tuner.tuner_id, tuner._on_trial = f"tuner{number}", note
+        workers.append(threading.Thread(target=tuner.search, name=f"worker{number}"))
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=30)
+    assert all(len(stages) == 1 for stages in most)
+    assert len(oracle.trials) == oracle.plan().runs == 6
+    assert oracle.best().values["layout"] == "previous"
+
+
+def test_progress_is_told_by_callbacks(tmp_path):
+    told = []
+    oracle = CasualGridOracle("val_accuracy", [1e-5], 2)
+    oracle.verbose = 0
+    CasualGridSearch(
+        ToyRun(),
+        oracle,
+        tmp_path,
+        "study",
+        on_trial=lambda trial: told.append((trial.trial_id, trial.status)),
+        on_epoch=lambda trial, epoch, metrics: told.append((trial.trial_id, epoch, sorted(metrics))),
+    ).search()
+    metrics = ["seconds", "val_accuracy"]
+    assert told == [("0000", "RUNNING"), ("0000", 1, metrics), ("0000", 2, metrics)]
+
+
+def test_a_report_costs_the_same_however_many_trials_there_are(tmp_path, monkeypatch):
+    tuner = search(tmp_path, ToyRun())
+    tuner.search()
+    written = []
+
+    class Unscanned(dict):
+        def __iter__(self):
+            raise AssertionError("a report looks at one trial only")
+
+        keys = values = items = __iter__
+
+    tuner.oracle.trials = Unscanned(tuner.oracle.trials)
+    monkeypatch.setattr(tuners.oracle, "write_text", lambda path, text: written.append(path.parent.name))
+    tuner.oracle.update_trial("0001", {"val_accuracy": 0.5}, step=3)
+    assert written == ["trial_0001"]
+
+
+def test_kerastuners_own_tools_read_the_study(tmp_path):
+    tuner = search(tmp_path, ToyRun(), sweeps={"batch_size": [16, 32], "cased": [True, False]})
+    tuner.search()
+    for path in (tmp_path / "study").glob("trial_*/trial.json"):
+        assert Trial.load(str(path)).status == TrialStatus.COMPLETED
+    reader = keras_tuner.Oracle(keras_tuner.Objective("val_accuracy", "max"))
+    reader._set_project_dir(str(tmp_path), "study")
+    reader.reload()
+    assert reader.get_best_trials()[0].hyperparameters.get("stop_after") == 3
+    assert [hp.name for hp in reader.get_space().space][-3:] == ["learning_rate", "epochs", "stop_after"]
+
+
+def test_the_search_prints_its_course_as_kerastuner_does(tmp_path, capsys):
+    oracle = CasualGridOracle("val_accuracy", [1e-5], 1)
+    CasualGridSearch(ToyRun(), oracle, tmp_path, "study").search()
+    assert "Search: Running Trial #1" in capsys.readouterr().out
+
+
+# Summary
+
+
+def test_the_summary_shows_sweeps_table_and_what_failed_or_diverged(tmp_path, capsys):
+    def score(values, epoch):
+        if values["batch_size"] == 32:
+            return None
+        return math.nan if values["learning_rate"] == 1e-4 and epoch == 2 else accuracy(values, epoch)
+
+    tuner = search(
+        tmp_path,
+        ToyRun(fails(score)),
+        learning_rates=[1e-4, 2e-5],
+        sweeps={"batch_size": [16, 32]},
+        start={"learning_rate": 2e-5},
+    )
+    tuner.search()
+    capsys.readouterr()
+    tuner.results_summary(scale=100, digits=1)
+    assert (
+        capsys.readouterr().out
+        == f"""Results summary
+Results in {tmp_path}/study
+Objective(name="val_accuracy", direction="max")
+
+Sweep       Level  Epoch   Score
+batch_size  16         1    47.0*
+batch_size  32            failed
+
+Learning rate × epoch
+learning rate    1     2     3
+       0.0001 39.0   nan   nan
+        2e-05 47.0  50.0* 47.0
+
+Best: 50.0 at learning rate 2e-05, epoch 2
+
+Trial 0001 failed: does not fit the memory
+Trial 0002 diverged in epoch 2.
+"""
+    )
+
+
+def test_the_summary_of_a_search_that_has_not_begun_says_so(tmp_path, capsys):
+    search(tmp_path, ToyRun()).results_summary()
+    assert "No cell of the grid has a score." in capsys.readouterr().out
+
+
+# Plan
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    levels=st.lists(st.integers(1, 3), max_size=3),
+    start=st.lists(st.integers(0, 3), min_size=3, max_size=3),
+    rates=st.integers(1, 3),
+    epochs=st.integers(1, 3),
+    sweep_epochs=st.integers(1, 3),
+    start_rate=st.integers(0, 3),
+    grid=st.sampled_from(["row", "independent"]),
+    winners=st.randoms(use_true_random=False),
+)
+def test_the_plan_counts_the_runs_and_epochs_that_the_search_makes(
+    tmp_path_factory, levels, start, rates, epochs, sweep_epochs, start_rate, grid, winners
+):
+    run = ToyRun(lambda values, epoch: winners.random())
+    tuner = search(
+        tmp_path_factory.mktemp("plan"),
+        run,
+        learning_rates=[(row + 1) / 100 for row in range(rates)],
+        epochs=epochs,
+        sweeps={f"parameter{number}": list(range(count)) for number, count in enumerate(levels)},
+        start={f"parameter{number}": start[number] for number in range(len(levels))}
+        | {"learning_rate": (start_rate + 1) / 100},
+        sweep_epochs=sweep_epochs,
+        grid=grid,
+    )
+    plan = tuner.oracle.plan()
+    tuner.search()
+    names = [f"sweep:parameter{number}" for number in range(len(levels))] + ["grid"]
+    assert [(stage.name, stage.runs) for stage in plan.stages] == [(name, stages(tuner).count(name)) for name in names]
+    assert plan.epochs == len(run.trained)
+    assert plan.full_product_epochs == math.prod(levels) * rates * (
+        epochs if grid == "row" else epochs * (epochs + 1) // 2
+    )

@@ -1,0 +1,115 @@
+"""Tunes a plain model and prints what `test_keras_run.py` looks at.
+
+Usage: python tune_keras.py keras|tf_keras FOLDER
+"""
+
+import gc
+import importlib
+import json
+import sys
+import weakref
+from pathlib import Path
+
+import numpy as np
+
+from tuners import CasualGridOracle, CasualGridSearch, KerasRun
+
+keras = importlib.import_module(sys.argv[1])
+folder = Path(sys.argv[2])
+
+draw = np.random.default_rng(0)
+x = draw.normal(size=(640, 4)).astype("float32")
+y = np.abs(x[:, :1])  # what no linear model fits
+data = {"x": x[:512], "y": y[:512], "validation_data": (x[512:], y[512:]), "verbose": 0}
+
+models = weakref.WeakSet()
+fitted = []
+
+
+def build(hp):
+    hidden = keras.layers.Dense(hp.Int("units", 1, 64), hp.Choice("activation", ["linear", "relu"]))
+    layers = [keras.Input([4]), hidden, keras.layers.Dropout(0.01), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    model.compile(keras.optimizers.Adam(hp["learning_rate"]), "mse")
+    models.add(model)
+    return model
+
+
+class Note(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        fitted.append(epoch + 1)
+
+
+class StopAfterTwo(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == 1
+
+
+def message(run, values, place, **data) -> str:
+    try:
+        list(run(values, place, **data))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def place(name: str) -> Path:
+    (folder / name).mkdir(exist_ok=True)
+    return folder / name
+
+
+found = {}
+
+oracle = CasualGridOracle(
+    "val_loss",
+    [0.02, 0.0001],
+    2,
+    {"activation": ["linear", "relu"]},
+    {"learning_rate": 0.02, "batch_size": 16, "units": 16},
+    sweep_epochs=2,
+)
+oracle.verbose = 0
+tuner = CasualGridSearch(KerasRun(build, seed=0), oracle, folder, "study")
+tuner.search(**data)
+best = oracle.best()
+found |= {"activation": best.values["activation"], "learning_rate": best.learning_rate}
+found["cells"] = int(oracle.table().tried.sum())
+gc.collect()
+found["models_alive"] = len(models)
+
+values = {"units": 4, "activation": "relu", "learning_rate": 0.01, "batch_size": 16, "epochs": 3, "stop_after": 3}
+run = KerasRun(build, seed=1)
+found["whole"] = list(run(values, place("whole"), **data))
+interrupted = run(values, place("resumed"), **data)
+next(interrupted), next(interrupted)
+interrupted.close()
+keras.utils.set_random_seed(99)
+fitted.clear()
+found["resumed"] = list(run(values, place("resumed"), callbacks=[Note()], **data))
+found["epochs_fitted_after_resuming"] = fitted[:]
+
+for key in ("stopped_after", "stopped_after_again"):
+    found[key] = len(list(run(values, place("stopped"), callbacks=[StopAfterTwo()], **data)))
+
+
+def unbuilt(hp):
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def too_large(hp):
+    import tensorflow as tf
+
+    raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+
+found["unbuilt"] = message(KerasRun(unbuilt), values, place("unbuilt"), **data)
+found["out_of_memory"] = message(KerasRun(too_large), values, place("oom"), **data)
+found["other_model"] = message(run, {**values, "units": 5}, place("whole"), **data)
+state = place("whole") / "keras_run.npz"
+state.write_bytes(state.read_bytes()[:1000])
+found["truncated"] = message(run, values, place("whole"), **data)
+
+found["bertgrid_tf"] = [name for name in sys.modules if name.startswith("bertgrid_tf")]
+print(json.dumps(found))

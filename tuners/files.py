@@ -1,0 +1,38 @@
+"""Files that are there whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Yields a file to write that takes the place of `path` when the block ends, unless the block raises.
+
+    A process killed at any point leaves the former `path` or the new one, never a part; the new one is on
+    disk when the block has ended, so a power cut cannot undo it.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    # The new name lives in the folder, which has a cache of its own.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` (UTF-8) so that `path` is there whole or not at all."""
+    with replacing(path) as file:
+        file.write(text.encode())

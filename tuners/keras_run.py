@@ -1,0 +1,164 @@
+"""A run of an ordinary compiled Keras model, of Keras 3 or tf_keras."""
+
+import gc
+import json
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras_tuner
+import numpy as np
+
+from tuners.errors import TunerError
+from tuners.files import replacing
+from tuners.space import Value
+
+STATE_FILE = "keras_run.npz"
+
+
+class KerasRun:
+    """Trains what `build` returns with `fit`, epoch by epoch, and resumes after the last whole epoch.
+
+    Every epoch is a call of `fit` of its own (`initial_epoch` counts on), so callbacks begin and end with
+    each epoch: those that look back over epochs, such as EarlyStopping, see one epoch only. A callback that
+    sets `model.stop_training` ends the run after its epoch. A model that does not fit the memory fails its
+    trial.
+
+    After every epoch the weights, the optimizer's variables and the metrics so far are saved to the run's
+    folder in one file, which takes the place of the epoch before.
+
+    Example:
+
+        >>> def build(hp):
+        ...     layers = [keras.Input([4]), keras.layers.Dense(hp["units"]), keras.layers.Dense(1)]
+        ...     model = keras.Sequential(layers)
+        ...     model.compile(keras.optimizers.Adam(hp["learning_rate"]), "mse")
+        ...     return model
+        >>> oracle = CasualGridOracle("val_loss", [1e-2, 1e-3], epochs=5, sweeps={"units": [8, 32]})
+        >>> tuner = CasualGridSearch(KerasRun(build, seed=0), oracle, "results", "mine")
+        >>> tuner.search(x, y, validation_data=(x_val, y_val))
+
+    Args:
+        build: Returns a compiled model whose variables exist (give it an input shape) for a
+            `keras_tuner.HyperParameters` that holds the values of the trial: every parameter,
+            `hp["learning_rate"]` and `hp["epochs"]` (the horizon, for a schedule). `hp.Int(…)` and the like
+            give the trial's value too.
+        seed: Decides the initial weights and, epoch by epoch, order and dropout, so that a resumed run equals
+            one that was not interrupted (tf_keras traces its training step anew every epoch for that). None
+            leaves the backend's random state alone.
+
+    The arguments of `CasualGridSearch.search` go to `fit`; a parameter named `batch_size` does so too.
+    """
+
+    def __init__(self, build: Callable[[keras_tuner.HyperParameters], Any], seed: int | None = None) -> None:
+        self.build = build
+        self.seed = seed
+
+    def __call__(
+        self, values: Mapping[str, Value], folder: Path, *args: Any, **kwargs: Any
+    ) -> Iterator[dict[str, float]]:
+        """Yields the logs of `fit` (losses and metrics, validation ones as `val_…`) after every epoch."""
+        for name in ("epochs", "initial_epoch"):
+            if name in kwargs:
+                raise TunerError(f"{name} is the search's own: leave it out of the arguments of search()")
+        if "batch_size" in values:
+            kwargs.setdefault("batch_size", values["batch_size"])
+        _forget_former_models()
+        path = folder / STATE_FILE
+        self._set_seed(0)
+        with _out_of_memory_fails_the_trial():
+            model = self.build(_hyperparameters(values))
+        if not getattr(model, "built", False):
+            raise TunerError("the model that build returns has no variables yet: give it an input shape")
+        history, stopped = _restore(model, path) if path.exists() else ([], False)
+        yield from history
+        for epoch in range(len(history), int(values["stop_after"])):
+            if stopped:
+                return
+            self._set_seed(epoch + 1)
+            if self.seed is not None and _is_tf_keras(model):
+                # Its dropout takes the seed when the step is traced; traced anew, every epoch has its own seed,
+                # resumed or not.
+                model.train_function = None
+            with _out_of_memory_fails_the_trial():
+                logs = model.fit(*args, initial_epoch=epoch, epochs=epoch + 1, **kwargs).history
+            history.append({name: float(series[-1]) for name, series in logs.items()})
+            stopped = bool(model.stop_training)
+            _save(model, history, stopped, path)
+            yield history[-1]
+
+    def _set_seed(self, offset: int) -> None:
+        if self.seed is not None:
+            for keras in _loaded_keras():
+                keras.utils.set_random_seed(self.seed + offset)
+
+
+def _hyperparameters(values: Mapping[str, Value]) -> keras_tuner.HyperParameters:
+    hyperparameters = keras_tuner.HyperParameters()
+    for name, value in values.items():
+        hyperparameters.Fixed(name, value)
+    return hyperparameters
+
+
+def _loaded_keras() -> list[Any]:
+    return [sys.modules[name] for name in ("keras", "tf_keras") if name in sys.modules]
+
+
+def _is_tf_keras(model: Any) -> bool:
+    return "tf_keras" in sys.modules and isinstance(model, sys.modules["tf_keras"].Model)
+
+
+def _forget_former_models() -> None:
+    """Frees the former trial's model, which each backend session would keep alive."""
+    for keras in _loaded_keras():
+        keras.backend.clear_session()
+    gc.collect()
+
+
+@contextmanager
+def _out_of_memory_fails_the_trial() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # TensorFlow's error is known by its name, so that other backends of Keras 3 need no TensorFlow.
+        if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+            raise keras_tuner.errors.FailedTrialError(f"out of memory: {error}") from error
+        raise
+
+
+def _variables(model: Any) -> list[Any]:
+    """All that changes in training, the optimizer's slots made where there are none yet."""
+    optimizer = model.optimizer
+    if hasattr(optimizer, "build"):
+        optimizer.build(model.trainable_variables)
+    else:
+        optimizer._create_all_weights(model.trainable_variables)  # tf_keras.optimizers.legacy
+    slots = optimizer.variables
+    return [*model.variables, *(slots() if callable(slots) else slots)]
+
+
+def _save(model: Any, history: list[dict[str, float]], stopped: bool, path: Path) -> None:
+    arrays = [variable.numpy() for variable in _variables(model)]
+    # NumPy reads bfloat16 back as raw bytes; float32 holds it exactly.
+    arrays = [array.astype(np.float32) if array.dtype.kind == "V" else array for array in arrays]
+    story = json.dumps({"history": history, "stopped": stopped})
+    with replacing(path) as file:
+        np.savez(file, story=story, **{f"variable_{index}": array for index, array in enumerate(arrays)})
+
+
+def _restore(model: Any, path: Path) -> tuple[list[dict[str, float]], bool]:
+    variables = _variables(model)
+    try:
+        with np.load(path) as saved:
+            story = json.loads(str(saved["story"]))
+            arrays = [saved[f"variable_{index}"] for index in range(len(saved.files) - 1)]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise TunerError(f"{path} cannot be read ({error}): delete it to train this trial anew") from error
+    if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
+        raise TunerError(f"{path} is of another model than build returns: restore build, or start over")
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+    return story["history"], story["stopped"]

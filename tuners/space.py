@@ -1,0 +1,251 @@
+"""What a casual grid search chooses among, and the runs that it takes.
+
+Source: Park, Chang, Kwon and Lee, "Casual Grid Search Method for Time-efficient Bert Tuning": parameters that
+are independent of the learning rate are varied one at a time and fixed at their best level (the sum of the
+levels instead of their product); learning rate and number of epochs are coupled and get the full grid.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+from tuners.errors import TunerError
+
+Value = bool | int | float | str
+Grid = Literal["row", "independent"]
+
+COUPLED = ("learning_rate", "epochs", "stop_after")
+"""The parameters that are the grid's: no sweep can vary them."""
+
+STAGE = "tuner/stage"
+"""Where the values of a trial name the stage that asked for it: `sweep:<parameter>` or `grid`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a search, a sweep or the grid, with the configurations that it is the first to run."""
+
+    name: str
+    configurations: tuple[Mapping[str, Value], ...]
+
+    @property
+    def runs(self) -> int:
+        """Training runs of the stage."""
+        return len(self.configurations)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained in the stage."""
+        return sum(int(configuration["stop_after"]) for configuration in self.configurations)
+
+
+class Plan(NamedTuple):
+    """What a search will cost if no run fails, and what the full product of all levels would have cost."""
+
+    stages: list[Stage]
+    full_product_epochs: int
+
+    @property
+    def runs(self) -> int:
+        """Training runs of all stages."""
+        return sum(stage.runs for stage in self.stages)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained in all stages."""
+        return sum(stage.epochs for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """A validated search space; make one with `SearchSpace.of`.
+
+    Attributes:
+        learning_rates: The rows of the grid.
+        epochs: The columns of the grid.
+        sweeps: The levels of every swept parameter, in the order of the sweeps.
+        start: The value of every parameter, and of `learning_rate`, that the sweeps start from.
+        sweep_epochs: Epochs of a run in a sweep.
+        grid: "row": a learning rate is one run that is scored after every epoch, its schedule reaching over
+            all epochs. "independent": a cell is a run with a schedule of its own.
+    """
+
+    learning_rates: tuple[float, ...]
+    epochs: int
+    sweeps: Mapping[str, tuple[Value, ...]]
+    start: Mapping[str, Value]
+    sweep_epochs: int
+    grid: Grid
+
+    @classmethod
+    def of(
+        cls,
+        learning_rates: Iterable[float],
+        epochs: int,
+        sweeps: Mapping[str, Sequence[Value]] | None = None,
+        start: Mapping[str, Value] | None = None,
+        sweep_epochs: int = 1,
+        grid: Grid = "row",
+    ) -> "SearchSpace":
+        """Checks and completes a space.
+
+        A swept parameter that `start` does not name starts at its first level, the sweeps' learning rate at
+        the first of `learning_rates`. The levels of a parameter have one type; whole and decimal numbers
+        together are all taken as decimal.
+
+        Raises:
+            TunerError: the sentence says which part cannot be searched, and why.
+        """
+        rates = tuple(_learning_rate(rate) for rate in learning_rates)
+        _no_twins("learning_rates", rates)
+        if grid not in get_args(Grid):
+            raise TunerError(f"grid is one of {', '.join(map(repr, get_args(Grid)))}, not {grid!r}")
+        levels = {name: tuple(_plain(name, level) for level in given) for name, given in (sweeps or {}).items()}
+        values = {name: _plain(name, value) for name, value in (start or {}).items()}
+        for name in (*levels, *values):
+            if not isinstance(name, str) or name.startswith("tuner/"):
+                raise TunerError(
+                    f"{name!r} cannot be the name of a parameter: choose a text that is not under `tuner/`"
+                )
+        for name in levels:
+            if name in COUPLED:
+                raise TunerError(
+                    f"{name} belongs to the learning-rate × epoch grid and cannot be swept: drop its sweep"
+                )
+            _no_twins(f"the sweep of {name}", levels[name])
+            values.setdefault(name, levels[name][0])
+            *levels_alike, value_alike = _of_one_type(name, (*levels[name], values[name]))
+            levels[name] = tuple(levels_alike)
+            values[name] = value_alike
+        for name in ("epochs", "stop_after"):
+            if name in values:
+                raise TunerError(f"start must not name {name}: the sweeps train sweep_epochs, the grid epochs")
+        values["learning_rate"] = _learning_rate(values.get("learning_rate", rates[0]))
+        return cls(rates, _epochs("epochs", epochs), levels, values, _epochs("sweep_epochs", sweep_epochs), grid)
+
+    def sweep_runs(self, parameter: str, incumbent: Mapping[str, Value]) -> list[dict[str, Value]]:
+        """The configuration of every level of a sweep, everything else held at the incumbent."""
+        schedule = {"epochs": self.sweep_epochs, "stop_after": self.sweep_epochs}
+        return [{**incumbent, parameter: level, **schedule} for level in self.sweeps[parameter]]
+
+    def grid_runs(self, incumbent: Mapping[str, Value]) -> list[dict[str, Value]]:
+        """The configuration of every run of the grid, row by row."""
+        horizons = [self.epochs] if self.grid == "row" else range(1, self.epochs + 1)
+        return [
+            {**incumbent, "learning_rate": rate, "epochs": horizon, "stop_after": horizon}
+            for rate in self.learning_rates
+            for horizon in horizons
+        ]
+
+    def is_decided(self, parameter: str) -> bool:
+        """Whether there is nothing to compare: a sweep of one level costs no run."""
+        return len(self.sweeps[parameter]) == 1
+
+    def plan(self) -> Plan:
+        """The stages with their cost if no run fails; a run that two stages share counts in the first."""
+        stages = []
+        known: set[str] = set()
+        incumbent = dict(self.start)
+
+        def add(name: str, runs: list[dict[str, Value]]) -> None:
+            new = [run for run in runs if key(run) not in known]
+            known.update(map(key, new))
+            stages.append(Stage(name, tuple(new)))
+
+        for parameter, levels in self.sweeps.items():
+            add(
+                f"sweep:{parameter}",
+                [] if self.is_decided(parameter) else self.sweep_runs(parameter, incumbent),
+            )
+            # Which level wins does not change the cost: the winner has been run, so later stages reuse it.
+            if incumbent[parameter] not in levels:
+                incumbent[parameter] = levels[0]
+        grid = self.grid_runs(incumbent)
+        add("grid", grid)
+        product = math.prod(map(len, self.sweeps.values()))
+        return Plan(stages, product * sum(int(run["stop_after"]) for run in grid))
+
+    def describe(self) -> dict[str, Any]:
+        """The space in JSON's types, the sweeps as pairs because their order counts."""
+        description = {
+            "learning_rates": self.learning_rates,
+            "epochs": self.epochs,
+            "sweeps": list(self.sweeps.items()),
+            "start": dict(self.start),
+            "sweep_epochs": self.sweep_epochs,
+            "grid": self.grid,
+        }
+        return json.loads(json.dumps(description))
+
+
+def key(configuration: Mapping[str, Value]) -> str:
+    """What tells two configurations apart: every value with its type; not the stage that asked for it."""
+    return json.dumps({name: configuration[name] for name in configuration if name != STAGE}, sort_keys=True)
+
+
+def differences(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """The keys in which two descriptions differ, each with both values; empty where they agree."""
+    there, here = _flat(saved), _flat(given)
+    found = [
+        f"{name} ({_shown(there, name)} there, {_shown(here, name)} here)"
+        for name in dict.fromkeys([*there, *here])
+        if _shown(there, name) != _shown(here, name)
+    ]
+    orders = [[name for name, _ in description.get("sweeps", [])] for description in (saved, given)]
+    if not found and orders[0] != orders[1]:
+        found.append(f"order of the sweeps ({', '.join(orders[0])} there, {', '.join(orders[1])} here)")
+    return found
+
+
+def _flat(description: Mapping[str, Any]) -> dict[str, Any]:
+    flat = {name: value for name, value in description.items() if name not in ("sweeps", "start")}
+    flat |= {f"start.{name}": value for name, value in description.get("start", {}).items()}
+    return flat | {f"sweeps.{name}": levels for name, levels in description.get("sweeps", [])}
+
+
+def _shown(flat: Mapping[str, Any], name: str) -> str:
+    return json.dumps(flat[name], ensure_ascii=False) if name in flat else "absent"
+
+
+def _plain(name: str, value: Any) -> Value:
+    # NumPy's scalars are welcome, but neither JSON nor KerasTuner's wire format takes them.
+    value = value.item() if hasattr(value, "item") else value
+    if not isinstance(value, bool | int | float | str):
+        raise TunerError(f"{name}: {value!r} is not a bool, int, float or str; give one of these as the level")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise TunerError(f"{name}: {value!r} is not a finite number")
+    return value
+
+
+def _of_one_type(name: str, values: tuple[Value, ...]) -> tuple[Value, ...]:
+    types = {type(value) for value in values}
+    if types == {int, float}:
+        return tuple(float(value) for value in values)
+    if len(types) > 1:
+        raise TunerError(
+            f"{name}: the levels and the start value must be of one type, not {', '.join(map(repr, values))}"
+        )
+    return values
+
+
+def _no_twins(what: str, levels: tuple[Value, ...]) -> None:
+    if not levels:
+        raise TunerError(f"{what} must name at least one level")
+    if len({(isinstance(level, bool), level) for level in levels}) < len(levels):
+        raise TunerError(f"{what} names a level twice: {', '.join(map(repr, levels))}")
+
+
+def _learning_rate(value: Any) -> float:
+    plain = _plain("learning_rate", value)
+    if isinstance(plain, bool | str) or plain <= 0:
+        raise TunerError(f"a learning rate must be a positive number, not {plain!r}")
+    return float(plain)
+
+
+def _epochs(name: str, value: Any) -> int:
+    plain = _plain(name, value)
+    if isinstance(plain, bool | str) or plain != int(plain) or plain < 1:
+        raise TunerError(f"{name} must be a whole number of at least 1, not {plain!r}")
+    return int(plain)
