@@ -27,14 +27,14 @@ data_app = typer.Typer(help="The corpora: what there is, what is in it, how to g
 app.add_typer(data_app, name="data")
 
 
-def _flag(name: str, text: str) -> Any:
-    return typer.Option(name, help=text, envvar=f"BERTGRID_{name.removeprefix('--').replace('-', '_').upper()}")
+def _flag(name: str, text: str, *, short: tuple[str, ...] = (), variable: str | None = None) -> Any:
+    named = name.removeprefix("--").replace("-", "_").upper()
+    return typer.Option(name, *short, help=text, envvar=f"BERTGRID_{variable or named}")
 
 
-DataDir = Annotated[
-    Path,
-    typer.Option("--data-dir", help="where corpora lie; then the user's cache is looked in", envvar="BERTGRID_DATA"),
-]
+# BERTGRID_DATA is the folder of the corpora, so that a table of one's own has another variable.
+DataDir = Annotated[Path, _flag("--data-dir", "where corpora lie; then the user's cache is looked in", variable="DATA")]
+OwnData = Annotated[Path | None, _flag("--data", "a CSV or TSV of your own", variable="DATA_FILE")]
 TextColumn = Annotated[str | None, _flag("--text-column", "column of the text")]
 LabelColumn = Annotated[str | None, _flag("--label-column", "column of the class")]
 DialogueColumn = Annotated[str | None, _flag("--dialogue-column", "column of the dialogue's id")]
@@ -45,7 +45,7 @@ DATASETS = Path("datasets")
 
 @app.command()
 def tune(
-    name: Annotated[str, typer.Argument(help="friends, nsmc, sample, or a name for your own --data")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="friends, nsmc, sample, or a name for your own --data")],
     model: Annotated[
         str | None, _flag("--model", "the search's checkpoint: hub id, folder, or scratch[:LAYERSxWIDTH]")
     ] = None,
@@ -67,7 +67,7 @@ def tune(
         str | None, _flag("--limit-train", "train on about so many utterances, in whole dialogues")
     ] = None,
     seed: Annotated[str | None, _flag("--seed", "decides every draw")] = None,
-    data: Annotated[Path | None, _flag("--data", "a CSV or TSV of your own")] = None,
+    data: OwnData = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     dialogue_column: DialogueColumn = None,
@@ -92,45 +92,51 @@ def tune(
     from bertgrid_tf.report.summary import plan_table, print_summary
     from bertgrid_tf.results import Results
 
-    settings = {"model": model, "final.model": final_model, "epochs": epochs, "metric": metric, "seed": seed}
+    settings = {
+        "model": model,
+        "final.model": final_model,
+        "learning_rates": _listed(learning_rates) if learning_rates is not None else None,
+        "epochs": epochs,
+        "metric": metric,
+        "limit_train": limit_train,
+        "seed": seed,
+        "sweeps": {} if no_sweeps else None,
+        "data.file": data,
+        "data.text_column": text_column,
+        "data.label_column": label_column,
+        "data.dialogue_column": dialogue_column,
+        "data.speaker_column": speaker_column,
+        "data.split_column": split_column,
+        "data.dev_file": dev_file,
+        "data.test_file": test_file,
+        "data.held_out": held_out,
+    }
     overrides: dict[str, Any] = {key: value for key, value in settings.items() if value is not None}
-    if learning_rates is not None:
-        overrides["learning_rates"] = learning_rates.split(",")
-    if limit_train is not None:
-        overrides["limit_train"] = limit_train
-    if no_sweeps:
-        overrides["sweeps"] = {}
-    for text in sweep or ():
-        parameter, levels = _pair("--sweep", text)
-        overrides[f"sweeps.{parameter}"] = levels.split(",")
-    if data is not None:
-        overrides["data"] = _own_data(
-            file=data,
-            text_column=text_column,
-            label_column=label_column,
-            dialogue_column=dialogue_column,
-            speaker_column=speaker_column,
-            split_column=split_column,
-            dev_file=dev_file,
-            test_file=test_file,
-            held_out=held_out,
-        )
-    overrides |= {key: _value(value) for key, value in (_pair("--set", text) for text in set_ or ())}
+    overrides |= {f"sweeps.{key}": _listed(levels) for key, levels in _pairs("--sweep", sweep).items()}
+    overrides |= {key: _value(key, value) for key, value in _pairs("--set", set_).items()}
+    folder = results / _study_name(name if study is None else study)
 
     console = Console()
     asked = recipes.load(name, recipe, overrides)
+    if asked.corpus != name:
+        raise UserError(
+            f"The recipe is for the corpus {asked.corpus!r}, not {name!r}: run `tune {asked.corpus}`, "
+            "with --study where its results folder is to have another name."
+        )
     with _download_bar(console) as progress:
         corpus = open_corpus(asked, data_dirs(data_dir), progress)
     planned = plans.plan(asked, corpus)
     if dry_run:
         console.print(plan_table(planned))
         return
-    folder = results / (study or name)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # TensorFlow takes seconds to import: say what is going on first.
         console.print(
-            f"[bold]{asked.corpus}[/]: {planned.runs} runs, up to {planned.epochs} epochs. Starting TensorFlow …"
+            f"{asked.corpus}: {planned.runs} runs, up to {planned.epochs} epochs. Starting TensorFlow …",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
         from bertgrid_tf.study import Study
 
@@ -138,7 +144,10 @@ def tune(
             Study(asked, corpus, folder, listener, fresh).run()
     except KeyboardInterrupt:
         console.print(
-            f"\nStopped. Everything up to the last finished epoch is in {folder}: the same command goes on from there."
+            f"\nStopped. Everything up to the last finished epoch is in {folder}: the same command goes on from there.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
         raise typer.Exit(130) from None
     print_summary(console, Results(folder))
@@ -178,14 +187,16 @@ def evaluate(
     with _batches_bar(console) as on_step:
         found = evaluate_split(results, corpus, split, on_step)
     console.print(scores_table(corpus.labels, found.metrics, found.support, f"{corpus.name}, {split} split"))
-    console.print(f"Written down in {results.evaluations_file}.", highlight=False)
+    console.print(f"Written down in {results.evaluations_file}.", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
 def predict(
     folder: ResultsFolder,
-    file: Annotated[Path, typer.Argument(help="the competition's CSV, a file in NSMC's format, or a table")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="the CSV to write", envvar="BERTGRID_OUT")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="the competition's CSV, a file in NSMC's format, or a table")
+    ],
+    out: Annotated[Path, _flag("--out", "the CSV to write", short=("-o",))],
     proba: Annotated[bool, _flag("--proba", "write every class's probability too")] = False,
     text_column: TextColumn = None,
     dialogue_column: DialogueColumn = None,
@@ -204,7 +215,7 @@ def predict(
     console = Console()
     with _batches_bar(console) as on_step:
         count = predict_file(results, file, out, given, proba, on_step)
-    console.print(f"{count:,} texts labelled in {out}.", highlight=False)
+    console.print(f"{count:,} texts labelled in {out}.", markup=False, highlight=False, soft_wrap=True)
 
 
 @data_app.command("list")
@@ -220,14 +231,14 @@ def list_corpora(data_dir: DataDir = DATASETS) -> None:
 
 @data_app.command()
 def describe(
-    name: Annotated[str, typer.Argument(help="friends, nsmc, sample, or a name for your own --data")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="friends, nsmc, sample, or a name for your own --data")],
     model: Annotated[
         str | None, _flag("--model", "the checkpoint whose tokens are counted, if not the recipe's")
     ] = None,
     set_: Annotated[
         list[str] | None, _flag("--set", "KEY=VALUE of the recipe: context, max_length, …; repeatable")
     ] = None,
-    data: Annotated[Path | None, _flag("--data", "a CSV or TSV of your own")] = None,
+    data: OwnData = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     dialogue_column: DialogueColumn = None,
@@ -242,18 +253,17 @@ def describe(
     from bertgrid_tf.data import data_dirs, open_corpus
     from bertgrid_tf.report.corpora import classes_table, lengths_table, tokens_table
 
-    overrides = {key: _value(value) for key, value in (_pair("--set", text) for text in set_ or ())}
-    if model is not None:
-        overrides["model"] = model
-    if data is not None:
-        overrides["data"] = _own_data(
-            file=data,
-            text_column=text_column,
-            label_column=label_column,
-            dialogue_column=dialogue_column,
-            speaker_column=speaker_column,
-            split_column=split_column,
-        )
+    settings = {
+        "model": model,
+        "data.file": data,
+        "data.text_column": text_column,
+        "data.label_column": label_column,
+        "data.dialogue_column": dialogue_column,
+        "data.speaker_column": speaker_column,
+        "data.split_column": split_column,
+    }
+    overrides: dict[str, Any] = {key: value for key, value in settings.items() if value is not None}
+    overrides |= {key: _value(key, value) for key, value in _pairs("--set", set_).items()}
     asked = recipes.load(name, None, overrides)
     console = Console()
     with _download_bar(console) as progress:
@@ -265,7 +275,9 @@ def describe(
 
 
 @data_app.command()
-def fetch(name: Annotated[str, typer.Argument(help="friends or nsmc")], data_dir: DataDir = DATASETS) -> None:
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="friends or nsmc")], data_dir: DataDir = DATASETS
+) -> None:
     """Download a public corpus, resuming where it broke off, and verify it."""
     from rich.console import Console
 
@@ -275,7 +287,7 @@ def fetch(name: Annotated[str, typer.Argument(help="friends or nsmc")], data_dir
     console = Console()
     with _download_bar(console) as progress:
         folder = fetch_corpus(name, data_dirs(data_dir), progress)
-    console.print(f"{name} lies in {folder}.", highlight=False)
+    console.print(f"{name} lies in {folder}.", markup=False, highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -285,35 +297,53 @@ def main() -> None:
     except (UserError, TunerError) as error:
         from rich.console import Console
 
-        sentence = str(error).rstrip(".")
+        sentence = str(error)
+        if isinstance(error, TunerError):
+            # The tuners' own words are those of a Python program.
+            sentence = sentence.replace("project_name", "--study NAME").replace("overwrite=True", "--fresh")
         Console(stderr=True).print(
-            f"{sentence[0].upper()}{sentence[1:]}.",
-            style="red",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+            f"{sentence.rstrip('.')}.", style="red", markup=False, highlight=False, soft_wrap=True
         )
         sys.exit(2)
 
 
-def _pair(flag: str, text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not (key and equals and value):
-        raise UserError(f"{flag} {text!r} is not NAME=VALUE.")
-    return key, value
+def _pairs(flag: str, texts: list[str] | None) -> dict[str, str]:
+    """The NAME=VALUE pairs of a flag that can be repeated, without the spaces around them."""
+    pairs: dict[str, str] = {}
+    for text in texts or ():
+        key, _, value = (part.strip() for part in text.partition("="))
+        if not (key and value):
+            raise UserError(f"{flag} {text!r} is not NAME=VALUE.")
+        if key in pairs:
+            raise UserError(f"{flag} {key} is given twice: give it once, with all that belongs to it.")
+        pairs[key] = value
+    return pairs
 
 
-def _value(text: str) -> Any:
+def _listed(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",")]
+
+
+def _value(key: str, text: str) -> Any:
     import yaml
 
+    from bertgrid_tf.recipe import yaml_reason
+
     # Plain words stay as they are: YAML would make `no` of "false". Lists and mappings are written as in a recipe.
-    return yaml.safe_load(text) if text[0] in "[{" or text == "null" else text
+    if text[0] not in "[{" and text != "null":
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {key}={text} cannot be read as YAML: {yaml_reason(error)}.") from error
 
 
-def _own_data(**columns: Any) -> dict[str, Any]:
-    if not (columns["text_column"] and columns["label_column"]):
-        raise UserError(f"--data {columns['file']} needs --text-column and --label-column.")
-    return {key: value for key, value in columns.items() if value is not None}
+def _study_name(name: str) -> str:
+    if name in ("", ".", "..") or "/" in name:
+        raise UserError(
+            f"{name!r} is no name for a results folder: give a plain one with --study, and its parent with --results."
+        )
+    return name
 
 
 def _columns(text: str | None, dialogue: str | None, speaker: str | None, key: str | None) -> "Columns | None":
@@ -339,6 +369,14 @@ def _download_bar(console: Any) -> Iterator["Progress"]:
     )
 
     tasks: dict[str, Any] = {}
+    if not console.is_terminal:
+
+        def tell(file: str, done: int, total: int) -> None:
+            if file not in tasks:
+                tasks[file] = console.print(f"{file}: {total / 1e6:.1f} MB …", markup=False, highlight=False)
+
+        yield tell
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -47,7 +47,7 @@ def open_corpus(recipe: Recipe, dirs: Sequence[Path], progress: Progress | None 
 
 def fetch(name: str, dirs: Sequence[Path], progress: Progress | None = None) -> Path:
     """Downloads a public corpus into the first of `dirs` that can be written; the folder it lies in."""
-    writable = next((folder for folder in dirs if _writable(folder)), dirs[0])
+    writable = next((folder for folder in dirs if writable(folder)), dirs[0])
     return corpora.fetch(name, writable / name, progress)
 
 
@@ -68,6 +68,7 @@ def _tables(name: str, data: Data, seed: int) -> Corpus:
     )
 
 
-def _writable(folder: Path) -> bool:
+def writable(folder: Path) -> bool:
+    """Whether files can be put into a folder, which need not exist yet."""
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     return existing.is_dir() and os.access(existing, os.W_OK)

@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import tuners.files
 from bertgrid_tf.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @contextmanager
@@ -24,3 +27,8 @@ def write_text(path: Path, text: str) -> None:
     """Writes `text` as UTF-8, whole or not at all."""
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def write_table(path: Path, table: "pandas.DataFrame") -> None:
+    """Writes a table as CSV, whole or not at all: numbers exactly, "nan" where there is none."""
+    write_text(path, table.to_csv(index=False, na_rep="nan", lineterminator="\n"))

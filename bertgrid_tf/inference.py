@@ -1,13 +1,12 @@
 """A finished study's model at work: scores on a split, labels for new texts."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.trainer import OnStep, Trainer
@@ -22,9 +21,9 @@ from bertgrid_tf.corpus import (
     utterances,
 )
 from bertgrid_tf.corpus.table import quoted_rows
-from bertgrid_tf.data import columns
+from bertgrid_tf.data import columns, writable
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.files import write_text
+from bertgrid_tf.files import write_table
 from bertgrid_tf.recipe import Settings
 from bertgrid_tf.results import Results
 from bertgrid_tf.run import encode_dialogues
@@ -114,16 +113,16 @@ def predict_file(
         UserError: there is no final model, or the file cannot be read, or `out` not written.
     """
     dialogues, names = _read(results, file, given)
+    _refuse_out(out, file)
     predictor = Predictor(results)
     probabilities = predictor.probabilities(dialogues, on_step)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*names, *(predictor.labels if proba else ())])
-    for number, (utterance, row) in enumerate(zip(utterances(dialogues), probabilities, strict=True), start=1):
-        key = utterance.key if utterance.key is not None else str(number)
-        extra = [f"{p:.6f}" for p in row] if proba else []
-        writer.writerow([key, predictor.labels[row.argmax()], *extra])
-    write_text(out, text.getvalue())
+    texts = list(utterances(dialogues))
+    keys = [utterance.key or str(number) for number, utterance in enumerate(texts, start=1)]
+    chosen = [predictor.labels[i] for i in probabilities.argmax(axis=1)]
+    table = pd.DataFrame(dict(zip(names, (keys, chosen), strict=True)))
+    if proba:
+        table[[f"p_{label}" for label in predictor.labels]] = probabilities
+    write_table(out, table)
     return len(probabilities)
 
 
@@ -143,14 +142,17 @@ def _read(results: Results, file: Path, given: Columns | None) -> tuple[Sequence
     return read_table(file, Columns(own.text, None, own.dialogue, own.speaker)), plain
 
 
+def _refuse_out(out: Path, file: Path) -> None:
+    """Raises UserError before any work is done where the labels could not be written, or would replace the texts."""
+    if out.is_dir():
+        raise UserError(f"{out} is a folder: name a file in it with -o.")
+    if out.exists() and out.samefile(file):
+        raise UserError(f"{out} is the file with the texts: name another with -o.")
+    if not writable(out.parent):
+        raise UserError(f"{out} cannot be written, since {out.parent} is no folder to write to: name another with -o.")
+
+
 def _write_down(results: Results, split: str, metrics: dict[str, float]) -> None:
-    lines = results.rows(results.evaluations_file)
-    lines.append(
-        {"opened": datetime.now(UTC).isoformat(timespec="seconds"), "split": split}
-        | {k: repr(v) for k, v in metrics.items()}
-    )
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(lines[-1]), lineterminator="\n", restval="", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(lines)
-    write_text(results.evaluations_file, text.getvalue())
+    opened = {"opened": datetime.now(UTC).isoformat(timespec="seconds"), "split": split}
+    table = pd.DataFrame([*results.rows(results.evaluations_file), opened | metrics])
+    write_table(results.evaluations_file, table)

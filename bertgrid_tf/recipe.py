@@ -9,14 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from bertgrid_tf.corpus.balance import parse_undersample
 from bertgrid_tf.corpus.layout import CONTEXTS, SPEAKER_FORMATS
+from bertgrid_tf.corpus.text import read_text
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.score.metrics import OVERALL, PER_CLASS, Direction
 
 RECIPES = Path(__file__).with_name("recipes")
 NO_MODEL = "none"
+# What pydantic puts into an error's place where a value may be of several types.
+_TYPES = ("bool", "int", "float", "str", "constrained-", "dict[")
 
 Value = bool | int | float | str
 LearningRate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+Model = Annotated[str, Field(min_length=1)]
 
 
 class _Strict(BaseModel):
@@ -29,7 +33,7 @@ class Settings(_Strict):
     All of them but the learning rate can be swept.
     """
 
-    model: str = Field("bert-base-cased", description="hub id, folder, or scratch[:LAYERSxWIDTH]")
+    model: Model = Field("bert-base-cased", description="hub id, folder, or scratch[:LAYERSxWIDTH]")
     learning_rate: LearningRate = Field(2e-5, description="the one that the sweeps run at")
     batch_size: int = Field(32, ge=1, description="texts per step")
     max_length: int = Field(64, ge=3, description="tokens, special ones included")
@@ -43,8 +47,9 @@ class Settings(_Strict):
     undersample: str = Field("none", description="none | CLASS | CLASS:SHARE, joined by +")
     warmup: float = Field(0.2, ge=0, le=1, description="share of all steps")
     schedule: Literal["linear", "constant"] = Field("linear", description="after warm-up: fall to 0, or stay")
-    weight_decay: float = Field(0.01, ge=0, allow_inf_nan=False, description="decoupled; not on biases and LayerNorm")
-    clip_norm: float = Field(1.0, gt=0, allow_inf_nan=False, description="largest global norm of the gradient")
+    # Beyond these, float32 has no number for the products that they enter.
+    weight_decay: float = Field(0.01, ge=0, le=1e9, description="decoupled; not on biases and LayerNorm")
+    clip_norm: float = Field(1.0, gt=0, le=1e9, description="largest global norm of the gradient")
     batching: Literal["random", "grouped"] = Field("random", description="grouped: texts of like length share a batch")
 
     @field_validator("context")
@@ -75,7 +80,7 @@ class Data(_Strict):
 class Final(_Strict):
     """The final profile; what it leaves out is shared with the search."""
 
-    model: str | dict[str, str] = Field(
+    model: Model | dict[str, Model] = Field(
         NO_MODEL, description="a model, or one for each model that the search may choose, or none"
     )
     batch_size: int | None = Field(None, ge=1)
@@ -134,6 +139,8 @@ class Recipe(_Strict):
             raise ValueError(f"the sweep of {parameter} has no level")
         typed = []
         for level in levels:
+            if level == "":
+                raise ValueError(f"the sweep of {parameter} has an empty level; give its levels as a,b,c")
             try:
                 typed.append(
                     getattr(Settings.model_validate(self.settings.model_dump() | {parameter: level}), parameter)
@@ -153,7 +160,7 @@ class Recipe(_Strict):
         labels = tuple(labels)
         named = self.metric.split("_", 1)
         if self.metric not in OVERALL and named[1] not in labels:
-            raise UserError(f"metric {self.metric}: there is no class {named[1]!r}; choose from {', '.join(labels)}.")
+            raise UserError(f"Metric {self.metric}: there is no class {named[1]!r}; choose from {', '.join(labels)}.")
         for level in (self.settings.undersample, *self.sweeps.get("undersample", ())):
             parse_undersample(str(level), labels)
 
@@ -198,29 +205,43 @@ def load(name: str, file: Path | None = None, overrides: Mapping[str, Any] | Non
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{file or 'Recipe ' + name}: {_where(error)}{_reason(error)}.") from error
+        raise UserError(f"{file or 'Recipe ' + name}: {_sentence(error)}.") from error
 
 
 def differing(one: Recipe, other: Recipe) -> list[str]:
-    """The dotted keys at which two recipes differ."""
-    flat_one, flat_other = _flat(one.model_dump(mode="json")), _flat(other.model_dump(mode="json"))
+    """The dotted keys at which two recipes differ; "sweeps" where their sweeps differ in nothing but their order."""
+    keys = _differing(one.model_dump(mode="json"), other.model_dump(mode="json"))
+    reordered = list(one.sweeps) != list(other.sweeps) and one.sweeps.keys() == other.sweeps.keys()
+    return [*keys, "sweeps"] if reordered else keys
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any], parents: tuple[str, ...] = ()) -> list[str]:
+    keys: list[str] = []
     missing = object()
-    keys = dict.fromkeys([*flat_one, *flat_other])
-    return [key for key in keys if flat_one.get(key, missing) != flat_other.get(key, missing)]
+    for key in dict.fromkeys([*one, *other]):
+        mine, theirs = one.get(key, missing), other.get(key, missing)
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            keys += _differing(mine, theirs, (*parents, key))
+        elif mine != theirs:
+            keys.append(".".join((*parents, key)))
+    return keys
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"Recipe {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}."
-        ) from error
+        content = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
-        raise UserError(f"Recipe {path} is not YAML: {' '.join(str(error).split())}.") from error
+        raise UserError(f"Recipe {path} is not YAML: {yaml_reason(error)}.") from error
     if not isinstance(content, dict):
-        raise UserError(f"Recipe {path} holds no keys.")
+        raise UserError(f"Recipe {path} holds no keys: write it as KEY: VALUE, a line each.")
     return content
+
+
+def yaml_reason(error: yaml.YAMLError) -> str:
+    """What the parser stumbled over, and where, on one line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}"
+    return " ".join(str(error).split())
 
 
 def _place(content: dict[str, Any], key: str, value: Any) -> None:
@@ -242,24 +263,47 @@ def _one_of(value: str, known: Iterable[str]) -> str:
     return value
 
 
-def _where(error: ValidationError) -> str:
-    place = ".".join(str(part) for part in error.errors()[0]["loc"])
-    return f"{place.removeprefix('settings.')}: " if place else ""
+def _sentence(error: ValidationError) -> str:
+    """The first thing that is wrong: its dotted key and what it must be."""
+    first = error.errors()[0]
+    # A key's place in a list, or among the types that its value may have, says nothing to the one who wrote it.
+    keys = [part for part in first["loc"] if isinstance(part, str) and not part.startswith(_TYPES)]
+    key = ".".join(keys).removeprefix("settings.")
+    kind = first["type"]
+    if kind == "extra_forbidden":
+        parents = first["loc"][:-1]
+        known = {"settings": Settings, "data": Data, "final": Final}[str(parents[0])] if parents else Recipe
+        return f"there is no key {key!r}; choose from {', '.join(known.model_fields)}"
+    if kind == "missing":
+        # What must be given has a flag: --data, --text-column, --label-column.
+        flag = "data" if keys[-1] == "file" else keys[-1].replace("_", "-")
+        return f"{key} is missing; give --{flag}"
+    reason = _reason(error)
+    if not reason.startswith("must "):
+        return f"{key}: {reason}" if key else reason
+    in_list = any(isinstance(part, int) for part in first["loc"])
+    return f"{'each of ' if in_list else ''}{key} {reason}"
 
 
 def _reason(error: ValidationError) -> str:
     first = error.errors()[0]
     if "ctx" in first and isinstance(first["ctx"].get("error"), ValueError):
         return str(first["ctx"]["error"])
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return message if first["type"] in ("missing", "extra_forbidden") else f"{message}, not {first['input']!r}"
-
-
-def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(content, dict) and content:
-        return {
-            k: v
-            for key, inner in content.items()
-            for k, v in _flat(inner, f"{prefix}.{key}" if prefix else key).items()
-        }
-    return {prefix: content}
+    kind = first["type"]
+    if kind in ("too_short", "string_too_short"):
+        return "must not be empty"
+    if first["loc"][0] == "sweeps" and any(isinstance(part, int) for part in first["loc"]):
+        needed = "must be a number or a word"
+    elif kind.startswith("float_"):
+        needed = "must be a number"
+    elif kind.startswith("int_"):
+        needed = "must be a whole number"
+    elif kind in ("model_type", "dict_type"):
+        needed = "must be keys with values, as {key: value}"
+    elif kind == "list_type":
+        needed = "must be a list, as [a, b]"
+    elif kind == "string_type":
+        needed = "must be a word"
+    else:
+        needed = first["msg"].replace("Input should be", "must be")
+    return f"{needed}, not {first['input']!r}"

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.errors import UserError
@@ -48,6 +48,9 @@ class FinalRun:
     epochs: list[dict[str, float]]
 
 
+_Record = TypeVar("_Record", Facts, FinalRun)
+
+
 class Results:
     """The folder of one study.
 
@@ -85,7 +88,7 @@ class Results:
 
     def facts(self) -> Facts:
         """What the study ran on. Raises UserError where `study.json` is missing or damaged."""
-        return Facts(**self._json(self.facts_file))
+        return self._read(self.facts_file, Facts)
 
     def best(self) -> Recipe:
         """The winner as a recipe. Raises UserError where the grid has not ended."""
@@ -100,7 +103,7 @@ class Results:
                 f"The study in {self.folder} has no final model: run its `tune` command again to go on, "
                 "or with another --final-model."
             )
-        return FinalRun(**self._json(self.final_file))
+        return self._read(self.final_file, FinalRun)
 
     def table(self) -> Table | None:
         """The learning-rate × epoch table in the metric's own unit, exactly as scored; None before the first epoch."""
@@ -116,11 +119,15 @@ class Results:
         return Table(tuple(recipe.learning_rates), recipe.epochs, scores, tried, recipe.direction())  # type: ignore[arg-type]
 
     def rows(self, file: Path) -> list[dict[str, str]]:
-        """The lines of one of the CSV files; none where it does not exist yet."""
+        """The lines of one of the CSV files; none where it does not exist yet. Raises UserError where it is damaged."""
         if not file.is_file():
             return []
         with file.open(encoding="utf-8", newline="") as lines:
-            return list(csv.DictReader(lines))
+            rows = list(csv.DictReader(lines))
+        # A cut line lacks fields, which DictReader fills with None.
+        if any(None in row.values() for row in rows):
+            raise UserError(f"{file} is damaged: run the study's `tune` command again, which writes it anew.")
+        return rows
 
     def write_facts(self, facts: Facts) -> None:
         """Writes `study.json`."""
@@ -130,9 +137,10 @@ class Results:
         """Writes `final.json`."""
         write_text(self.final_file, json.dumps(asdict(final), ensure_ascii=False, indent=1) + "\n")
 
-    def _json(self, path: Path) -> dict[str, Any]:
+    def _read(self, path: Path, kind: type[_Record]) -> _Record:
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} is missing or damaged: start the study anew with --fresh.") from error
-        return content
+            return kind(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{path} is missing or damaged: restore it from a copy, or start the study over with --fresh."
+            ) from error

@@ -1,7 +1,5 @@
 """One configuration on one corpus ▶ scores, epoch by epoch: where dialogues meet BERT."""
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bertgrid_tf.bert.checkpoint import load, load_tokenizer
 from bertgrid_tf.bert.encode import Encoded, encode
@@ -25,7 +24,7 @@ from bertgrid_tf.corpus import (
     utterances,
 )
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.files import write_text
+from bertgrid_tf.files import write_table
 from bertgrid_tf.recipe import Recipe, Settings, Value
 
 OnRun = Callable[[Mapping[str, Value], int], None]
@@ -182,10 +181,9 @@ class Runs:
 
     def _write_predictions(self, name: str, result: EpochResult, truth: np.ndarray) -> None:
         assert result.probabilities is not None
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["epoch", "label", "predicted", *self.corpus.labels])
-        for label, row in zip(truth, result.probabilities, strict=True):
-            predicted = self.corpus.labels[row.argmax()]
-            writer.writerow([result.epoch, self.corpus.labels[label], predicted, *(f"{p:.7g}" for p in row)])
-        write_text(self._predictions / f"{name}.csv", file.getvalue())
+        names = np.array(self.corpus.labels)
+        table = pd.DataFrame(result.probabilities, columns=[f"p_{label}" for label in self.corpus.labels])
+        table.insert(0, "epoch", result.epoch)
+        table.insert(1, "label", names[truth])
+        table.insert(2, "predicted", names[result.probabilities.argmax(axis=1)])
+        write_table(self._predictions / f"{name}.csv", table)

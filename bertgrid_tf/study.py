@@ -1,24 +1,23 @@
 """One study: sweeps, the learning-rate × epoch grid, the final model."""
 
-import csv
 import fcntl
-import io
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import keras_tuner
+import pandas as pd
 from keras_tuner.engine.trial import Trial
 
 from bertgrid_tf import __version__
 from bertgrid_tf.corpus import Corpus, speaker_counts
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.files import write_text
+from bertgrid_tf.files import write_table, write_text
 from bertgrid_tf.plan import space
 from bertgrid_tf.recipe import Final, Recipe, Value, differing
 from bertgrid_tf.results import Facts, FinalRun, Results
@@ -203,37 +202,18 @@ class Study:
         self.results.write_facts(Facts(self.corpus.fingerprint(), self.corpus.labels, speakers, versions))
 
     def _write_tables(self, oracle: CasualGridOracle) -> None:
-        sweeps = [
-            [
-                level.parameter,
-                level.level,
-                level.epoch,
-                level.score,
-                level.chosen,
-                level.trial_id,
-                level.status,
-            ]
-            for level in oracle.sweep_results
+        # As objects, since a level that failed has no epoch and pandas would turn the others' into 1.0, 2.0.
+        columns = ["parameter", "level", "epoch", "score", "chosen", "trial_id", "status"]
+        levels = [[getattr(level, column) for column in columns] for level in oracle.sweep_results]
+        write_table(self.results.sweeps_file, pd.DataFrame(levels, columns=columns, dtype=object))
+        cells = [
+            {"learning_rate": cell.learning_rate, "epoch": cell.epoch, "trial_id": cell.trial_id} | cell.metrics
+            for cell in oracle.cells()
         ]
-        _write_csv(
-            self.results.sweeps_file,
-            ["parameter", "level", "epoch", "score", "chosen", "trial", "status"],
-            sweeps,
-        )
-        cells = oracle.cells()
-        if not cells:
-            return
-        fraction = self.recipe.metric != "loss"
-        oracle.table().to_csv(self.results.grid_file, *((100, 2) if fraction else (1, 4)))
-        names = list(dict.fromkeys(name for cell in cells for name in cell.metrics))
-        _write_csv(
-            self.results.cells_file,
-            ["learning_rate", "epoch", "trial", *names],
-            [
-                [cell.learning_rate, cell.epoch, cell.trial_id, *(cell.metrics.get(n, "nan") for n in names)]
-                for cell in cells
-            ],
-        )
+        if cells:
+            scale, digits = (1, 4) if self.recipe.metric == "loss" else (100, 2)
+            oracle.table().to_csv(self.results.grid_file, scale, digits)
+            write_table(self.results.cells_file, pd.DataFrame(cells))
 
     def _write_best(self, oracle: CasualGridOracle) -> Recipe:
         try:
@@ -264,14 +244,6 @@ class Study:
         )
         write_text(self.results.best_file, headline + winner.to_yaml())
         return winner
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, file.getvalue())
 
 
 @contextmanager

@@ -49,9 +49,7 @@ class Lines:
         self._done_in_run = 0
         self._stage, self._epochs, self._run_steps, self._epoch = stage, epochs, steps, 0
         self._last_step = monotonic()
-        self._console.print(
-            f"[bold]{escape(_title(stage, values))}[/]  {epochs} epochs of {steps} steps", highlight=False
-        )
+        self._print(f"[bold]{escape(_title(stage, values))}[/]  {epochs} epochs of {steps} steps")
 
     def on_step(self, done: int, steps: int, loss: float) -> None:
         """See `study.Listener`."""
@@ -69,10 +67,13 @@ class Lines:
         self._done_in_run = epoch * self._run_steps
         shown = dict.fromkeys((self._metric, "accuracy", "macro_f1", "loss"))
         scores = "  ".join(f"{name} {score(name, metrics[name])}" for name in shown)
-        self._console.print(
-            f"  epoch {epoch}/{self._epochs}  {escape(scores)}  {duration(metrics['seconds'])}  [dim]{self._left()}[/]",
-            highlight=False,
+        self._print(
+            f"  epoch {epoch}/{self._epochs}  {escape(scores)}  {duration(metrics['seconds'])}  [dim]{self._left()}[/]"
         )
+
+    def _print(self, line: str) -> None:
+        # A log has no width to fold lines at.
+        self._console.print(line, highlight=False, soft_wrap=not self._console.is_terminal)
 
     def _left(self) -> str:
         done = self._done_before_run + self._done_in_run

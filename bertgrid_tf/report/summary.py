@@ -1,6 +1,7 @@
 """A study on the terminal: its plan, its sweeps, its table, its final model, a split's scores."""
 
 from collections.abc import Mapping
+from shlex import quote
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
@@ -54,7 +55,7 @@ def print_summary(console: Console, results: Results) -> None:
         lines.append(Text(f"Final model {final.model}, epoch {len(final.epochs)} of {final.horizon}, on dev:"))
         lines.append(Text(_overall(final.epochs[-1])))
     if results.model.is_dir():
-        lines.append(Text(f"Label new texts with it: bertgrid-tf predict {results.folder} FILE -o OUT"))
+        lines.append(Text(f"Label new texts with it: bertgrid-tf predict {quote(str(results.folder))} FILE -o OUT"))
     console.print(Group(*lines), highlight=False, soft_wrap=True)
 
 
@@ -65,7 +66,7 @@ def scores_table(
     grid = Grid(
         "class",
         *(Column(n, justify="right") for n in ("texts", *PER_CLASS)),
-        title=title,
+        title=escape(title),
         title_justify="left",
     )
     for label in labels:
@@ -86,7 +87,7 @@ def _sweeps(rows: list[dict[str, str]], metric: str) -> RenderableType:
         "sweep",
         "level",
         Column("epoch", justify="right"),
-        Column(metric, justify="right"),
+        Column(escape(metric), justify="right"),
         "",
         title="Sweeps",
         title_justify="left",
@@ -115,7 +116,7 @@ def _sweeps(rows: list[dict[str, str]], metric: str) -> RenderableType:
 def _cells(table: Scores, metric: str) -> RenderableType:
     title = f"{metric} on dev by learning rate and epoch" + ("" if metric == "loss" else ", percent")
     columns = [Column(str(epoch), justify="right") for epoch in range(1, table.epochs + 1)]
-    grid = Grid("learning rate", *columns, title=title, title_justify="left")
+    grid = Grid("learning rate", *columns, title=escape(title), title_justify="left")
     best = None if np.isnan(table.scores).all() else table.best()
     for rate, scores, tried in zip(table.learning_rates, table.scores, table.tried, strict=True):
         cells = []

@@ -1,0 +1,61 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from bertgrid_tf.report.format import duration, score
+from bertgrid_tf.report.progress import Bars, Lines
+
+METRICS = {"accuracy": 0.5, "macro_f1": 0.25, "loss": 1.5, "seconds": 75.0}
+VALUES = {"context": "current", "learning_rate": 2e-5, "model": "scratch"}
+
+
+def told(kind: type[Lines], total: int = 8) -> str:
+    console = Console(file=io.StringIO(), width=200, force_terminal=kind is Bars)
+    with kind(console, "accuracy", total) as listener:
+        listener.on_run("sweep:context", VALUES, 1, 4)
+        for step in range(1, 5):
+            listener.on_step(step, 4, 1.0)
+        listener.on_epoch(1, METRICS)
+        listener.on_run("grid", VALUES, 1, 4)
+        listener.on_epoch(1, METRICS)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("kind", [Lines, Bars])
+def test_every_run_and_every_epoch_has_a_line(kind):
+    lines = told(kind)
+    assert "sweep context=current" in lines
+    assert "grid learning_rate=2e-05" in lines
+    assert "epoch 1/1  accuracy 50.00 %  macro_f1 25.00 %  loss 1.5000  1 min 15 s  " in lines
+
+
+def test_an_epoch_that_a_resumed_run_only_repeats_counts_as_done():
+    lines = told(Lines).splitlines()
+    assert "study 50%" in lines[1]
+    assert "study 100%, 0 s left" in lines[3]
+
+
+def test_no_bar_is_drawn_elsewhere_than_on_a_terminal():
+    assert "\x1b" not in told(Lines)
+    assert "study" in told(Bars)
+
+
+def test_the_time_left_is_the_mean_pace_times_the_steps_that_are_left(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr("bertgrid_tf.report.progress.monotonic", lambda: next(clock))
+    assert "study 50%, 4 s left" in told(Lines)
+
+
+def test_numbers_have_their_units():
+    assert score("macro_f1", 0.5678) == "56.78 %"
+    assert score("train_loss", 1.0) == "1.0000"
+    assert score("accuracy", float("nan")) == "diverged"
+    assert [duration(s) for s in (0.4, 59.4, 61, 3599, 3600, 7384)] == [
+        "0 s",
+        "59 s",
+        "1 min 01 s",
+        "59 min 59 s",
+        "1 h 00 min",
+        "2 h 03 min",
+    ]

@@ -1,0 +1,120 @@
+"""The house's arrows: which room may import which."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# What each room may import of ours, beside itself and `errors`.
+ARROWS = {
+    "cli": {"recipe", "data", "plan", "study", "inference", "run", "results", "report", "corpus", "bert", "tuners"},
+    "study": {"recipe", "plan", "results", "run", "corpus", "files", "tuners", "bertgrid_tf"},
+    "inference": {"bert", "corpus", "data", "files", "recipe", "results", "run", "score"},
+    "run": {"bert", "corpus", "files", "recipe"},
+    "plan": {"corpus", "recipe", "tuners"},
+    "data": {"corpus", "recipe"},
+    "results": {"files", "recipe", "tuners"},
+    "recipe": {"corpus", "score"},
+    "report": {"corpus", "plan", "recipe", "results", "score", "tuners"},
+    "bert": {"files", "score", "bertgrid_tf"},
+    "corpus": set(),
+    "score": set(),
+    "files": {"tuners"},
+    "errors": set(),
+    "tuners": set(),
+    "__init__": set(),
+    "__main__": {"cli"},
+}
+
+
+def room(module: str) -> str:
+    first, *rest = module.split(".")
+    return rest[0] if first == "bertgrid_tf" and rest else first
+
+
+def imports(file: Path) -> set[str]:
+    """The rooms of ours that a file imports, at its top or inside its functions."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "bertgrid_tf":
+            modules = {alias.name for alias in node.names if alias.name != "__version__"}
+            found |= {f"bertgrid_tf.{name}" for name in modules} or {"bertgrid_tf"}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return {room(module) for module in found if module.split(".")[0] in ("bertgrid_tf", "tuners")}
+
+
+FILES = sorted([*ROOT.glob("bertgrid_tf/**/*.py"), *ROOT.glob("tuners/**/*.py")])
+
+
+def room_of(file: Path) -> str:
+    package, *inner = file.relative_to(ROOT).with_suffix("").parts
+    return package if package == "tuners" else inner[0]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_no_import_runs_against_the_arrows(file):
+    here = room_of(file)
+    assert imports(file) - {here, "errors"} <= ARROWS[here]
+
+
+def loaded_by(code: str) -> set[str]:
+    """The top-level modules that a process has after running `code`."""
+    script = f"{code}\nimport sys\nprint(*sorted({{m.split('.')[0] for m in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+def test_corpora_and_tables_need_no_tensorflow():
+    loaded = loaded_by("import bertgrid_tf.corpus, bertgrid_tf.plan, bertgrid_tf.results, tuners.table, tuners.space")
+    assert "numpy" in loaded
+    assert not loaded & {"tensorflow", "transformers", "keras", "keras_tuner"}
+
+
+def test_tuners_know_nothing_of_bertgrid():
+    loaded = loaded_by("import tuners; tuners.CasualGridSearch, tuners.KerasRun")
+    assert "keras_tuner" in loaded
+    assert "bertgrid_tf" not in loaded
+
+
+def test_the_folder_named_datasets_is_not_taken_for_a_package():
+    loaded = loaded_by(
+        "import bertgrid_tf.bert.checkpoint\n"
+        "from transformers.utils import is_datasets_available\n"
+        "assert not is_datasets_available()"
+    )
+    assert "transformers" in loaded
+    assert not list((ROOT / "datasets").glob("**/*.py"))
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (
+            "import os; os.environ.pop('TF_USE_LEGACY_KERAS', 0); import tensorflow as tf; tf.keras.Model\n"
+            "import bertgrid_tf.bert",
+            "TensorFlow was imported before bertgrid_tf and without TF_USE_LEGACY_KERAS=1",
+        ),
+        (
+            "import os; os.environ['TF_USE_LEGACY_KERAS'] = '0'\nimport bertgrid_tf.bert",
+            "TF_USE_LEGACY_KERAS must be 1",
+        ),
+    ],
+)
+def test_a_tensorflow_with_keras_3_gets_a_clear_error(code, sentence):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert sentence in done.stderr.splitlines()[-1]
+
+
+def test_importing_bert_says_nothing():
+    done = subprocess.run(
+        [sys.executable, "-c", "import bertgrid_tf.bert.trainer"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout + done.stderr == ""

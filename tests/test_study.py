@@ -1,0 +1,208 @@
+"""A study as a library user runs it: resumed, repeated, refused."""
+
+import fcntl
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_study
+from tiny_study import Recorder, corpus_of, run, tiny
+
+from bertgrid_tf import recipe as recipes
+from bertgrid_tf.corpus import Corpus
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.plan import plan
+from bertgrid_tf.results import Results
+from bertgrid_tf.study import LOCK, Study
+
+
+def numbers(folder: Path) -> dict[str, str]:
+    """Everything in a results folder that the seed decides, as text."""
+    results = Results(folder)
+    found = {file.name: file.read_text() for file in (results.sweeps_file, results.grid_file)}
+    found["best.yaml"] = results.best_file.read_text().replace(str(folder), "FOLDER")
+    found["cells.csv"] = pd.read_csv(results.cells_file).drop(columns="seconds").to_csv()
+    found["final"] = str([{**epoch, "seconds": 0} for epoch in results.final().epochs])
+    return found | {f"predictions/{file.name}": file.read_text() for file in sorted(results.predictions.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recorder]:
+    folder = tmp_path_factory.mktemp("finished") / "study"
+    return folder, run(folder)
+
+
+def test_the_three_acts_come_in_their_order(finished):
+    _, told = finished
+    assert [stage for stage, _ in told.runs] == ["sweep:context", "sweep:context", "grid", "grid", "final"]
+    assert [values["learning_rate"] for stage, values in told.runs if stage == "grid"] == [2e-3, 1e-3]
+    assert told.runs[-1][1]["model"] == "scratch:2x32"
+
+
+def test_the_plan_says_what_a_study_then_costs(finished):
+    _, told = finished
+    planned = plan(tiny(), corpus_of(tiny()))
+    epochs_saved = 2 - told.runs[-1][1]["of_epochs"]
+    assert planned.runs == len(told.runs)
+    assert planned.steps - epochs_saved * told.runs[-1][1]["of_steps"] == told.steps
+    assert (planned.product_runs, planned.product_epochs) == (4, 8)
+
+
+def test_the_results_folder_holds_what_it_promises(finished):
+    folder, _ = finished
+    results = Results(folder)
+    table = results.table()
+    assert table is not None
+    assert table.scores.shape == (2, 2)
+    sweeps = pd.read_csv(results.sweeps_file)
+    assert sweeps["chosen"].sum() == 1
+    cells = pd.read_csv(results.cells_file)
+    assert {"accuracy", "macro_f1", "weighted_f1", "loss", "f1_joy", "seconds"} <= set(cells)
+    np.testing.assert_allclose(
+        pd.read_csv(results.grid_file).drop(columns="learning_rate").to_numpy().ravel(),
+        100 * cells["accuracy"],
+        atol=0.005,
+    )
+    best = results.best()
+    assert best.sweeps == {}
+    assert best.learning_rates == [table.best().learning_rate]
+    assert best.settings.context == sweeps[sweeps["chosen"]]["level"].item()
+    assert (folder / "model" / "config.json").is_file()
+    assert not results.final_state.exists()
+    assert not list(folder.glob("**/.*.part")) + list(folder.glob("**/*.tmp"))
+
+
+def test_predictions_are_those_of_every_run_s_best_epoch(finished):
+    folder, _ = finished
+    cells = pd.read_csv(Results(folder).cells_file, dtype={"trial_id": str})
+    for trial, row in cells.groupby("trial_id"):
+        predictions = pd.read_csv(folder / "predictions" / f"trial_{trial}.csv")
+        assert (predictions["label"] == predictions["predicted"]).mean() == pytest.approx(row["accuracy"].max())
+        assert predictions["epoch"].unique() == [row.loc[row["accuracy"].idxmax(), "epoch"]]
+        np.testing.assert_allclose(predictions.filter(like="p_").sum(axis=1), 1, rtol=1e-4)
+    final = pd.read_csv(folder / "predictions" / "final.csv")
+    last = Results(folder).final().epochs
+    assert (final["label"] == final["predicted"]).mean() == pytest.approx(max(epoch["accuracy"] for epoch in last))
+
+
+def test_the_same_seed_twice_gives_the_same_numbers_bit_for_bit(finished, tmp_path):
+    folder, _ = finished
+    run(tmp_path / "study")
+    assert numbers(tmp_path / "study") == numbers(folder)
+
+
+def test_another_seed_gives_other_numbers(finished, tmp_path):
+    folder, _ = finished
+    run(tmp_path / "study", tiny(seed=2))
+    assert numbers(tmp_path / "study")["cells.csv"] != numbers(folder)["cells.csv"]
+
+
+def test_a_finished_study_run_again_trains_nothing(finished):
+    folder, _ = finished
+    before = numbers(folder)
+    again = run(folder)
+    assert again.steps == 0
+    assert numbers(folder) == before
+
+
+def test_a_study_killed_in_every_act_and_resumed_gives_the_same_numbers(finished, tmp_path):
+    """Each process is killed with SIGKILL after so many steps: in the sweep, in the grid, in the final model."""
+    folder, told = finished
+    epoch = told.runs[0][1]["of_steps"]
+    kills = (epoch + 1, 2 * epoch + 1, 3 * epoch + 1)
+    for steps in kills:
+        # -P, lest tests/tuners stand before tuners.
+        script = [sys.executable, "-P", tiny_study.__file__, str(tmp_path / "study"), str(steps)]
+        assert subprocess.run(script, check=False).returncode == -signal.SIGKILL
+    last = run(tmp_path / "study")
+    assert [stage for stage, _ in last.runs] == ["final"]
+    assert numbers(tmp_path / "study") == numbers(folder)
+    # A kill loses no more than the epoch that it came in.
+    assert sum(kills) + last.steps <= told.steps + len(kills) * epoch
+
+
+def test_best_yaml_is_a_recipe_that_wins_again(finished, tmp_path):
+    folder, _ = finished
+    again = recipes.load("sample", folder / "best.yaml")
+    run(tmp_path / "again", again)
+    assert Results(tmp_path / "again").table().best() == Results(folder).table().best()
+    assert numbers(tmp_path / "again")["final"] == numbers(folder)["final"]
+
+
+def test_another_final_model_keeps_the_search(finished, tmp_path):
+    folder, _ = finished
+    shutil.copytree(folder, tmp_path / "study")
+    with pytest.raises(UserError, match=r"another recipe \(they differ in final.model\)"):
+        run(tmp_path / "study", tiny(**{"final.model": "scratch:1x64"}))
+    shutil.rmtree(tmp_path / "study" / "model")
+    told = run(tmp_path / "study", tiny(**{"final.model": "scratch:1x64"}))
+    assert [stage for stage, values in told.runs] == ["final"]
+    assert Results(tmp_path / "study").final().model == "scratch:1x64"
+
+
+def test_no_final_model_is_trained_where_none_is_asked_for(tmp_path):
+    told = run(tmp_path / "study", tiny(**{"final.model": "none", "sweeps": {}, "epochs": 1}))
+    assert [stage for stage, _ in told.runs] == ["grid", "grid"]
+    assert not (tmp_path / "study" / "model").exists()
+
+
+def test_an_independent_grid_trains_every_cell_by_itself(tmp_path):
+    told = run(tmp_path / "study", tiny(**{"final.model": "none", "sweeps": {}, "grid": "independent"}))
+    assert [values["of_epochs"] for _, values in told.runs] == [1, 2, 1, 2]
+    assert not np.isnan(Results(tmp_path / "study").table().scores).any()
+
+
+@pytest.mark.parametrize(
+    ("changed", "keys"),
+    [({"seed": 3}, "seed"), ({"epochs": 3, "max_length": 20}, "settings.max_length, epochs")],
+)
+def test_a_folder_of_another_recipe_is_refused_with_the_keys(finished, changed, keys):
+    folder, _ = finished
+    before = numbers(folder)
+    with pytest.raises(UserError, match=rf"another recipe \(they differ in {keys}\)"):
+        run(folder, tiny(**changed))
+    assert numbers(folder) == before
+
+
+def test_changed_data_are_refused(finished):
+    folder, _ = finished
+    corpus = corpus_of(tiny())
+    shorter = Corpus(corpus.name, corpus.labels, {**corpus.splits, "dev": corpus.splits["dev"][:-1]})
+    with pytest.raises(UserError, match="no longer those that the study in"):
+        Study(tiny(), shorter, folder, Recorder()).run()
+
+
+def test_two_processes_do_not_work_in_one_folder(tmp_path):
+    folder = tmp_path / "study"
+    folder.mkdir()
+    with (folder / LOCK).open("w") as lock:
+        lock.write("process 12345 on elsewhere")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="is being run by process 12345 on elsewhere"):
+            run(folder)
+
+
+def test_a_maximum_length_beyond_the_positions_is_refused_before_anything_is_written(tmp_path):
+    for overrides in ({"max_length": 600}, {"sweeps": {"max_length": [32, 600]}}):
+        with pytest.raises(UserError, match="max_length 600 is beyond the 512 positions of scratch:1x32"):
+            run(tmp_path / "study", tiny(**overrides))
+    assert [path.name for path in (tmp_path / "study").iterdir()] == [LOCK]
+
+
+def test_a_sweep_over_models_trains_each_and_the_final_model_follows_the_winner(tmp_path):
+    recipe = tiny(
+        **{
+            "sweeps": {"model": ["scratch:1x32", "scratch:1x64"]},
+            "final.model": {"scratch:1x32": "scratch:2x32", "scratch:1x64": "scratch:2x64"},
+            "epochs": 1,
+        }
+    )
+    run(tmp_path / "study", recipe)
+    winner = Results(tmp_path / "study").best().settings.model
+    assert Results(tmp_path / "study").final().model == winner.replace("1x", "2x")
