@@ -92,7 +92,7 @@ def tune(
     from bertgrid_tf.report.summary import plan_table, print_summary
     from bertgrid_tf.results import Results
 
-    settings = {
+    settings: dict[str, Any] = {
         "model": model,
         "final.model": final_model,
         "learning_rates": _listed(learning_rates) if learning_rates is not None else None,
@@ -111,7 +111,7 @@ def tune(
         "data.test_file": test_file,
         "data.held_out": held_out,
     }
-    overrides: dict[str, Any] = {key: value for key, value in settings.items() if value is not None}
+    overrides = {key: value for key, value in settings.items() if value is not None}
     overrides |= {f"sweeps.{key}": _listed(levels) for key, levels in _pairs("--sweep", sweep).items()}
     overrides |= {key: _value(key, value) for key, value in _pairs("--set", set_).items()}
     folder = results / _study_name(name if study is None else study)
@@ -253,7 +253,7 @@ def describe(
     from bertgrid_tf.data import data_dirs, open_corpus
     from bertgrid_tf.report.corpora import classes_table, lengths_table, tokens_table
 
-    settings = {
+    settings: dict[str, Any] = {
         "model": model,
         "data.file": data,
         "data.text_column": text_column,
@@ -262,7 +262,7 @@ def describe(
         "data.speaker_column": speaker_column,
         "data.split_column": split_column,
     }
-    overrides: dict[str, Any] = {key: value for key, value in settings.items() if value is not None}
+    overrides = {key: value for key, value in settings.items() if value is not None}
     overrides |= {key: _value(key, value) for key, value in _pairs("--set", set_).items()}
     asked = recipes.load(name, None, overrides)
     console = Console()
@@ -313,7 +313,8 @@ def _pairs(flag: str, texts: list[str] | None) -> dict[str, str]:
     for text in texts or ():
         key, _, value = (part.strip() for part in text.partition("="))
         if not (key and value):
-            raise UserError(f"{flag} {text!r} is not NAME=VALUE.")
+            written = {"--sweep": "PARAM=a,b,c", "--set": "KEY=VALUE"}[flag]
+            raise UserError(f"{flag} {text!r} cannot be read: write it as {flag} {written}.")
         if key in pairs:
             raise UserError(f"{flag} {key} is given twice: give it once, with all that belongs to it.")
         pairs[key] = value

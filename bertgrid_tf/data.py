@@ -47,8 +47,8 @@ def open_corpus(recipe: Recipe, dirs: Sequence[Path], progress: Progress | None 
 
 def fetch(name: str, dirs: Sequence[Path], progress: Progress | None = None) -> Path:
     """Downloads a public corpus into the first of `dirs` that can be written; the folder it lies in."""
-    writable = next((folder for folder in dirs if writable(folder)), dirs[0])
-    return corpora.fetch(name, writable / name, progress)
+    folder = next((folder for folder in dirs if writable(folder)), dirs[0])
+    return corpora.fetch(name, folder / name, progress)
 
 
 def columns(data: Data) -> Columns:

@@ -1,5 +1,6 @@
 """What a study will cost, before it runs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -60,15 +61,16 @@ def space(recipe: Recipe) -> SearchSpace:
     )
 
 
+def steps_per_epoch(recipe: Recipe, corpus: Corpus, values: Mapping[str, Value]) -> int:
+    """Training steps of one epoch of a configuration: resampled examples over the batch size, rounded up."""
+    settings = Settings.model_validate({name: values[name] for name in Settings.model_fields})
+    classes = [utterance.label or "" for utterance in utterances(corpus.splits["train"])]
+    drawn = resample(classes, settings.oversample, settings.undersample, recipe.seed)
+    return -(-len(drawn) // settings.batch_size)
+
+
 def plan(recipe: Recipe, corpus: Corpus) -> StudyPlan:
     """The cost of a study if no run fails; its steps are those of the start values, since no winner is known yet."""
-    classes = [utterance.label or "" for utterance in utterances(corpus.splits["train"])]
-
-    def steps(values: dict[str, Value]) -> int:
-        settings = Settings.model_validate({name: values[name] for name in Settings.model_fields})
-        drawn = resample(classes, settings.oversample, settings.undersample, recipe.seed)
-        return -(-len(drawn) // settings.batch_size)
-
     search = space(recipe)
     planned = search.plan()
     stages = [
@@ -76,13 +78,13 @@ def plan(recipe: Recipe, corpus: Corpus) -> StudyPlan:
             stage.name,
             stage.runs,
             stage.epochs,
-            sum(int(run["stop_after"]) * steps(dict(run)) for run in stage.configurations),
+            sum(int(run["stop_after"]) * steps_per_epoch(recipe, corpus, run) for run in stage.configurations),
         )
         for stage in planned.stages
     ]
     if recipe.final.model_for(recipe.settings.model):
         final = recipe.settings.model_dump() | {"batch_size": recipe.final.batch_size or recipe.settings.batch_size}
-        stages.append(PlannedStage("final", 1, recipe.epochs, recipe.epochs * steps(final)))
+        stages.append(PlannedStage("final", 1, recipe.epochs, recipe.epochs * steps_per_epoch(recipe, corpus, final)))
     rows = len(search.grid_runs(search.start))
     product = prod(len(levels) for levels in recipe.sweeps.values())
     return StudyPlan(tuple(stages), product * rows, planned.full_product_epochs)

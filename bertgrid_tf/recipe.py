@@ -272,8 +272,9 @@ def _sentence(error: ValidationError) -> str:
     kind = first["type"]
     if kind == "extra_forbidden":
         parents = first["loc"][:-1]
-        known = {"settings": Settings, "data": Data, "final": Final}[str(parents[0])] if parents else Recipe
-        return f"there is no key {key!r}; choose from {', '.join(known.model_fields)}"
+        known: dict[str, type[_Strict]] = {"settings": Settings, "data": Data, "final": Final}
+        fields = known[str(parents[0])].model_fields if parents else Recipe.model_fields
+        return f"there is no key {key!r}; choose from {', '.join(fields)}"
     if kind == "missing":
         # What must be given has a flag: --data, --text-column, --label-column.
         flag = "data" if keys[-1] == "file" else keys[-1].replace("_", "-")
@@ -306,4 +307,5 @@ def _reason(error: ValidationError) -> str:
         needed = "must be a word"
     else:
         needed = first["msg"].replace("Input should be", "must be")
+        needed = needed.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
     return f"{needed}, not {first['input']!r}"

@@ -18,11 +18,12 @@ from bertgrid_tf import __version__
 from bertgrid_tf.corpus import Corpus, speaker_counts
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.files import write_table, write_text
-from bertgrid_tf.plan import space
+from bertgrid_tf.plan import space, steps_per_epoch
 from bertgrid_tf.recipe import Final, Recipe, Value, differing
 from bertgrid_tf.results import Facts, FinalRun, Results
 from bertgrid_tf.run import Runs, Schedule
 from tuners import CasualGridOracle, CasualGridSearch, TunerError
+from tuners.oracle import ENDED
 from tuners.space import STAGE
 
 FINAL = "final"
@@ -32,6 +33,9 @@ NUMBERS_DEPEND_ON = ("tensorflow", "tf_keras", "keras-tuner", "transformers", "t
 
 class Listener(Protocol):
     """What is told how a study is getting on."""
+
+    def on_resume(self, steps: int) -> None:
+        """The study goes on where an earlier process stopped; its finished runs took so many training steps."""
 
     def on_run(self, stage: str, values: Mapping[str, Value], epochs: int, steps: int) -> None:
         """A run of `epochs` epochs of `steps` steps each begins, or goes on."""
@@ -114,6 +118,8 @@ class Study:
         tuner = CasualGridSearch(
             self._runs, oracle, folder.parent, folder.name, on_trial=self._on_trial, on_epoch=on_epoch
         )
+        if steps := self._steps_of_finished(oracle):
+            self._listener.on_resume(steps)
         tuner.search()
         self._write_tables(oracle)
         return oracle
@@ -140,6 +146,10 @@ class Study:
         self.results.write_final(FinalRun(str(model), settings.model_dump(mode="json"), schedule.horizon, epochs))
         self._runs.trainer(settings).checkpoint.save(self.results.model)
         shutil.rmtree(self.results.final_state)
+
+    def _steps_of_finished(self, oracle: CasualGridOracle) -> int:
+        ended = [trial.hyperparameters.values for trial in oracle.trials.values() if trial.status in ENDED]
+        return sum(int(v["stop_after"]) * steps_per_epoch(self.recipe, self.corpus, v) for v in ended)
 
     def _on_trial(self, trial: Trial) -> None:
         values = trial.hyperparameters.values

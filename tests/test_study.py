@@ -103,10 +103,13 @@ def test_another_seed_gives_other_numbers(finished, tmp_path):
 
 
 def test_a_finished_study_run_again_trains_nothing(finished):
-    folder, _ = finished
+    folder, told = finished
     before = numbers(folder)
     again = run(folder)
     assert again.steps == 0
+    assert again.resumed_after == sum(
+        run["of_epochs"] * run["of_steps"] for stage, run in told.runs if stage != "final"
+    )
     assert numbers(folder) == before
 
 

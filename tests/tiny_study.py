@@ -29,8 +29,12 @@ class Recorder:
     def __init__(self, after_step: Callable[[], None] = lambda: None) -> None:
         self.runs: list[tuple[str, dict]] = []
         self.steps = 0
+        self.resumed_after = 0
         self.epochs: list[Mapping[str, float]] = []
         self._after_step = after_step
+
+    def on_resume(self, steps: int) -> None:
+        self.resumed_after = steps
 
     def on_run(self, stage: str, values: Mapping[str, object], epochs: int, steps: int) -> None:
         self.runs.append((stage, dict(values) | {"of_epochs": epochs, "of_steps": steps}))

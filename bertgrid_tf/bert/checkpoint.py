@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,10 @@ class Checkpoint:
         Returns:
             float32 [batch, classes].
         """
-        inputs = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        # DistilBERT, for one, has no token types.
+        if "token_type_ids" in signature(self.model.call).parameters:
+            inputs["token_type_ids"] = types
         return self.model(inputs, training=training).logits
 
     def save(self, folder: Path) -> None:
@@ -154,7 +158,7 @@ def load_tokenizer(name: str, texts: Iterable[str] = ()) -> Any:
         folder = _folder(name)
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # for a damaged file the tokenizers library raises nothing narrower
             raise UserError(f"The vocabulary of checkpoint {folder} cannot be read: {_first_line(error)}") from error
     tokenizer.model_max_length = int(1e9)  # bert.encode cuts the texts; the tokenizer need not warn of their length
     return tokenizer
@@ -220,7 +224,7 @@ def _fresh_variables(folder: Path, model: Any, info: dict[str, Any]) -> frozense
         layers = list(accumulate(variable.name.split(":")[0].split("/")[1:], "{}/{}".format))
         if missing.intersection((name, *layers)):
             fresh.append(index)
-            if re.search(r"(^|\.)(embeddings|encoder)\.", name):
+            if name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in name:
                 raise UserError(
                     f"Checkpoint {folder} lacks weights of its encoder ({name} and perhaps others): it was saved by "
                     "another architecture or incompletely."
@@ -267,6 +271,8 @@ def _scratch(spec: re.Match[str], labels: Sequence[str], tokenizer: Any) -> tupl
         num_attention_heads=width // HEAD_WIDTH,
         intermediate_size=4 * width,
         pad_token_id=tokenizer.pad_token_id,
+        # LeCun's 1/√width. BERT's own 0.02 keeps narrow models at the majority class for epochs.
+        initializer_range=width**-0.5,
         num_labels=len(labels),
         id2label=names,
         label2id={label: i for i, label in names.items()},

@@ -12,9 +12,9 @@ def score(metric: str, value: float) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds in the two largest of hours, minutes and seconds that fit."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,6 +1,7 @@
 """How a study is getting on: bars on a terminal, a line per epoch elsewhere."""
 
 from collections.abc import Mapping
+from math import isnan
 from time import monotonic
 from types import TracebackType
 from typing import Self
@@ -28,8 +29,7 @@ class Lines:
         self._done_before_run = 0
         self._done_in_run = 0
         self._trained = 0
-        self._training_seconds = 0.0
-        self._last_step: float | None = None
+        self._first_step = self._now = 0.0
         self._stage = ""
         self._run_steps = 0
         self._epochs = 0
@@ -43,30 +43,35 @@ class Lines:
     ) -> None:
         return None
 
+    def on_resume(self, steps: int) -> None:
+        """See `study.Listener`."""
+        self._done_before_run = steps
+
     def on_run(self, stage: str, values: Mapping[str, bool | int | float | str], epochs: int, steps: int) -> None:
         """See `study.Listener`."""
         self._done_before_run += self._done_in_run
         self._done_in_run = 0
         self._stage, self._epochs, self._run_steps, self._epoch = stage, epochs, steps, 0
-        self._last_step = monotonic()
         self._print(f"[bold]{escape(_title(stage, values))}[/]  {epochs} epochs of {steps} steps")
 
     def on_step(self, done: int, steps: int, loss: float) -> None:
         """See `study.Listener`."""
-        now = monotonic()
-        if self._last_step is not None and done > 1:
-            # The first step of an epoch holds tracing and the evaluation before it.
-            self._training_seconds += now - self._last_step
-            self._trained += 1
-        self._last_step = now
+        self._now = monotonic()
+        if not self._trained:
+            # Whatever comes before the end of the very first step, tracing above all, does not come again.
+            self._first_step = self._now
+        self._trained += 1
         self._done_in_run = self._epoch * steps + done
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """See `study.Listener`."""
         self._epoch = epoch
         self._done_in_run = epoch * self._run_steps
+        self._now = monotonic()
         shown = dict.fromkeys((self._metric, "accuracy", "macro_f1", "loss"))
         scores = "  ".join(f"{name} {score(name, metrics[name])}" for name in shown)
+        if isnan(metrics[self._metric]):
+            scores = "diverged: the loss is no longer a number"
         self._print(
             f"  epoch {epoch}/{self._epochs}  {escape(scores)}  {duration(metrics['seconds'])}  [dim]{self._left()}[/]"
         )
@@ -78,11 +83,15 @@ class Lines:
     def _left(self) -> str:
         done = self._done_before_run + self._done_in_run
         share = f"study {done / max(self._total, 1):.0%}"
-        return share if not self._trained else f"{share}, {duration(self.seconds_left(self._total - done))} left"
+        left = self.seconds_left(self._total - done)
+        return share if left is None else f"{share}, {duration(left)} left"
 
-    def seconds_left(self, steps: int) -> float:
-        """How long `steps` more steps take at the mean pace so far, in seconds; 0 before any pace is known."""
-        return max(steps, 0) * self._training_seconds / max(self._trained, 1)
+    def seconds_left(self, steps: int) -> float | None:
+        """How long `steps` more steps take, in seconds, at the mean pace so far, evaluations included; None before
+        any pace is known."""
+        if self._trained < 2:
+            return None
+        return max(steps, 0) * (self._now - self._first_step) / (self._trained - 1)
 
 
 class Bars(Lines):
@@ -132,8 +141,9 @@ class Bars(Lines):
         self._show("study", self._done_before_run + self._done_in_run, self._total)
 
     def _show(self, task: str, done: int, total: int, note: str = "") -> None:
-        left = duration(self.seconds_left(total - done)) if self._trained else "…"
-        self._bars.update(self._tasks[task], completed=done, total=max(total, 1), left=left, note=note)
+        left = self.seconds_left(total - done)
+        shown = "…" if left is None else duration(left)
+        self._bars.update(self._tasks[task], completed=done, total=max(total, 1), left=shown, note=note)
 
 
 def _title(stage: str, values: Mapping[str, bool | int | float | str]) -> str:

@@ -137,6 +137,17 @@ def test_electra_trains(saved, tmp_path):
     assert 0 <= trains(tmp_path / "electra", tmp_path) <= 1
 
 
+def test_distilbert_trains_without_token_types(saved, tmp_path):
+    from transformers import DistilBertConfig, TFDistilBertModel
+
+    tokenizer = AutoTokenizer.from_pretrained(saved)
+    model = TFDistilBertModel(DistilBertConfig(vocab_size=len(tokenizer), dim=32, n_layers=1, n_heads=1, hidden_dim=64))
+    model(model.dummy_inputs)
+    model.save_pretrained(tmp_path / "distilbert")
+    tokenizer.save_pretrained(tmp_path / "distilbert")
+    assert 0 <= trains(tmp_path / "distilbert", tmp_path) <= 1
+
+
 def test_roberta_trains_with_its_own_separators_and_reach(tmp_path, texts):
     from tokenizers import ByteLevelBPETokenizer
     from transformers import RobertaConfig, RobertaTokenizerFast, TFRobertaModel
@@ -303,3 +314,11 @@ def test_marked_embeddings_are_means_where_the_checkpoint_holds_them(saved):
     np.testing.assert_allclose(table[-1], table[pieces].mean(axis=0), rtol=1e-5)
     assert len(table) == len(marked.tokenizer)
     assert marked.fresh == frozenset()
+
+
+def test_token_types_reach_the_model(checkpoint):
+    checkpoint.reset(0)
+    ids = tf.constant([[2, 5, 6, 3, 7, 3]])
+    plain = checkpoint.logits(ids, tf.zeros_like(ids), tf.ones_like(ids), training=False)
+    typed = checkpoint.logits(ids, tf.constant([[0, 0, 0, 0, 1, 1]]), tf.ones_like(ids), training=False)
+    assert not np.allclose(plain, typed)

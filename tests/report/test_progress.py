@@ -36,6 +36,15 @@ def test_an_epoch_that_a_resumed_run_only_repeats_counts_as_done():
     assert "study 100%, 0 s left" in lines[3]
 
 
+def test_what_an_earlier_process_did_counts_as_done():
+    console = Console(file=io.StringIO(), width=200)
+    listener = Lines(console, "accuracy", 8)
+    listener.on_resume(4)
+    listener.on_run("grid", VALUES, 1, 4)
+    listener.on_epoch(1, METRICS)
+    assert "study 100%" in console.file.getvalue()
+
+
 def test_no_bar_is_drawn_elsewhere_than_on_a_terminal():
     assert "\x1b" not in told(Lines)
     assert "study" in told(Bars)
@@ -44,16 +53,17 @@ def test_no_bar_is_drawn_elsewhere_than_on_a_terminal():
 def test_the_time_left_is_the_mean_pace_times_the_steps_that_are_left(monkeypatch):
     clock = iter(range(100))
     monkeypatch.setattr("bertgrid_tf.report.progress.monotonic", lambda: next(clock))
-    assert "study 50%, 4 s left" in told(Lines)
+    # Four steps end at 0, 1, 2 and 3, the epoch at 4: three steps and what came with them took 4 s.
+    assert "study 50%, 5 s left" in told(Lines)
 
 
 def test_numbers_have_their_units():
     assert score("macro_f1", 0.5678) == "56.78 %"
     assert score("train_loss", 1.0) == "1.0000"
     assert score("accuracy", float("nan")) == "diverged"
-    assert [duration(s) for s in (0.4, 59.4, 61, 3599, 3600, 7384)] == [
+    assert [duration(s) for s in (0.4, 59.6, 61, 3599, 3600, 7384)] == [
         "0 s",
-        "59 s",
+        "1 min 00 s",
         "1 min 01 s",
         "59 min 59 s",
         "1 h 00 min",

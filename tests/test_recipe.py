@@ -1,0 +1,311 @@
+"""A recipe as people write it: read, overridden, refused in a sentence, written again."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertgrid_tf import recipe as recipes
+from bertgrid_tf.corpus import CONTEXTS, SPEAKER_FORMATS
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.recipe import Recipe, Settings, differing, load
+
+RATES = st.floats(min_value=1e-9, max_value=0.999)
+RECIPES = st.builds(
+    Recipe,
+    corpus=st.sampled_from(["sample", "mein korpus", "영화"]),
+    limit_train=st.none() | st.integers(1, 10**6),
+    metric=st.sampled_from(["accuracy", "macro_f1", "weighted_f1", "loss", "f1_joy", "recall_a b", "precision_분노"]),
+    seed=st.integers(0, 2**40),
+    settings=st.builds(
+        Settings,
+        model=st.sampled_from(["scratch:1x32", "bert-base-cased", "../a folder", "no", "123"]),
+        learning_rate=RATES,
+        batch_size=st.integers(1, 512),
+        max_length=st.integers(3, 512),
+        context=st.sampled_from(CONTEXTS),
+        speaker_format=st.sampled_from(SPEAKER_FORMATS),
+        oversample=st.floats(0, 1),
+        warmup=st.floats(0, 1),
+        weight_decay=st.floats(0, 1),
+    ),
+    sweeps=st.fixed_dictionaries(
+        {},
+        optional={
+            "context": st.lists(st.sampled_from(CONTEXTS), min_size=1, unique=True),
+            "max_length": st.lists(st.integers(3, 512), min_size=1, unique=True),
+            "oversample": st.lists(st.floats(0, 1), min_size=1, unique=True),
+            "model": st.lists(st.sampled_from(["a", "no", "1e5", "null", "12"]), min_size=1, unique=True),
+        },
+    ),
+    learning_rates=st.lists(RATES, min_size=1, max_size=4, unique=True),
+    epochs=st.integers(1, 50),
+    grid=st.sampled_from(["row", "independent"]),
+    final=st.sampled_from(
+        [recipes.Final(), recipes.Final(model="big", batch_size=10), recipes.Final(model={"a": "b", "no": "none"})]
+    ),
+)
+
+
+def refusal(**overrides: object) -> str:
+    with pytest.raises(UserError) as refused:
+        load("sample", None, overrides)
+    return str(refused.value)
+
+
+@pytest.fixture
+def written(tmp_path: Path):
+    """Writes a recipe file of this text."""
+
+    def write(text: str) -> Path:
+        (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
+        return tmp_path / "recipe.yaml"
+
+    return write
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_the_recipes_of_the_package_load_and_name_their_corpus(name):
+    assert load(name).corpus == name
+
+
+def test_friends_has_the_ranges_of_the_paper():
+    friends = load("friends")
+    assert set(friends.sweeps["context"]) == set(CONTEXTS)
+    assert friends.sweeps["speaker_format"] == ["colon", "plain", "brackets", "says"]
+    assert 6e-6 in friends.learning_rates
+    assert friends.final.batch_size == 10
+
+
+def test_an_override_reaches_the_settings_with_and_without_their_name():
+    assert load("sample", None, {"max_length": "20"}).settings.max_length == 20
+    assert load("sample", None, {"settings.max_length": "20"}) == load("sample", None, {"max_length": "20"})
+
+
+def test_an_override_of_a_nested_key_leaves_its_neighbours():
+    overridden = load("friends", None, {"final.model": "other", "sweeps.context": ["current"]})
+    assert overridden.final == recipes.Final(model="other", batch_size=10)
+    assert list(overridden.sweeps) == list(load("friends").sweeps)
+    assert overridden.sweeps["context"] == ["current"]
+
+
+def test_an_emptied_sweep_is_the_base_for_those_that_follow():
+    overridden = load("sample", None, {"sweeps": {}, "sweeps.oversample": ["0", "0.5"]})
+    assert overridden.sweeps == {"oversample": [0.0, 0.5]}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "levels", "typed"),
+    [
+        ("max_length", ["32", "64"], [32, 64]),
+        ("oversample", ["0", "1"], [0.0, 1.0]),
+        ("model", ["1", "2"], None),
+        ("undersample", ["none", "neutral:0.5"], ["none", "neutral:0.5"]),
+        ("batching", ["random", "grouped"], ["random", "grouped"]),
+    ],
+)
+def test_levels_take_the_type_of_their_parameter(parameter, levels, typed):
+    found = load("sample", None, {"sweeps": {parameter: levels}}).sweeps[parameter]
+    assert found == (typed or levels)
+    assert {type(level) for level in found} == {type(getattr(Settings(), parameter))}
+
+
+def test_levels_are_the_same_however_they_are_written(written):
+    file = written("sweeps: {max_length: [32, '64'], oversample: [0, 1]}")
+    typed = load("sample", None, {"sweeps": {"max_length": [32, 64], "oversample": ["0", "1.0"]}})
+    assert load("sample", file).sweeps == typed.sweeps
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"epochs": "0"}, "epochs must be at least 1, not '0'"),
+        ({"epochs": "1.5"}, "epochs must be a whole number, not '1.5'"),
+        ({"sweep_epochs": 0}, "sweep_epochs must be at least 1, not 0"),
+        ({"learning_rates": ["0"]}, "each of learning_rates must be greater than 0, not '0'"),
+        ({"learning_rates": ["-1e-4"]}, "each of learning_rates must be greater than 0, not '-1e-4'"),
+        ({"learning_rates": ["1e30"]}, "each of learning_rates must be less than 1, not '1e30'"),
+        ({"learning_rates": ["nan"]}, "each of learning_rates must be a finite number, not 'nan'"),
+        ({"learning_rates": ["fast"]}, "each of learning_rates must be a number, not 'fast'"),
+        ({"learning_rates": ["1e-4;2e-4"]}, "each of learning_rates must be a number, not '1e-4;2e-4'"),
+        ({"learning_rates": ["1e-4", "0.0001"]}, "learning_rates: a learning rate stands there twice"),
+        ({"learning_rates": "1e-4"}, "learning_rates must be a list, as [a, b], not '1e-4'"),
+        ({"learning_rates": []}, "learning_rates must not be empty"),
+        ({"learning_rate": "0"}, "learning_rate must be greater than 0, not '0'"),
+        ({"max_length": "2"}, "max_length must be at least 3, not '2'"),
+        ({"batch_size": "0"}, "batch_size must be at least 1, not '0'"),
+        ({"rare_speaker": "-1"}, "rare_speaker must be at least 0, not '-1'"),
+        ({"oversample": "1.1"}, "oversample must be at most 1, not '1.1'"),
+        ({"warmup": "-0.1"}, "warmup must be at least 0, not '-0.1'"),
+        ({"weight_decay": "1e39"}, "weight_decay must be at most 1000000000, not '1e39'"),
+        ({"clip_norm": "inf"}, "clip_norm must be at most 1000000000, not 'inf'"),
+        ({"clip_norm": "nan"}, "clip_norm must be at most 1000000000, not 'nan'"),
+        ({"seed": "-1"}, "seed must be at least 0, not '-1'"),
+        ({"limit_train": "0"}, "limit_train must be at least 1, not '0'"),
+        ({"model": ""}, "model must not be empty"),
+        ({"model": None}, "model must be a word, not None"),
+        ({"final.model": ""}, "final.model must not be empty"),
+        ({"final.batch_size": "0"}, "final.batch_size must be at least 1, not '0'"),
+        ({"final": "big"}, "final must be keys with values, as {key: value}, not 'big'"),
+        ({"final.size": 3}, "there is no key 'final.size'; choose from model, batch_size"),
+        ({"settings.lenght": 3}, "there is no key 'lenght'; choose from model, learning_rate, batch_size, max_length"),
+        ({"data.text_column": "text"}, "data.file is missing; give --data"),
+        ({"data.file": "x.csv"}, "data.text_column is missing; give --text-column"),
+        ({"data": {"file": "x", "text_column": "t"}}, "data.label_column is missing; give --label-column"),
+        ({"grid": "full"}, "grid must be 'row' or 'independent', not 'full'"),
+        ({"markers": "none"}, "markers must be 'pieces' or 'tokens', not 'none'"),
+        ({"schedule": "cosine"}, "schedule must be 'linear' or 'constant', not 'cosine'"),
+        ({"batching": "sorted"}, "batching must be 'random' or 'grouped', not 'sorted'"),
+        ({"context": "next"}, "context: there is no 'next'; choose from current, current+previous"),
+        ({"speaker_format": "dash"}, "speaker_format: there is no 'dash'; choose from colon, plain"),
+        (
+            {"metric": "f1"},
+            "metric: there is no 'f1'; choose from accuracy, macro_f1, weighted_f1, loss, precision_CLASS",
+        ),
+        ({"sweeps": "context"}, "sweeps must be keys with values, as {key: value}, not 'context'"),
+        ({"sweeps.context": "current"}, "sweeps.context must be a list, as [a, b], not 'current'"),
+        ({"sweeps.context": []}, "the sweep of context has no level"),
+        ({"sweeps.context": [None]}, "each of sweeps.context must be a number or a word, not None"),
+        ({"sweeps.context": ["current", ""]}, "the sweep of context has an empty level; give its levels as a,b,c"),
+        ({"sweeps.context": ["current", "all"]}, "context=all is no level to sweep: there is no 'all'; choose from"),
+        ({"sweeps.max_length": ["64", "x"]}, "max_length=x is no level to sweep: must be a whole number, not 'x'"),
+        ({"sweeps.oversample": ["0", "0.0"]}, "the sweep of oversample has a level twice"),
+        ({"sweeps.contxt": ["current"]}, "there is no parameter 'contxt' to sweep; choose from model, batch_size"),
+        (
+            {"sweeps.learning_rate": ["1e-4"]},
+            "learning_rate is coupled and has the grid: give learning_rates and epochs",
+        ),
+        ({"sweeps.epochs": ["1"]}, "epochs is coupled and has the grid"),
+    ],
+)
+def test_what_is_out_of_range_is_refused_with_its_key_and_what_it_must_be(overrides, sentence):
+    assert refusal(**overrides).startswith(f"Recipe sample: {sentence}")
+    assert refusal(**overrides).endswith(".")
+
+
+def test_an_unknown_setting_is_refused_with_those_there_are():
+    assert refusal(lenght=3).startswith("There is no setting 'lenght'; choose from model, learning_rate")
+
+
+def test_an_unknown_recipe_is_refused_with_those_there_are():
+    with pytest.raises(UserError, match="no recipe 'freinds': choose from friends, nsmc, sample, or give --data FILE"):
+        load("freinds")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", " is empty."),
+        ("just words", " holds no keys: write it as KEY: VALUE, a line each."),
+        ("- a list", " holds no keys: write it as KEY: VALUE, a line each."),
+        ("epochs: 3\nmetric: [", " is not YAML: line 2, column 10: "),
+        ("epoch: 3", ": there is no key 'epoch'; choose from corpus, data, limit_train"),
+        ("settings: {lr: 3}", ": there is no key 'lr'; choose from model, learning_rate"),
+        ("epochs: many", ": epochs must be a whole number, not 'many'."),
+        ("sweeps:\n  context:", ": sweeps.context must be a list, as [a, b], not None."),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused_with_its_name(written, text, sentence):
+    file = written(text)
+    with pytest.raises(UserError) as refused:
+        load("sample", file)
+    assert f"{file}{sentence}" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_recipe_file_a_folder_and_broken_utf_8_are_refused(tmp_path):
+    (tmp_path / "latin.yaml").write_bytes("corpus: \xfc".encode("latin-1"))
+    for name, said in (("none.yaml", "does not exist"), (".", "is a folder"), ("latin.yaml", "is not UTF-8: line 1")):
+        with pytest.raises(UserError, match=said):
+            load("sample", tmp_path / name)
+
+
+def test_a_recipe_file_takes_the_place_of_the_package_s(written):
+    file = written("epochs: 2")
+    assert load("sample", file) == Recipe(corpus="sample", epochs=2)
+
+
+def test_a_value_that_overrides_is_checked_as_one_that_is_written(written):
+    assert load("sample", written("epochs: 2"), {"epochs": "3"}).epochs == 3
+
+
+def test_a_class_that_the_corpus_lacks_is_refused_with_those_it_has():
+    for overrides, said in (
+        ({"metric": "f1_rage"}, "Metric f1_rage: there is no class 'rage'; choose from anger, joy."),
+        ({"undersample": "rage"}, "there is no class 'rage'; the classes are anger, joy"),
+        ({"sweeps": {"undersample": ["none", "joy:0.5", "rage"]}}, "there is no class 'rage'"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load("sample", None, overrides).check_classes(["anger", "joy"])
+    load("sample", None, {"metric": "f1_joy", "undersample": "joy:0.5"}).check_classes(["anger", "joy"])
+
+
+@given(RECIPES)
+def test_a_recipe_written_and_read_again_is_the_same(tmp_path_factory, recipe):
+    file = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    file.write_text(recipe.to_yaml(), encoding="utf-8")
+    again = load("anything", file)
+    assert again == recipe
+    assert differing(again, recipe) == []
+    assert [[type(level) for level in levels] for levels in again.sweeps.values()] == [
+        [type(level) for level in levels] for levels in recipe.sweeps.values()
+    ]
+
+
+@given(RECIPES, RECIPES)
+def test_recipes_differ_in_the_keys_whose_values_differ(one, other):
+    keys = differing(one, other)
+    assert keys == differing(other, one) or set(keys) == set(differing(other, one))
+    assert bool(keys) == (one != other or list(one.sweeps) != list(other.sweeps))
+    assert ("seed" in keys) == (one.seed != other.seed)
+    assert ("settings.max_length" in keys) == (one.settings.max_length != other.settings.max_length)
+    assert not {"settings", "final"}.intersection(keys)
+
+
+def test_a_sweep_more_a_level_more_and_another_order_each_count_as_a_difference():
+    sweeps = {"context": ["current", "current+next"], "oversample": [0, 1]}
+    one = load("sample", None, {"sweeps": sweeps})
+    for other, keys in (
+        ({"context": sweeps["context"]}, ["sweeps.oversample"]),
+        ({**sweeps, "context": ["current+next", "current"]}, ["sweeps.context"]),
+        (dict(reversed(sweeps.items())), ["sweeps"]),
+        ({}, ["sweeps.context", "sweeps.oversample"]),
+    ):
+        assert differing(one, load("sample", None, {"sweeps": other})) == keys
+
+
+def test_data_of_one_s_own_against_none_is_one_difference():
+    data = {"file": "a.csv", "text_column": "t", "label_column": "l"}
+    assert differing(load("sample"), load("sample", None, {"data": data})) == ["data"]
+    assert differing(load("x", None, {"data": data}), load("x", None, {"data": data | {"file": "b.csv"}})) == [
+        "data.file"
+    ]
+
+
+def test_a_final_model_follows_the_model_that_the_search_chose():
+    final = load("friends").final
+    assert final.model_for("bert-base-uncased") == "bert-large-uncased"
+    assert final.model_for("another") == "another"
+    assert recipes.Final(model="big").model_for("another") == "big"
+    assert recipes.Final().model_for("another") is None
+    assert recipes.Final(model={"a": "none"}).model_for("a") is None
+
+
+def test_only_the_loss_is_better_when_less():
+    assert {m: load("sample", None, {"metric": m}).direction() for m in ("accuracy", "loss", "f1_joy")} == {
+        "accuracy": "max",
+        "loss": "min",
+        "f1_joy": "max",
+    }
+
+
+def test_whatever_can_be_swept_is_a_setting_and_the_learning_rate_is_not():
+    assert set(recipes.sweepable()) == set(Settings.model_fields) - {"learning_rate"}
+
+
+def test_every_key_of_a_written_recipe_is_there_so_that_later_defaults_change_nothing():
+    written = yaml.safe_load(load("sample").to_yaml())
+    assert list(written) == list(Recipe.model_fields)
+    assert list(written["settings"]) == list(Settings.model_fields)
