@@ -137,7 +137,9 @@ def _read(results: Results, file: Path, given: Columns | None) -> tuple[Sequence
         return read_nsmc(file), plain
     data = results.recipe().data
     if data is None:
-        raise UserError(f"{file}: say which column holds the text with --text-column; there are {', '.join(found)}.")
+        raise UserError(
+            f"{file}: say which column holds the text with --text-column; its columns are {', '.join(found)}."
+        )
     own = columns(data)
     return read_table(file, Columns(own.text, None, own.dialogue, own.speaker)), plain
 

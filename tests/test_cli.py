@@ -866,7 +866,7 @@ def test_dialogue_columns_change_what_the_model_sees(bertgrid, study, own):
     [
         (
             ["own.csv", "-o", "out.csv"],
-            "own.csv: say which column holds the text with --text-column; there are dlg, who",
+            "own.csv: say which column holds the text with --text-column; its columns are dlg",
         ),
         (["own.csv", "--text-column", "txt", "-o", "out.csv"], "own.csv has no column 'txt'; its columns are dlg, who"),
         (

@@ -209,3 +209,14 @@ def test_a_sweep_over_models_trains_each_and_the_final_model_follows_the_winner(
     run(tmp_path / "study", recipe)
     winner = Results(tmp_path / "study").best().settings.model
     assert Results(tmp_path / "study").final().model == winner.replace("1x", "2x")
+
+
+def test_a_bert_from_scratch_finds_out_that_the_sample_s_labels_depend_on_the_line_before(tmp_path):
+    recipe = recipes.load(
+        "sample", None, {"final.model": "none", "learning_rates": [1e-3], "epochs": 1, "sweep_epochs": 3}
+    )
+    recipe = recipe.model_copy(update={"sweeps": {"context": ["current", "current+previous"]}})
+    run(tmp_path / "study", recipe)
+    sweep = pd.read_csv(Results(tmp_path / "study").sweeps_file).set_index("level")
+    assert sweep.loc["current+previous", "score"] > sweep.loc["current", "score"] + 0.05
+    assert sweep.loc["current+previous", "chosen"]

@@ -155,7 +155,7 @@ def _restore(model: Any, path: Path) -> tuple[list[dict[str, float]], bool]:
         with np.load(path) as saved:
             story = json.loads(str(saved["story"]))
             arrays = [saved[f"variable_{index}"] for index in range(len(saved.files) - 1)]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise TunerError(f"{path} cannot be read ({error}): delete it to train this trial anew") from error
     if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
         raise TunerError(f"{path} is of another model than build returns: restore build, or start over")

@@ -1,6 +1,7 @@
 """One training run: texts in, a score after every epoch out, resumable after each."""
 
 import json
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from bertgrid_tf.bert.checkpoint import Checkpoint
 from bertgrid_tf.bert.dropout import DropoutKey
 from bertgrid_tf.bert.encode import Encoded
 from bertgrid_tf.bert.optimizer import AdamW, Schedule, learning_rates
+from bertgrid_tf.errors import UserError
 from bertgrid_tf.files import replacing
 from bertgrid_tf.score.metrics import directions, evaluate
 
@@ -217,14 +219,17 @@ class Trainer:
         path = folder / STATE_FILE
         if not path.exists():
             return []
-        with np.load(path) as state:
-            if "v0" in state:
-                for index, variable in enumerate(self._state()):
-                    variable.assign(state[f"v{index}"])
-            return [
-                EpochResult(epoch, metrics, state.get(f"p{epoch}"))
-                for epoch, metrics in enumerate(json.loads(str(state["history"])), start=1)
-            ]
+        try:
+            with np.load(path) as state:
+                if "v0" in state:
+                    for index, variable in enumerate(self._state()):
+                        variable.assign(state[f"v{index}"])
+                return [
+                    EpochResult(epoch, metrics, state.get(f"p{epoch}"))
+                    for epoch, metrics in enumerate(json.loads(str(state["history"])), start=1)
+                ]
+        except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path} is damaged: delete it to train this run from its first epoch.") from error
 
     def _save(self, folder: Path, history: list[EpochResult], weights: bool) -> None:
         """Keeps what is known of every epoch and, with `weights` (three times the model), what the next epoch needs."""

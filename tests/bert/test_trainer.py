@@ -7,6 +7,7 @@ from tiny_bert import LABELS
 
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.trainer import EpochResult, Trainer, TrainSettings
+from bertgrid_tf.errors import UserError
 
 SETTINGS = TrainSettings(learning_rate=1e-3, epochs=3, stop_after=3, batch_size=8, seed=5)
 
@@ -134,6 +135,15 @@ def test_kept_weights_are_in_place_when_a_finished_run_is_called_again(trainer, 
     run(trainer, train, dev, tmp_path, keep_weights=True)
     for before, variable in zip(trained, checkpoint.model.variables, strict=True):
         np.testing.assert_array_equal(before, variable.numpy())
+
+
+def test_a_damaged_state_is_named(trainer, train, dev, tmp_path):
+    run(trainer, train, dev, tmp_path)
+    whole = (tmp_path / "state.npz").read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], whole[:40] + b"x" * 40 + whole[80:]):
+        (tmp_path / "state.npz").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"state.npz is damaged: delete it"):
+            run(trainer, train, dev, tmp_path)
 
 
 def test_a_finished_run_keeps_no_weights(trainer, train, dev, tmp_path):
