@@ -85,6 +85,10 @@ class Final(_Strict):
     )
     batch_size: int | None = Field(None, ge=1)
 
+    def models(self) -> set[str]:
+        """Every model that may become the final one."""
+        return {*(self.model.values() if isinstance(self.model, dict) else [self.model])} - {NO_MODEL}
+
     def model_for(self, chosen: str) -> str | None:
         """The model to train where the search chose `chosen`; None for none."""
         model = self.model.get(chosen, chosen) if isinstance(self.model, dict) else self.model
@@ -185,7 +189,8 @@ def load(name: str, file: Path | None = None, overrides: Mapping[str, Any] | Non
     Args:
         name: a recipe that comes with the package, or a name for one's own data.
         file: a recipe to read in its place.
-        overrides: dotted keys of the recipe, or of its settings without the `settings.`, and their values.
+        overrides: dotted keys of the recipe, or of its settings without the `settings.`, and their values. A
+            setting that is given is not swept, unless its sweep is given too.
 
     Raises:
         UserError: a file that is no recipe; an unknown key; a value out of its range.
@@ -195,7 +200,13 @@ def load(name: str, file: Path | None = None, overrides: Mapping[str, Any] | Non
     if path.exists() or file:
         content = _read(path)
         content.setdefault("corpus", name)
-    for key, value in (overrides or {}).items():
+    overrides = overrides or {}
+    if isinstance(own := content.get("sweeps"), dict):
+        # Who sets a parameter has decided it: the recipe's own sweep of it is off.
+        content["sweeps"] = {
+            name: levels for name, levels in own.items() if name not in overrides or f"sweeps.{name}" in overrides
+        }
+    for key, value in overrides.items():
         _place(content, key, value)
     if not path.exists() and not content.get("data"):
         raise UserError(

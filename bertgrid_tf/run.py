@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bertgrid_tf.bert.checkpoint import load, load_tokenizer
-from bertgrid_tf.bert.encode import Encoded, encode
+from bertgrid_tf.bert.checkpoint import check_available, load, load_tokenizer
+from bertgrid_tf.bert.encode import Encoded, check_room, encode
 from bertgrid_tf.bert.trainer import EpochResult, Labelled, OnStep, Trainer, TrainSettings
 from bertgrid_tf.corpus import (
     NONE_MARKER,
@@ -20,6 +20,7 @@ from bertgrid_tf.corpus import (
     Layout,
     render,
     resample,
+    segment_count,
     speaker_counts,
     utterances,
 )
@@ -135,9 +136,15 @@ class Runs:
 
     def check(self) -> None:
         """Raises UserError where the recipe's settings do not fit its checkpoint or its texts; trains nothing."""
-        settings = self.recipe.settings
-        for max_length in (settings.max_length, *self.recipe.sweeps.get("max_length", ())):
+        settings, sweeps = self.recipe.settings, self.recipe.sweeps
+        models = (str(model) for model in sweeps.get("model", ()))
+        for model in {settings.model, *models, *self.recipe.final.models()}:
+            check_available(model)
+        tokenizer = self.trainer(settings).checkpoint.tokenizer
+        for max_length in (settings.max_length, *sweeps.get("max_length", ())):
             self._check_length(settings.model_copy(update={"max_length": max_length}))
+            for context in (settings.context, *sweeps.get("context", ())):
+                check_room(tokenizer, segment_count(str(context)), int(max_length))
         for split in ("train", "dev"):
             self._split(settings, split)
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shlex
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
@@ -126,7 +127,7 @@ class Study:
 
     def _train_final(self, best: Recipe, schedule: Schedule) -> None:
         """Act three: the winning cell's schedule, repeated with the final profile."""
-        if self.results.model.is_dir():
+        if self.results.model.is_dir() and self.results.final_file.is_file():
             return
         model = best.final.model_for(best.settings.model)
         settings = best.settings.model_copy(
@@ -247,10 +248,11 @@ class Study:
                 ),
             }
         )
+        path = shlex.quote(str(self.results.best_file))
         headline = (
             f"# The winner: learning rate {best.learning_rate:g}, epoch {best.epoch} of {int(best.values['epochs'])}; "
             f"{self.recipe.metric} on dev {best.score:.4f}.\n"
-            f"# Train it again: bertgrid-tf tune {self.recipe.corpus} --recipe {self.results.best_file} --study again\n"
+            f"# Train it again: bertgrid-tf tune {self.recipe.corpus} --recipe {path} --study again\n"
         )
         write_text(self.results.best_file, headline + winner.to_yaml())
         return winner

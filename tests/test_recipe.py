@@ -309,3 +309,10 @@ def test_every_key_of_a_written_recipe_is_there_so_that_later_defaults_change_no
     written = yaml.safe_load(load("sample").to_yaml())
     assert list(written) == list(Recipe.model_fields)
     assert list(written["settings"]) == list(Settings.model_fields)
+
+
+def test_a_parameter_that_is_set_is_not_swept_by_the_package_s_recipe():
+    assert "model" not in load("friends", None, {"model": "other"}).sweeps
+    swept = load("friends", None, {"model": "other", "sweeps.model": ["other", "another"]})
+    assert swept.sweeps["model"] == ["other", "another"]
+    assert list(swept.sweeps) == list(load("friends").sweeps)

@@ -198,6 +198,30 @@ def test_a_maximum_length_beyond_the_positions_is_refused_before_anything_is_wri
     assert [path.name for path in (tmp_path / "study").iterdir()] == [LOCK]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"final.model": "./nowhere"}, "There is no checkpoint folder ./nowhere"),
+        ({"sweeps": {"model": ["scratch:1x32", "scratch:1x33"]}}, "scratch:1x33"),
+        ({"sweeps": {"max_length": [4, 24], "context": ["current", "current+previous", "previous+current+next"]}}, "4"),
+    ],
+)
+def test_what_a_later_act_could_not_do_is_refused_before_the_first(tmp_path, overrides, sentence):
+    told = Recorder()
+    with pytest.raises(UserError, match=sentence):
+        run(tmp_path / "study", tiny(**overrides), listener=told)
+    assert told.steps == 0
+
+
+def test_a_final_run_whose_scores_were_lost_is_repeated(finished, tmp_path):
+    folder, _ = finished
+    shutil.copytree(folder, tmp_path / "study")
+    (tmp_path / "study" / "final.json").unlink()
+    told = run(tmp_path / "study")
+    assert [stage for stage, _ in told.runs] == ["final"]
+    assert numbers(tmp_path / "study") == numbers(folder)
+
+
 def test_a_sweep_over_models_trains_each_and_the_final_model_follows_the_winner(tmp_path):
     recipe = tiny(
         **{

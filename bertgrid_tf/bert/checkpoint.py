@@ -164,6 +164,14 @@ def load_tokenizer(name: str, texts: Iterable[str] = ()) -> Any:
     return tokenizer
 
 
+def check_available(name: str) -> None:
+    """Raises UserError where `load` would find no checkpoint of that name; downloads one that is on the hub."""
+    if scratch := SCRATCH.fullmatch(name):
+        _scratch_size(scratch)
+    else:
+        _folder(name)
+
+
 def _folder(name: str) -> Path:
     """The folder of a checkpoint that is not `scratch`, with all that is needed in it."""
     folder = Path(name).expanduser()
@@ -257,12 +265,18 @@ def _from_hub(name: str) -> Path:
     return folder
 
 
-def _scratch(spec: re.Match[str], labels: Sequence[str], tokenizer: Any) -> tuple[Any, frozenset[int]]:
+def _scratch_size(spec: re.Match[str]) -> tuple[int, int]:
+    """Layers and width."""
     layers, width = int(spec["layers"] or 2), int(spec["width"] or 128)
     if layers < 1 or width < HEAD_WIDTH or width % HEAD_WIDTH:
         raise UserError(
             f"Model {spec[0]!r}: scratch:LAYERSxWIDTH takes at least 1 layer and a multiple of {HEAD_WIDTH} as width."
         )
+    return layers, width
+
+
+def _scratch(spec: re.Match[str], labels: Sequence[str], tokenizer: Any) -> tuple[Any, frozenset[int]]:
+    layers, width = _scratch_size(spec)
     names = dict(enumerate(labels))
     config = BertConfig(
         vocab_size=tokenizer.vocab_size,

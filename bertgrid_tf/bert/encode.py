@@ -64,12 +64,9 @@ def encode(tokenizer: Any, texts: Sequence[tuple[tuple[str, ...], int]], max_len
     """
     if not texts:
         raise UserError("There is no text to encode.")
+    check_room(tokenizer, max(len(segments) for segments, _ in texts), max_length)
     prefix, between, suffix = _special_ids(tokenizer)
     two_types = bool(any(tokenizer.create_token_type_ids_from_sequences([0], [0])))
-    room = max_length - len(prefix) - len(suffix) - len(between) * (max(len(s) for s, _ in texts) - 1)
-    if room < 1:
-        raise UserError(f"max_length {max_length} leaves no room for a token beside the special ones.")
-
     distinct = {segment: i for i, segment in enumerate(dict.fromkeys(s for segments, _ in texts for s in segments))}
     pieces = tokenizer(list(distinct), add_special_tokens=False, return_attention_mask=False)["input_ids"]
     _refuse_unknown(tokenizer, pieces)
@@ -91,6 +88,14 @@ def encode(tokenizer: Any, texts: Sequence[tuple[tuple[str, ...], int]], max_len
             types += [kind] * (len(opening) + keep + len(closing))
         starts[row + 1] = len(ids)
     return Encoded(np.array(ids, np.int32), np.array(types, np.int32), starts, full_lengths, tokenizer.pad_token_id)
+
+
+def check_room(tokenizer: Any, segments: int, max_length: int) -> None:
+    """Raises UserError where `max_length` leaves no room for a token beside the special ones of so many segments."""
+    prefix, between, suffix = _special_ids(tokenizer)
+    special = len(prefix) + len(between) * (segments - 1) + len(suffix)
+    if max_length <= special:
+        raise UserError(f"max_length {max_length} leaves no room beside the {special} special tokens of an input.")
 
 
 def shortened(lengths: Sequence[int], focus: int, room: int) -> list[int]:
@@ -118,7 +123,9 @@ def _special_ids(tokenizer: Any) -> tuple[list[int], list[int], list[int]]:
 def _refuse_unknown(tokenizer: Any, pieces: Sequence[Sequence[int]]) -> None:
     total = sum(map(len, pieces))
     unknown = sum(list(part).count(tokenizer.unk_token_id) for part in pieces)
-    if total and unknown > UNKNOWN_LIMIT * total:
+    if not total:
+        raise UserError("The texts are all empty: is it the right column?")
+    if unknown > UNKNOWN_LIMIT * total:
         raise UserError(
             f"The vocabulary of {tokenizer.name_or_path or 'scratch'} does not know these texts: {unknown / total:.0%} "
             f"of their pieces are {tokenizer.unk_token}; choose a checkpoint of the texts' language."

@@ -18,6 +18,7 @@ from bertgrid_tf.corpus.layout import (
     Example,
     Layout,
     render,
+    segment_count,
     speaker_counts,
 )
 from bertgrid_tf.corpus.readers import read_competition, read_emotionlines, read_nsmc
@@ -74,6 +75,7 @@ __all__ = [
     "render",
     "resample",
     "sample",
+    "segment_count",
     "speaker_counts",
     "user_data_dir",
     "utterances",

@@ -84,6 +84,11 @@ class Layout:
             raise UserError(f"The threshold of rare speakers is {self.rare_speaker}; it must be 0 or more.")
 
 
+def segment_count(context: str) -> int:
+    """How many segments an input of that context has."""
+    return len(_OFFSETS[context])
+
+
 def speaker_counts(dialogues: Iterable[Dialogue]) -> Counter[str]:
     """The number of utterances of each speaker; those without a speaker are not counted."""
     return Counter(utterance.speaker for utterance in utterances(dialogues) if utterance.speaker)

@@ -185,7 +185,8 @@ def select(path: Path, rows: Iterator[tuple[int, list[str]]], wanted: Sequence[s
         raise UserError(f"{path} has {header.count(doubled)} columns named {doubled!r}; rename all but one.")
     for column in wanted:
         if column not in header:
-            raise UserError(f"{path} has no column {column!r}; its columns are {', '.join(header)}.")
+            hint = " (separate them by commas or tabs)" if len(header) == 1 else ""
+            raise UserError(f"{path} has no column {column!r}; its columns are {', '.join(header)}{hint}.")
     positions = [header.index(column) for column in wanted]
     line = 0
     for line, cells in rows:

@@ -77,6 +77,11 @@ def test_texts_of_another_script_are_refused(checkpoint):
         encode(checkpoint.tokenizer, [(("привет мир",), 0)], 16)
 
 
+def test_texts_that_are_all_empty_are_refused(checkpoint):
+    with pytest.raises(UserError, match="texts are all empty"):
+        encode(checkpoint.tokenizer, [(("",), 0), (("",), 0)], 16)
+
+
 def test_a_length_without_room_is_refused(checkpoint):
     with pytest.raises(UserError, match="max_length 4 leaves no room"):
         encode(checkpoint.tokenizer, [(("it", "was", "fun"), 0)], 4)
