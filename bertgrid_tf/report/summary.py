@@ -16,6 +16,8 @@ from bertgrid_tf.results import Results
 from bertgrid_tf.score.metrics import OVERALL, PER_CLASS
 from tuners.table import Table as Scores
 
+WITHOUT_SCORE = {"SKIPPED": "only level", "FAILED": "failed", "IDLE": "waiting"}
+
 
 def plan_table(plan: StudyPlan) -> RenderableType:
     """The stages of a study with their cost, and what the full product would have cost."""
@@ -45,11 +47,13 @@ def print_summary(console: Console, results: Results) -> None:
         lines.append(_sweeps(sweeps, recipe.metric))
     if (table := results.table()) is not None:
         lines.append(_cells(table, recipe.metric))
-    if results.best_file.is_file():
+    if table is not None and results.best_file.is_file():
+        cell = table.best()
         settings = results.best().settings.model_dump()
         searched = {name: value for name, value in settings.items() if name in (*recipe.sweeps, "learning_rate")}
         winner = ", ".join(f"{name}={value}" for name, value in searched.items())
-        lines.append(Text(f"Winner: {winner} ({results.best_file})"))
+        found = f"{recipe.metric} {score(recipe.metric, cell.score)} after epoch {cell.epoch}"
+        lines.append(Text(f"Winner: {winner}: {found} ({results.best_file})"))
     if results.final_file.is_file():
         final = results.final()
         lines.append(Text(f"Final model {final.model}, epoch {len(final.epochs)} of {final.horizon}, on dev:"))
@@ -98,14 +102,13 @@ def _sweeps(rows: list[dict[str, str]], metric: str) -> RenderableType:
             grid.add_section()
         first = row["parameter"] if row["parameter"] != last else ""
         last = row["parameter"]
-        value = {"SKIPPED": "only level", "FAILED": "failed"}.get(row["status"]) or (
-            score(metric, float(row["score"])) if row["epoch"] else "running"
-        )
+        scored = row["status"] == "COMPLETED"
+        value = score(metric, float(row["score"])) if scored else WITHOUT_SCORE.get(row["status"], "running")
         chosen = row["chosen"] == "True"
         grid.add_row(
             first,
             escape(row["level"]),
-            row["epoch"],
+            row["epoch"] if scored else "",
             value,
             "◀ chosen" if chosen else "",
             style="bold" if chosen else None,
