@@ -138,8 +138,10 @@ def tune(
             highlight=False,
             soft_wrap=True,
         )
+        from bertgrid_tf.bert.device import device_name
         from bertgrid_tf.study import Study
 
+        console.print(f"Training on {device_name()}.", markup=False, highlight=False, soft_wrap=True)
         with (Bars if console.is_terminal else Lines)(console, asked.metric, planned.steps) as listener:
             Study(asked, corpus, folder, listener, fresh).run()
     except KeyboardInterrupt:

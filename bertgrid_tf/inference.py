@@ -1,7 +1,7 @@
 """A finished study's model at work: scores on a split, labels for new texts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -128,19 +128,22 @@ def predict_file(
 
 def _read(results: Results, file: Path, given: Columns | None) -> tuple[Sequence[Dialogue], tuple[str, str]]:
     plain = ("id", "label")
-    if given:
-        return read_table(file, given), plain
     _, found = next(quoted_rows(file))
+    data = results.recipe().data
+    own = columns(data) if data else Columns("")
+    if given:
+        # What is not said is as in the study's own tables, where the file has it too.
+        dialogue, speaker = (name if name in found else None for name in (own.dialogue, own.speaker))
+        asked = replace(given, dialogue=given.dialogue or dialogue, speaker=given.speaker or speaker)
+        return read_table(file, asked), plain
     if set(found) >= COMPETITION_COLUMNS:
         return read_competition(file), ("Id", "Expected")
     if found == NSMC_COLUMNS:
         return read_nsmc(file), plain
-    data = results.recipe().data
     if data is None:
         raise UserError(
             f"{file}: say which column holds the text with --text-column; its columns are {', '.join(found)}."
         )
-    own = columns(data)
     return read_table(file, Columns(own.text, None, own.dialogue, own.speaker)), plain
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bertgrid_tf.corpus.balance import parse_undersample
 from bertgrid_tf.corpus.layout import CONTEXTS, SPEAKER_FORMATS
@@ -19,6 +19,8 @@ NO_MODEL = "none"
 _TYPES = ("bool", "int", "float", "str", "constrained-", "dict[")
 
 Value = bool | int | float | str
+# Absolute, so that a study's recipe means the same files from any folder.
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 LearningRate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Model = Annotated[str, Field(min_length=1)]
 
@@ -66,14 +68,14 @@ class Settings(_Strict):
 class Data(_Strict):
     """A person's own tables."""
 
-    file: Path = Field(description="CSV or TSV of the training split, or of all splits with split_column")
+    file: AbsolutePath = Field(description="CSV or TSV of the training split, or of all splits with split_column")
     text_column: str
     label_column: str
     dialogue_column: str | None = None
     speaker_column: str | None = None
     split_column: str | None = None
-    dev_file: Path | None = None
-    test_file: Path | None = None
+    dev_file: AbsolutePath | None = None
+    test_file: AbsolutePath | None = None
     held_out: float = Field(0.1, gt=0, lt=1, description="share of train that becomes dev where there is none")
 
 
@@ -84,10 +86,6 @@ class Final(_Strict):
         NO_MODEL, description="a model, or one for each model that the search may choose, or none"
     )
     batch_size: int | None = Field(None, ge=1)
-
-    def models(self) -> set[str]:
-        """Every model that may become the final one."""
-        return {*(self.model.values() if isinstance(self.model, dict) else [self.model])} - {NO_MODEL}
 
     def model_for(self, chosen: str) -> str | None:
         """The model to train where the search chose `chosen`; None for none."""

@@ -22,12 +22,14 @@ class Facts:
         fingerprint: of the corpus (`Corpus.fingerprint`).
         labels: class names in the order of their ids.
         speakers: utterances per speaker in the training split.
+        checkpoints: what each model of the search was (`bert.checkpoint.identity`).
         versions: of bertgrid-tf and of the libraries that the numbers depend on.
     """
 
     fingerprint: str
     labels: tuple[str, ...]
     speakers: Mapping[str, int]
+    checkpoints: Mapping[str, str]
     versions: Mapping[str, str]
 
 

@@ -1,16 +1,20 @@
 """One configuration on one corpus ▶ scores, epoch by epoch: where dialogues meet BERT."""
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import keras_tuner
 import numpy as np
 import pandas as pd
+import tensorflow as tf
+import tf_keras
 
-from bertgrid_tf.bert.checkpoint import check_available, load, load_tokenizer
-from bertgrid_tf.bert.encode import Encoded, check_room, encode
+from bertgrid_tf.bert.checkpoint import identity, load, load_tokenizer, positions
+from bertgrid_tf.bert.encode import Encoded, check_room, check_vocabulary, encode
 from bertgrid_tf.bert.trainer import EpochResult, Labelled, OnStep, Trainer, TrainSettings
 from bertgrid_tf.corpus import (
     NONE_MARKER,
@@ -60,10 +64,16 @@ def encode_dialogues(
     return encode(tokenizer, texts, settings.max_length)
 
 
+def added_tokens(settings: Settings) -> tuple[str, ...]:
+    """The markers that are tokens of their own in the settings' checkpoint."""
+    return (NONE_MARKER, SAYS_MARKER) if settings.markers == "tokens" else ()
+
+
 def token_lengths(corpus: Corpus, settings: Settings) -> dict[str, np.ndarray]:
     """Tokens of every input in the settings' layout before any cut, int64 [utterances], by split."""
     train = corpus.splits["train"]
-    tokenizer = load_tokenizer(settings.model, (utterance.text for utterance in utterances(train)))
+    texts = (utterance.text for utterance in utterances(train))
+    tokenizer = load_tokenizer(settings.model, texts, added_tokens(settings))
     speakers = speaker_counts(train)
     return {
         split: encode_dialogues(tokenizer, dialogues, settings, speakers).full_lengths
@@ -92,23 +102,27 @@ class Runs:
         self._on_run = on_run
         self._on_step = on_step
         self._speakers = speaker_counts(corpus.splits["train"])
-        # One model at a time: two large ones may not fit the GPU.
-        self._trainer = lru_cache(maxsize=1)(self._build_trainer)
+        self._built: tuple[tuple[str, str], Trainer] | None = None
         self._encoded = lru_cache(maxsize=4)(self._encode_split)
 
     def __call__(self, values: Mapping[str, Value], folder: Path) -> Iterator[dict[str, float]]:
-        """Trains one configuration and yields the dev metrics of every epoch (`score.metrics.evaluate`)."""
+        """Trains one configuration and yields the dev metrics of every epoch (`score.metrics.evaluate`).
+
+        Raises FailedTrialError where it does not fit the memory, so that the search goes on without it.
+        """
         schedule = Schedule(int(values["epochs"]), int(values["stop_after"]))
         settings = Settings.model_validate({name: values[name] for name in Settings.model_fields})
-        for result in self.train(settings, schedule, folder, folder.name):
-            yield result.metrics
+        try:
+            for result in self.train(settings, schedule, folder, folder.name):
+                yield result.metrics
+        except tf.errors.ResourceExhaustedError as error:
+            raise keras_tuner.errors.FailedTrialError(f"out of memory: {error.message}") from error
 
     def train(
         self, settings: Settings, schedule: Schedule, folder: Path, name: str, keep_weights: bool = False
     ) -> Iterator[EpochResult]:
         """As `__call__`, with typed settings; `name` is that of the predictions' file."""
         trainer = self.trainer(settings)
-        self._check_length(settings)
         train = self._split(settings, "train")
         classes = np.array(self.corpus.labels)[train.labels]
         drawn = resample(classes, settings.oversample, settings.undersample, self.recipe.seed)
@@ -135,27 +149,40 @@ class Runs:
             yield result
 
     def check(self) -> None:
-        """Raises UserError where the recipe's settings do not fit its checkpoint or its texts; trains nothing."""
+        """Raises UserError where the recipe does not fit one of its checkpoints or the texts; trains nothing."""
         settings, sweeps = self.recipe.settings, self.recipe.sweeps
-        models = (str(model) for model in sweeps.get("model", ()))
-        for model in {settings.model, *models, *self.recipe.final.models()}:
-            check_available(model)
-        tokenizer = self.trainer(settings).checkpoint.tokenizer
-        for max_length in (settings.max_length, *sweeps.get("max_length", ())):
-            self._check_length(settings.model_copy(update={"max_length": max_length}))
-            for context in (settings.context, *sweeps.get("context", ())):
-                check_room(tokenizer, segment_count(str(context)), int(max_length))
-        for split in ("train", "dev"):
-            self._split(settings, split)
+        texts = [utterance.text for utterance in utterances(self.corpus.splits["train"])]
+        searched = self._searched_models()
+        final = {self.recipe.final.model_for(model) for model in searched} - {None}
+        for model in sorted({*searched, *map(str, final)}):
+            reach, tokenizer = positions(model), load_tokenizer(model, texts)
+            check_vocabulary(tokenizer, model, texts)
+            for max_length in map(int, (settings.max_length, *sweeps.get("max_length", ()))):
+                if max_length > reach:
+                    raise UserError(f"max_length {max_length} is beyond the {reach} positions of {model}.")
+                for context in map(str, (settings.context, *sweeps.get("context", ()))):
+                    check_room(tokenizer, segment_count(context), max_length)
+
+    def checkpoints(self) -> dict[str, str]:
+        """What each model of the search is (`bert.checkpoint.identity`)."""
+        return {model: identity(model) for model in sorted(self._searched_models())}
+
+    def _searched_models(self) -> set[str]:
+        return {self.recipe.settings.model, *map(str, self.recipe.sweeps.get("model", ()))}
 
     def trainer(self, settings: Settings) -> Trainer:
-        """The trainer of the settings' checkpoint, built at the first call."""
-        return self._trainer(settings.model, settings.markers == "tokens")
-
-    def _check_length(self, settings: Settings) -> None:
-        reach = self.trainer(settings).checkpoint.max_length
-        if settings.max_length > reach:
-            raise UserError(f"max_length {settings.max_length} is beyond the {reach} positions of {settings.model}.")
+        """The trainer of the settings' checkpoint, built at the first call and kept until another is asked for."""
+        wanted = (settings.model, settings.markers)
+        if self._built is None or self._built[0] != wanted:
+            # One model at a time: two large ones may not fit the GPU. What is left of the former one would also
+            # live on in Keras's global state.
+            self._built = None
+            tf_keras.backend.clear_session()
+            gc.collect()
+            texts = (utterance.text for utterance in utterances(self.corpus.splits["train"]))
+            checkpoint = load(settings.model, self.corpus.labels, texts=texts, markers=added_tokens(settings))
+            self._built = (wanted, Trainer(checkpoint))
+        return self._built[1]
 
     def _split(self, settings: Settings, split: str) -> Labelled:
         # Only what changes the encoding is the key, so that other sweeps find it again.
@@ -169,18 +196,6 @@ class Runs:
         labels = np.array([ids[utterance.label or ""] for utterance in utterances(dialogues)], np.int32)
         tokenizer = self.trainer(settings).checkpoint.tokenizer
         return Labelled(encode_dialogues(tokenizer, dialogues, settings, self._speakers), labels)
-
-    def _build_trainer(self, model: str, markers: bool) -> Trainer:
-        import gc
-
-        import tf_keras
-
-        # The former model's graphs would stay in Keras's global state.
-        tf_keras.backend.clear_session()
-        gc.collect()
-        texts = (utterance.text for utterance in utterances(self.corpus.splits["train"]))
-        added = (NONE_MARKER, SAYS_MARKER) if markers else ()
-        return Trainer(load(model, self.corpus.labels, texts=texts, markers=added))
 
     def _better(self, one: EpochResult, other: EpochResult) -> bool:
         ours, theirs = one.metrics[self.recipe.metric], other.metrics[self.recipe.metric]

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import keras_tuner
 import pandas as pd
+import tensorflow as tf
 from keras_tuner.engine.trial import Trial
 
 from bertgrid_tf import __version__
@@ -86,10 +87,11 @@ class Study:
         """
         self._take_folder()
         with _owned(self.results.folder / LOCK):
+            if not self._fresh:
+                self._check_folder()
+            self._runs.check()
             if self._fresh:
                 self._empty_folder()
-            self._check_folder()
-            self._runs.check()
             self._write_beginning()
             oracle = self._search()
             best = self._write_best(oracle)
@@ -128,6 +130,7 @@ class Study:
     def _train_final(self, best: Recipe, schedule: Schedule) -> None:
         """Act three: the winning cell's schedule, repeated with the final profile."""
         if self.results.model.is_dir() and self.results.final_file.is_file():
+            shutil.rmtree(self.results.final_state, ignore_errors=True)
             return
         model = best.final.model_for(best.settings.model)
         settings = best.settings.model_copy(
@@ -136,14 +139,20 @@ class Study:
         self._stage, self._stop_after = FINAL, schedule.stop_after
         self.results.final_state.mkdir(exist_ok=True)
         epochs = []
-        for result in self._runs.train(settings, schedule, self.results.final_state, FINAL, keep_weights=True):
-            epochs.append(result.metrics)
-            self._listener.on_epoch(result.epoch, result.metrics)
-            if result.diverged:
-                raise UserError(
-                    f"The final model {model} diverged in epoch {result.epoch} (its loss is no longer a number); "
-                    "the search's results are kept: choose another --final-model or --set final.batch_size."
-                )
+        try:
+            for result in self._runs.train(settings, schedule, self.results.final_state, FINAL, keep_weights=True):
+                epochs.append(result.metrics)
+                self._listener.on_epoch(result.epoch, result.metrics)
+        except tf.errors.ResourceExhaustedError as error:
+            raise UserError(
+                f"The final model {model} does not fit the memory at batch size {settings.batch_size}; the search's "
+                "results are kept: choose a smaller --set final.batch_size or another --final-model."
+            ) from error
+        if result.diverged:
+            raise UserError(
+                f"The final model {model} diverged in epoch {result.epoch} (its loss is no longer a number); "
+                "the search's results are kept: choose another --final-model or --set final.batch_size."
+            )
         self.results.write_final(FinalRun(str(model), settings.model_dump(mode="json"), schedule.horizon, epochs))
         self._runs.trainer(settings).checkpoint.save(self.results.model)
         shutil.rmtree(self.results.final_state)
@@ -171,18 +180,25 @@ class Study:
             ) from error
         if not os.access(folder, os.W_OK):
             raise UserError(f"The results folder {folder} cannot be written: choose another with --results.")
-        others = [path for path in folder.iterdir() if path.name != LOCK]
+        # A process killed as it began leaves its lock and a recipe that it was about to write.
+        beginning = (LOCK, f"{self.results.recipe_file.name}.tmp")
+        others = [path for path in folder.iterdir() if path.name not in beginning]
         if others and not self.results.recipe_file.exists():
             raise UserError(
                 f"{folder} holds other files than a study's: choose another folder with --results or --study."
             )
 
     def _empty_folder(self) -> None:
-        for path in self.results.folder.iterdir():
+        """Deletes the former study; a kill in between leaves one that is refused or deleted, never half taken over."""
+        results, oracle = self.results, self.results.folder / "oracle.json"
+        # The final model first, since it has no mark of the search it came from; what says whose the folder is, last.
+        last = (results.facts_file, oracle, results.recipe_file)
+        rest = [path for path in results.folder.iterdir() if path not in last and path.name != LOCK]
+        for path in (results.model, results.final_file, results.final_state, *rest, *last):
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.name != LOCK:
-                path.unlink()
+            else:
+                path.unlink(missing_ok=True)
 
     def _check_folder(self) -> None:
         folder = self.results.folder
@@ -192,13 +208,22 @@ class Study:
         if keys and all(key.startswith("final.") for key in keys) and not self.results.model.exists():
             # The search does not depend on the final profile: what it found is kept for another final model.
             shutil.rmtree(self.results.final_state, ignore_errors=True)
+            self.results.final_file.unlink(missing_ok=True)
             write_text(self.results.recipe_file, self.recipe.to_yaml())
         elif keys:
             raise UserError(
                 f"{folder} holds a study of another recipe (they differ in {', '.join(keys)}): give the same settings "
                 "to go on, another --study NAME, or --fresh to start over."
             )
-        if self.results.facts_file.exists() and self.results.facts().fingerprint != self.corpus.fingerprint():
+        if not self.results.facts_file.exists():
+            return
+        facts = self.results.facts()
+        if facts.checkpoints != self._runs.checkpoints():
+            raise UserError(
+                f"The checkpoint files of {', '.join(facts.checkpoints)} are no longer those that the study in "
+                f"{folder} began with: bring them back, choose another --study NAME, or --fresh to start over."
+            )
+        if facts.fingerprint != self.corpus.fingerprint():
             raise UserError(
                 f"The data of {self.corpus.name} are no longer those that the study in {folder} began with: "
                 "bring them back, choose another --study NAME, or --fresh to start over."
@@ -208,9 +233,10 @@ class Study:
         if self.results.recipe_file.exists() and self.results.facts_file.exists():
             return
         versions = {"bertgrid-tf": __version__} | {name: version(name) for name in NUMBERS_DEPEND_ON}
+        fingerprint = self.corpus.fingerprint()
         speakers = dict(sorted(speaker_counts(self.corpus.splits["train"]).items()))
         write_text(self.results.recipe_file, self.recipe.to_yaml())
-        self.results.write_facts(Facts(self.corpus.fingerprint(), self.corpus.labels, speakers, versions))
+        self.results.write_facts(Facts(fingerprint, self.corpus.labels, speakers, self._runs.checkpoints(), versions))
 
     def _write_tables(self, oracle: CasualGridOracle) -> None:
         # As objects, since a level that failed has no epoch and pandas would turn the others' into 1.0, 2.0.

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 import tiny_study
 from tiny_study import Recorder, corpus_of, run, tiny
 
@@ -178,6 +179,54 @@ def test_changed_data_are_refused(finished):
     shorter = Corpus(corpus.name, corpus.labels, {**corpus.splits, "dev": corpus.splits["dev"][:-1]})
     with pytest.raises(UserError, match="no longer those that the study in"):
         Study(tiny(), shorter, folder, Recorder()).run()
+
+
+def test_a_fresh_start_that_is_refused_deletes_nothing(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "study")
+    before = numbers(tmp_path / "study")
+    for overrides in ({"model": "./nowhere"}, {"max_length": 600}, {"final.model": "scratch:1x33"}):
+        with pytest.raises(UserError):
+            run(tmp_path / "study", tiny(**overrides), fresh=True)
+    assert numbers(tmp_path / "study") == before
+    assert (tmp_path / "study" / "model").is_dir()
+
+
+def test_a_process_killed_while_it_wrote_the_recipe_leaves_a_folder_that_can_be_used(tmp_path):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "recipe.yaml.tmp").write_text("corpus: sam")
+    (tmp_path / "study" / LOCK).touch()
+    run(tmp_path / "study", tiny(**{"final.model": "none", "sweeps": {}, "epochs": 1}))
+    assert Results(tmp_path / "study").best_file.is_file()
+
+
+def test_changed_checkpoint_files_are_refused(tmp_path):
+    recipe = tiny(**{"final.model": "scratch:1x32", "sweeps": {}, "epochs": 1})
+    run(tmp_path / "made", recipe)
+    checkpoint = tmp_path / "made" / "model"
+    study = tiny(**{"model": str(checkpoint), "final.model": "none", "sweeps": {}, "epochs": 1})
+    run(tmp_path / "study", study)
+    config = (checkpoint / "config.json").read_text()
+    (checkpoint / "config.json").write_text(config.replace('"hidden_dropout_prob": 0.1', '"hidden_dropout_prob": 0.2'))
+    with pytest.raises(UserError, match=r"checkpoint files of .* are no longer those"):
+        run(tmp_path / "study", study)
+
+
+def test_a_level_that_does_not_fit_the_memory_fails_and_the_search_goes_on(tmp_path):
+    class TooLarge(Recorder):
+        """Stands for a GPU: what it raises is what TensorFlow raises there."""
+
+        def on_step(self, done: int, steps: int, loss: float) -> None:
+            stage, values = self.runs[-1]
+            if values["batch_size"] == 32 or stage == "final":
+                raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    folder = tmp_path / "study"
+    with pytest.raises(UserError, match=r"final model scratch:2x32 does not fit the memory at batch size 16"):
+        run(folder, tiny(**{"sweeps": {"batch_size": [16, 32]}, "epochs": 1}), listener=TooLarge())
+    sweep = pd.read_csv(Results(folder).sweeps_file)
+    assert sweep["status"].tolist() == ["COMPLETED", "FAILED"]
+    assert sweep["chosen"].tolist() == [True, False]
+    assert not np.isnan(Results(folder).table().scores).any()
 
 
 def test_two_processes_do_not_work_in_one_folder(tmp_path):

@@ -60,16 +60,15 @@ def encode(tokenizer: Any, texts: Sequence[tuple[tuple[str, ...], int]], max_len
         max_length: tokens, special ones included.
 
     Raises:
-        UserError: most pieces are unknown to the vocabulary, or `max_length` leaves no room for a token.
+        UserError: `max_length` leaves no room for a token.
     """
     if not texts:
         raise UserError("There is no text to encode.")
     check_room(tokenizer, max(len(segments) for segments, _ in texts), max_length)
     prefix, between, suffix = _special_ids(tokenizer)
-    two_types = bool(any(tokenizer.create_token_type_ids_from_sequences([0], [0])))
+    two_types = any(tokenizer("a", "b", return_token_type_ids=True)["token_type_ids"])
     distinct = {segment: i for i, segment in enumerate(dict.fromkeys(s for segments, _ in texts for s in segments))}
     pieces = tokenizer(list(distinct), add_special_tokens=False, return_attention_mask=False)["input_ids"]
-    _refuse_unknown(tokenizer, pieces)
 
     ids: list[int] = []
     types: list[int] = []
@@ -111,22 +110,29 @@ def shortened(lengths: Sequence[int], focus: int, room: int) -> list[int]:
     return kept
 
 
-def _special_ids(tokenizer: Any) -> tuple[list[int], list[int], list[int]]:
-    """The ids before, between and after segments, read off a pair built by the tokenizer ([CLS] a [SEP] b [SEP] in
-    BERT, <s> a </s></s> b </s> in RoBERTa)."""
-    first, second = -1, -2
-    pair = tokenizer.build_inputs_with_special_tokens([first], [second])
-    a, b = pair.index(first), pair.index(second)
-    return pair[:a], pair[a + 1 : b], pair[b + 1 :]
-
-
-def _refuse_unknown(tokenizer: Any, pieces: Sequence[Sequence[int]]) -> None:
-    total = sum(map(len, pieces))
-    unknown = sum(list(part).count(tokenizer.unk_token_id) for part in pieces)
-    if not total:
-        raise UserError("The texts are all empty: is it the right column?")
-    if unknown > UNKNOWN_LIMIT * total:
+def check_vocabulary(tokenizer: Any, name: str, texts: Sequence[str]) -> None:
+    """Raises UserError where the vocabulary of the checkpoint `name` knows less than half of the texts' pieces."""
+    pieces = [piece for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"] for piece in ids]
+    if not pieces:
+        raise UserError("The training texts are all empty: is it the right column?")
+    unknown = pieces.count(tokenizer.unk_token_id) / len(pieces)
+    if unknown > UNKNOWN_LIMIT:
         raise UserError(
-            f"The vocabulary of {tokenizer.name_or_path or 'scratch'} does not know these texts: {unknown / total:.0%} "
-            f"of their pieces are {tokenizer.unk_token}; choose a checkpoint of the texts' language."
+            f"The vocabulary of {name} does not know these texts: {unknown:.0%} of their pieces are "
+            f"{tokenizer.unk_token}; choose a checkpoint of the texts' language."
         )
+
+
+def _special_ids(tokenizer: Any) -> tuple[list[int], list[int], list[int]]:
+    """The ids before, between and after segments, read off a pair that the tokenizer has encoded ([CLS] a [SEP] b [SEP]
+    in BERT, <s> a </s></s> b </s> in RoBERTa)."""
+    pair = tokenizer("a", "b")
+    ids, sides = pair["input_ids"], pair.sequence_ids()
+    first, last = sides.index(0), len(sides) - 1 - sides[::-1].index(1)
+    between = [token for token, side in zip(ids[first:last], sides[first:last], strict=True) if side is None]
+    if not (first and between):
+        raise UserError(
+            f"The tokenizer of {tokenizer.name_or_path} sets no special tokens around texts: its tokenizer_config.json "
+            "should name the tokenizer of the model's own kind."
+        )
+    return ids[:first], between, ids[last + 1 :]

@@ -23,6 +23,10 @@ _SPLITS = {
 }
 
 
+BLANKS = " \t\r\n"
+"""What is stripped off cells: not all that Unicode calls a space, since U+0085 may yet stand for an ellipsis."""
+
+
 @dataclass(frozen=True, slots=True)
 class Columns:
     """The names of the columns that hold what an utterance is made of.
@@ -218,7 +222,7 @@ def _rows(path: Path, columns: Columns) -> list[_Row]:
     rows: list[_Row] = []
     line_of_key: dict[str, int] = {}
     for number, (line, cells) in enumerate(select(path, quoted_rows(path), list(fields.values())), start=1):
-        cell = dict(zip(fields, (content.strip() for content in cells), strict=True))
+        cell = dict(zip(fields, (content.strip(BLANKS) for content in cells), strict=True))
         key = cell.get("key", str(number))
         if line_of_key.setdefault(key, line) != line:
             raise UserError(

@@ -19,7 +19,7 @@ def corpora_table(dirs: Sequence[Path]) -> RenderableType:
         "sample",
         "embedded: made-up English dialogues, 8 classes",
         "",
-        "that of this package",
+        "made up",
         "in the package",
     )
     for name, source in SOURCES.items():

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertgrid_tf.bert.encode import encode, shortened
+from bertgrid_tf.bert.encode import check_vocabulary, encode, shortened
 from bertgrid_tf.errors import UserError
 
 
@@ -73,13 +73,24 @@ def test_take_repeats_and_reorders(checkpoint, texts):
 
 
 def test_texts_of_another_script_are_refused(checkpoint):
-    with pytest.raises(UserError, match=r"does not know these texts: 100% of their pieces are \[UNK\]"):
-        encode(checkpoint.tokenizer, [(("привет мир",), 0)], 16)
+    with pytest.raises(UserError, match=r"tiny does not know these texts: 100% of their pieces are \[UNK\]"):
+        check_vocabulary(checkpoint.tokenizer, "tiny", ["привет мир", "мир"])
 
 
 def test_texts_that_are_all_empty_are_refused(checkpoint):
     with pytest.raises(UserError, match="texts are all empty"):
-        encode(checkpoint.tokenizer, [(("",), 0), (("",), 0)], 16)
+        check_vocabulary(checkpoint.tokenizer, "tiny", ["", ""])
+
+
+def test_a_tokenizer_that_sets_no_special_tokens_is_refused(checkpoint):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    bare = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1, "b": 2}, unk_token="[UNK]"))
+    bare.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, unk_token="[UNK]", pad_token="[UNK]")
+    with pytest.raises(UserError, match="sets no special tokens around texts"):
+        encode(tokenizer, [(("a",), 0)], 8)
 
 
 def test_a_length_without_room_is_refused(checkpoint):
