@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bertgrid_tf.bert.checkpoint import load
+from bertgrid_tf.bert.encode import check_vocabulary
 from bertgrid_tf.bert.trainer import OnStep, Trainer
 from bertgrid_tf.corpus import (
     Columns,
@@ -50,6 +51,8 @@ class Predictor:
     def probabilities(self, dialogues: Sequence[Dialogue], on_step: OnStep | None = None) -> np.ndarray:
         """Class probabilities of every utterance, float32 [utterances, classes]."""
         tokenizer = self._trainer.checkpoint.tokenizer
+        texts = [utterance.text for utterance in utterances(dialogues)]
+        check_vocabulary(tokenizer, self._trainer.checkpoint.name, texts)
         return self._trainer.probabilities(
             encode_dialogues(tokenizer, dialogues, self._settings, self._speakers), on_step
         )

@@ -152,6 +152,8 @@ class Runs:
         """Raises UserError where the recipe does not fit one of its checkpoints or the texts; trains nothing."""
         settings, sweeps = self.recipe.settings, self.recipe.sweeps
         texts = [utterance.text for utterance in utterances(self.corpus.splits["train"])]
+        if not any(texts):
+            raise UserError(f"The training texts of {self.corpus.name} are all empty: is it the right column?")
         searched = self._searched_models()
         final = {self.recipe.final.model_for(model) for model in searched} - {None}
         for model in sorted({*searched, *map(str, final)}):
@@ -162,6 +164,7 @@ class Runs:
                     raise UserError(f"max_length {max_length} is beyond the {reach} positions of {model}.")
                 for context in map(str, (settings.context, *sweeps.get("context", ()))):
                     check_room(tokenizer, segment_count(context), max_length)
+        self.trainer(settings)  # which reads the weights
 
     def checkpoints(self) -> dict[str, str]:
         """What each model of the search is (`bert.checkpoint.identity`)."""

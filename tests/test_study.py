@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,19 @@ def test_a_folder_of_another_recipe_is_refused_with_the_keys(finished, changed, 
     with pytest.raises(UserError, match=rf"another recipe \(they differ in {keys}\)"):
         run(folder, tiny(**changed))
     assert numbers(folder) == before
+
+
+def test_training_texts_that_are_all_empty_are_refused(tmp_path):
+    corpus = corpus_of(tiny())
+    emptied = {
+        split: tuple(
+            replace(dialogue, utterances=tuple(replace(line, text="") for line in dialogue.utterances))
+            for dialogue in dialogues
+        )
+        for split, dialogues in corpus.splits.items()
+    }
+    with pytest.raises(UserError, match="training texts of sample are all empty"):
+        Study(tiny(), Corpus(corpus.name, corpus.labels, emptied), tmp_path / "study", Recorder()).run()
 
 
 def test_changed_data_are_refused(finished):

@@ -113,9 +113,7 @@ def shortened(lengths: Sequence[int], focus: int, room: int) -> list[int]:
 def check_vocabulary(tokenizer: Any, name: str, texts: Sequence[str]) -> None:
     """Raises UserError where the vocabulary of the checkpoint `name` knows less than half of the texts' pieces."""
     pieces = [piece for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"] for piece in ids]
-    if not pieces:
-        raise UserError("The training texts are all empty: is it the right column?")
-    unknown = pieces.count(tokenizer.unk_token_id) / len(pieces)
+    unknown = pieces.count(tokenizer.unk_token_id) / max(len(pieces), 1)
     if unknown > UNKNOWN_LIMIT:
         raise UserError(
             f"The vocabulary of {name} does not know these texts: {unknown:.0%} of their pieces are "
