@@ -13,7 +13,7 @@ from rich.text import Text
 from bertgrid_tf.plan import StudyPlan
 from bertgrid_tf.report.format import score
 from bertgrid_tf.results import Results
-from bertgrid_tf.score.metrics import OVERALL, PER_CLASS
+from bertgrid_tf.score.metrics import OVERALL, PER_CLASS, Direction
 from tuners.table import Table as Scores
 
 WITHOUT_SCORE = {"SKIPPED": "only level", "FAILED": "failed", "IDLE": "waiting"}
@@ -54,6 +54,15 @@ def print_summary(console: Console, results: Results) -> None:
         winner = ", ".join(f"{name}={value}" for name, value in searched.items())
         found = f"{recipe.metric} {score(recipe.metric, cell.score)} after epoch {cell.epoch}"
         lines.append(Text(f"Winner: {winner}: {found} ({results.best_file})"))
+        if (better := _better_sweep(sweeps, cell.score, recipe.direction())) is not None:
+            run = f"{better['parameter']}={better['level']}"
+            lines.append(
+                Text(
+                    f"The sweep's run {run} scored better, {score(recipe.metric, float(better['score']))}: its schedule "
+                    f"of {recipe.sweep_epochs} epochs may suit better than the grid's of {recipe.epochs}; "
+                    f"try --epochs {recipe.sweep_epochs}, or --set grid=independent."
+                )
+            )
     if results.final_file.is_file():
         final = results.final()
         lines.append(Text(f"Final model {final.model}, epoch {len(final.epochs)} of {final.horizon}, on dev:"))
@@ -84,6 +93,14 @@ def scores_table(
 
 def _overall(metrics: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {score(name, metrics[name])}" for name in OVERALL)
+
+
+def _better_sweep(sweeps: list[dict[str, str]], best: float, direction: Direction) -> dict[str, str] | None:
+    """The sweep's run that beat the grid's best cell, if one did."""
+    scored = [row for row in sweeps if row["status"] == "COMPLETED"]
+    sign = 1 if direction == "max" else -1
+    top = max(scored, key=lambda row: sign * float(row["score"]), default=None)
+    return top if top is not None and sign * float(top["score"]) > sign * best else None
 
 
 def _sweeps(rows: list[dict[str, str]], metric: str) -> RenderableType:

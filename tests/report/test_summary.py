@@ -51,3 +51,17 @@ def test_the_winner_stands_with_its_score_and_its_epoch(tmp_path):
     (tmp_path / "best.yaml").write_text(recipe.to_yaml())
     (tmp_path / "cells.csv").write_text(CELLS)
     assert f"Winner: learning_rate=0.001: accuracy 75.00 % after epoch 2 ({tmp_path}/best.yaml)" in shown(tmp_path)
+
+
+def test_a_sweep_s_run_that_beat_the_grid_is_pointed_out(tmp_path):
+    overrides = {"learning_rates": [1e-3, 5e-4], "epochs": 2, "sweep_epochs": 1}
+    recipe = recipes.load("sample", None, overrides)
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    (tmp_path / "best.yaml").write_text(recipe.to_yaml())
+    (tmp_path / "cells.csv").write_text(CELLS)
+    (tmp_path / "sweeps.csv").write_text(SWEEPS)
+    assert not [line for line in shown(tmp_path) if "scored better" in line]
+    (tmp_path / "sweeps.csv").write_text(SWEEPS.replace("0.625", "0.875"))
+    said = next(line for line in shown(tmp_path) if "scored better" in line)
+    assert said.startswith("The sweep's run context=current+previous scored better, 87.50 %: its schedule of 1 epochs")
+    assert said.endswith("try --epochs 1, or --set grid=independent.")
