@@ -56,13 +56,13 @@ def print_summary(console: Console, results: Results) -> None:
         lines.append(Text(f"Winner: {winner}: {found} ({results.best_file})"))
         if (better := _better_sweep(sweeps, cell.score, recipe.direction())) is not None:
             run = f"{better['parameter']}={better['level']}"
-            lines.append(
-                Text(
-                    f"The sweep's run {run} scored better, {score(recipe.metric, float(better['score']))}: its schedule "
-                    f"of {recipe.sweep_epochs} epochs may suit better than the grid's of {recipe.epochs}; "
-                    f"try --epochs {recipe.sweep_epochs}, or --set grid=independent."
-                )
+            reached = score(recipe.metric, float(better["score"]))
+            hint = (
+                f"The sweep's run {run} scored better, {reached}: its schedule of {recipe.sweep_epochs} epochs may suit "
+                f"better than the grid's of {recipe.epochs}; "
+                f"try --epochs {recipe.sweep_epochs}, or --set grid=independent."
             )
+            lines.append(Text(hint))
     if results.final_file.is_file():
         final = results.final()
         lines.append(Text(f"Final model {final.model}, epoch {len(final.epochs)} of {final.horizon}, on dev:"))
