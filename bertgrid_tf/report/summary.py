@@ -58,8 +58,8 @@ def print_summary(console: Console, results: Results) -> None:
             run = f"{better['parameter']}={better['level']}"
             reached = score(recipe.metric, float(better["score"]))
             hint = (
-                f"The sweep's run {run} scored better, {reached}: its schedule of {recipe.sweep_epochs} epochs may suit "
-                f"better than the grid's of {recipe.epochs}; "
+                f"The sweep's run {run} scored better, {reached}: its schedule of {recipe.sweep_epochs} epochs may "
+                f"suit better than the grid's of {recipe.epochs}; "
                 f"try --epochs {recipe.sweep_epochs}, or --set grid=independent."
             )
             lines.append(Text(hint))
