@@ -92,7 +92,7 @@ class Runs:
         Args:
             corpus: train and dev are used; a test split is not looked at.
             recipe: its seed, metric and markers count; settings come with each run.
-            predictions: the folder for every run's dev predictions at its best epoch.
+            predictions: the folder for every run's dev predictions.
             on_run: called when a run begins, with its values and the steps of one of its epochs.
             on_step: called after every training step (`bert.trainer.Trainer.run`).
         """
@@ -119,9 +119,17 @@ class Runs:
             raise keras_tuner.errors.FailedTrialError(f"out of memory: {error.message}") from error
 
     def train(
-        self, settings: Settings, schedule: Schedule, folder: Path, name: str, keep_weights: bool = False
+        self, settings: Settings, schedule: Schedule, folder: Path, name: str, final: bool = False
     ) -> Iterator[EpochResult]:
-        """As `__call__`, with typed settings; `name` is that of the predictions' file."""
+        """As `__call__`, with typed settings.
+
+        Args:
+            settings, schedule: of the run.
+            folder: where its state is kept.
+            name: of the predictions' file.
+            final: whether the model will be kept: then its weights stay after the last epoch, and the predictions
+                are those of the last epoch instead of the best.
+        """
         trainer = self.trainer(settings)
         train = self._split(settings, "train")
         classes = np.array(self.corpus.labels)[train.labels]
@@ -142,8 +150,8 @@ class Runs:
         )
         self._on_run(settings.model_dump(), -(-len(drawn) // settings.batch_size))
         best: EpochResult | None = None
-        for result in trainer.run(train, dev, run, folder, self._on_step, keep_weights):
-            if not result.diverged and (best is None or self._better(result, best)):
+        for result in trainer.run(train, dev, run, folder, self._on_step, keep_weights=final):
+            if not result.diverged and (final or best is None or self._better(result, best)):
                 best = result
                 self._write_predictions(name, best, dev.labels)
             yield result

@@ -140,7 +140,7 @@ class Study:
         self.results.final_state.mkdir(exist_ok=True)
         epochs = []
         try:
-            for result in self._runs.train(settings, schedule, self.results.final_state, FINAL, keep_weights=True):
+            for result in self._runs.train(settings, schedule, self.results.final_state, FINAL, final=True):
                 epochs.append(result.metrics)
                 self._listener.on_epoch(result.epoch, result.metrics)
         except tf.errors.ResourceExhaustedError as error:

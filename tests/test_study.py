@@ -20,6 +20,7 @@ from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.plan import plan
 from bertgrid_tf.results import Results
+from bertgrid_tf.run import Runs, Schedule
 from bertgrid_tf.study import LOCK, Study
 
 
@@ -87,9 +88,19 @@ def test_predictions_are_those_of_every_run_s_best_epoch(finished):
         assert (predictions["label"] == predictions["predicted"]).mean() == pytest.approx(row["accuracy"].max())
         assert predictions["epoch"].unique() == [row.loc[row["accuracy"].idxmax(), "epoch"]]
         np.testing.assert_allclose(predictions.filter(like="p_").sum(axis=1), 1, rtol=1e-4)
-    final = pd.read_csv(folder / "predictions" / "final.csv")
-    last = Results(folder).final().epochs
-    assert (final["label"] == final["predicted"]).mean() == pytest.approx(max(epoch["accuracy"] for epoch in last))
+
+
+def test_a_model_that_is_kept_has_the_predictions_of_its_last_epoch_and_not_of_its_best(tmp_path):
+    # Far too high a rate: the loss rises again after the second epoch.
+    recipe = tiny(learning_rate=0.1, schedule="constant", metric="loss")
+    silent = Recorder()
+    runs = Runs(corpus_of(recipe), recipe, tmp_path, lambda values, steps: None, silent.on_step)
+    for final, expected in ((True, 3), (False, 2)):
+        folder = tmp_path / str(final)
+        folder.mkdir()
+        losses = [r.metrics["loss"] for r in runs.train(recipe.settings, Schedule(4, 3), folder, "kept", final)]
+        assert losses.index(min(losses)) == 1
+        assert pd.read_csv(tmp_path / "kept.csv")["epoch"].unique() == [expected]
 
 
 def test_the_same_seed_twice_gives_the_same_numbers_bit_for_bit(finished, tmp_path):
