@@ -11,7 +11,7 @@ from bertgrid_tf.corpus.table import Columns, read_table, select
 from bertgrid_tf.corpus.text import mend, read_text
 from bertgrid_tf.errors import UserError
 
-_NSMC_CLASSES = {"0": "negative", "1": "positive"}
+_NSMC_CLASSES = {"0": "negative", "1": "positive", "": None}
 
 
 def read_emotionlines(path: Path) -> tuple[Dialogue, ...]:
@@ -83,7 +83,8 @@ def _emotionlines_utterance(place: str, content: Any) -> Utterance:
 def read_nsmc(path: Path) -> tuple[Dialogue, ...]:
     """Reads one split of the Naver sentiment movie corpus: tab-separated `id`, `document`, `label`.
 
-    Quotes are plain characters there, and some documents are empty. Label 0 is "negative", 1 "positive".
+    Quotes are plain characters there, and some documents are empty. Label 0 is "negative", 1 "positive",
+    an empty one none.
     Every review is a dialogue of one utterance.
 
     Raises:
@@ -93,7 +94,7 @@ def read_nsmc(path: Path) -> tuple[Dialogue, ...]:
     reviews = []
     for line, (key, document, label) in select(path, _plain_rows(path), ("id", "document", "label")):
         if label not in _NSMC_CLASSES:
-            raise UserError(f"{path}, line {line}: the label is {label!r}; it must be 0 or 1.")
+            raise UserError(f"{path}, line {line}: the label is {label!r}; it must be 0, 1 or, to predict it, empty.")
         reviews.append(Dialogue((Utterance(document.strip(), _NSMC_CLASSES[label], key=key),)))
     return tuple(reviews)
 

@@ -109,7 +109,6 @@ def test_nsmc_empty_documents_stay_as_empty_text(write):
         ("id\tdocument\tlabel\n1\ta\t1\n2\ta\n", ["line 3", "2 fields", "3"]),
         ("id\tdocument\tlabel\n1\ta\tb\t1\n", ["line 2", "4 fields", "3"]),
         ("id\tdocument\tlabel\n1\ta\t2\n", ["line 2", "'2'"]),
-        ("id\tdocument\tlabel\n1\ta\t\n", ["line 2", "''"]),
         ("id\tdocument\tlabel\n1\ta\t1\nid\tdocument\tlabel\n", ["line 3", "header"]),
         ("id\tid\tdocument\tlabel\n", ["2 columns", "'id'"]),
     ],
@@ -165,3 +164,8 @@ def test_the_real_competition_file_has_1623_rows_in_151_dialogues(real_data):
     assert len(dialogues) == 151
     assert [line.key for line in utterances(dialogues)] == [str(number) for number in range(1623)]
     assert label_counts(dialogues) == {None: 1623}
+
+
+def test_nsmc_reviews_without_a_label_are_read_to_be_predicted(tmp_path):
+    (tmp_path / "new.txt").write_text("id\tdocument\tlabel\n1\t좋다\t\n2\t싫다\t0\n", encoding="utf-8")
+    assert [d.utterances[0].label for d in read_nsmc(tmp_path / "new.txt")] == [None, "negative"]
