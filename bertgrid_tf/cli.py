@@ -38,6 +38,7 @@ OwnData = Annotated[Path | None, _flag("--data", "a CSV or TSV of your own", var
 TextColumn = Annotated[str | None, _flag("--text-column", "column of the text")]
 LabelColumn = Annotated[str | None, _flag("--label-column", "column of the class")]
 DialogueColumn = Annotated[str | None, _flag("--dialogue-column", "column of the dialogue's id")]
+SplitColumn = Annotated[str | None, _flag("--split-column", "column that says train, dev or test")]
 SpeakerColumn = Annotated[str | None, _flag("--speaker-column", "column of the speaker")]
 ResultsFolder = Annotated[Path, typer.Argument(help="a study's results folder", metavar="DIR")]
 DATASETS = Path("datasets")
@@ -72,7 +73,7 @@ def tune(
     label_column: LabelColumn = None,
     dialogue_column: DialogueColumn = None,
     speaker_column: SpeakerColumn = None,
-    split_column: Annotated[str | None, _flag("--split-column", "column that says train, dev or test")] = None,
+    split_column: SplitColumn = None,
     dev_file: Annotated[Path | None, _flag("--dev-file", "the dev split's own table")] = None,
     test_file: Annotated[Path | None, _flag("--test-file", "the test split's own table")] = None,
     held_out: Annotated[str | None, _flag("--held-out", "share of train that becomes dev where there is none")] = None,
@@ -245,7 +246,7 @@ def describe(
     label_column: LabelColumn = None,
     dialogue_column: DialogueColumn = None,
     speaker_column: SpeakerColumn = None,
-    split_column: Annotated[str | None, _flag("--split-column", "column that says train, dev or test")] = None,
+    split_column: SplitColumn = None,
     data_dir: DataDir = DATASETS,
 ) -> None:
     """Count classes, dialogues and tokens of a corpus."""

@@ -62,11 +62,6 @@ class Checkpoint:
         """The class names in the order of their ids."""
         return tuple(self.model.config.id2label[i] for i in range(self.model.config.num_labels))
 
-    @property
-    def max_length(self) -> int:
-        """How many tokens the position embeddings reach, special tokens included."""
-        return _reach(self.model.config)
-
     def reset(self, seed: int) -> None:
         """Gives every variable its initial value; draws the fresh ones from `seed`, as BERT does:
         kernels and embeddings from N(0, initializer_range²) cut off at two deviations, biases 0, LayerNorm scales 1."""
@@ -169,11 +164,15 @@ def load_tokenizer(name: str, texts: Iterable[str] = (), markers: Sequence[str] 
 
 
 def positions(name: str) -> int:
-    """How many tokens a checkpoint's position embeddings reach, read off its config alone; errors as for `load`."""
+    """How many tokens a checkpoint's position embeddings reach, special ones included, read off its config alone;
+    errors as for `load`."""
     if scratch := SCRATCH.fullmatch(name):
         _scratch_size(scratch)
         return int(BertConfig().max_position_embeddings)
-    return _reach(_config(_folder(name)))
+    config = _config(_folder(name))
+    # RoBERTa counts its positions from padding_idx + 1.
+    offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
+    return int(config.max_position_embeddings) - offset
 
 
 def identity(name: str) -> str:
@@ -186,12 +185,6 @@ def identity(name: str) -> str:
         with (folder / file).open("rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()[:16]
-
-
-def _reach(config: Any) -> int:
-    # RoBERTa counts its positions from padding_idx + 1.
-    offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
-    return int(config.max_position_embeddings) - offset
 
 
 def _config(folder: Path, **overrides: Any) -> Any:

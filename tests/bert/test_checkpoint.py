@@ -181,12 +181,12 @@ def test_roberta_trains_with_its_own_separators_and_reach(tmp_path, texts):
         t for t in tokenizer.convert_ids_to_tokens(encoded.ids) if t == "</s>"
     ] == ["<s>", "</s>", "</s>", "</s>"]
     assert not encoded.types.any()
-    assert load(str(folder), LABELS).max_length == 32
+    assert positions(str(folder)) == 32
     assert 0 <= trains(folder, tmp_path) <= 1
 
 
 def test_as_long_a_text_as_the_positions_reach_can_be_trained(checkpoint):
-    assert checkpoint.max_length == 512
+    assert positions(checkpoint.name) == 512
     ids = tf.fill([1, 512], 5)
     assert np.isfinite(checkpoint.logits(ids, tf.zeros_like(ids), tf.ones_like(ids), training=False)).all()
 
