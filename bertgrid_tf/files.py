@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import tuners.files
 from bertgrid_tf.errors import UserError
+from tuners.errors import TunerError
 
 if TYPE_CHECKING:
     import pandas
@@ -17,10 +18,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """As `tuners.files.replacing`; makes the folder, and raises UserError where that or the writing fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tuners.files.replacing(path) as file:
-            yield file
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
+    try:
+        with tuners.files.replacing(path) as file:
+            yield file
+    except TunerError as error:
+        raise UserError(f"{error}.") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,10 +1,15 @@
 """Files that are there whole or not at all."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from tuners.errors import TunerError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -13,6 +18,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     A process killed at any point leaves the former `path` or the new one, never a part; the new one is on
     disk when the block has ended, so a power cut cannot undo it.
+
+    Raises:
+        TunerError: it cannot be written; the former one is still there.
     """
     temporary = path.with_name(f"{path.name}.tmp")
     try:
@@ -21,18 +29,21 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+        # The new name lives in the folder, which has a cache of its own.
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        raise
-    # The new name lives in the folder, which has a cache of its own.
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        if not isinstance(error, OSError):
+            raise
+        remedy = ": make room and run the same again, nothing that was saved is lost" if error.errno in FULL else ""
+        raise TunerError(f"Cannot write {path}: {error.strerror or error}{remedy}") from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` (UTF-8) so that `path` is there whole or not at all."""
+    """Writes `text` (UTF-8) so that `path` is there whole or not at all; errors as for `replacing`."""
     with replacing(path) as file:
         file.write(text.encode())

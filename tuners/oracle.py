@@ -281,7 +281,8 @@ class CasualGridOracle(keras_tuner.Oracle):
             stage, runs = "grid", self.search_space.grid_runs(self._incumbent)
         else:
             stage, runs = f"sweep:{parameter}", self.search_space.sweep_runs(parameter, self._incumbent)
-        for run in runs:
+        # Workers that share out runs of unlike length end sooner when the longest begin first.
+        for run in sorted(runs, key=lambda run: -int(run["stop_after"])):
             if (configuration := key(run)) not in self._trial_ids:
                 self._trial_ids[configuration] = trial_id
                 return {"status": TrialStatus.RUNNING, "values": {**run, STAGE: stage}}

@@ -19,6 +19,7 @@ from tuners.summary import summary
 
 IDLE_SECONDS = 0.2
 """How long a tuner waits before it asks again, when the next stage waits for another tuner's run."""
+NO_EPOCH = "the run yielded no epoch"
 
 
 class Run(Protocol):
@@ -107,25 +108,28 @@ class CasualGridSearch(BaseTuner):
             TunerError: the run reports no objective, or more epochs than it was asked for.
             keras_tuner.errors.FailedTrialError: the run raised it, or yielded no epoch.
         """
-        values = {name: value for name, value in trial.hyperparameters.values.items() if not name.startswith("tuner/")}
-        asked = int(values["stop_after"])
         epoch = 0
-        epochs = iter(self.run(values, Path(self.get_trial_dir(trial.trial_id)), *args, **kwargs))
+        epochs = iter(self.run(configuration(trial), Path(self.get_trial_dir(trial.trial_id)), *args, **kwargs))
         try:
             for epoch, reported in enumerate(epochs, start=1):
-                if epoch > asked:
-                    raise TunerError(f"the run went on after the {asked} epochs that stop_after asks for: end it there")
-                metrics = self._metrics(reported)
-                status = self.oracle.update_trial(trial.trial_id, metrics, step=epoch).status
-                if self._on_epoch is not None:
-                    self._on_epoch(trial, epoch, metrics)
-                if math.isnan(metrics[self.oracle.objective.name]) or status == TrialStatus.STOPPED:
+                if not self._report(trial, epoch, reported):
                     break
         finally:
             # A generator that is left early has files and memory to let go of.
             getattr(epochs, "close", lambda: None)()
         if epoch == 0:
-            raise keras_tuner.errors.FailedTrialError("the run yielded no epoch")
+            raise keras_tuner.errors.FailedTrialError(NO_EPOCH)
+
+    def _report(self, trial: Trial, epoch: int, reported: Mapping[str, float]) -> bool:
+        """Hands the metrics of an epoch on; whether the run is to go on."""
+        asked = int(trial.hyperparameters.values["stop_after"])
+        if epoch > asked:
+            raise TunerError(f"the run went on after the {asked} epochs that stop_after asks for: end it there")
+        metrics = self._metrics(reported)
+        status = self.oracle.update_trial(trial.trial_id, metrics, step=epoch).status
+        if self._on_epoch is not None:
+            self._on_epoch(trial, epoch, metrics)
+        return not math.isnan(metrics[self.oracle.objective.name]) and status != TrialStatus.STOPPED
 
     def _metrics(self, reported: Mapping[str, float]) -> dict[str, float]:
         objective = self.oracle.objective.name
@@ -201,6 +205,11 @@ class CasualGridSearch(BaseTuner):
         print(self.oracle.objective)
         print()
         print(summary(self.oracle, scale, digits))
+
+
+def configuration(trial: Trial) -> dict[str, Value]:
+    """What a trial's run is given: its values without the tuner's own notes."""
+    return {name: value for name, value in trial.hyperparameters.values.items() if not name.startswith("tuner/")}
 
 
 def _discard(project: Path) -> None:

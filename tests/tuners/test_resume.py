@@ -1,5 +1,6 @@
 """A study killed at any moment goes on where it stopped, and ends as if nothing had happened."""
 
+import errno
 import os
 import random
 import shutil
@@ -212,3 +213,28 @@ def test_nothing_depends_on_kerastuners_tuner_file(tmp_path):
     study(tmp_path).search()
     assert not list((tmp_path / "study").glob("tuner*.json"))
     assert len(study(tmp_path).oracle.trials) == 5
+
+
+@pytest.mark.parametrize("number", range(1, 29, 3))
+def test_a_full_disk_ends_a_search_with_a_sentence_and_it_goes_on_after_room_is_made(
+    tmp_path, monkeypatch, uninterrupted, number
+):
+    fsync, calls = os.fsync, Counter()
+
+    def full(file):
+        # Of every file, and then of the folder that it lies in.
+        calls["fsync"] += 1
+        if calls["fsync"] >= 2 * number - 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return fsync(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(
+            TunerError, match=r"^Cannot write .*json: No space left on device: make room and run the same"
+        ):
+            study(tmp_path / "full").search()
+    tuner = study(tmp_path / "full")
+    tuner.search()
+    assert results(tuner) == uninterrupted
+    assert trained_twice(tmp_path / "full") == []

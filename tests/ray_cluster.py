@@ -1,0 +1,49 @@
+"""A Ray cluster of several hosts on this one: each a raylet with processes of its own."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ray.cluster_utils import Cluster
+
+
+def start(*cpus: int) -> tuple[Cluster, list]:
+    """A head host of so many cores, and one more host for each further number."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0], "include_dashboard": False})
+    return cluster, [cluster.add_node(num_cpus=count) for count in cpus[1:]]
+
+
+def workers(busy: bool = True, host=None) -> list[int]:
+    """The processes of workers, those that are training if `busy`; of one host of the cluster only, if given."""
+    title = b"ray::Carrier.advance" if busy else b"ray::Carrier"
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if not (process / "cmdline").read_bytes().startswith(title):
+                continue
+            parent = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except (OSError, IndexError):
+            continue
+        if host is None or parent == raylet(host):
+            found.append(int(process.name))
+    return found
+
+
+def raylet(host) -> int:
+    return host.all_processes["raylet"][0].process.pid
+
+
+def kill_one_worker(host=None) -> None:
+    """Kills a worker that is training with -9."""
+    wait_for(lambda: workers(host=host))
+    os.kill(workers(host=host)[0], signal.SIGKILL)
+
+
+def wait_for(what: Callable[[], object]) -> None:
+    """Returns when `what` is true; fails after a minute."""
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,0 +1,155 @@
+"""A search with several runs at a time finds what a search with one finds, whatever ends first."""
+
+import zlib
+from pathlib import Path
+
+import keras_tuner
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy_runs import LAYOUTS, ToyRun, accuracy, fails, search, stages, trials
+
+from tuners import CasualGridOracle, TunerError
+from tuners.parallel import ParallelSearch
+from tuners.pool import Report, follow
+from tuners.replay import Recorded, SimulatedPool
+from tuners.table import Table
+
+SPACE = {
+    "objective": "val_accuracy",
+    "learning_rates": [1e-5, 2e-5, 3e-5],
+    "epochs": 3,
+    "sweeps": {"layout": [*LAYOUTS], "batch_size": [16, 32]},
+    "sweep_epochs": 2,
+}
+
+
+def parallel(folder: Path, pool, **space) -> ParallelSearch:
+    oracle = CasualGridOracle(**SPACE | space)
+    oracle.verbose = 0
+    return ParallelSearch(pool, oracle, folder, "study")
+
+
+def found(tuner) -> tuple:
+    oracle = tuner.oracle
+    return (
+        [
+            (trial.trial_id, trial.status, trial.hyperparameters.values, oracle.history(trial))
+            for trial in trials(tuner)
+        ],
+        oracle.sweep_results,
+        oracle.table().scores.tolist(),
+    )
+
+
+def one_at_a_time(folder: Path, run=None, **space):
+    tuner = search(folder, run or ToyRun(), **SPACE | space)
+    tuner.search()
+    return tuner
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.integers(1, 9),
+    durations=st.lists(st.floats(0, 100), min_size=1, max_size=12),
+    grid=st.sampled_from(["row", "independent"]),
+)
+def test_whatever_ends_first_the_trials_and_the_tables_are_those_of_one_worker(tmp_path_factory, size, durations, grid):
+    def seconds(values, epoch):
+        run = (values["layout"], values["batch_size"], values["learning_rate"], epoch)
+        return durations[zlib.crc32(repr(run).encode()) % len(durations)]
+
+    tuner = parallel(tmp_path_factory.mktemp("many"), SimulatedPool(ToyRun(), size, seconds), grid=grid)
+    tuner.search()
+    assert found(tuner) == found(one_at_a_time(tmp_path_factory.mktemp("one"), grid=grid))
+
+
+def test_nothing_of_a_later_stage_starts_before_the_earlier_is_decided(tmp_path):
+    # The first level takes longest, and idle workers are plenty.
+    pool = SimulatedPool(ToyRun(), 8, lambda values, epoch: 100 if values["layout"] == "current" else 1)
+    begun = []
+    tuner = parallel(tmp_path, pool)
+    tuner._on_trial = lambda trial: begun.append((pool.clock, trial.hyperparameters.values["tuner/stage"]))
+    tuner.search()
+    assert [stage for _, stage in begun] == stages(tuner)
+    # Two epochs of the slow layout, then everything at once; two epochs of the fast one, then the grid at once.
+    assert {stage: time for time, stage in begun} == {"sweep:layout": 0, "sweep:batch_size": 200, "grid": 202}
+    assert pool.clock == 205
+
+
+def test_workers_share_the_time_and_no_more_runs_than_workers_go_at_once(tmp_path):
+    clocks = {}
+    for size in (1, 2, 3):
+        pool = SimulatedPool(ToyRun(), size, lambda values, epoch: 1)
+        parallel(tmp_path / str(size), pool, sweeps={}).search()
+        assert pool.busy == 9
+        clocks[size] = pool.clock
+    assert clocks == {1: 9, 2: 6, 3: 3}
+
+
+def test_a_failed_and_a_diverged_run_count_as_with_one_worker(tmp_path):
+    def score(values, epoch):
+        if values["layout"] == "previous":
+            return None
+        return float("nan") if values["learning_rate"] == 3e-5 and epoch == 2 else accuracy(values, epoch)
+
+    tuner = parallel(tmp_path / "many", SimulatedPool(ToyRun(fails(score)), 3, lambda values, epoch: 1))
+    tuner.search()
+    alone = one_at_a_time(tmp_path / "one", ToyRun(fails(score)))
+    assert str(found(tuner)) == str(found(alone))  # NaN is not equal to itself
+    [failed] = [trial for trial in trials(tuner) if trial.status == "FAILED"]
+    assert failed.message == "does not fit the memory"
+
+
+def test_an_interrupted_search_goes_on_with_any_number_of_workers(tmp_path):
+    class Interrupted(SimulatedPool):
+        def wait(self) -> Report:
+            if self.busy >= 9:
+                raise KeyboardInterrupt
+            return super().wait()
+
+    run = ToyRun(log=tmp_path / "log")
+    with pytest.raises(KeyboardInterrupt):
+        parallel(tmp_path, Interrupted(run, 3, lambda values, epoch: 1)).search()
+    tuner = parallel(tmp_path, SimulatedPool(run, 2, lambda values, epoch: 1))
+    tuner.search()
+    assert found(tuner) == found(one_at_a_time(tmp_path / "one"))
+    epochs = (tmp_path / "log").read_text().splitlines()
+    # The epochs that were trained but not yet reported when the search was interrupted are known to their runs.
+    assert len(epochs) == len(set(epochs))
+
+
+def test_a_pool_beside_kerastuners_own_chief_is_refused(tmp_path, monkeypatch):
+    for name, value in {"TUNER_ID": "chief", "ORACLE_IP": "127.0.0.1", "ORACLE_PORT": "1"}.items():
+        monkeypatch.setenv(f"KERASTUNER_{name}", value)
+    with pytest.raises(TunerError, match="exclude each other"):
+        parallel(tmp_path, SimulatedPool(ToyRun(), 1, lambda values, epoch: 1))
+
+
+def test_one_run_can_be_followed(tmp_path):
+    values = {"learning_rate": 2e-5, "epochs": 3, "stop_after": 3}
+    pool = SimulatedPool(ToyRun(), 1, lambda values, epoch: 1)
+    assert [m["val_accuracy"] for m in follow(pool, "final", values, tmp_path)] == [
+        accuracy(values, e) for e in (1, 2, 3)
+    ]
+    pool = SimulatedPool(ToyRun(fails(lambda values, epoch: None)), 1, lambda values, epoch: 1)
+    with pytest.raises(keras_tuner.errors.FailedTrialError, match="does not fit"):
+        list(follow(pool, "final", values, tmp_path / "other"))
+
+
+def test_a_recorded_table_replays_its_cells(tmp_path):
+    table = Table((1e-5, 2e-5), 3, np.array([[0.5, 0.6, 0.7], [0.6, np.nan, 0.1]]), np.ones((2, 3), bool), "max")
+    oracle = CasualGridOracle(keras_tuner.Objective("score", "max"), table.learning_rates, table.epochs)
+    oracle.verbose = 0
+    tuner = ParallelSearch(SimulatedPool(Recorded(table), 2, lambda values, epoch: 1), oracle, tmp_path, "study")
+    tuner.search()
+    np.testing.assert_array_equal(oracle.table().scores, [[0.5, 0.6, 0.7], [0.6, np.nan, np.nan]])
+    with pytest.raises(TunerError, match=r"has no run of 3 epochs at learning rate 0\.1"):
+        next(Recorded(table)({"learning_rate": 0.1, "stop_after": 3}, tmp_path))
+
+
+def test_a_clock_does_not_go_backwards(tmp_path):
+    for seconds in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(TunerError, match="cannot take"):
+            SimulatedPool(ToyRun(), 1, lambda values, epoch, s=seconds: s).start("a", {"stop_after": 1}, tmp_path)

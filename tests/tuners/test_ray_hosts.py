@@ -1,0 +1,89 @@
+"""Three workers on two hosts; a worker is killed and a host is shut down in mid-trial."""
+
+import functools
+import json
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from toy_runs import LAYOUTS, ToyRun, search
+
+ray_pool = pytest.importorskip("tuners.ray_pool", reason="Ray is not installed")
+
+import ray_cluster  # noqa: E402
+import toy_runs  # noqa: E402
+from ray import cloudpickle  # noqa: E402
+
+from tuners import CasualGridOracle  # noqa: E402
+from tuners.parallel import ParallelSearch  # noqa: E402
+from tuners.ray_pool import RayPool, cluster, shares  # noqa: E402
+
+for module in (toy_runs, sys.modules[__name__]):
+    cloudpickle.register_pickle_by_value(module)
+
+SPACE = {
+    "objective": "val_accuracy",
+    "learning_rates": [1e-5, 2e-5, 3e-5],
+    "epochs": 6,
+    "sweeps": {"layout": [*LAYOUTS]},
+    "sweep_epochs": 4,
+}
+
+
+class Slow(ToyRun):
+    """A toy run whose epochs take long enough to be killed in."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__(self.slowly, log)
+
+    @staticmethod
+    def slowly(values, epoch: int) -> float:
+        time.sleep(0.5)
+        return toy_runs.accuracy(values, epoch)
+
+
+def test_a_killed_worker_and_a_lost_host_cost_the_epoch_they_were_in_and_nothing_else(tmp_path):
+    hosts, (second,) = ray_cluster.start(2, 2)
+    lost, done = [], Counter()
+
+    def on_epoch(trial, epoch, metrics) -> None:
+        done[trial.hyperparameters.values["tuner/stage"]] += 1
+        if done["sweep:layout"] == 4 and not lost:
+            ray_cluster.kill_one_worker()
+        if done["grid"] >= 4 and "shut down" not in lost and ray_cluster.workers(host=second):
+            hosts.remove_node(second, allow_graceful=False)
+            lost.append("shut down")
+
+    try:
+        with (
+            cluster(hosts.address) as found,
+            RayPool(
+                functools.partial(Slow, tmp_path / "log"),
+                3,
+                shares(found, 3),
+                on_loss=lambda run, host: lost.append(run),
+            ) as pool,
+        ):
+            assert len(found) == 2
+            oracle = CasualGridOracle(**SPACE)
+            oracle.verbose = 0
+            tuner = ParallelSearch(pool, oracle, tmp_path, "study", on_epoch=on_epoch)
+            tuner.search()
+    finally:
+        hosts.shutdown()
+
+    alone = search(tmp_path / "alone", ToyRun(), **SPACE)
+    alone.search()
+    assert oracle.table() == alone.oracle.table()
+    assert oracle.sweep_results == alone.oracle.sweep_results
+    trained = Counter((tmp_path / "log").read_text().splitlines())
+    assert set(trained) == {f"{json.dumps(values, sort_keys=True)} {epoch}" for values, epoch in alone.run.trained}
+    again = [epoch for epoch, times in trained.items() if times > 1]
+    # What was lost is a worker in the sweep, then those of the second host; each was in one epoch.
+    assert "shut down" in lost
+    losses = [run for run in lost if run not in (None, "shut down")]
+    assert 2 <= len(losses) <= 3
+    assert len(again) <= len(losses)
+    assert max(trained.values()) == 2

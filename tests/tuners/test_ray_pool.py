@@ -1,0 +1,194 @@
+"""Runs in Ray's actors, on one host and on two; workers and hosts that die."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from toy_runs import LAYOUTS, ToyRun, accuracy, fails, search, trials
+
+ray_pool = pytest.importorskip("tuners.ray_pool", reason="Ray is not installed")
+
+import ray_cluster  # noqa: E402
+import toy_runs  # noqa: E402
+from ray import cloudpickle  # noqa: E402
+
+from tuners import CasualGridOracle, TunerError  # noqa: E402
+from tuners.parallel import ParallelSearch  # noqa: E402
+from tuners.ray_pool import RayPool, Share, cluster, shares  # noqa: E402
+
+# Workers do not see this folder: what is defined here travels as code.
+for module in (toy_runs, sys.modules[__name__]):
+    cloudpickle.register_pickle_by_value(module)
+
+SPACE = {
+    "objective": "val_accuracy",
+    "learning_rates": [1e-5, 2e-5, 3e-5],
+    "epochs": 4,
+    "sweeps": {"layout": [*LAYOUTS]},
+    "sweep_epochs": 2,
+}
+
+
+def of_a_failing_level() -> ToyRun:
+    return ToyRun(fails(lambda values, epoch: None if values["layout"] == "next" else accuracy(values, epoch)))
+
+
+def broken() -> ToyRun:
+    raise TunerError("no checkpoint here")
+
+
+class Buggy(ToyRun):
+    def __call__(self, values, folder):
+        yield {"val_accuracy": 1 / 0}
+
+
+class Deadly(ToyRun):
+    """Kills its process in the second epoch of one level, as the kernel does where memory runs out."""
+
+    def __call__(self, values, folder):
+        for epoch, metrics in enumerate(super().__call__(values, folder)):
+            if values["layout"] == "previous" and epoch == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield metrics
+
+
+def dead_at_birth() -> ToyRun:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+@pytest.fixture(scope="module")
+def host():
+    """Ray on this host, with room for three workers of one core."""
+    with cluster() as hosts:
+        yield hosts
+
+
+def carry(folder: Path, pool: RayPool, on_epoch=lambda *told: None) -> ParallelSearch:
+    oracle = CasualGridOracle(**SPACE)
+    oracle.verbose = 0
+    with pool:
+        tuner = ParallelSearch(pool, oracle, folder, "study", on_epoch=on_epoch)
+        tuner.search()
+    return tuner
+
+
+def same_as_alone(tuner, folder: Path, run: ToyRun | None = None) -> None:
+    alone = search(folder / "alone", run or ToyRun(), **SPACE)
+    alone.search()
+    assert tuner.oracle.sweep_results == alone.oracle.sweep_results
+    assert tuner.oracle.table() == alone.oracle.table()
+
+
+def test_two_workers_find_what_one_finds_and_say_where_they_are(host, tmp_path):
+    hosts = []
+    pool = RayPool(of_a_failing_level, 2, Share(1, 0), on_worker=hosts.append)
+    # As a search of more than milliseconds would, this one waits for both.
+    tuner = carry(
+        tmp_path, pool, on_epoch=lambda *told: ray_cluster.wait_for(lambda: len(ray_cluster.workers(busy=False)) == 2)
+    )
+    same_as_alone(tuner, tmp_path, of_a_failing_level())
+    [failed] = [trial for trial in trials(tuner) if trial.status == "FAILED"]
+    assert failed.message == "does not fit the memory"
+    assert hosts
+    ray_cluster.wait_for(lambda: not ray_cluster.workers(busy=False))
+
+
+def test_what_a_run_raises_ends_the_search_and_keeps_what_was_found(host, tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        carry(tmp_path, RayPool(Buggy, 1, Share(1, 0)))
+    assert {json.loads(path.read_text())["status"] for path in tmp_path.glob("study/trial_*/trial.json")} == {"RUNNING"}
+    same_as_alone(carry(tmp_path, RayPool(ToyRun, 2, Share(1, 0))), tmp_path)
+
+
+def test_a_worker_that_cannot_carry_says_why(host, tmp_path):
+    with pytest.raises(TunerError, match=r"^no checkpoint here$"):
+        carry(tmp_path, RayPool(broken, 2, Share(1, 0)))
+
+
+def test_workers_that_die_as_they_start_are_not_replaced_for_ever(host, tmp_path):
+    with pytest.raises(TunerError, match="workers die as they start"):
+        carry(tmp_path, RayPool(dead_at_birth, 1, Share(1, 0)))
+
+
+def test_a_run_that_kills_its_worker_each_time_fails_and_the_search_goes_on(host, tmp_path):
+    lost = []
+    tuner = carry(tmp_path, RayPool(Deadly, 2, Share(1, 0), on_loss=lambda run, host: lost.append(run)))
+    [failed] = [trial for trial in trials(tuner) if trial.status == "FAILED"]
+    assert failed.hyperparameters.values["layout"] == "previous"
+    assert "lost its worker 3 times in epoch 2" in failed.message
+    assert lost == [failed.trial_id] * 3
+    assert tuner.oracle.incumbent["layout"] == "next"
+
+
+def test_idle_workers_cost_no_cpu(host, tmp_path):
+    with RayPool(ToyRun, 2, Share(1, 0)) as pool:
+        ready = Counter()
+        pool._on_worker = lambda host: ready.update([host])
+        pool.start("a", {"learning_rate": 2e-5, "epochs": 1, "stop_after": 1}, tmp_path)
+        pool.wait()
+        time.sleep(1)  # what comes with a start
+        before = [cpu_seconds(process) for process in ray_cluster.workers(busy=False)]
+        time.sleep(2)
+        after = [cpu_seconds(process) for process in ray_cluster.workers(busy=False)]
+    assert len(before) == 2
+    # Ray's own threads tick a little.
+    assert sum(after) - sum(before) < 0.1 * 2 * 2
+
+
+def cpu_seconds(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "workers", "gpus", "share"),
+    [
+        ([Share(16, 4)], 4, 1, Share(0, 1)),
+        ([Share(16, 4), Share(16, 2)], 2, 2, Share(0, 2)),
+        ([Share(8, 0)], 3, 1, Share(2, 0)),
+        ([Share(2, 0), Share(2, 0)], 3, 1, Share(1, 0)),
+        ([Share(8, 0), Share(2, 0)], 2, 1, Share(4, 0)),
+    ],
+)
+def test_a_worker_has_a_gpu_or_an_equal_share_of_the_cores(hosts, workers, gpus, share):
+    assert shares(hosts, workers, gpus) == share
+
+
+@pytest.mark.parametrize(
+    ("hosts", "workers", "gpus", "sentence"),
+    [
+        ([Share(16, 2)], 3, 1, "3 workers are more than the 2 GPUs of this host can carry: give at most 2"),
+        (
+            [Share(16, 2), Share(8, 2)],
+            3,
+            2,
+            "3 workers of 2 GPUs each are more than the 4 GPUs of the cluster's 2 hosts",
+        ),
+        ([Share(2, 0)], 3, 1, "3 workers are more than the 2 CPU cores of this host: give at most 2"),
+        ([Share(2, 0)], 0, 1, "give at least 1"),
+    ],
+)
+def test_more_workers_than_there_is_room_for_are_refused(hosts, workers, gpus, sentence):
+    with pytest.raises(TunerError, match=sentence):
+        shares(hosts, workers, gpus)
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1"),
+        ("here", "'here' is no address of a Ray cluster: give HOST:PORT"),
+        ("no-such-host.invalid:6379", "no Ray cluster answers at no-such-host.invalid:6379"),
+    ],
+)
+def test_a_cluster_that_cannot_be_reached_is_named_within_seconds(address, sentence):
+    began = time.monotonic()
+    with pytest.raises(TunerError, match=sentence), cluster(address):
+        pass
+    assert time.monotonic() - began < 15

@@ -1,0 +1,324 @@
+"""Runs in Ray actors, on this host or on many: `pip install bertgrid-tf[ray]`."""
+
+import os
+import signal
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from tuners.errors import TunerError
+from tuners.pool import Report
+from tuners.space import Value
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Hides a notice about workers without a GPU, to whom it makes no difference.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# A pool tells of lost workers itself; Ray's own paragraphs on them would break a terminal's bars.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+
+import ray
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError, WorkerCrashedError
+
+MOST_LOSSES = 3
+"""So often a run may lose its worker within one epoch before it counts as failed."""
+OBJECT_STORE_BYTES = 100 << 20
+"""Metrics and the texts of a corpus pass through it, no weights."""
+CONNECT_SECONDS = 5.0
+
+
+class Share(NamedTuple):
+    """What one worker takes of its host: Ray's CPUs and GPUs."""
+
+    cpus: int
+    gpus: int
+
+
+@dataclass
+class _Worker:
+    """One actor, and the run it carries."""
+
+    actor: Any
+    host: str = ""
+    job: "_Job | None" = None
+
+
+@dataclass
+class _Job:
+    """One run that has not ended."""
+
+    name: str
+    values: dict[str, Value]
+    folder: str
+    epoch: int = 0
+    furthest: int = 0
+    losses: int = field(default=0)
+
+
+class RayPool:
+    """A `Pool` whose runs are carried by Ray actors.
+
+    Each worker makes its run once, with `make_run`, and keeps it. A worker that dies, with its process or with
+    its host, is replaced where there is room, and its run is begun again on the next free worker: with what the
+    run kept in its folder, so every host must see the study's folder under the same path. A run that loses its
+    worker three times within one epoch counts as failed.
+
+    Use it as a context manager, inside `cluster`.
+
+    Args:
+        make_run: Makes a worker's `Run`, in the worker; pickled with cloudpickle. What it raises ends the search.
+        size: Workers.
+        share: What each takes of its host, as `shares` divides it.
+        on_worker: Called with a worker's host when it is ready.
+        on_loss: Called with a run's name (None where it carried none) and the worker's host when one is lost.
+    """
+
+    def __init__(
+        self,
+        make_run: Callable[[], Any],
+        size: int,
+        share: Share,
+        on_worker: Callable[[str], None] = lambda host: None,
+        on_loss: Callable[[str | None, str], None] = lambda name, host: None,
+    ) -> None:
+        self.size = size
+        self._share = share
+        self._make_run = make_run
+        self._on_worker = on_worker
+        self._on_loss = on_loss
+        self._calls: dict[Any, _Worker] = {}
+        self._carriers: dict[str, _Worker] = {}
+        self._free: list[_Worker] = []
+        self._waiting: deque[_Job] = deque()
+        self._deaths_at_birth = 0
+
+    def __enter__(self) -> Self:
+        # Once into the object store, instead of with every worker.
+        self._maker = ray.put(self._make_run)
+        # The default strategy would fill one host before it takes the next.
+        self._actor = ray.remote(
+            num_cpus=self._share.cpus, num_gpus=self._share.gpus, max_restarts=0, scheduling_strategy="SPREAD"
+        )(Carrier)
+        for _ in range(self.size):
+            self._hire()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for worker in {id(worker): worker for worker in [*self._calls.values(), *self._free]}.values():
+            ray.kill(worker.actor)
+        self._calls.clear()
+        self._free.clear()
+        self._carriers.clear()
+
+    # A pool
+
+    def start(self, name: str, values: Mapping[str, Value], folder: Path) -> None:
+        """See `Pool`."""
+        self._waiting.append(_Job(name, dict(values), str(folder.absolute())))
+        self._assign()
+
+    def advance(self, name: str) -> None:
+        """See `Pool`."""
+        worker = self._carriers[name]
+        self._calls[worker.actor.advance.remote()] = worker
+
+    def stop(self, name: str) -> None:
+        """See `Pool`."""
+        worker = self._release(name)
+        worker.actor.close.remote()
+        self._assign()
+
+    def wait(self) -> Report:
+        """See `Pool`."""
+        while True:
+            [call], _ = ray.wait(list(self._calls), num_returns=1)
+            worker = self._calls.pop(call)
+            try:
+                answer = ray.get(call)
+            except (RayActorError, WorkerCrashedError) as error:
+                report = self._lost(worker, error)
+            except RayTaskError as error:
+                raise error.cause from error
+            else:
+                report = self._answered(worker, answer)
+            self._assign()
+            if report is not None:
+                return report
+
+    # Its workers
+
+    def _hire(self) -> None:
+        worker = _Worker(self._actor.remote())
+        self._calls[worker.actor.prepare.remote(self._maker)] = worker
+
+    def _assign(self) -> None:
+        while self._free and self._waiting:
+            worker, job = self._free.pop(), self._waiting.popleft()
+            worker.job, self._carriers[job.name], job.epoch = job, worker, 0
+            self._calls[worker.actor.begin.remote(job.values, job.folder)] = worker
+
+    def _release(self, name: str) -> _Worker:
+        worker = self._carriers.pop(name)
+        worker.job = None
+        self._free.append(worker)
+        return worker
+
+    def _answered(self, worker: _Worker, answer: Any) -> Report | None:
+        job = worker.job
+        if job is None:
+            worker.host, self._deaths_at_birth = answer, 0
+            self._free.append(worker)
+            self._on_worker(worker.host)
+            return None
+        metrics, failure = answer
+        if metrics is None:
+            self._release(job.name)
+            return Report(job.name, job.epoch, None, failure)
+        job.epoch += 1
+        if job.epoch > job.furthest:
+            job.furthest, job.losses = job.epoch, 0
+        return Report(job.name, job.epoch, metrics)
+
+    def _lost(self, worker: _Worker, error: Exception) -> Report | None:
+        """Replaces a dead worker and puts its run back; a report where the run is given up."""
+        if isinstance(error, ActorUnavailableError):
+            # It may be alive behind a broken network: nobody else may write into the run's folder.
+            ray.kill(worker.actor)
+        job = worker.job
+        self._on_loss(job.name if job else None, worker.host)
+        if job is None:
+            self._deaths_at_birth += 1
+            if self._deaths_at_birth == MOST_LOSSES:
+                raise TunerError(f"workers die as they start, the last one of: {_reason(error)}") from error
+        self._hire()
+        if job is None:
+            return None
+        del self._carriers[job.name]
+        job.losses += 1
+        if job.losses == MOST_LOSSES:
+            failure = f"it lost its worker {MOST_LOSSES} times in epoch {job.furthest + 1}, last of: {_reason(error)}"
+            return Report(job.name, job.furthest, None, failure)
+        self._waiting.appendleft(job)
+        return None
+
+
+class Carrier:
+    """The actor: makes its run once, then carries one configuration after another."""
+
+    def prepare(self, make_run: Callable[[], Any]) -> str:
+        """Makes the run; the host's name."""
+        self._run = make_run()
+        return socket.gethostname()
+
+    def begin(self, values: dict[str, Value], folder: str) -> tuple[dict[str, float] | None, str | None]:
+        """Begins a configuration, or goes on with it, and reports its first epoch as `advance` does."""
+        self.close()
+        self._epochs = iter(self._run(values, Path(folder)))
+        return self.advance()
+
+    def advance(self) -> tuple[dict[str, float] | None, str | None]:
+        """The metrics of the next epoch, or None and, where the run failed, why."""
+        from keras_tuner.errors import FailedTrialError
+
+        try:
+            metrics = next(self._epochs, None)
+        except FailedTrialError as error:
+            return None, str(error) or "the run failed"
+        if metrics is None:
+            return None, None
+        return {name: float(value) for name, value in metrics.items()}, None
+
+    def close(self) -> None:
+        """Ends the configuration at hand."""
+        epochs, self._epochs = getattr(self, "_epochs", iter(())), iter(())
+        getattr(epochs, "close", lambda: None)()
+
+
+@contextmanager
+def cluster(address: str | None = None) -> Iterator[list[Share]]:
+    """Ray, for as long as the block runs; yields what each host has.
+
+    Args:
+        address: Of a running cluster that this host has joined, HOST:PORT or "auto"; None starts one on this
+            host alone, which ends with the block.
+
+    Raises:
+        TunerError: no cluster answers there, or it runs another Ray or Python.
+    """
+    if address is not None and address != "auto":
+        _check_answers(address)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ray.init(
+            address=address or "local",
+            include_dashboard=None if address else False,
+            object_store_memory=None if address else OBJECT_STORE_BYTES,
+            # A worker that writes to the driver's terminal would break its bars; Ray's logs keep every word.
+            log_to_driver=False,
+            logging_level="error",
+        )
+    except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
+        ray.shutdown()
+        raise TunerError(
+            f"the Ray cluster {address or 'of this host'} cannot be joined ({_reason(error)}): start one with "
+            "`ray start --head`, join it on this host with `ray start --address HOST:PORT`, and name the same address"
+        ) from error
+    # Ray puts a handler of its own in the place of the one that ends a search cleanly.
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    try:
+        yield [
+            Share(int(node["Resources"].get("CPU", 0)), int(node["Resources"].get("GPU", 0)))
+            for node in ray.nodes()
+            if node["Alive"]
+        ]
+    finally:
+        ray.shutdown()
+
+
+def shares(hosts: Sequence[Share], workers: int, gpus: int = 1) -> Share:
+    """What each of `workers` takes: `gpus` GPUs where the hosts have any, else an equal share of the CPU cores.
+
+    Raises:
+        TunerError: there is not room for so many.
+    """
+    if workers < 1:
+        raise TunerError(f"{workers} workers cannot carry a search: give at least 1")
+    on = "this host" if len(hosts) == 1 else f"the cluster's {len(hosts)} hosts"
+    if sum(host.gpus for host in hosts):
+        most = sum(host.gpus // gpus for host in hosts)
+        if workers > most:
+            each = "" if gpus == 1 else f" of {gpus} GPUs each"
+            total = sum(host.gpus for host in hosts)
+            raise TunerError(
+                f"{workers} workers{each} are more than the {total} GPUs of {on} can carry: give at most {most}"
+            )
+        return Share(0, gpus)
+    cores = sum(host.cpus for host in hosts)
+    for share in range(max((host.cpus for host in hosts), default=0), 0, -1):
+        if sum(host.cpus // share for host in hosts) >= workers:
+            return Share(share, 0)
+    raise TunerError(f"{workers} workers are more than the {cores} CPU cores of {on}: give at most {cores}")
+
+
+def _check_answers(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise TunerError(f"{address!r} is no address of a Ray cluster: give HOST:PORT, or auto on one of its hosts")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise TunerError(
+            f"no Ray cluster answers at {address} ({_reason(error)}): "
+            f"is `ray start --head --port {port}` running there?"
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(".:") if text else type(error).__name__
