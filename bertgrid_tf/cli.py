@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,8 +40,13 @@ LabelColumn = Annotated[str | None, _flag("--label-column", "column of the class
 DialogueColumn = Annotated[str | None, _flag("--dialogue-column", "column of the dialogue's id")]
 SplitColumn = Annotated[str | None, _flag("--split-column", "column that says train, dev or test")]
 SpeakerColumn = Annotated[str | None, _flag("--speaker-column", "column of the speaker")]
+ResultsParent = Annotated[Path, _flag("--results", "parent of the results folder")]
+GpuMemory = Annotated[
+    str | None, _flag("--gpu-memory", "the most that TensorFlow may take of each GPU: 16GB, 16GiB, 14500MB")
+]
 ResultsFolder = Annotated[Path, typer.Argument(help="a study's results folder", metavar="DIR")]
 DATASETS = Path("datasets")
+RESULTS = Path("results")
 
 
 @app.command()
@@ -51,6 +56,9 @@ def tune(
         str | None, _flag("--model", "the search's checkpoint: hub id, folder, or scratch[:LAYERSxWIDTH]")
     ] = None,
     final_model: Annotated[str | None, _flag("--final-model", "the final checkpoint, or none")] = None,
+    final_gpus: Annotated[
+        str | None, _flag("--final-gpus", "GPUs that train the final model together: a number, or all")
+    ] = None,
     learning_rates: Annotated[str | None, _flag("--learning-rates", "rows of the grid, as 2e-5,6e-6")] = None,
     epochs: Annotated[str | None, _flag("--epochs", "columns of the grid")] = None,
     sweep: Annotated[
@@ -78,9 +86,16 @@ def tune(
     test_file: Annotated[Path | None, _flag("--test-file", "the test split's own table")] = None,
     held_out: Annotated[str | None, _flag("--held-out", "share of train that becomes dev where there is none")] = None,
     data_dir: DataDir = DATASETS,
-    results: Annotated[Path, _flag("--results", "parent of the results folder")] = Path("results"),
+    results: ResultsParent = RESULTS,
     study: Annotated[str | None, _flag("--study", "the results folder's name, if not NAME")] = None,
     fresh: Annotated[bool, _flag("--fresh", "delete what an earlier study left in the folder")] = False,
+    workers: Annotated[
+        str | None, _flag("--workers", "runs at a time, each on a GPU of its own or on a share of the CPU; needs Ray")
+    ] = None,
+    ray_address: Annotated[
+        str | None, _flag("--ray-address", "HOST:PORT of a Ray cluster that this host has joined, or auto")
+    ] = None,
+    gpu_memory: GpuMemory = None,
     dry_run: Annotated[bool, _flag("--dry-run", "print what it would cost, and stop")] = False,
 ) -> None:
     """Sweep, fill the grid, train the final model. The same command again goes on where it stopped."""
@@ -96,6 +111,7 @@ def tune(
     settings: dict[str, Any] = {
         "model": model,
         "final.model": final_model,
+        "final.gpus": final_gpus,
         "learning_rates": _listed(learning_rates) if learning_rates is not None else None,
         "epochs": epochs,
         "metric": metric,
@@ -116,6 +132,7 @@ def tune(
     overrides |= {f"sweeps.{key}": _listed(levels) for key, levels in _pairs("--sweep", sweep).items()}
     overrides |= {key: _value(key, value) for key, value in _pairs("--set", set_).items()}
     folder = results / _study_name(name if study is None else study)
+    count, memory = _count(workers), _bytes(gpu_memory)
 
     console = Console()
     asked = recipes.load(name, recipe, overrides)
@@ -139,12 +156,15 @@ def tune(
             highlight=False,
             soft_wrap=True,
         )
-        from bertgrid_tf.bert.device import device_name
         from bertgrid_tf.study import Study
+        from bertgrid_tf.workers import Workers
 
-        console.print(f"Training on {device_name()}.", markup=False, highlight=False, soft_wrap=True)
+        # One run at a time on this host needs no other process.
+        carriers = Workers(count, ray_address, memory) if ray_address or (count or 1) > 1 else None
+        if not ray_address:  # a cluster's devices are not this host's
+            _prepare_device(console, "Training", memory)
         with (Bars if console.is_terminal else Lines)(console, asked.metric, planned.steps) as listener:
-            Study(asked, corpus, folder, listener, fresh).run()
+            Study(asked, corpus, folder, listener, fresh, carriers).run()
     except KeyboardInterrupt:
         console.print(
             f"\nStopped. Everything up to the last finished epoch is in {folder}: the same command goes on from there.",
@@ -174,6 +194,7 @@ def evaluate(
         str, _flag("--split", "test is sealed: opening it is written down in the results folder")
     ] = "test",
     data_dir: DataDir = DATASETS,
+    gpu_memory: GpuMemory = None,
 ) -> None:
     """Score the final model on a split."""
     from rich.console import Console
@@ -182,11 +203,14 @@ def evaluate(
     from bertgrid_tf.report.summary import scores_table
     from bertgrid_tf.results import Results
 
+    memory = _bytes(gpu_memory)
     results = Results.existing(folder)
     corpus = open_corpus(results.recipe(), data_dirs(data_dir))
     from bertgrid_tf.inference import evaluate_split
 
     console = Console()
+    if memory is not None:
+        _prepare_device(console, "Computing", memory)
     with _batches_bar(console) as on_step:
         found = evaluate_split(results, corpus, split, on_step)
     console.print(scores_table(corpus.labels, found.metrics, found.support, f"{corpus.name}, {split} split"))
@@ -205,20 +229,66 @@ def predict(
     dialogue_column: DialogueColumn = None,
     speaker_column: SpeakerColumn = None,
     key_column: Annotated[str | None, _flag("--key-column", "column of the rows' ids")] = None,
+    gpu_memory: GpuMemory = None,
 ) -> None:
     """Label new texts with the final model, dialogue context included."""
     from rich.console import Console
 
     from bertgrid_tf.results import Results
 
+    memory = _bytes(gpu_memory)
     results = Results.existing(folder)
     given = _columns(text_column, dialogue_column, speaker_column, key_column)
     from bertgrid_tf.inference import predict_file
 
     console = Console()
+    if memory is not None:
+        _prepare_device(console, "Computing", memory)
     with _batches_bar(console) as on_step:
         count = predict_file(results, file, out, given, proba, on_step)
     console.print(f"{count:,} texts labelled in {out}.", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def doctor(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="the study to check for: friends, nsmc, sample")
+    ] = "sample",
+    data_dir: DataDir = DATASETS,
+    results: ResultsParent = RESULTS,
+    as_json: Annotated[bool, _flag("--json", "print all findings as JSON, at the end")] = False,
+) -> None:
+    """Check this machine and installation, one thing after the other; exit code 1 where the study could not run."""
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from bertgrid_tf import doctor as checks
+    from bertgrid_tf.data import data_dirs
+    from bertgrid_tf.report.doctor import finding_line
+
+    console = Console()
+    findings = []
+
+    def running(check: str) -> AbstractContextManager[object]:
+        return console.status(f"{check} …") if console.is_terminal and not as_json else nullcontext()
+
+    for finding in checks.examine(name, results, data_dirs(data_dir), running):
+        findings.append(finding)
+        if not as_json:
+            console.print(
+                finding_line(finding, console.is_terminal), highlight=False, soft_wrap=not console.is_terminal
+            )
+    could_run = all(finding.status != "problem" for finding in findings)
+    if as_json:
+        answer = {"study": name, "could_run": could_run, "findings": [asdict(finding) for finding in findings]}
+        print(json.dumps(answer, ensure_ascii=False, indent=2))
+    else:
+        command = f"bertgrid-tf tune {name}"
+        verdict = f"`{command}` can run here." if could_run else f"`{command}` cannot run here: see the problems above."
+        console.print(verdict, style="bold", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(0 if could_run else 1)
 
 
 @data_app.command("list")
@@ -348,6 +418,33 @@ def _study_name(name: str) -> str:
             f"{name!r} is no name for a results folder: give a plain one with --study, and its parent with --results."
         )
     return name
+
+
+def _count(text: str | None) -> int | None:
+    """What --workers says."""
+    if text is None or (text.strip().isdecimal() and int(text) > 0):
+        return None if text is None else int(text)
+    raise UserError(f"--workers {text} cannot be: give a whole number of runs at a time, at least 1.")
+
+
+def _bytes(text: str | None) -> int | None:
+    """What --gpu-memory says; before TensorFlow is imported, which takes seconds."""
+    from bertgrid_tf.machine.gpu import parse_memory
+
+    return None if text is None else parse_memory(text)
+
+
+def _prepare_device(console: Any, doing: str, memory: int | None) -> None:
+    """Caps the GPUs' memory and says what is computed on. To be called before the first computation."""
+    from bertgrid_tf.bert import device
+
+    if memory is not None:
+        device.limit_memory(memory)
+    said, style = f"{doing} on {device.device_name()}", ""
+    if missing := device.missing_gpu():
+        said += f": {missing}" + (", so that --gpu-memory is ignored" if memory is not None else "")
+        style = "bold yellow" if missing.loud else ""
+    console.print(f"{said}.", style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _columns(text: str | None, dialogue: str | None, speaker: str | None, key: str | None) -> "Columns | None":

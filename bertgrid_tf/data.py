@@ -1,6 +1,5 @@
 """A recipe's data ▶ a corpus: found, fetched, read, limited."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from bertgrid_tf import corpus as corpora
 from bertgrid_tf.corpus import Columns, Corpus, Progress
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.machine.container import blocked, engine
 from bertgrid_tf.recipe import Data, Recipe
 
 SAMPLE = "sample"
@@ -46,9 +46,19 @@ def open_corpus(recipe: Recipe, dirs: Sequence[Path], progress: Progress | None 
 
 
 def fetch(name: str, dirs: Sequence[Path], progress: Progress | None = None) -> Path:
-    """Downloads a public corpus into the first of `dirs` that can be written; the folder it lies in."""
-    folder = next((folder for folder in dirs if writable(folder)), dirs[0])
-    return corpora.fetch(name, folder / name, progress)
+    """Downloads a public corpus into the first of `dirs` that can be written; the folder it lies in.
+
+    Raises UserError where none can be written, and as `corpus.fetch` does.
+    """
+    refusals = []
+    for folder in dirs:
+        found = blocked(folder)
+        if found is None:
+            return corpora.fetch(name, folder / name, progress)
+        refusals.append(found)
+    raise UserError(
+        refusals[0].sentence("The data folder", "choose another with --data-dir", f"data fetch {name}", engine())
+    )
 
 
 def columns(data: Data) -> Columns:
@@ -70,5 +80,4 @@ def _tables(name: str, data: Data, seed: int) -> Corpus:
 
 def writable(folder: Path) -> bool:
     """Whether files can be put into a folder, which need not exist yet."""
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    return existing.is_dir() and os.access(existing, os.W_OK)
+    return blocked(folder) is None

@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from bertgrid_tf.corpus.balance import parse_undersample
 from bertgrid_tf.corpus.layout import CONTEXTS, SPEAKER_FORMATS
@@ -86,6 +95,15 @@ class Final(_Strict):
         NO_MODEL, description="a model, or one for each model that the search may choose, or none"
     )
     batch_size: int | None = Field(None, ge=1)
+    gpus: Annotated[int, Field(ge=1)] | Literal["all"] = Field(1, description="that train it together, or all")
+
+    @field_validator("gpus", mode="wrap")
+    @classmethod
+    def _number_or_all(cls, gpus: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(gpus)
+        except ValidationError as error:
+            raise ValueError(f"must be a whole number, at least 1, or all, not {gpus!r}") from error
 
     def model_for(self, chosen: str) -> str | None:
         """The model to train where the search chose `chosen`; None for none."""

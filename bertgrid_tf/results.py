@@ -42,12 +42,14 @@ class FinalRun:
         settings: of the run, the final profile's included.
         horizon: epochs that its schedule was spread over.
         epochs: dev metrics after each epoch trained; the last are the model's.
+        gpus: how many trained it together, each on its share of every batch; 1 for the CPU too.
     """
 
     model: str
     settings: Mapping[str, Any]
     horizon: int
     epochs: list[dict[str, float]]
+    gpus: int = 1
 
 
 _Record = TypeVar("_Record", Facts, FinalRun)

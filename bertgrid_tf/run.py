@@ -1,7 +1,7 @@
 """One configuration on one corpus ▶ scores, epoch by epoch: where dialogues meet BERT."""
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +15,7 @@ import tf_keras
 
 from bertgrid_tf.bert.checkpoint import identity, load, load_tokenizer, positions
 from bertgrid_tf.bert.encode import Encoded, check_room, check_vocabulary, encode
+from bertgrid_tf.bert.replicas import replica_count, strategy
 from bertgrid_tf.bert.trainer import EpochResult, Labelled, OnStep, Trainer, TrainSettings
 from bertgrid_tf.corpus import (
     NONE_MARKER,
@@ -31,8 +32,6 @@ from bertgrid_tf.corpus import (
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.files import write_table
 from bertgrid_tf.recipe import Recipe, Settings, Value
-
-OnRun = Callable[[Mapping[str, Value], int], None]
 
 
 @dataclass(frozen=True)
@@ -87,22 +86,20 @@ class Runs:
     Checkpoints are built and texts encoded once and kept for the next run.
     """
 
-    def __init__(self, corpus: Corpus, recipe: Recipe, predictions: Path, on_run: OnRun, on_step: OnStep) -> None:
+    def __init__(self, corpus: Corpus, recipe: Recipe, predictions: Path, on_step: OnStep | None = None) -> None:
         """
         Args:
             corpus: train and dev are used; a test split is not looked at.
             recipe: its seed, metric and markers count; settings come with each run.
             predictions: the folder for every run's dev predictions.
-            on_run: called when a run begins, with its values and the steps of one of its epochs.
             on_step: called after every training step (`bert.trainer.Trainer.run`).
         """
         self.corpus = corpus
         self.recipe = recipe
         self._predictions = predictions
-        self._on_run = on_run
         self._on_step = on_step
         self._speakers = speaker_counts(corpus.splits["train"])
-        self._built: tuple[tuple[str, str], Trainer] | None = None
+        self._built: tuple[tuple[str, str, int], Trainer] | None = None
         self._encoded = lru_cache(maxsize=4)(self._encode_split)
 
     def __call__(self, values: Mapping[str, Value], folder: Path) -> Iterator[dict[str, float]]:
@@ -110,11 +107,23 @@ class Runs:
 
         Raises FailedTrialError where it does not fit the memory, so that the search goes on without it.
         """
+        for result in self._train(values, folder, folder.name):
+            yield result.metrics
+
+    def final(self, values: Mapping[str, Value], folder: Path, model: Path) -> Iterator[dict[str, float]]:
+        """As `__call__` for the final model, which is saved in the folder `model` after its last epoch, unless it
+        diverged."""
+        for result in self._train(values, folder, folder.name, final=True):
+            yield result.metrics
+        if not result.diverged:
+            self.trainer(_settings(values), final=True).checkpoint.save(model)
+
+    def _train(
+        self, values: Mapping[str, Value], folder: Path, name: str, final: bool = False
+    ) -> Iterator[EpochResult]:
         schedule = Schedule(int(values["epochs"]), int(values["stop_after"]))
-        settings = Settings.model_validate({name: values[name] for name in Settings.model_fields})
         try:
-            for result in self.train(settings, schedule, folder, folder.name):
-                yield result.metrics
+            yield from self.train(_settings(values), schedule, folder, name, final)
         except tf.errors.ResourceExhaustedError as error:
             raise keras_tuner.errors.FailedTrialError(f"out of memory: {error.message}") from error
 
@@ -127,15 +136,15 @@ class Runs:
             settings, schedule: of the run.
             folder: where its state is kept.
             name: of the predictions' file.
-            final: whether the model will be kept: then its weights stay after the last epoch, and the predictions
-                are those of the last epoch instead of the best.
+            final: whether the model will be kept: then its weights stay after the last epoch, the predictions are
+                those of the last epoch instead of the best, and it is trained on the recipe's `final.gpus`.
         """
-        trainer = self.trainer(settings)
-        train = self._split(settings, "train")
+        trainer = self.trainer(settings, final)
+        train = self._split(settings, "train", final)
         classes = np.array(self.corpus.labels)[train.labels]
         drawn = resample(classes, settings.oversample, settings.undersample, self.recipe.seed)
         train = Labelled(train.texts.take(drawn), train.labels[drawn])
-        dev = self._split(settings, "dev")
+        dev = self._split(settings, "dev", final)
         run = TrainSettings(
             learning_rate=settings.learning_rate,
             epochs=schedule.horizon,
@@ -148,7 +157,6 @@ class Runs:
             grouped=settings.batching == "grouped",
             seed=self.recipe.seed,
         )
-        self._on_run(settings.model_dump(), -(-len(drawn) // settings.batch_size))
         best: EpochResult | None = None
         for result in trainer.run(train, dev, run, folder, self._on_step, keep_weights=final):
             if not result.diverged and (final or best is None or self._better(result, best)):
@@ -156,14 +164,17 @@ class Runs:
                 self._write_predictions(name, best, dev.labels)
             yield result
 
-    def check(self) -> None:
-        """Raises UserError where the recipe does not fit one of its checkpoints or the texts; trains nothing."""
+    def check(self, final_here: bool = True) -> None:
+        """Raises UserError where the recipe does not fit one of its checkpoints, the texts or, if the final model is
+        trained in this process, the devices; trains nothing."""
         settings, sweeps = self.recipe.settings, self.recipe.sweeps
         texts = [utterance.text for utterance in utterances(self.corpus.splits["train"])]
         if not any(texts):
             raise UserError(f"The training texts of {self.corpus.name} are all empty: is it the right column?")
         searched = self._searched_models()
         final = {self.recipe.final.model_for(model) for model in searched} - {None}
+        if final and final_here:
+            self.replicas(final=True)  # which counts the devices
         for model in sorted({*searched, *map(str, final)}):
             reach, tokenizer = positions(model), load_tokenizer(model, texts)
             check_vocabulary(tokenizer, model, texts)
@@ -181,9 +192,16 @@ class Runs:
     def _searched_models(self) -> set[str]:
         return {self.recipe.settings.model, *map(str, self.recipe.sweeps.get("model", ()))}
 
-    def trainer(self, settings: Settings) -> Trainer:
-        """The trainer of the settings' checkpoint, built at the first call and kept until another is asked for."""
-        wanted = (settings.model, settings.markers)
+    def replicas(self, final: bool) -> int:
+        """How many devices train a model of the search, or the final one, together. Raises UserError where there are
+        fewer than the recipe asks for."""
+        return replica_count(self.recipe.final.gpus) if final else 1
+
+    def trainer(self, settings: Settings, final: bool = False) -> Trainer:
+        """The trainer of the settings' checkpoint on the search's or the final model's devices, built at the first call
+        and kept until another is asked for."""
+        replicas = self.replicas(final)
+        wanted = (settings.model, settings.markers, replicas)
         if self._built is None or self._built[0] != wanted:
             # One model at a time: two large ones may not fit the GPU. What is left of the former one would also
             # live on in Keras's global state.
@@ -191,21 +209,23 @@ class Runs:
             tf_keras.backend.clear_session()
             gc.collect()
             texts = (utterance.text for utterance in utterances(self.corpus.splits["train"]))
-            checkpoint = load(settings.model, self.corpus.labels, texts=texts, markers=added_tokens(settings))
+            with strategy(replicas).scope():
+                checkpoint = load(settings.model, self.corpus.labels, texts=texts, markers=added_tokens(settings))
             self._built = (wanted, Trainer(checkpoint))
         return self._built[1]
 
-    def _split(self, settings: Settings, split: str) -> Labelled:
-        # Only what changes the encoding is the key, so that other sweeps find it again.
+    def _split(self, settings: Settings, split: str, final: bool) -> Labelled:
+        # Only what changes the encoding, or the trainer whose tokenizer encodes, is the key, so that other sweeps find
+        # it again.
         names = ("model", "markers", "context", "speaker_format", "rare_speaker", "max_length")
-        return self._encoded(split, tuple((name, getattr(settings, name)) for name in names))
+        return self._encoded(split, final, tuple((name, getattr(settings, name)) for name in names))
 
-    def _encode_split(self, split: str, encoding: tuple[tuple[str, Any], ...]) -> Labelled:
+    def _encode_split(self, split: str, final: bool, encoding: tuple[tuple[str, Any], ...]) -> Labelled:
         dialogues = self.corpus.splits[split]
         settings = self.recipe.settings.model_copy(update=dict(encoding))
         ids = {label: i for i, label in enumerate(self.corpus.labels)}
         labels = np.array([ids[utterance.label or ""] for utterance in utterances(dialogues)], np.int32)
-        tokenizer = self.trainer(settings).checkpoint.tokenizer
+        tokenizer = self.trainer(settings, final).checkpoint.tokenizer
         return Labelled(encode_dialogues(tokenizer, dialogues, settings, self._speakers), labels)
 
     def _better(self, one: EpochResult, other: EpochResult) -> bool:
@@ -220,3 +240,7 @@ class Runs:
         table.insert(1, "label", names[truth])
         table.insert(2, "predicted", names[result.probabilities.argmax(axis=1)])
         write_table(self._predictions / f"{name}.csv", table)
+
+
+def _settings(values: Mapping[str, Value]) -> Settings:
+    return Settings.model_validate({name: values[name] for name in Settings.model_fields})

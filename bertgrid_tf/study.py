@@ -6,30 +6,33 @@ import shlex
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.metadata import version
+from math import isnan
 from pathlib import Path
 from typing import Protocol
 
 import keras_tuner
 import pandas as pd
-import tensorflow as tf
 from keras_tuner.engine.trial import Trial
 
 from bertgrid_tf import __version__
 from bertgrid_tf.corpus import Corpus, speaker_counts
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.files import write_table, write_text
+from bertgrid_tf.machine.container import LOCAL_ERRORS, blocked, engine
 from bertgrid_tf.plan import space, steps_per_epoch
-from bertgrid_tf.recipe import Final, Recipe, Value, differing
+from bertgrid_tf.recipe import NO_MODEL, Recipe, Value, differing
 from bertgrid_tf.results import Facts, FinalRun, Results
 from bertgrid_tf.run import Runs, Schedule
+from bertgrid_tf.workers import LOCK, Crew, Job, Workers, crew
 from tuners import CasualGridOracle, CasualGridSearch, TunerError
 from tuners.oracle import ENDED
+from tuners.parallel import ParallelSearch
+from tuners.pool import follow
 from tuners.space import STAGE
 
 FINAL = "final"
-LOCK = "study.lock"
 NUMBERS_DEPEND_ON = ("tensorflow", "tf_keras", "keras-tuner", "transformers", "tokenizers", "numpy")
 
 
@@ -39,14 +42,24 @@ class Listener(Protocol):
     def on_resume(self, steps: int) -> None:
         """The study goes on where an earlier process stopped; its finished runs took so many training steps."""
 
-    def on_run(self, stage: str, values: Mapping[str, Value], epochs: int, steps: int) -> None:
-        """A run of `epochs` epochs of `steps` steps each begins, or goes on."""
+    def on_run(self, run: str, stage: str, values: Mapping[str, Value], epochs: int, steps: int) -> None:
+        """A run of `epochs` epochs of `steps` steps each begins, or goes on. `run` is its name from now on; the final
+        model's values have the number of its `gpus` besides."""
 
-    def on_step(self, done: int, steps: int, loss: float) -> None:
-        """A training step has ended, the `done`-th of its epoch."""
+    def on_step(self, run: str, done: int, steps: int, loss: float) -> None:
+        """A training step of a run in this process has ended, the `done`-th of its epoch."""
 
-    def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """An epoch has been scored, now or before the study was resumed."""
+    def on_epoch(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """An epoch has been scored, now or before the study was resumed or its worker lost."""
+
+    def on_workers(self, count: int, each: str) -> None:
+        """Runs go to `count` workers, each with a share of its host; this process tells of no steps."""
+
+    def on_worker(self, host: str) -> None:
+        """A worker on a host is ready."""
+
+    def on_loss(self, run: str | None, host: str) -> None:
+        """A worker on a host is lost; its run, if it had one, goes on elsewhere from its last saved epoch."""
 
 
 class Study:
@@ -56,7 +69,15 @@ class Study:
     goes on from there.
     """
 
-    def __init__(self, recipe: Recipe, corpus: Corpus, folder: Path, listener: Listener, fresh: bool = False) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        corpus: Corpus,
+        folder: Path,
+        listener: Listener,
+        fresh: bool = False,
+        workers: Workers | None = None,
+    ) -> None:
         """
         Args:
             recipe: what to tune.
@@ -64,6 +85,7 @@ class Study:
             folder: the results folder.
             listener: told of every run, step and epoch.
             fresh: whether a study in the folder is deleted first.
+            workers: who carries the runs; this process, one at a time, if None.
 
         Raises:
             UserError: the folder cannot be written, is no results folder, or is that of another recipe or other data.
@@ -73,9 +95,9 @@ class Study:
         self.results = Results(folder)
         self._listener = listener
         self._fresh = fresh
-        self._stage = ""
-        self._stop_after = 0
-        self._runs = Runs(corpus, recipe, self.results.predictions, self._on_run, listener.on_step)
+        self._workers = workers
+        self._running = ""
+        self._runs = Runs(corpus, recipe, self.results.predictions, self._on_step)
 
     def run(self) -> None:
         """Runs the three acts, or what is left of them.
@@ -89,16 +111,22 @@ class Study:
         with _owned(self.results.folder / LOCK):
             if not self._fresh:
                 self._check_folder()
-            self._runs.check()
-            if self._fresh:
-                self._empty_folder()
-            self._write_beginning()
-            oracle = self._search()
-            best = self._write_best(oracle)
-            if best.final.model_for(best.settings.model):
-                self._train_final(best, Schedule(int(oracle.best().values["epochs"]), oracle.best().epoch))
+            with crew(self._workers) if self._workers else nullcontext() as carriers:
+                if carriers is not None:
+                    self._listener.on_workers(carriers.count, carriers.each)
+                    carriers.final_gpus(self.recipe.final.gpus)
+                self._runs.check(final_here=carriers is None)
+                if self._fresh:
+                    self._empty_folder()
+                self._write_beginning()
+                oracle = self._search(carriers)
+                best = self._write_best(oracle)
+                if best.final.model_for(best.settings.model):
+                    self._train_final(
+                        best, Schedule(int(oracle.best().values["epochs"]), oracle.best().epoch), carriers
+                    )
 
-    def _search(self) -> CasualGridOracle:
+    def _search(self, carriers: Crew | None) -> CasualGridOracle:
         """Acts one and two."""
         searched = space(self.recipe)
         oracle = CasualGridOracle(
@@ -116,70 +144,100 @@ class Study:
 
         def on_epoch(trial: Trial, epoch: int, metrics: Mapping[str, float]) -> None:
             self._write_tables(oracle)
-            self._listener.on_epoch(epoch, metrics)
+            self._listener.on_epoch(trial.trial_id, epoch, metrics)
 
-        tuner = CasualGridSearch(
-            self._runs, oracle, folder.parent, folder.name, on_trial=self._on_trial, on_epoch=on_epoch
-        )
-        if steps := self._steps_of_finished(oracle):
-            self._listener.on_resume(steps)
-        tuner.search()
+        where = (oracle, folder.parent, folder.name)
+        with ExitStack() as stack:
+            if carriers is None:
+                tuner = CasualGridSearch(self._runs, *where, on_trial=self._on_trial, on_epoch=on_epoch)
+            else:
+                pool = stack.enter_context(carriers.search(self._job(), self._listener))
+                tuner = ParallelSearch(pool, *where, on_trial=self._on_trial, on_epoch=on_epoch)
+            if steps := self._steps_of_finished(oracle):
+                self._listener.on_resume(steps)
+            tuner.search()
         self._write_tables(oracle)
         return oracle
 
-    def _train_final(self, best: Recipe, schedule: Schedule) -> None:
+    def _train_final(self, best: Recipe, schedule: Schedule, carriers: Crew | None) -> None:
         """Act three: the winning cell's schedule, repeated with the final profile."""
-        if self.results.model.is_dir() and self.results.final_file.is_file():
+        if self._has_final_model():
             shutil.rmtree(self.results.final_state, ignore_errors=True)
             return
         model = best.final.model_for(best.settings.model)
         settings = best.settings.model_copy(
             update={"model": model, "batch_size": best.final.batch_size or best.settings.batch_size}
         )
-        self._stage, self._stop_after = FINAL, schedule.stop_after
-        self.results.final_state.mkdir(exist_ok=True)
-        epochs = []
+        asked = self.recipe.final.gpus
+        gpus = self._runs.replicas(final=True) if carriers is None else carriers.final_gpus(asked)
+        values = settings.model_dump() | {"epochs": schedule.horizon, "stop_after": schedule.stop_after, "gpus": gpus}
+        folder = self.results.final_state
+        folder.mkdir(exist_ok=True)
+        self._begin(FINAL, FINAL, values)
+        epochs: list[dict[str, float]] = []
         try:
-            for result in self._runs.train(settings, schedule, self.results.final_state, FINAL, final=True):
-                epochs.append(result.metrics)
-                self._listener.on_epoch(result.epoch, result.metrics)
-        except tf.errors.ResourceExhaustedError as error:
+            with ExitStack() as stack:
+                run: Iterator[Mapping[str, float]]
+                if carriers is None:
+                    run = self._runs.final(values, folder, self.results.model)
+                else:
+                    pool = stack.enter_context(
+                        carriers.final(self._job(), self.results.model.absolute(), self._listener)
+                    )
+                    run = follow(pool, FINAL, values, folder)
+                for metrics in run:
+                    epochs.append(dict(metrics))
+                    self._listener.on_epoch(FINAL, len(epochs), metrics)
+        except keras_tuner.errors.FailedTrialError as error:
             raise UserError(
-                f"The final model {model} does not fit the memory at batch size {settings.batch_size}; the search's "
-                "results are kept: choose a smaller --set final.batch_size or another --final-model."
+                f"The final model {model} cannot be trained at batch size {settings.batch_size} ({error}); the "
+                "search's results are kept: choose a smaller --set final.batch_size or another --final-model."
             ) from error
-        if result.diverged:
+        if isnan(epochs[-1][self.recipe.metric]):
             raise UserError(
-                f"The final model {model} diverged in epoch {result.epoch} (its loss is no longer a number); "
+                f"The final model {model} diverged in epoch {len(epochs)} (its loss is no longer a number); "
                 "the search's results are kept: choose another --final-model or --set final.batch_size."
             )
-        self.results.write_final(FinalRun(str(model), settings.model_dump(mode="json"), schedule.horizon, epochs))
-        self._runs.trainer(settings).checkpoint.save(self.results.model)
-        shutil.rmtree(self.results.final_state)
+        self.results.write_final(FinalRun(str(model), settings.model_dump(mode="json"), schedule.horizon, epochs, gpus))
+        shutil.rmtree(folder)
+
+    def _has_final_model(self) -> bool:
+        return self.results.model.is_dir() and self.results.final_file.is_file()
+
+    def _job(self) -> Job:
+        folder, predictions = self.results.folder.absolute(), self.results.predictions.absolute()
+        return Job(self.corpus, self.recipe, folder, predictions, self._runs.checkpoints())
 
     def _steps_of_finished(self, oracle: CasualGridOracle) -> int:
         ended = [trial.hyperparameters.values for trial in oracle.trials.values() if trial.status in ENDED]
         return sum(int(v["stop_after"]) * steps_per_epoch(self.recipe, self.corpus, v) for v in ended)
 
     def _on_trial(self, trial: Trial) -> None:
-        values = trial.hyperparameters.values
-        self._stage, self._stop_after = values[STAGE], int(values["stop_after"])
+        self._begin(trial.trial_id, trial.hyperparameters.values[STAGE], trial.hyperparameters.values)
 
-    def _on_run(self, values: Mapping[str, Value], steps: int) -> None:
-        self._listener.on_run(self._stage, values, self._stop_after, steps)
+    def _begin(self, run: str, stage: str, values: Mapping[str, Value]) -> None:
+        self._running = run
+        steps = steps_per_epoch(self.recipe, self.corpus, values)
+        self._listener.on_run(run, stage, values, int(values["stop_after"]), steps)
+
+    def _on_step(self, done: int, steps: int, loss: float) -> None:
+        self._listener.on_step(self._running, done, steps, loss)
 
     # The results folder
 
     def _take_folder(self) -> None:
-        folder = self.results.folder
+        folder, otherwise = self.results.folder, "choose another with --results"
+        failure = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(
-                f"The results folder {folder} cannot be made ({error.strerror}): choose another with --results."
-            ) from error
-        if not os.access(folder, os.W_OK):
-            raise UserError(f"The results folder {folder} cannot be written: choose another with --results.")
+            failure = error
+        if failure and failure.errno not in LOCAL_ERRORS:
+            raise UserError(f"The results folder {folder} cannot be made ({failure.strerror}): {otherwise}.")
+        # What a container has mounted is the parent of all studies' folders.
+        if found := blocked(folder, volume=folder.parent):
+            command = f"tune {self.recipe.corpus}"
+            raise UserError(found.sentence("The results folder", otherwise, command, engine())) from failure
         # A process killed as it began leaves its lock and a recipe that it was about to write.
         beginning = (LOCK, f"{self.results.recipe_file.name}.tmp")
         others = [path for path in folder.iterdir() if path.name not in beginning]
@@ -205,10 +263,13 @@ class Study:
         if not self.results.recipe_file.exists():
             return
         keys = differing(self.results.recipe(), self.recipe)
-        if keys and all(key.startswith("final.") for key in keys) and not self.results.model.exists():
-            # The search does not depend on the final profile: what it found is kept for another final model.
-            shutil.rmtree(self.results.final_state, ignore_errors=True)
-            self.results.final_file.unlink(missing_ok=True)
+        if keys and all(key.startswith("final.") for key in keys) and not self._has_final_model():
+            # The search does not depend on the final profile: what it found is kept for another final model. The same
+            # one goes on from its last epoch on any number of GPUs.
+            if keys != ["final.gpus"]:
+                for part in (self.results.final_state, self.results.model):
+                    shutil.rmtree(part, ignore_errors=True)
+                self.results.final_file.unlink(missing_ok=True)
             write_text(self.results.recipe_file, self.recipe.to_yaml())
         elif keys:
             raise UserError(
@@ -268,9 +329,8 @@ class Study:
                 "sweeps": {},
                 "learning_rates": [best.learning_rate],
                 "epochs": int(best.values["epochs"]),
-                "final": Final(
-                    model=self.recipe.final.model_for(settings.model) or "none",
-                    batch_size=self.recipe.final.batch_size,
+                "final": self.recipe.final.model_copy(
+                    update={"model": self.recipe.final.model_for(settings.model) or NO_MODEL}
                 ),
             }
         )

@@ -11,17 +11,35 @@ ROOT = Path(__file__).parents[1]
 
 # What each room may import of ours, beside itself and `errors`.
 ARROWS = {
-    "cli": {"recipe", "data", "plan", "study", "inference", "run", "results", "report", "corpus", "bert", "tuners"},
-    "study": {"recipe", "plan", "results", "run", "corpus", "files", "tuners", "bertgrid_tf"},
+    "cli": {
+        "recipe",
+        "data",
+        "plan",
+        "study",
+        "inference",
+        "run",
+        "results",
+        "report",
+        "corpus",
+        "bert",
+        "workers",
+        "tuners",
+        "doctor",
+        "machine",
+    },
+    "study": {"recipe", "plan", "results", "run", "workers", "corpus", "files", "tuners", "machine", "bertgrid_tf"},
     "inference": {"bert", "corpus", "data", "files", "recipe", "results", "run", "score"},
+    "workers": {"recipe", "corpus", "run", "bert", "tuners", "bertgrid_tf"},
     "run": {"bert", "corpus", "files", "recipe"},
     "plan": {"corpus", "recipe", "tuners"},
-    "data": {"corpus", "recipe"},
+    "data": {"corpus", "recipe", "machine"},
     "results": {"files", "recipe", "tuners"},
     "recipe": {"corpus", "score"},
-    "report": {"corpus", "plan", "recipe", "results", "score", "tuners"},
-    "bert": {"files", "score", "bertgrid_tf"},
+    "doctor": {"bert", "corpus", "data", "machine", "recipe", "bertgrid_tf"},
+    "report": {"corpus", "doctor", "plan", "recipe", "results", "score", "tuners"},
+    "bert": {"files", "machine", "score", "bertgrid_tf"},
     "corpus": set(),
+    "machine": set(),
     "score": set(),
     "files": {"tuners"},
     "errors": set(),
@@ -72,7 +90,10 @@ def loaded_by(code: str) -> set[str]:
 
 
 def test_corpora_and_tables_need_no_tensorflow():
-    loaded = loaded_by("import bertgrid_tf.corpus, bertgrid_tf.plan, bertgrid_tf.results, tuners.table, tuners.space")
+    loaded = loaded_by(
+        "import bertgrid_tf.corpus, bertgrid_tf.plan, bertgrid_tf.results, bertgrid_tf.machine.gpu\n"
+        "import bertgrid_tf.doctor, tuners.table, tuners.space"
+    )
     assert "numpy" in loaded
     assert not loaded & {"tensorflow", "transformers", "keras", "keras_tuner"}
 

@@ -17,6 +17,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+import made_up_gpus
 import pandas as pd
 import pytest
 import typer
@@ -147,6 +148,7 @@ def study(first_run: tuple[Path, str], tmp_path: Path) -> Path:
 def test_tune_says_line_by_line_what_it_does_and_prints_the_summary(first_run):
     folder, out = first_run
     assert out.splitlines()[0] == "sample: 5 runs, up to 8 epochs. Starting TensorFlow …"
+    assert re.fullmatch(r"Training on .+\.", out.splitlines()[1])
     runs = [line for line in out.splitlines() if "epochs of" in line]
     assert [line.split("  ")[0] for line in runs[:4]] == [
         "sweep context=current",
@@ -397,6 +399,11 @@ def test_spaces_around_levels_and_settings_do_not_matter(bertgrid):
         (["--epochs", "0"], "Recipe sample: epochs must be at least 1, not '0'."),
         (["--epochs", "two"], "Recipe sample: epochs must be a whole number, not 'two'."),
         (["--metric", "f1_rage"], "Metric f1_rage: there is no class 'rage'; choose from anger, disgust"),
+        (["--gpu-memory", "16"], "--gpu-memory '16' cannot be read: write it as 16GB, 16GiB or 14500MB."),
+        (
+            ["--gpu-memory", "0GB"],
+            "--gpu-memory 0GB is too little: give what TensorFlow may take of each GPU, as 16GB.",
+        ),
         (["--limit-train", "all"], "Recipe sample: limit_train must be a whole number, not 'all'."),
         (["--model", ""], "Recipe sample: model must not be empty."),
         (["--recipe", "none.yaml"], "none.yaml does not exist; check the name."),
@@ -784,6 +791,24 @@ def test_opening_the_test_split_is_written_down_every_time(bertgrid, study):
     assert f"accuracy {100 * opened['accuracy'][0]:.2f} %" in answer.out
     assert opened["f1_joy"][0] == opened["f1_joy"][1]
     assert pd.to_datetime(opened["opened"]).is_monotonic_increasing
+
+
+def test_the_memory_that_a_final_model_may_take_has_a_cap(bertgrid, study, own, monkeypatch):
+    predict = ("predict", study, own, "--text-column", "text", "-o", "out.csv")
+    for words in (("evaluate", study), predict):
+        refused = bertgrid(*words, "--gpu-memory", "lots").refusal
+        assert refused == "--gpu-memory 'lots' cannot be read: write it as 16GB, 16GiB or 14500MB."
+    made_up_gpus.give(monkeypatch, made_up_gpus.T4)
+    refused = bertgrid(*predict, "--gpu-memory", "20GB").refusal
+    assert refused == "--gpu-memory 20 GB is more than the 16 GB of Tesla T4: give less."
+
+
+def test_without_a_gpu_its_memory_s_cap_is_ignored_and_that_is_said(bertgrid, study, own, monkeypatch):
+    made_up_gpus.give(monkeypatch)
+    monkeypatch.setenv("BERTGRID_GPU_MEMORY", "16GB")
+    for words in (("evaluate", study), ("predict", study, own, "--text-column", "text", "-o", "out.csv")):
+        said = bertgrid(*words).out.splitlines()[0]
+        assert re.fullmatch(r"Computing on the CPU: .+, so that --gpu-memory is ignored\.", said)
 
 
 def test_a_split_that_there_is_not_is_refused(bertgrid, study):

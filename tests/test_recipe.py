@@ -44,7 +44,11 @@ RECIPES = st.builds(
     epochs=st.integers(1, 50),
     grid=st.sampled_from(["row", "independent"]),
     final=st.sampled_from(
-        [recipes.Final(), recipes.Final(model="big", batch_size=10), recipes.Final(model={"a": "b", "no": "none"})]
+        [
+            recipes.Final(),
+            recipes.Final(model="big", batch_size=10, gpus=2),
+            recipes.Final(model={"a": "b", "no": "none"}, gpus="all"),
+        ]
     ),
 )
 
@@ -89,6 +93,12 @@ def test_an_override_of_a_nested_key_leaves_its_neighbours():
     assert overridden.final == recipes.Final(model="other", batch_size=10)
     assert list(overridden.sweeps) == list(load("friends").sweeps)
     assert overridden.sweeps["context"] == ["current"]
+
+
+@pytest.mark.parametrize(("given", "gpus"), [("4", 4), (4, 4), ("all", "all")])
+def test_the_final_model_s_gpus_are_a_number_or_all(given, gpus):
+    assert load("sample").final.gpus == 1
+    assert load("sample", None, {"final.gpus": given}).final.gpus == gpus
 
 
 def test_an_emptied_sweep_is_the_base_for_those_that_follow():
@@ -148,6 +158,9 @@ def test_levels_are_the_same_however_they_are_written(written):
         ({"model": None}, "model must be a word, not None"),
         ({"final.model": ""}, "final.model must not be empty"),
         ({"final.batch_size": "0"}, "final.batch_size must be at least 1, not '0'"),
+        ({"final.gpus": "0"}, "final.gpus must be a whole number, at least 1, or all, not '0'"),
+        ({"final.gpus": 1.5}, "final.gpus must be a whole number, at least 1, or all, not 1.5"),
+        ({"final.gpus": "both"}, "final.gpus must be a whole number, at least 1, or all, not 'both'"),
         ({"final": "big"}, "final must be keys with values, as {key: value}, not 'big'"),
         ({"final.size": 3}, "there is no key 'final.size'; choose from model, batch_size"),
         ({"settings.lenght": 3}, "there is no key 'lenght'; choose from model, learning_rate, batch_size, max_length"),

@@ -93,8 +93,7 @@ def test_predictions_are_those_of_every_run_s_best_epoch(finished):
 def test_a_model_that_is_kept_has_the_predictions_of_its_last_epoch_and_not_of_its_best(tmp_path):
     # Far too high a rate: the loss rises again after the second epoch.
     recipe = tiny(learning_rate=0.1, schedule="constant", metric="loss")
-    silent = Recorder()
-    runs = Runs(corpus_of(recipe), recipe, tmp_path, lambda values, steps: None, silent.on_step)
+    runs = Runs(corpus_of(recipe), recipe, tmp_path)
     for final, expected in ((True, 3), (False, 2)):
         folder = tmp_path / str(final)
         folder.mkdir()
@@ -167,9 +166,43 @@ def test_no_final_model_is_trained_where_none_is_asked_for(tmp_path):
     assert not (tmp_path / "study" / "model").exists()
 
 
+def test_more_gpus_than_there_are_do_not_matter_where_no_final_model_is_asked_for(tmp_path):
+    run(tmp_path / "study", tiny(**{"final.model": "none", "final.gpus": 99, "sweeps": {}, "epochs": 1}))
+    assert Results(tmp_path / "study").best().final.gpus == 99
+
+
+ON_TWO_DEVICES = """
+import bertgrid_tf.bert
+import tensorflow as tf
+
+cpu, = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from bertgrid_tf.cli import main
+
+main()
+"""
+
+
+def test_the_final_model_alone_is_trained_on_several_devices(finished, tmp_path):
+    folder, _ = finished
+    flags = "--model scratch:1x32 --final-model scratch:2x32 --limit-train 60 --learning-rates 2e-3,1e-3 --epochs 2"
+    sweep = "--no-sweeps --sweep context=current,current+previous --set sweep_epochs=1"
+    asked = ["tune", "sample", *flags.split(), *sweep.split(), "--final-gpus", "all", "--results", str(tmp_path)]
+    command = [sys.executable, "-P", "-c", ON_TWO_DEVICES, *asked]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "batch 16 = 2 × 8 per GPU" in done.stdout
+    results = Results(tmp_path / "sample")
+    assert results.final().gpus == 2
+    assert results.best().final.gpus == "all"
+    found, expected = numbers(results.folder), numbers(folder)
+    for name in expected.keys() - {"best.yaml", "final", "predictions/final.csv"}:
+        assert found[name] == expected[name], name
+
+
 def test_an_independent_grid_trains_every_cell_by_itself(tmp_path):
     told = run(tmp_path / "study", tiny(**{"final.model": "none", "sweeps": {}, "grid": "independent"}))
-    assert [values["of_epochs"] for _, values in told.runs] == [1, 2, 1, 2]
+    assert [values["of_epochs"] for _, values in told.runs] == [2, 2, 1, 1]
     assert not np.isnan(Results(tmp_path / "study").table().scores).any()
 
 
@@ -240,13 +273,15 @@ def test_a_level_that_does_not_fit_the_memory_fails_and_the_search_goes_on(tmp_p
     class TooLarge(Recorder):
         """Stands for a GPU: what it raises is what TensorFlow raises there."""
 
-        def on_step(self, done: int, steps: int, loss: float) -> None:
+        def on_step(self, run, done: int, steps: int, loss: float) -> None:
             stage, values = self.runs[-1]
             if values["batch_size"] == 32 or stage == "final":
                 raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
     folder = tmp_path / "study"
-    with pytest.raises(UserError, match=r"final model scratch:2x32 does not fit the memory at batch size 16"):
+    with pytest.raises(
+        UserError, match=r"final model scratch:2x32 cannot be trained at batch size 16 \(out of memory: OOM"
+    ):
         run(folder, tiny(**{"sweeps": {"batch_size": [16, 32]}, "epochs": 1}), listener=TooLarge())
     sweep = pd.read_csv(Results(folder).sweeps_file)
     assert sweep["status"].tolist() == ["COMPLETED", "FAILED"]
@@ -276,6 +311,7 @@ def test_a_maximum_length_beyond_the_positions_is_refused_before_anything_is_wri
     ("overrides", "sentence"),
     [
         ({"final.model": "./nowhere"}, "There is no checkpoint folder ./nowhere"),
+        ({"final.gpus": 99}, "The final model cannot be trained on 99 GPUs, since TensorFlow sees"),
         ({"sweeps": {"model": ["scratch:1x32", "scratch:1x33"]}}, "scratch:1x33"),
         ({"sweeps": {"max_length": [4, 24], "context": ["current", "current+previous", "previous+current+next"]}}, "4"),
     ],

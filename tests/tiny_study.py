@@ -11,6 +11,7 @@ from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.data import open_corpus
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.study import Study
+from bertgrid_tf.workers import Workers
 
 TINY = {
     "model": "scratch:1x32",
@@ -31,20 +32,32 @@ class Recorder:
         self.steps = 0
         self.resumed_after = 0
         self.epochs: list[Mapping[str, float]] = []
+        self.workers: tuple[int, str] | None = None
+        self.hosts: list[str] = []
+        self.lost: list[str | None] = []
         self._after_step = after_step
 
     def on_resume(self, steps: int) -> None:
         self.resumed_after = steps
 
-    def on_run(self, stage: str, values: Mapping[str, object], epochs: int, steps: int) -> None:
+    def on_run(self, run: str, stage: str, values: Mapping[str, object], epochs: int, steps: int) -> None:
         self.runs.append((stage, dict(values) | {"of_epochs": epochs, "of_steps": steps}))
 
-    def on_step(self, done: int, steps: int, loss: float) -> None:
+    def on_step(self, run: str, done: int, steps: int, loss: float) -> None:
         self.steps += 1
         self._after_step()
 
-    def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+    def on_epoch(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None:
         self.epochs.append(metrics)
+
+    def on_workers(self, count: int, each: str) -> None:
+        self.workers = (count, each)
+
+    def on_worker(self, host: str) -> None:
+        self.hosts.append(host)
+
+    def on_loss(self, run: str | None, host: str) -> None:
+        self.lost.append(run)
 
 
 def tiny(**overrides: object) -> Recipe:
@@ -55,10 +68,16 @@ def corpus_of(recipe: Recipe) -> Corpus:
     return open_corpus(recipe, [])
 
 
-def run(folder: Path, recipe: Recipe | None = None, fresh: bool = False, listener: Recorder | None = None) -> Recorder:
+def run(
+    folder: Path,
+    recipe: Recipe | None = None,
+    fresh: bool = False,
+    listener: Recorder | None = None,
+    workers: Workers | None = None,
+) -> Recorder:
     recipe = recipe or tiny()
     listener = listener or Recorder()
-    Study(recipe, corpus_of(recipe), folder, listener, fresh).run()
+    Study(recipe, corpus_of(recipe), folder, listener, fresh, workers).run()
     return listener
 
 

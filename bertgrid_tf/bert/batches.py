@@ -1,4 +1,4 @@
-"""Encoded texts ▶ a tf.data pipeline of padded batches with their masks."""
+"""Encoded texts ▶ a tf.data pipeline of padded batches with their masks, one for each replica."""
 
 from typing import NamedTuple
 
@@ -12,19 +12,22 @@ GROUPED_BATCHES = 50
 
 
 class Batch(NamedTuple):
-    """One padded batch; every tensor is int32.
+    """The padded texts that one replica gets of a batch; all of the batch where there is one replica.
 
     Attributes:
-        ids: token ids [batch, length], where length is that of the batch's longest text.
-        types: token types [batch, length].
-        mask: 1 on tokens, 0 on padding [batch, length].
-        labels: label ids [batch].
+        ids: token ids, int32 [texts, length], where length is that of the longest of these texts.
+        types: token types, int32 [texts, length].
+        mask: 1 on tokens, 0 on padding, int32 [texts, length].
+        labels: label ids, int32 [texts].
+        share: these texts' share in all of the batch's, float32 scalar; 0 where none was left for this replica, so
+            that the batch's last text stands in.
     """
 
     ids: tf.Tensor
     types: tf.Tensor
     mask: tf.Tensor
     labels: tf.Tensor
+    share: tf.Tensor
 
 
 def training_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int, grouped: bool) -> np.ndarray:
@@ -45,29 +48,68 @@ def training_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int, 
     return np.concatenate([random.permutation(batches).ravel(), order[full:]])
 
 
-def pipeline(encoded: Encoded, labels: np.ndarray, order: np.ndarray, batch_size: int) -> tf.data.Dataset:
-    """The texts at `order`, `batch_size` at a time, each batch padded to its own longest text.
+class Shares(NamedTuple):
+    """Which of its batch's texts each replica gets, for every step of an epoch.
+
+    Attributes:
+        starts: where in the order a replica's texts begin, int64 [steps, replicas].
+        stops: where they end, int64 [steps, replicas].
+        shares: their share in all of the batch's texts, float32 [steps, replicas].
+    """
+
+    starts: np.ndarray
+    stops: np.ndarray
+    shares: np.ndarray
+
+
+def divide(texts: int, batch_size: int, replicas: int) -> Shares:
+    """Divides every batch as evenly as can be, the first replicas having one text more where it does not come out even.
+
+    A replica for which none is left gets the batch's last text with a share of 0: no text at all would leave the
+    model's reshapes without a length to infer.
+    """
+    firsts = np.arange(0, texts, batch_size)[:, None]
+    sizes = np.minimum(batch_size, texts - firsts)
+    own = sizes // replicas + (np.arange(replicas) < sizes % replicas)
+    stops = firsts + own.cumsum(axis=1)
+    return Shares(stops - np.maximum(own, 1), stops, (own / sizes).astype(np.float32))
+
+
+def pipeline(
+    encoded: Encoded, labels: np.ndarray, order: np.ndarray, batch_size: int, replicas: int = 1
+) -> tf.data.Dataset:
+    """The texts at `order`, `batch_size` at a time, divided among the replicas in that order.
+
+    Each replica's texts are padded to their own longest. Batches are prefetched to the host's memory and not to the
+    device's, since a batch is token ids alone: some tens of kB.
 
     Args:
         encoded: n texts.
         labels: label ids, int32 [n].
         order: indices into the texts, int64 [m].
-        batch_size: the last batch may be smaller.
+        batch_size: of all replicas together; the last batch may be smaller.
+        replicas: how many share a batch.
 
     Returns:
-        a dataset of `Batch`.
+        a dataset of tuples, a `Batch` for each replica.
     """
     ids = tf.RaggedTensor.from_row_splits(encoded.ids, encoded.starts, validate=False)
     types = tf.RaggedTensor.from_row_splits(encoded.types, encoded.starts, validate=False)
     targets = tf.constant(labels, tf.int32)
+    places = tf.constant(order, tf.int64)
 
-    def padded(rows: tf.Tensor) -> Batch:
+    def padded(rows: tf.Tensor, share: tf.Tensor) -> Batch:
         tokens = tf.gather(ids, rows)
         return Batch(
             ids=tokens.to_tensor(encoded.pad_id),
             types=tf.gather(types, rows).to_tensor(0),
             mask=tf.sequence_mask(tokens.row_lengths(), dtype=tf.int32),
             labels=tf.gather(targets, rows),
+            share=share,
         )
 
-    return tf.data.Dataset.from_tensor_slices(order).batch(batch_size).map(padded).prefetch(tf.data.AUTOTUNE)
+    def divided(starts: tf.Tensor, stops: tf.Tensor, shares: tf.Tensor) -> tuple[Batch, ...]:
+        return tuple(padded(places[starts[r] : stops[r]], shares[r]) for r in range(replicas))
+
+    steps = tf.data.Dataset.from_tensor_slices(tuple(divide(len(order), batch_size, replicas)))
+    return steps.map(divided).prefetch(tf.data.AUTOTUNE)

@@ -30,6 +30,7 @@ from transformers import TFAutoModelForSequenceClassification as TFAutoClassifie
 from transformers.modeling_tf_pytorch_utils import apply_transpose, convert_tf_weight_name_to_pt_weight_name
 
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.machine.container import LOCAL_ERRORS, blocked, engine
 
 transformers.logging.set_verbosity_error()
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -199,6 +200,36 @@ def _folder(name: str) -> Path:
     folder = Path(name).expanduser()
     if not folder.is_dir():
         folder = _from_hub(name)
+    _check_complete(folder)
+    return folder
+
+
+def cached(name: str) -> Path | None:
+    """The folder of a checkpoint as far as it is on this machine: as itself, or complete in the hub's local cache.
+
+    None for a hub model that must be downloaded first, and for `scratch`. Raises UserError for a folder that is not
+    there or is no checkpoint.
+    """
+    from huggingface_hub import errors, snapshot_download
+
+    if SCRATCH.fullmatch(name):
+        return None
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        _check_complete(folder)
+        return folder
+    _refuse_path(name)
+    try:
+        folder = Path(snapshot_download(name, local_files_only=True))
+        _check_complete(folder)
+    except errors.HFValidationError as error:
+        raise _no_name(name) from error
+    except (errors.LocalEntryNotFoundError, UserError):
+        return None
+    return folder
+
+
+def _check_complete(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is not a checkpoint: it has no config.json.")
     if not any((folder / file).is_file() for file in WEIGHT_FILES):
@@ -206,7 +237,15 @@ def _folder(name: str) -> Path:
         raise UserError(f"Checkpoint {folder} has no weights{hint}: put model.safetensors or tf_model.h5 there.")
     if not any((folder / file).is_file() for file in VOCABULARY_FILES):
         raise UserError(f"Checkpoint {folder} has no vocabulary: put vocab.txt or tokenizer.json there.")
-    return folder
+
+
+def _refuse_path(name: str) -> None:
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UserError(f"There is no checkpoint folder {name}.")
+
+
+def _no_name(name: str) -> UserError:
+    return UserError(f"{name!r} is neither a folder nor a model's name on the hub.")
 
 
 def _from_folder(folder: Path, labels: Sequence[str], tokenizer: Any) -> tuple[Any, frozenset[int]]:
@@ -261,25 +300,40 @@ def _from_hub(name: str) -> Path:
     """The folder of a hub model in the local cache, downloaded where it is not there yet."""
     from huggingface_hub import errors, snapshot_download
 
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise UserError(f"There is no checkpoint folder {name}.")
+    _refuse_path(name)
     wanted = ["*.json", "*.txt", "*.model", "model*.safetensors"]
     try:
         folder = Path(snapshot_download(name, allow_patterns=wanted))
         if not any((folder / file).exists() for file in WEIGHT_FILES):
             folder = Path(snapshot_download(name, allow_patterns=[*wanted, "tf_model*.h5"]))
     except errors.HFValidationError as error:
-        raise UserError(f"{name!r} is neither a folder nor a model's name on the hub.") from error
+        raise _no_name(name) from error
     except errors.GatedRepoError as error:
         raise UserError(f"{name} is gated on the hub: ask for access there and set HF_TOKEN.") from error
     except errors.RepositoryNotFoundError as error:
         raise UserError(f"{name} is neither a folder here nor a (public) model on the hub.") from error
-    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as error:
-        raise UserError(
-            f"Checkpoint {name} is not in the local cache and the hub cannot be reached: connect, or give --model a "
-            "folder with config.json, vocab.txt and model.safetensors."
-        ) from error
+    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError, RuntimeError) as error:
+        raise UserError(_not_downloaded(name, error)) from error
     return folder
+
+
+def _not_downloaded(name: str, error: Exception) -> str:
+    """Whether it was the hub or this machine that kept a hub model from the local cache, and what to do."""
+    from huggingface_hub import constants
+
+    cache = Path(constants.HF_HUB_CACHE)
+    if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno in LOCAL_ERRORS):
+        if found := blocked(cache, volume=cache.parent):
+            what = f"Checkpoint {name} must be downloaded, but the cache"
+            return found.sentence(what, "set HF_HOME to another folder", within=engine())
+        place, why = error.filename or cache, error.strerror or _first_line(error)
+        return f"Checkpoint {name} cannot be stored in {place} ({why}): mend that, or set HF_HOME to another folder."
+    if isinstance(error, RuntimeError):  # of the hub's faster protocol, which tells no more than its sentence
+        return f"Checkpoint {name} cannot be downloaded: {_first_line(error)}"
+    return (
+        f"Checkpoint {name} is not in the local cache and the hub cannot be reached: connect, or give --model a "
+        "folder with config.json, vocab.txt and model.safetensors."
+    )
 
 
 def _scratch_size(spec: re.Match[str]) -> tuple[int, int]:

@@ -1,7 +1,10 @@
-"""Dropout that is a function of (seed, step, layer) alone.
+"""Dropout that is a function of (seed, step, layer, replica) alone.
 
 Keras draws its masks from a global generator: two runs in one process differ, reseeding it retraces every
 function, and a resumed run goes on with other masks. Stateless masks keyed by the step have none of these faults.
+
+Each replica draws masks for its own texts. With dropout on, training on another number of replicas is thus another
+draw, as another seed is.
 """
 
 from typing import Any
@@ -18,7 +21,7 @@ class DropoutKey:
         self._key = tf.Variable([0, 0], dtype=tf.int32, trainable=False)
         layers = [layer for layer in model._flatten_layers() if isinstance(layer, tf_keras.layers.Dropout)]
         for index, layer in enumerate(layers):
-            layer._random_generator = _KeyedMasks(self._key, index)
+            layer._random_generator = _KeyedMasks(self._key, index, len(layers))
 
     def seed(self, seed: int) -> None:
         """Starts a run; near seeds give unrelated masks."""
@@ -32,15 +35,19 @@ class DropoutKey:
 class _KeyedMasks:
     """Stands in for the random generator of one Keras Dropout layer."""
 
-    def __init__(self, key: tf.Variable, layer: int) -> None:
+    def __init__(self, key: tf.Variable, layer: int, layers: int) -> None:
         self._key = key
         self._layer = layer
+        self._layers = layers
 
     def _maybe_init(self) -> None:
         """Called by Keras when it builds the layer; there is no state to make."""
 
     def dropout(self, inputs: tf.Tensor, rate: float, noise_shape: Any = None) -> tf.Tensor:
-        seed = self._key + tf.constant([_spread(self._layer), 0])
+        replica = int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group))
+        # The replicas' layers are numbered on, so that no two share a mask; a single replica's keep their numbers. The
+        # key has no copy on each device: it is read where it lies.
+        seed = self._key.read_value() + tf.constant([_spread(replica * self._layers + self._layer), 0])
         return tf.nn.experimental.stateless_dropout(inputs, rate=rate, seed=seed, noise_shape=noise_shape)
 
 

@@ -30,7 +30,8 @@ class AdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019) and clipping by the global norm.
 
     Biases and LayerNorm's scales are not decayed. Every rate is an argument of `apply`, so that one traced step
-    serves all settings; each variable's update is one fused op.
+    serves all settings; each variable's update is one fused op. Made in the scope of the variables' strategy, its
+    moments lie where the variables do.
     """
 
     def __init__(self, variables: Sequence[tf.Variable]) -> None:
@@ -57,28 +58,33 @@ class AdamW:
         decay: tf.Tensor,
         clip: tf.Tensor,
     ) -> tf.Tensor:
-        """Updates the variables.
+        """Updates the variables; called by every replica, it gives all of their copies the same update.
 
         Args:
-            gradients: in the order of the variables; sparse ones are made dense, so that the norm and the moments
-                are the exact ones.
+            gradients: in the order of the variables, of this replica's part of the loss; they are summed over the
+                replicas. Sparse ones are made dense, so that the norm and the moments are the exact ones.
             step: int32 scalar, 0 for the first.
             rate: learning rate of this step, float32 scalar.
             decay: weight decay per unit of learning rate, float32 scalar.
             clip: largest global norm, float32 scalar.
 
         Returns:
-            the global norm before clipping, float32 scalar.
+            the global norm of the sums before clipping, float32 scalar.
         """
         dense = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        replica = tf.distribute.get_replica_context()
+        if replica.num_replicas_in_sync > 1:
+            dense = replica.all_reduce(tf.distribute.ReduceOp.SUM, dense)
         clipped, norm = tf.clip_by_global_norm(dense, clip)
         power = tf.cast(step + 1, tf.float32)
         powers = tf.pow(BETA_1, power), tf.pow(BETA_2, power)
         for variable, first, second, gradient, decays in zip(
             self.variables, self.first, self.second, clipped, self._decays, strict=True
         ):
+            # Ops on the handle, which is that of this replica's own copy: a mirrored variable cannot be assigned to
+            # by one replica.
             if decays:
-                variable.assign_sub(rate * decay * variable)
+                tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=rate * decay * variable)
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
                 m=first.handle,

@@ -90,23 +90,34 @@ class Trainer:
 
     A run begins by putting weights and optimizer back, so that its numbers are those of a freshly built model.
     `forward` is the seam for another way to compute the same logits from the same weights.
+
+    A checkpoint that was loaded in the scope of a `replicas.strategy` is trained by all of its replicas: each computes
+    the gradient on its share of every batch, the sum over the replicas is clipped and updates every copy of the
+    weights. A step is thus the one of a single device up to rounding, dropout's draw aside (`bert.dropout`); what is
+    saved is the same too, so that a run can go on with another number of replicas.
     """
 
     def __init__(self, checkpoint: Checkpoint, forward: Forward | None = None) -> None:
         self.checkpoint = checkpoint
         self._forward = forward or checkpoint.logits
+        self._strategy = checkpoint.model.distribute_strategy
         self._dropout = DropoutKey(checkpoint.model)
-        self._optimizer = AdamW(checkpoint.model.trainable_variables)
-        tokens = tf.TensorSpec([None, None], tf.int32)
-        batch = Batch(tokens, tokens, tokens, tf.TensorSpec([None], tf.int32))
-        scalar = tf.TensorSpec([], tf.float32)
+        with self._strategy.scope():
+            self._optimizer = AdamW(checkpoint.model.trainable_variables)
+        tokens, scalar = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.float32)
+        batches = (Batch(tokens, tokens, tokens, tf.TensorSpec([None], tf.int32), scalar),) * self.replicas
         # Nothing here branches on a tensor's value, and not converting the code makes tracing a third shorter.
         self._step = tf.function(
             self._train_step,
-            input_signature=[batch, tf.TensorSpec([], tf.int32), scalar, scalar, scalar],
+            input_signature=[batches, tf.TensorSpec([], tf.int32), scalar, scalar, scalar],
             autograph=False,
         )
-        self._predict = tf.function(self._predict_step, input_signature=[batch], autograph=False)
+        self._predict = tf.function(self._predict_step, input_signature=[batches], autograph=False)
+
+    @property
+    def replicas(self) -> int:
+        """How many devices train the model together."""
+        return int(self._strategy.num_replicas_in_sync)
 
     def run(
         self,
@@ -139,7 +150,7 @@ class Trainer:
             began = perf_counter()
             epoch = len(history) + 1
             order = training_order(train.texts.lengths, settings.batch_size, settings.seed, epoch, settings.grouped)
-            batches = pipeline(train.texts, train.labels, order, settings.batch_size)
+            batches = pipeline(train.texts, train.labels, order, settings.batch_size, self.replicas)
             loss = self._train_epoch(batches, (epoch - 1) * steps, rates, settings, on_step)
             probabilities = self.probabilities(dev.texts) if np.isfinite(loss) else None
             if probabilities is not None and np.isfinite(probabilities).all():
@@ -155,8 +166,9 @@ class Trainer:
     def probabilities(self, texts: Encoded, on_step: OnStep | None = None) -> np.ndarray:
         """The model's class probabilities, float32 [n, classes]; longest texts first, returned in the texts' order."""
         order = np.argsort(-texts.lengths, kind="stable")
-        batches = pipeline(texts, np.zeros(len(texts), np.int32), order, EVALUATION_BATCH)
-        total = -(-len(texts) // EVALUATION_BATCH)
+        batch_size = EVALUATION_BATCH * self.replicas
+        batches = pipeline(texts, np.zeros(len(texts), np.int32), order, batch_size, self.replicas)
+        total = -(-len(texts) // batch_size)
         parts = []
         for done, batch in enumerate(batches, start=1):
             parts.append(self._predict(batch).numpy())
@@ -164,6 +176,7 @@ class Trainer:
                 on_step(done, total, float("nan"))
         sorted_back = np.empty_like(order)
         sorted_back[order] = np.arange(len(order))
+        # What stands in for texts that the last batch lacks comes after all texts, where no index reaches.
         return np.concatenate(parts)[sorted_back]
 
     def _train_epoch(
@@ -195,21 +208,37 @@ class Trainer:
             yield float(running)
 
     def _train_step(
-        self, batch: Batch, step: tf.Tensor, rate: tf.Tensor, decay: tf.Tensor, clip: tf.Tensor
+        self, batches: tuple[Batch, ...], step: tf.Tensor, rate: tf.Tensor, decay: tf.Tensor, clip: tf.Tensor
     ) -> tf.Tensor:
         self._dropout.set_step(step)
         variables = self._optimizer.variables
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(variables)
-            logits = self._forward(batch.ids, batch.types, batch.mask, True)
-            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=batch.labels, logits=logits))
-        # Some architectures carry weights that their classifier does not use.
-        gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        self._optimizer.apply(gradients, step, rate, decay, clip)
-        return loss
 
-    def _predict_step(self, batch: Batch) -> tf.Tensor:
-        return tf.nn.softmax(self._forward(batch.ids, batch.types, batch.mask, False))
+        def on_replica(batch: Batch) -> tf.Tensor:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(variables)
+                logits = self._forward(batch.ids, batch.types, batch.mask, True)
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=batch.labels, logits=logits)
+                # Over all replicas, the sum of these is the mean over all texts of the batch.
+                loss = tf.reduce_mean(losses) * batch.share
+            # Some architectures carry weights that their classifier does not use.
+            gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            self._optimizer.apply(gradients, step, rate, decay, clip)
+            return loss
+
+        return self._strategy.reduce(tf.distribute.ReduceOp.SUM, self._on_replicas(on_replica, batches), axis=None)
+
+    def _predict_step(self, batches: tuple[Batch, ...]) -> tf.Tensor:
+        def on_replica(batch: Batch) -> tf.Tensor:
+            return tf.nn.softmax(self._forward(batch.ids, batch.types, batch.mask, False))
+
+        return tf.concat(self._strategy.experimental_local_results(self._on_replicas(on_replica, batches)), axis=0)
+
+    def _on_replicas(self, function: Callable[[Batch], tf.Tensor], batches: tuple[Batch, ...]) -> Any:
+        """What every replica makes of its own batch."""
+        own = self._strategy.experimental_distribute_values_from_function(
+            lambda replica: batches[replica.replica_id_in_sync_group]
+        )
+        return self._strategy.run(function, args=(own,))
 
     def _resume(self, settings: TrainSettings, folder: Path) -> list[EpochResult]:
         """Puts the model to the state after the last saved epoch, or to its beginning; the epochs done."""

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertgrid_tf.bert.batches import pipeline, training_order
+from bertgrid_tf.bert.batches import divide, pipeline, training_order
 from bertgrid_tf.bert.encode import Encoded
 
 
@@ -43,12 +43,26 @@ def test_grouped_batches_hold_less_padding_and_do_not_come_in_order_of_length():
     assert padded(True)[1] != sorted(padded(True)[1], reverse=True)
 
 
+@given(st.integers(1, 300), st.integers(1, 16), st.integers(1, 5))
+def test_every_batch_is_divided_evenly_and_who_gets_no_text_has_no_share(texts, batch_size, replicas):
+    starts, stops, shares = divide(texts, batch_size, replicas)
+    assert starts.shape == stops.shape == shares.shape == (-(-texts // batch_size), replicas)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
+    assert (stops > starts).all()
+    counts = (stops - starts) * (shares > 0)
+    assert (counts.max(axis=1) - counts.min(axis=1) <= 1).all()
+    # Replica after replica and batch after batch, every text comes once and in order.
+    visited = [np.arange(a, b) for a, b, share in zip(starts.flat, stops.flat, shares.flat, strict=True) if share]
+    assert np.concatenate(visited).tolist() == list(range(texts))
+    assert (starts // batch_size == np.arange(len(starts))[:, None]).all()
+
+
 @given(LENGTHS, st.integers(1, 9))
 def test_the_mask_covers_the_tokens_and_nothing_else(lengths, batch_size):
     texts = encoded(lengths, pad_id=7)
     order = np.arange(len(lengths))[::-1]
     seen = []
-    for batch in pipeline(texts, np.arange(len(lengths)), order, batch_size):
+    for (batch,) in pipeline(texts, np.arange(len(lengths)), order, batch_size):
         rows = batch.labels.numpy()
         assert batch.ids.shape == batch.types.shape == batch.mask.shape == (len(rows), max(lengths[i] for i in rows))
         for row, ids, mask in zip(rows, batch.ids.numpy(), batch.mask.numpy(), strict=True):

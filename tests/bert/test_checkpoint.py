@@ -1,11 +1,10 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import ordinary_user
 import pytest
 import tensorflow as tf
 from local_hub import hub
@@ -246,17 +245,11 @@ for name in sys.argv[1:]:
 """
 
 
-def from_hub(address: str, cache: Path, *names: str) -> list[str]:
+def from_hub(address: str, cache: Path, *names: str, file_size: int = 0) -> list[str]:
     """What loading hub models says, in a process of its own: the address is read when the hub's library is imported."""
-    environment = os.environ | {
-        "HF_ENDPOINT": address,
-        "HF_HOME": str(cache),
-        "HF_TOKEN": "secret",
-        "HF_HUB_DISABLE_XET": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", HUB_SCRIPT, *names], env=environment, capture_output=True, text=True, check=True
-    )
+    environment = {"HF_ENDPOINT": address, "HF_HOME": str(cache), "HF_TOKEN": "secret", "HF_HUB_DISABLE_XET": "1"}
+    done = ordinary_user.run("-c", HUB_SCRIPT, *names, environment=environment, file_size=file_size)
+    assert done.returncode == 0, done.stderr
     assert "secret" not in done.stdout + done.stderr
     return done.stdout.splitlines()
 
@@ -270,6 +263,33 @@ def test_the_hub_is_asked_once_and_its_cache_serves_when_it_is_gone(saved, tmp_p
     said = from_hub(address, tmp_path, "someone/tiny", "someone/other")
     assert said[0] == "loaded 0"
     assert said[1].startswith("Checkpoint someone/other is not in the local cache and the hub cannot be reached")
+
+
+def test_a_cache_that_cannot_be_written_is_not_blamed_on_the_hub(saved, tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o555)
+    with hub({"someone/tiny": saved}) as (address, _):
+        said = from_hub(address, cache, "someone/tiny")
+    assert said[0].startswith(
+        f"Checkpoint someone/tiny must be downloaded, but the cache {cache}/hub cannot be written (Permission denied): "
+    )
+
+
+def test_a_full_disk_is_not_blamed_on_the_hub(saved, tmp_path):
+    with hub({"someone/tiny": saved}) as (address, _):
+        said = from_hub(address, tmp_path, "someone/tiny", file_size=50_000)
+    assert said[0] == (
+        f"Checkpoint someone/tiny cannot be stored in {tmp_path}/hub (File too large): mend that, or set HF_HOME to "
+        "another folder."
+    )
+
+
+def test_a_cache_that_holds_the_model_need_not_be_written(saved, tmp_path):
+    with hub({"someone/tiny": saved}) as (address, _):
+        assert from_hub(address, tmp_path, "someone/tiny") == ["loaded 0"]
+        for folder, _, _ in os.walk(tmp_path / "hub"):
+            Path(folder).chmod(0o555)
+        assert from_hub(address, tmp_path, "someone/tiny") == ["loaded 0"]
 
 
 def test_a_scratch_vocabulary_is_the_same_every_time(texts):

@@ -1,0 +1,234 @@
+"""Training on several devices.
+
+`test_replicas.py` runs this with pytest in a process of its own, since a CPU can be divided into logical devices only
+before TensorFlow has used it.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+from tiny_bert import LABELS, labelled
+
+from bertgrid_tf.bert.checkpoint import load
+from bertgrid_tf.bert.dropout import DropoutKey
+from bertgrid_tf.bert.replicas import replica_count, replica_devices, strategy
+from bertgrid_tf.bert.trainer import EpochResult, Labelled, Trainer, TrainSettings
+from bertgrid_tf.errors import UserError
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 3
+)
+
+# 42 texts: the last batch has 2, fewer than three devices.
+SETTINGS = TrainSettings(learning_rate=1e-3, epochs=3, stop_after=3, batch_size=8, seed=5)
+SEVERAL = pytest.mark.parametrize("replicas", [2, 3])
+
+# What was seen is a tenth of these or less. The largest difference is that of the keys' biases: softmax cancels them,
+# so that their gradients are nothing but rounding, which Adam divides by its own size.
+LOSS, GRADIENT, WEIGHT, PROBABILITY = 2e-6, 1e-6, 3e-4, 1e-5
+
+
+@pytest.fixture(scope="session")
+def trainers(texts) -> Callable[..., Trainer]:
+    """A trainer by its number of replicas; with dropout only where asked for."""
+    built: dict[tuple[int, bool], Trainer] = {}
+
+    def trainer(replicas: int, dropout: bool = False) -> Trainer:
+        if (replicas, dropout) not in built:
+            with strategy(replicas).scope():
+                checkpoint = load("scratch:1x32", LABELS, texts=texts)
+            for layer in checkpoint.model._flatten_layers():
+                if isinstance(layer, tf_keras.layers.Dropout) and not dropout:
+                    layer.rate = 0.0
+            built[replicas, dropout] = Trainer(checkpoint)
+        return built[replicas, dropout]
+
+    return trainer
+
+
+@pytest.fixture(scope="session")
+def train(checkpoint) -> Labelled:
+    return labelled(checkpoint, 42, seed=2)
+
+
+class Run:
+    """A run's epochs and losses, and the arrays of the state that it left."""
+
+    def __init__(
+        self, trainer: Trainer, train: Labelled, dev: Labelled, folder: Path, settings: TrainSettings = SETTINGS
+    ) -> None:
+        folder.mkdir(exist_ok=True)
+        self.losses: list[float] = []
+        self.epochs: list[EpochResult] = list(
+            trainer.run(
+                train, dev, settings, folder, lambda done, steps, loss: self.losses.append(loss), keep_weights=True
+            )
+        )
+        with np.load(folder / "state.npz") as state:
+            self.state = {name: state[name] for name in state if name.startswith("v")}
+
+    def is_close_to(self, other: "Run") -> bool:
+        return (
+            np.allclose(self.losses, other.losses[-len(self.losses) :], rtol=0, atol=LOSS)
+            and self.state.keys() == other.state.keys()
+            and all(np.allclose(self.state[v], other.state[v], rtol=0, atol=WEIGHT) for v in self.state)
+            and np.allclose(self.epochs[-1].probabilities, other.epochs[-1].probabilities, rtol=0, atol=PROBABILITY)
+        )
+
+    def equals(self, other: "Run") -> bool:
+        return all(np.array_equal(self.state[v], other.state[v]) for v in other.state) and all(
+            np.array_equal(a.probabilities, b.probabilities) for a, b in zip(self.epochs, other.epochs, strict=True)
+        )
+
+
+def copies_are_equal(trainer: Trainer) -> bool:
+    """Bit for bit, weights and moments, on all devices."""
+    copies = [[copy.numpy() for copy in variable.values] for variable in trainer._state()]
+    assert {len(values) for values in copies} == {trainer.replicas}
+    return all(np.array_equal(first, copy) for first, *rest in copies for copy in rest)
+
+
+@SEVERAL
+def test_a_step_on_several_devices_is_that_of_one(trainers, train, dev, tmp_path, replicas):
+    # One batch; 20 texts are 7, 7 and 6 on three devices.
+    settings = TrainSettings(learning_rate=1e-3, epochs=1, stop_after=1, batch_size=20, clip_norm=0.1, seed=5)
+    batch = Labelled(train.texts.take(np.arange(20)), train.labels[:20])
+    one = Run(trainers(1), batch, dev, tmp_path / "one", settings)
+    several = Run(trainers(replicas), batch, dev, tmp_path / "several", settings)
+    assert len(one.losses) == 1
+    assert several.is_close_to(one)
+    # After one step the first moments are a tenth of the clipped gradient.
+    variables = len(trainers(1).checkpoint.model.variables)
+    for index in range(variables, 2 * variables):
+        np.testing.assert_allclose(several.state[f"v{index}"], one.state[f"v{index}"], rtol=0, atol=GRADIENT / 10)
+
+
+@SEVERAL
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_run_on_several_devices_is_that_of_one_but_for_rounding(trainers, train, dev, tmp_path, replicas, grouped):
+    settings = TrainSettings(learning_rate=1e-3, epochs=3, stop_after=3, batch_size=8, grouped=grouped, seed=5)
+    one = Run(trainers(1), train, dev, tmp_path / "one", settings)
+    several = Run(trainers(replicas), train, dev, tmp_path / "several", settings)
+    assert len(several.losses) == 18
+    assert several.is_close_to(one)
+    assert copies_are_equal(trainers(replicas))
+
+
+def test_a_batch_with_fewer_texts_than_devices_is_trained_as_on_one(trainers, train, dev, tmp_path):
+    settings = TrainSettings(learning_rate=1e-3, epochs=1, stop_after=1, batch_size=2, seed=5)
+    few = Labelled(train.texts.take(np.arange(5)), train.labels[:5])
+    one = Run(trainers(1), few, dev, tmp_path / "one", settings)
+    assert Run(trainers(3), few, dev, tmp_path / "three", settings).is_close_to(one)
+
+
+@pytest.mark.parametrize(("begun", "resumed"), [(1, 2), (2, 1), (3, 2)])
+def test_a_run_goes_on_with_another_number_of_devices(trainers, train, dev, tmp_path, begun, resumed):
+    whole = Run(trainers(1), train, dev, tmp_path / "whole")
+    broken = trainers(begun).run(train, dev, SETTINGS, tmp_path)
+    next(broken)
+    broken.close()
+    rest = Run(trainers(resumed), train, dev, tmp_path)
+    assert len(rest.losses) == 12
+    assert rest.is_close_to(whole)
+
+
+def test_a_resumed_run_on_several_devices_equals_an_uninterrupted_one(trainers, train, dev, tmp_path):
+    trainer = trainers(2, dropout=True)
+    whole = Run(trainer, train, dev, tmp_path / "whole")
+    broken = trainer.run(train, dev, SETTINGS, tmp_path)
+    next(broken)
+    broken.close()
+    Run(trainer, train, dev, tmp_path / "another run in between", TrainSettings(1e-2, 1, 1, seed=9))
+    assert Run(trainer, train, dev, tmp_path).equals(whole)
+
+
+def test_with_dropout_the_copies_stay_equal_and_the_draw_is_another(trainers, train, dev, tmp_path):
+    one = Run(trainers(1, dropout=True), train, dev, tmp_path / "one")
+    two = Run(trainers(2, dropout=True), train, dev, tmp_path / "two")
+    assert copies_are_equal(trainers(2, dropout=True))
+    assert not two.is_close_to(one)
+
+
+def test_every_device_drops_other_units_and_the_first_those_of_a_single_device():
+    def masks(replicas: int) -> list[np.ndarray]:
+        """What two layers on each device make of ones."""
+        with strategy(replicas).scope():
+            model = tf_keras.Sequential([tf_keras.layers.Dropout(0.5), tf_keras.layers.Dropout(0.5)])
+        key = DropoutKey(model)
+        key.seed(1)
+
+        @tf.function
+        def drop() -> list[tf.Tensor]:
+            key.set_step(tf.constant(7))
+            made = strategy(replicas).run(lambda: [layer(tf.ones([8, 50]), training=True) for layer in model.layers])
+            return [strategy(replicas).experimental_local_results(layer) for layer in made]
+
+        return [device.numpy() for layer in drop() for device in layer]
+
+    found = masks(3)
+    assert len({mask.tobytes() for mask in found}) == 6
+    np.testing.assert_array_equal(masks(1), [found[0], found[3]])
+
+
+@SEVERAL
+@pytest.mark.parametrize("count", [1, 2, 20])
+def test_probabilities_come_in_the_order_of_the_texts(trainers, dev, replicas, count):
+    asked = dev.texts.take(np.arange(count))
+    for trainer in (trainers(1), trainers(replicas)):
+        trainer.checkpoint.reset(0)
+    several = trainers(replicas).probabilities(asked)
+    assert several.shape == (count, 2)
+    np.testing.assert_allclose(several, trainers(1).probabilities(asked), rtol=0, atol=PROBABILITY)
+
+
+def test_one_trace_for_each_device_serves_every_shape_and_every_run(trainers, train, dev, tmp_path):
+    traces = 0
+    checkpoint = trainers(2).checkpoint
+
+    def counting(ids, types, mask, training):
+        nonlocal traces
+        traces += 1
+        return checkpoint.logits(ids, types, mask, training)
+
+    trainer = Trainer(checkpoint, counting)
+    for number, settings in enumerate((SETTINGS, TrainSettings(1e-2, 2, 2, 5, 0.5, "constant", 0.1, 2.0, True, 3))):
+        Run(trainer, train, dev, tmp_path / str(number), settings)
+    assert traces == 2 * 2  # training and prediction
+
+
+def test_a_loss_that_is_no_number_ends_the_run(trainers, train, dev, tmp_path):
+    checkpoint = trainers(2).checkpoint
+
+    def diverging(ids, types, mask, training):
+        return checkpoint.logits(ids, types, mask, training) * np.float32(1e38) * np.float32(10)
+
+    assert [result.diverged for result in Trainer(checkpoint, diverging).run(train, dev, SETTINGS, tmp_path)] == [True]
+
+
+@pytest.mark.parametrize("markers", [(), ("[None]",)])
+def test_a_saved_model_is_loaded_onto_several_devices_and_saved_from_them(trainers, train, dev, tmp_path, markers):
+    trainers(1).checkpoint.reset(0)
+    trainers(1).checkpoint.save(tmp_path / "begin")
+    with strategy(2).scope():
+        checkpoint = load(str(tmp_path / "begin"), LABELS, markers=markers)
+    trainer = Trainer(checkpoint)
+    assert trainer.replicas == 2
+    Run(trainer, train, dev, tmp_path / "run")
+    assert copies_are_equal(trainer)
+    checkpoint.save(tmp_path / "trained")
+    plain = Trainer(load(str(tmp_path / "trained"), LABELS))
+    assert plain.replicas == 1
+    np.testing.assert_allclose(
+        plain.probabilities(dev.texts), trainer.probabilities(dev.texts), rtol=0, atol=PROBABILITY
+    )
+
+
+def test_all_are_those_there_are_and_more_are_refused():
+    assert len(replica_devices()) == replica_count("all") == 3
+    assert replica_count(2) == 2
+    with pytest.raises(UserError, match="on 4 GPUs, since TensorFlow sees no GPU: choose --final-gpus 3 or all"):
+        replica_count(4)
