@@ -1,12 +1,18 @@
-# make tune   tune the embedded sample: sweeps, learning-rate x epoch grid, final model (no network, no GPU)
-# make test   run the test suite
-# make lint   check format, lint and types
-# make lock   renew the pinned versions in docker/
+# make tune        tune the embedded sample: sweeps, learning-rate x epoch grid, final model (no network, no GPU)
+# make test        run the test suite
+# make lint        check format, lint and types; the Dockerfile and the scripts too
+# make lock        renew the pinned versions in docker/
+# make image       build the container image, with VARIANT=cpu without CUDA's libraries
+# make image-test  build it from nothing and test it, docker stop and all
 PYTHON ?= python3.11
+VARIANT ?= gpu
+DOCKER ?= docker
 VENV := .venv
 BIN := $(VENV)/bin
+COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command "make lock" --extra ray setup.cfg
 
-.PHONY: install tune test lint lock clean
+.PHONY: install tune test lint lock image image-test clean
 
 install: $(VENV)/.installed
 
@@ -26,15 +32,23 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/shellcheck docker/run docker/test .ci/run
 
+# The CPU image's versions hold for the others too, so that all three give the same numbers.
 lock:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-annotate \
-		--custom-compile-command "make lock" setup.cfg -o docker/requirements.lock
-	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-annotate \
-		--custom-compile-command "make lock" --extra test --extra dev -c docker/requirements.lock \
-		setup.cfg -o docker/requirements-test.lock
+	$(COMPILE) --upgrade -o docker/requirements-cpu.lock
+	$(COMPILE) --upgrade -c docker/requirements-cpu.lock --extra gpu -o docker/requirements-gpu.lock
+	$(COMPILE) --upgrade -c docker/requirements-cpu.lock --extra test --extra dev -o docker/requirements-test.lock
+
+image:
+	$(DOCKER) build --build-arg VARIANT=$(VARIANT) --target runtime $(BERTGRID_DOCKER_BUILD_ARGS) \
+		-t bertgrid-tf:$(VARIANT) -t bertgrid-tf .
+
+image-test:
+	docker/test
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

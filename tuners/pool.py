@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import keras_tuner
-
 from tuners.space import Value
 
 
@@ -64,4 +62,7 @@ def follow(pool: Pool, name: str, values: Mapping[str, Value], folder: Path) -> 
         yield report.metrics
         pool.advance(name)
     if report.failure is not None:
-        raise keras_tuner.errors.FailedTrialError(report.failure)
+        # Only now, since KerasTuner brings TensorFlow along, for which a worker need not wait.
+        from keras_tuner.errors import FailedTrialError
+
+        raise FailedTrialError(report.failure)

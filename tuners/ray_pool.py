@@ -222,11 +222,14 @@ class Carrier:
 
     def advance(self) -> tuple[dict[str, float] | None, str | None]:
         """The metrics of the next epoch, or None and, where the run failed, why."""
-        from keras_tuner.errors import FailedTrialError
-
         try:
             metrics = next(self._epochs, None)
-        except FailedTrialError as error:
+        except Exception as error:
+            # Only now, since KerasTuner brings TensorFlow along, for which a worker of a small run need not wait.
+            from keras_tuner.errors import FailedTrialError
+
+            if not isinstance(error, FailedTrialError):
+                raise
             return None, str(error) or "the run failed"
         if metrics is None:
             return None, None

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from toy_runs import LAYOUTS, ToyRun, search
+from toy_runs import LAYOUTS, ToyRun, accuracy, search
 
 ray_pool = pytest.importorskip("tuners.ray_pool", reason="Ray is not installed")
 
@@ -41,7 +41,7 @@ class Slow(ToyRun):
     @staticmethod
     def slowly(values, epoch: int) -> float:
         time.sleep(0.5)
-        return toy_runs.accuracy(values, epoch)
+        return accuracy(values, epoch)
 
 
 def test_a_killed_worker_and_a_lost_host_cost_the_epoch_they_were_in_and_nothing_else(tmp_path):
