@@ -424,7 +424,7 @@ def _count(text: str | None) -> int | None:
     """What --workers says."""
     if text is None or (text.strip().isdecimal() and int(text) > 0):
         return None if text is None else int(text)
-    raise UserError(f"--workers {text} cannot be: give a whole number of runs at a time, at least 1.")
+    raise UserError(f"--workers {text!r} cannot be: give a whole number of runs at a time, at least 1.")
 
 
 def _bytes(text: str | None) -> int | None:

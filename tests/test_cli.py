@@ -399,6 +399,10 @@ def test_spaces_around_levels_and_settings_do_not_matter(bertgrid):
         (["--epochs", "0"], "Recipe sample: epochs must be at least 1, not '0'."),
         (["--epochs", "two"], "Recipe sample: epochs must be a whole number, not 'two'."),
         (["--metric", "f1_rage"], "Metric f1_rage: there is no class 'rage'; choose from anger, disgust"),
+        *(
+            (["--workers", count], f"--workers {count!r} cannot be: give a whole number of runs at a time, at least 1.")
+            for count in ("0", "-1", "two", "1.5", "")
+        ),
         (["--gpu-memory", "16"], "--gpu-memory '16' cannot be read: write it as 16GB, 16GiB or 14500MB."),
         (
             ["--gpu-memory", "0GB"],
