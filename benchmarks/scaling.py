@@ -72,15 +72,7 @@ def run(values: Mapping[str, Value], folder: Path) -> Iterator[dict[str, float]]
 
 
 def measure(name: str, searched: SearchSpace, workers: int) -> Measured:
-    oracle = CasualGridOracle(
-        "val_accuracy",
-        searched.learning_rates,
-        searched.epochs,
-        searched.sweeps,
-        searched.start,
-        searched.sweep_epochs,
-        searched.grid,
-    )
+    oracle = CasualGridOracle.over(searched, "val_accuracy")
     oracle.verbose = 0
     pool = SimulatedPool(run, workers, seconds)
     with tempfile.TemporaryDirectory() as folder:

@@ -128,17 +128,8 @@ class Study:
 
     def _search(self, carriers: Crew | None) -> CasualGridOracle:
         """Acts one and two."""
-        searched = space(self.recipe)
-        oracle = CasualGridOracle(
-            keras_tuner.Objective(self.recipe.metric, self.recipe.direction()),
-            searched.learning_rates,
-            searched.epochs,
-            searched.sweeps,
-            searched.start,
-            searched.sweep_epochs,
-            searched.grid,
-            seed=self.recipe.seed,
-        )
+        objective = keras_tuner.Objective(self.recipe.metric, self.recipe.direction())
+        oracle = CasualGridOracle.over(space(self.recipe), objective, self.recipe.seed)
         oracle.verbose = 0  # the listener tells what KerasTuner would print
         folder = self.results.folder
 

@@ -181,6 +181,22 @@ class CasualGridOracle(keras_tuner.Oracle):
             max_consecutive_failed_trials=sys.maxsize,
         )
 
+    @classmethod
+    def over(
+        cls, space: SearchSpace, objective: str | keras_tuner.Objective, seed: int | None = None
+    ) -> "CasualGridOracle":
+        """The oracle of a space that was made before."""
+        return cls(
+            objective,
+            space.learning_rates,
+            space.epochs,
+            space.sweeps,
+            space.start,
+            space.sweep_epochs,
+            space.grid,
+            seed=seed,
+        )
+
     # What has been found
 
     @property
