@@ -311,10 +311,15 @@ def test_a_mistake_ends_the_job_and_a_lost_pod_does_not():
 SRUN = 'while [[ $1 == --* ]]; do shift; done\necho $$ >>"$RECORD.steps"\nexec "$@"'
 SCANCEL = 'kill -TERM $(cat "$RECORD.rays") 2>/dev/null'
 RAY = """case $1 in
-  start) [[ $* != *"$NO_RAY"* ]] && echo $$ >>"$RECORD.rays" && exec sleep 60 ;;
+  start)
+    [[ $* != *"$NO_RAY"* ]] || exit 1
+    [[ $* != *--temp-dir* ]] || mkdir "${!#}"
+    echo $$ >>"$RECORD.rays"
+    exec sleep 60
+    ;;
 esac"""
 STUDY = """printf '%s\\n' "$BERTGRID_RAY_ADDRESS" "$BERTGRID_RESULTS" >"$RECORD.study"
-trap 'exit 130' TERM
+trap 'exit "${STUDY_ENDS:-130}"' TERM
 for _ in $(seq ${STUDY_LASTS:-0}); do sleep 0.1; done"""
 
 
@@ -374,7 +379,7 @@ def test_a_ray_node_on_each_node_then_the_study_then_nothing_is_left(allocation)
     out = job.communicate(timeout=60)[0]
     assert job.returncode == 0, out
     address = f"node1:{20000 + allocation.job % 10000}"
-    assert [re.search(r"--nodelist=(\S+)", line)[1] for line in allocation.told("srun")] == ["node1", "node2"]
+    assert sorted(re.search(r"--nodelist=(\S+)", line)[1] for line in allocation.told("srun")) == ["node1", "node2"]
     assert all("--cpus-per-task=6" in line for line in allocation.told("srun"))
     starts = [line for line in allocation.told("ray") if line.startswith("ray start")]
     assert sorted("--head" in line for line in starts) == [False, True]
@@ -408,6 +413,15 @@ def test_a_signal_stops_the_study_and_the_time_limit_queues_it_again(allocation,
     assert job.returncode == 130, out
     requeues = [line for line in allocation.told("scontrol") if "requeue" in line]
     assert requeues == [f"scontrol requeue {allocation.job}"] * queued
+
+
+def test_a_study_that_ends_just_then_is_not_queued_again(allocation):
+    job = allocation.submit("tune", "friends", STUDY_LASTS="300", STUDY_ENDS="0")
+    allocation.wait_for_the_study()
+    job.send_signal(signal.SIGUSR1)
+    out = job.communicate(timeout=60)[0]
+    assert job.returncode == 0, out
+    assert len(allocation.told("scontrol")) == 1
 
 
 def test_slurm_sends_the_signal_that_queues_again_to_the_script_alone():

@@ -123,7 +123,7 @@ def test_kills_at_random_moments_lose_at_most_the_epoch_in_progress(tmp_path, un
     draw = random.Random(seed)
     kills = 0
     for _ in range(200):
-        child = in_a_child(lambda: study(tmp_path / "killed", seconds=0.02).search())
+        child = in_a_child(lambda: study(tmp_path / "killed", seconds=0.05).search())
         time.sleep(draw.uniform(0.02, 0.1))
         os.kill(child, signal.SIGKILL)
         if (status := status_of(child)) == 0:
