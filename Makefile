@@ -33,7 +33,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/shellcheck docker/run docker/test .ci/run
+	$(BIN)/shellcheck docker/run docker/test docker/slurm/study.sbatch .ci/run
 
 # The CPU image's versions hold for the others too, so that all three give the same numbers.
 lock:

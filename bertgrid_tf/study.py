@@ -350,4 +350,5 @@ def _owned(lock: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
+        os.fsync(file.fileno())  # a worker on another host reads it
         yield

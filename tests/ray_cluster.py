@@ -23,12 +23,17 @@ def workers(busy: bool = True, host=None) -> list[int]:
         try:
             if not (process / "cmdline").read_bytes().startswith(title):
                 continue
-            parent = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            parent = parent_of(int(process.name))
         except (OSError, IndexError):
             continue
-        if host is None or parent == raylet(host):
+        # Other tests on this machine may have workers of their own.
+        if parent == raylet(host) if host else parent_of(parent) == os.getpid():
             found.append(int(process.name))
     return found
+
+
+def parent_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
 def raylet(host) -> int:

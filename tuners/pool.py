@@ -52,14 +52,17 @@ class Pool(Protocol):
 
 
 def follow(pool: Pool, name: str, values: Mapping[str, Value], folder: Path) -> Iterator[Mapping[str, float]]:
-    """One run, carried by a pool that carries no other: yields its epochs as `Run` does.
+    """One run, carried by a pool that carries no other: yields every epoch once, whoever was lost on the way.
 
     Raises:
         keras_tuner.errors.FailedTrialError: the run failed.
     """
     pool.start(name, values, folder)
+    told = 0
     while (report := pool.wait()).metrics is not None:
-        yield report.metrics
+        if report.epoch > told:
+            told = report.epoch
+            yield report.metrics
         pool.advance(name)
     if report.failure is not None:
         # Only now, since KerasTuner brings TensorFlow along, for which a worker need not wait.

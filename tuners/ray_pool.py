@@ -275,11 +275,10 @@ def cluster(address: str | None = None) -> Iterator[list[Share]]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     try:
-        yield [
-            Share(int(node["Resources"].get("CPU", 0)), int(node["Resources"].get("GPU", 0)))
-            for node in ray.nodes()
-            if node["Alive"]
-        ]
+        found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        hosts = [Share(int(there.get("CPU", 0)), int(there.get("GPU", 0))) for there in found]
+        # A host that was told to carry nothing is no host of workers.
+        yield [host for host in hosts if any(host)]
     finally:
         ray.shutdown()
 

@@ -95,7 +95,7 @@ class Lines:
     def on_workers(self, count: int, each: str) -> None:
         """See `study.Listener`."""
         self._workers = count
-        self._print(f"{count} workers, each with {escape(each)}")
+        self._print(f"{count} worker{'s, each' if count > 1 else ''} with {escape(each)}")
 
     def on_worker(self, host: str) -> None:
         """See `study.Listener`."""

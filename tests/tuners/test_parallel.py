@@ -138,6 +138,27 @@ def test_one_run_can_be_followed(tmp_path):
         list(follow(pool, "final", values, tmp_path / "other"))
 
 
+def test_a_followed_run_that_begins_again_tells_no_epoch_twice(tmp_path):
+    class Lossy(SimulatedPool):
+        """Tells the first epoch once more, as a pool does when the worker of the second is lost."""
+
+        def wait(self) -> Report:
+            report = super().wait()
+            if report.epoch == 2 and not self.lost:
+                self.lost = True
+                del self._epochs[report.name]
+                self.start(report.name, self._values[report.name], tmp_path)
+                return super().wait()
+            return report
+
+    pool = Lossy(ToyRun(), 1, lambda values, epoch: 1)
+    pool.lost = False
+    values = {"learning_rate": 2e-5, "epochs": 3, "stop_after": 3}
+    found = [metrics["val_accuracy"] for metrics in follow(pool, "final", values, tmp_path)]
+    assert pool.lost
+    assert found == [accuracy(values, epoch) for epoch in (1, 2, 3)]
+
+
 def test_a_recorded_table_replays_its_cells(tmp_path):
     table = Table((1e-5, 2e-5), 3, np.array([[0.5, 0.6, 0.7], [0.6, np.nan, 0.1]]), np.ones((2, 3), bool), "max")
     oracle = CasualGridOracle(keras_tuner.Objective("score", "max"), table.learning_rates, table.epochs)
