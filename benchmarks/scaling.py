@@ -30,6 +30,7 @@ from tuners import CasualGridOracle
 from tuners.parallel import ParallelSearch
 from tuners.replay import SimulatedPool
 from tuners.space import STAGE, SearchSpace, Value
+from tuners.tuner import configuration
 
 WORKERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 EPOCH_SECONDS = 600.0
@@ -82,7 +83,7 @@ def measure(name: str, searched: SearchSpace, workers: int) -> Measured:
     stages: dict[str, list[float]] = defaultdict(list)
     reports = 0
     for trial in oracle.trials.values():
-        values = {name: value for name, value in trial.hyperparameters.values.items() if name != STAGE}
+        values = configuration(trial)
         epochs = range(1, int(values["stop_after"]) + 1)
         reports += len(epochs)
         stages[trial.hyperparameters.values[STAGE]].append(sum(seconds(values, epoch) for epoch in epochs))

@@ -446,9 +446,7 @@ def flops(rate: float) -> str:
 
 def models(recipe: "Recipe") -> list[str]:
     """The checkpoints of a recipe's search and of its final model."""
-    searched = [recipe.settings.model, *map(str, recipe.sweeps.get("model", ()))]
-    final = [recipe.final.model_for(model) for model in searched]
-    return list(dict.fromkeys([*searched, *(model for model in final if model)]))
+    return list(dict.fromkeys([*recipe.searched_models(), *recipe.final_models()]))
 
 
 def corpus(recipe: "Recipe", dirs: list[Path], answer: Callable[[str], str | None]) -> Finding:

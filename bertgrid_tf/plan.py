@@ -63,7 +63,7 @@ def space(recipe: Recipe) -> SearchSpace:
 
 def steps_per_epoch(recipe: Recipe, corpus: Corpus, values: Mapping[str, Value]) -> int:
     """Training steps of one epoch of a configuration: resampled examples over the batch size, rounded up."""
-    settings = Settings.model_validate({name: values[name] for name in Settings.model_fields})
+    settings = Settings.of(values)
     classes = [utterance.label or "" for utterance in utterances(corpus.splits["train"])]
     drawn = resample(classes, settings.oversample, settings.undersample, recipe.seed)
     return -(-len(drawn) // settings.batch_size)

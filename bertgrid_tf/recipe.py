@@ -73,6 +73,11 @@ class Settings(_Strict):
     def _known_format(cls, speaker_format: str) -> str:
         return _one_of(speaker_format, SPEAKER_FORMATS)
 
+    @classmethod
+    def of(cls, values: Mapping[str, Value]) -> Self:
+        """The settings among a run's values, which hold its schedule too."""
+        return cls.model_validate({name: values[name] for name in cls.model_fields})
+
 
 class Data(_Strict):
     """A person's own tables."""
@@ -170,6 +175,14 @@ class Recipe(_Strict):
         if len(set(typed)) < len(typed):
             raise ValueError(f"the sweep of {parameter} has a level twice")
         return typed
+
+    def searched_models(self) -> list[str]:
+        """The checkpoints that the search may train, the start's first."""
+        return list(dict.fromkeys([self.settings.model, *map(str, self.sweeps.get("model", ()))]))
+
+    def final_models(self) -> list[str]:
+        """The checkpoints that the final model may be trained from; none where there is to be none."""
+        return [model for model in map(self.final.model_for, self.searched_models()) if model]
 
     def direction(self) -> Direction:
         """Whether more or less of the metric is better."""

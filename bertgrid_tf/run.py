@@ -2,7 +2,6 @@
 
 import gc
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,19 +31,6 @@ from bertgrid_tf.corpus import (
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.files import write_table
 from bertgrid_tf.recipe import Recipe, Settings, Value
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long a run is.
-
-    Attributes:
-        horizon: epochs that warm-up and decay are spread over.
-        stop_after: epochs to train.
-    """
-
-    horizon: int
-    stop_after: int
 
 
 def encode_dialogues(
@@ -99,6 +85,7 @@ class Runs:
         self._predictions = predictions
         self._on_step = on_step
         self._speakers = speaker_counts(corpus.splits["train"])
+        self._checkpoints: dict[str, str] | None = None
         self._built: tuple[tuple[str, str, int], Trainer] | None = None
         self._encoded = lru_cache(maxsize=4)(self._encode_split)
 
@@ -107,62 +94,49 @@ class Runs:
 
         Raises FailedTrialError where it does not fit the memory, so that the search goes on without it.
         """
-        for result in self._train(values, folder, folder.name):
+        for result in self._train(values, folder, final=False):
             yield result.metrics
 
     def final(self, values: Mapping[str, Value], folder: Path, model: Path) -> Iterator[dict[str, float]]:
         """As `__call__` for the final model, which is saved in the folder `model` after its last epoch, unless it
-        diverged."""
-        for result in self._train(values, folder, folder.name, final=True):
+        diverged.
+
+        It is trained on the recipe's `final.gpus`, its weights stay in `folder`, and its predictions are those of the
+        last epoch instead of the best.
+        """
+        for result in self._train(values, folder, final=True):
             yield result.metrics
         if not result.diverged:
-            self.trainer(_settings(values), final=True).checkpoint.save(model)
+            self.trainer(Settings.of(values), final=True).checkpoint.save(model)
 
-    def _train(
-        self, values: Mapping[str, Value], folder: Path, name: str, final: bool = False
-    ) -> Iterator[EpochResult]:
-        schedule = Schedule(int(values["epochs"]), int(values["stop_after"]))
+    def _train(self, values: Mapping[str, Value], folder: Path, final: bool) -> Iterator[EpochResult]:
+        settings = Settings.of(values)
         try:
-            yield from self.train(_settings(values), schedule, folder, name, final)
+            trainer = self.trainer(settings, final)
+            train, dev = self._split(settings, "train", final), self._split(settings, "dev", final)
+            classes = np.array(self.corpus.labels)[train.labels]
+            drawn = resample(classes, settings.oversample, settings.undersample, self.recipe.seed)
+            train = Labelled(train.texts.take(drawn), train.labels[drawn])
+            run = TrainSettings(
+                learning_rate=settings.learning_rate,
+                epochs=int(values["epochs"]),
+                stop_after=int(values["stop_after"]),
+                batch_size=settings.batch_size,
+                warmup=settings.warmup,
+                schedule=settings.schedule,
+                weight_decay=settings.weight_decay,
+                clip_norm=settings.clip_norm,
+                grouped=settings.batching == "grouped",
+                seed=self.recipe.seed,
+            )
+            best: EpochResult | None = None
+            for result in trainer.run(train, dev, run, folder, self._on_step, keep_weights=final):
+                if not result.diverged and (final or best is None or self._better(result, best)):
+                    best = result
+                    self._write_predictions(folder.name, best, dev.labels)
+                yield result
         except tf.errors.ResourceExhaustedError as error:
             raise keras_tuner.errors.FailedTrialError(f"out of memory: {error.message}") from error
-
-    def train(
-        self, settings: Settings, schedule: Schedule, folder: Path, name: str, final: bool = False
-    ) -> Iterator[EpochResult]:
-        """As `__call__`, with typed settings.
-
-        Args:
-            settings, schedule: of the run.
-            folder: where its state is kept.
-            name: of the predictions' file.
-            final: whether the model will be kept: then its weights stay after the last epoch, the predictions are
-                those of the last epoch instead of the best, and it is trained on the recipe's `final.gpus`.
-        """
-        trainer = self.trainer(settings, final)
-        train = self._split(settings, "train", final)
-        classes = np.array(self.corpus.labels)[train.labels]
-        drawn = resample(classes, settings.oversample, settings.undersample, self.recipe.seed)
-        train = Labelled(train.texts.take(drawn), train.labels[drawn])
-        dev = self._split(settings, "dev", final)
-        run = TrainSettings(
-            learning_rate=settings.learning_rate,
-            epochs=schedule.horizon,
-            stop_after=schedule.stop_after,
-            batch_size=settings.batch_size,
-            warmup=settings.warmup,
-            schedule=settings.schedule,
-            weight_decay=settings.weight_decay,
-            clip_norm=settings.clip_norm,
-            grouped=settings.batching == "grouped",
-            seed=self.recipe.seed,
-        )
-        best: EpochResult | None = None
-        for result in trainer.run(train, dev, run, folder, self._on_step, keep_weights=final):
-            if not result.diverged and (final or best is None or self._better(result, best)):
-                best = result
-                self._write_predictions(name, best, dev.labels)
-            yield result
 
     def check(self, final_here: bool = True) -> None:
         """Raises UserError where the recipe does not fit one of its checkpoints, the texts or, if the final model is
@@ -171,11 +145,10 @@ class Runs:
         texts = [utterance.text for utterance in utterances(self.corpus.splits["train"])]
         if not any(texts):
             raise UserError(f"The training texts of {self.corpus.name} are all empty: is it the right column?")
-        searched = self._searched_models()
-        final = {self.recipe.final.model_for(model) for model in searched} - {None}
+        searched, final = self.recipe.searched_models(), self.recipe.final_models()
         if final and final_here:
             self.replicas(final=True)  # which counts the devices
-        for model in sorted({*searched, *map(str, final)}):
+        for model in sorted({*searched, *final}):
             reach, tokenizer = positions(model), load_tokenizer(model, texts)
             check_vocabulary(tokenizer, model, texts)
             for max_length in map(int, (settings.max_length, *sweeps.get("max_length", ()))):
@@ -186,11 +159,10 @@ class Runs:
         self.trainer(settings)  # which reads the weights
 
     def checkpoints(self) -> dict[str, str]:
-        """What each model of the search is (`bert.checkpoint.identity`)."""
-        return {model: identity(model) for model in sorted(self._searched_models())}
-
-    def _searched_models(self) -> set[str]:
-        return {self.recipe.settings.model, *map(str, self.recipe.sweeps.get("model", ()))}
+        """What each model of the search is (`bert.checkpoint.identity`); read once, since it takes all of the files."""
+        if self._checkpoints is None:
+            self._checkpoints = {model: identity(model) for model in sorted(self.recipe.searched_models())}
+        return self._checkpoints
 
     def replicas(self, final: bool) -> int:
         """How many devices train a model of the search, or the final one, together. Raises UserError where there are
@@ -240,7 +212,3 @@ class Runs:
         table.insert(1, "label", names[truth])
         table.insert(2, "predicted", names[result.probabilities.argmax(axis=1)])
         write_table(self._predictions / f"{name}.csv", table)
-
-
-def _settings(values: Mapping[str, Value]) -> Settings:
-    return Settings.model_validate({name: values[name] for name in Settings.model_fields})

@@ -22,9 +22,9 @@ from bertgrid_tf.errors import UserError
 from bertgrid_tf.files import write_table, write_text
 from bertgrid_tf.machine.container import LOCAL_ERRORS, blocked, engine
 from bertgrid_tf.plan import space, steps_per_epoch
-from bertgrid_tf.recipe import NO_MODEL, Recipe, Value, differing
+from bertgrid_tf.recipe import NO_MODEL, Recipe, Settings, Value, differing
 from bertgrid_tf.results import Facts, FinalRun, Results
-from bertgrid_tf.run import Runs, Schedule
+from bertgrid_tf.run import Runs
 from bertgrid_tf.workers import LOCK, Crew, Job, Workers, crew
 from tuners import CasualGridOracle, CasualGridSearch, TunerError
 from tuners.oracle import ENDED
@@ -122,9 +122,7 @@ class Study:
                 oracle = self._search(carriers)
                 best = self._write_best(oracle)
                 if best.final.model_for(best.settings.model):
-                    self._train_final(
-                        best, Schedule(int(oracle.best().values["epochs"]), oracle.best().epoch), carriers
-                    )
+                    self._train_final(best, oracle.best().epoch, carriers)
 
     def _search(self, carriers: Crew | None) -> CasualGridOracle:
         """Acts one and two."""
@@ -150,8 +148,8 @@ class Study:
         self._write_tables(oracle)
         return oracle
 
-    def _train_final(self, best: Recipe, schedule: Schedule, carriers: Crew | None) -> None:
-        """Act three: the winning cell's schedule, repeated with the final profile."""
+    def _train_final(self, best: Recipe, epoch: int, carriers: Crew | None) -> None:
+        """Act three: the winning cell's schedule, cut off after its epoch, repeated with the final profile."""
         if self._has_final_model():
             shutil.rmtree(self.results.final_state, ignore_errors=True)
             return
@@ -161,7 +159,7 @@ class Study:
         )
         asked = self.recipe.final.gpus
         gpus = self._runs.replicas(final=True) if carriers is None else carriers.final_gpus(asked)
-        values = settings.model_dump() | {"epochs": schedule.horizon, "stop_after": schedule.stop_after, "gpus": gpus}
+        values = settings.model_dump() | {"epochs": best.epochs, "stop_after": epoch, "gpus": gpus}
         folder = self.results.final_state
         folder.mkdir(exist_ok=True)
         self._begin(FINAL, FINAL, values)
@@ -189,7 +187,7 @@ class Study:
                 f"The final model {model} diverged in epoch {len(epochs)} (its loss is no longer a number); "
                 "the search's results are kept: choose another --final-model or --set final.batch_size."
             )
-        self.results.write_final(FinalRun(str(model), settings.model_dump(mode="json"), schedule.horizon, epochs, gpus))
+        self.results.write_final(FinalRun(str(model), settings.model_dump(mode="json"), best.epochs, epochs, gpus))
         shutil.rmtree(folder)
 
     def _has_final_model(self) -> bool:
@@ -311,9 +309,7 @@ class Study:
             raise UserError(
                 f"Every run of the grid diverged or failed ({self.results.folder}): try lower --learning-rates."
             ) from error
-        settings = self.recipe.settings.model_validate(
-            {name: best.values[name] for name in type(self.recipe.settings).model_fields}
-        )
+        settings = Settings.of(best.values)
         winner = self.recipe.model_copy(
             update={
                 "settings": settings,

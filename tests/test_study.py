@@ -20,7 +20,7 @@ from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.plan import plan
 from bertgrid_tf.results import Results
-from bertgrid_tf.run import Runs, Schedule
+from bertgrid_tf.run import Runs
 from bertgrid_tf.study import LOCK, Study
 
 
@@ -97,9 +97,11 @@ def test_a_model_that_is_kept_has_the_predictions_of_its_last_epoch_and_not_of_i
     for final, expected in ((True, 3), (False, 2)):
         folder = tmp_path / str(final)
         folder.mkdir()
-        losses = [r.metrics["loss"] for r in runs.train(recipe.settings, Schedule(4, 3), folder, "kept", final)]
+        values = recipe.settings.model_dump() | {"epochs": 4, "stop_after": 3}
+        epochs = runs.final(values, folder, tmp_path / "model") if final else runs(values, folder)
+        losses = [metrics["loss"] for metrics in epochs]
         assert losses.index(min(losses)) == 1
-        assert pd.read_csv(tmp_path / "kept.csv")["epoch"].unique() == [expected]
+        assert pd.read_csv(tmp_path / f"{final}.csv")["epoch"].unique() == [expected]
 
 
 def test_the_same_seed_twice_gives_the_same_numbers_bit_for_bit(finished, tmp_path):

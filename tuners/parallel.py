@@ -53,19 +53,17 @@ class ParallelSearch(CasualGridSearch):
     def search(self) -> None:
         """Runs what is left of the search."""
         self.on_search_begin()
-        running: dict[str, Trial] = {}
-        # The oracle knows a tuner by its id, and hands it its unfinished trial again; so each run is a tuner.
+        # The oracle knows a tuner by its id, and hands it its unfinished trial again; so each run has a tuner.
         idle = [f"worker{number}" for number in reversed(range(self._pool.size))]
-        tuners: dict[str, str] = {}
+        running: dict[str, tuple[Trial, str]] = {}
         while True:
             while idle and (trial := self._next(idle[-1])):
-                tuners[trial.trial_id] = idle.pop()
-                running[trial.trial_id] = trial
+                running[trial.trial_id] = trial, idle.pop()
                 self._pool.start(trial.trial_id, configuration(trial), Path(self.get_trial_dir(trial.trial_id)))
             if not running:
                 break
             report = self._pool.wait()
-            trial = running[report.name]
+            trial, tuner = running[report.name]
             if report.metrics is not None:
                 if self._report(trial, report.epoch, report.metrics):
                     self._pool.advance(report.name)
@@ -76,7 +74,7 @@ class ParallelSearch(CasualGridSearch):
             trial.message = failure
             self.on_trial_end(trial)
             del running[report.name]
-            idle.append(tuners.pop(report.name))
+            idle.append(tuner)
         self.on_search_end()
 
     def _next(self, tuner: str) -> Trial | None:

@@ -17,16 +17,18 @@ def replica_devices() -> list[str]:
 
 def replica_count(gpus: int | Literal["all"]) -> int:
     """How many replicas `gpus` asks for. Raises UserError where there are fewer devices."""
-    there = len(replica_devices())
-    if gpus == "all":
-        return there
-    if gpus > there:
-        seen = len(tf.config.list_logical_devices("GPU"))
+    seen = len(tf.config.list_logical_devices("GPU"))
+    return granted(gpus, len(replica_devices()), f"TensorFlow sees {seen or 'no'} GPU{'s' * (seen > 1)}")
+
+
+def granted(gpus: int | Literal["all"], there: int, why_no_more: str) -> int:
+    """How many of the `there` GPUs train the final model. Raises UserError where `gpus` asks for more."""
+    if gpus != "all" and gpus > there:
         raise UserError(
-            f"The final model cannot be trained on {gpus} GPUs, since TensorFlow sees "
-            f"{seen or 'no'} GPU{'s' * (seen > 1)}: choose --final-gpus {there} or all."
+            f"The final model cannot be trained on {gpus} GPUs, since {why_no_more}: "
+            f"choose --final-gpus {there} or all."
         )
-    return gpus
+    return there if gpus == "all" else gpus
 
 
 @cache
