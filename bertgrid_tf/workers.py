@@ -92,13 +92,10 @@ class Crew:
 
         Raises UserError where no host has so many.
         """
+        from bertgrid_tf.bert.replicas import granted
+
         most = max([1, *(host.gpus for host in self._hosts)])
-        if asked != "all" and asked > most:
-            raise UserError(
-                f"The final model cannot be trained on {asked} GPUs, since no host has more than {most}: "
-                f"choose --final-gpus {most} or all."
-            )
-        return most if asked == "all" else asked
+        return granted(asked, most, f"no host has more than {most}")
 
     def search(self, job: Job, watcher: Watcher) -> "RayPool":
         """A pool for the search's runs, to be entered."""
@@ -149,6 +146,8 @@ def _check_versions() -> None:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    from tuners.ray_pool import carrying_nodes
+
     def version() -> str | None:
         # A function within a function travels as code: it must run where there is no bertgrid-tf, or another.
         try:
@@ -158,7 +157,7 @@ def _check_versions() -> None:
         return bertgrid_tf.__version__
 
     probe = ray.remote(num_cpus=0, max_retries=0)(version)
-    nodes = [node for node in ray.nodes() if node["Alive"] and {"CPU", "GPU"} & set(node["Resources"])]
+    nodes = carrying_nodes()
     asked = [
         probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote()
         for node in nodes

@@ -5,9 +5,9 @@ import signal
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -38,7 +38,7 @@ class Share(NamedTuple):
     gpus: int
 
 
-@dataclass
+@dataclass(eq=False)
 class _Worker:
     """One actor, and the run it carries."""
 
@@ -54,9 +54,10 @@ class _Job:
     name: str
     values: dict[str, Value]
     folder: str
+    begun: bool = False
     epoch: int = 0
     furthest: int = 0
-    losses: int = field(default=0)
+    losses: int = 0
 
 
 class RayPool:
@@ -90,6 +91,7 @@ class RayPool:
         self._make_run = make_run
         self._on_worker = on_worker
         self._on_loss = on_loss
+        self._workers: list[_Worker] = []
         self._calls: dict[Any, _Worker] = {}
         self._carriers: dict[str, _Worker] = {}
         self._free: list[_Worker] = []
@@ -108,11 +110,8 @@ class RayPool:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for worker in {id(worker): worker for worker in [*self._calls.values(), *self._free]}.values():
+        for worker in self._workers:
             ray.kill(worker.actor)
-        self._calls.clear()
-        self._free.clear()
-        self._carriers.clear()
 
     # A pool
 
@@ -153,12 +152,14 @@ class RayPool:
 
     def _hire(self) -> None:
         worker = _Worker(self._actor.remote())
+        self._workers.append(worker)
         self._calls[worker.actor.prepare.remote(self._maker)] = worker
 
     def _assign(self) -> None:
         while self._free and self._waiting:
             worker, job = self._free.pop(), self._waiting.popleft()
-            worker.job, self._carriers[job.name], job.epoch = job, worker, 0
+            worker.job, self._carriers[job.name] = job, worker
+            job.begun, job.epoch = False, 0
             self._calls[worker.actor.begin.remote(job.values, job.folder)] = worker
 
     def _release(self, name: str) -> _Worker:
@@ -174,6 +175,10 @@ class RayPool:
             self._free.append(worker)
             self._on_worker(worker.host)
             return None
+        if not job.begun:
+            job.begun = True
+            self.advance(job.name)
+            return None
         metrics, failure = answer
         if metrics is None:
             self._release(job.name)
@@ -185,6 +190,7 @@ class RayPool:
 
     def _lost(self, worker: _Worker, error: Exception) -> Report | None:
         """Replaces a dead worker and puts its run back; a report where the run is given up."""
+        self._workers.remove(worker)
         if isinstance(error, ActorUnavailableError):
             # It may be alive behind a broken network: nobody else may write into the run's folder.
             ray.kill(worker.actor)
@@ -198,7 +204,8 @@ class RayPool:
         if job is None:
             return None
         del self._carriers[job.name]
-        job.losses += 1
+        # A worker that took a run over and was gone before, with its host, is not the run's doing.
+        job.losses += job.begun
         if job.losses == MOST_LOSSES:
             failure = f"it lost its worker {MOST_LOSSES} times in epoch {job.furthest + 1}, last of: {_reason(error)}"
             return Report(job.name, job.furthest, None, failure)
@@ -214,14 +221,16 @@ class Carrier:
         self._run = make_run()
         return socket.gethostname()
 
-    def begin(self, values: dict[str, Value], folder: str) -> tuple[dict[str, float] | None, str | None]:
-        """Begins a configuration, or goes on with it, and reports its first epoch as `advance` does."""
-        self.close()
-        self._epochs = iter(self._run(values, Path(folder)))
-        return self.advance()
+    def begin(self, values: dict[str, Value], folder: str) -> None:
+        """Takes a configuration over; that this returns says that the worker is there."""
+        self._epochs = self._epochs_of(values, Path(folder))
+
+    def _epochs_of(self, values: dict[str, Value], folder: Path) -> Generator[Mapping[str, float]]:
+        # Whatever a run does when it is called, it does in the first `advance`.
+        yield from self._run(values, folder)
 
     def advance(self) -> tuple[dict[str, float] | None, str | None]:
-        """The metrics of the next epoch, or None and, where the run failed, why."""
+        """The metrics of the next epoch, begun or gone on with, or None and, where the run failed, why."""
         try:
             metrics = next(self._epochs, None)
         except Exception as error:
@@ -237,8 +246,7 @@ class Carrier:
 
     def close(self) -> None:
         """Ends the configuration at hand."""
-        epochs, self._epochs = getattr(self, "_epochs", iter(())), iter(())
-        getattr(epochs, "close", lambda: None)()
+        self._epochs.close()
 
 
 @contextmanager
@@ -275,12 +283,15 @@ def cluster(address: str | None = None) -> Iterator[list[Share]]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     try:
-        found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        hosts = [Share(int(there.get("CPU", 0)), int(there.get("GPU", 0))) for there in found]
-        # A host that was told to carry nothing is no host of workers.
-        yield [host for host in hosts if any(host)]
+        resources = [node["Resources"] for node in carrying_nodes()]
+        yield [Share(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in resources]
     finally:
         ray.shutdown()
+
+
+def carrying_nodes() -> list[dict[str, Any]]:
+    """Ray's nodes that are alive and have a CPU or a GPU for a worker."""
+    return [node for node in ray.nodes() if node["Alive"] and {"CPU", "GPU"} & set(node["Resources"])]
 
 
 def shares(hosts: Sequence[Share], workers: int, gpus: int = 1) -> Share:

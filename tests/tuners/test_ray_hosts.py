@@ -87,3 +87,44 @@ def test_a_killed_worker_and_a_lost_host_cost_the_epoch_they_were_in_and_nothing
     assert 2 <= len(losses) <= 3
     assert len(again) <= len(losses)
     assert max(trained.values()) == 2
+
+
+def test_a_run_is_not_to_blame_for_idle_workers_that_its_host_took_along(tmp_path):
+    hosts, (second,) = ray_cluster.start(0, 3)
+    lost, epochs = [], []
+    try:
+        with (
+            cluster(hosts.address) as found,
+            RayPool(
+                functools.partial(Slow, tmp_path / "log"),
+                3,
+                shares(found, 3),
+                on_loss=lambda run, host: lost.append(run),
+            ) as pool,
+        ):
+            # A run each, so that the pool knows all three workers; then two of them are idle when their host goes.
+            for name in ("a", "b", "c"):
+                start(pool, name, tmp_path / name, epochs=8)
+            ended = 0
+            while ended < 3:
+                report = pool.wait()
+                ended += report.metrics is None
+                if report.metrics is not None:
+                    pool.advance(report.name)
+            start(pool, "long", tmp_path / "long", epochs=3)
+            while (report := pool.wait()).metrics is not None:
+                if not epochs:
+                    hosts.add_node(num_cpus=3)
+                    hosts.remove_node(second, allow_graceful=False)
+                epochs.append(report.epoch)
+                pool.advance("long")
+    finally:
+        hosts.shutdown()
+    assert report.failure is None
+    assert (epochs[-1], set(epochs)) == (3, {1, 2, 3})
+    assert lost.count("long") >= 1
+
+
+def start(pool: RayPool, name: str, folder: Path, epochs: int) -> None:
+    folder.mkdir()
+    pool.start(name, {"learning_rate": 2e-5, "epochs": epochs, "stop_after": epochs}, folder)
