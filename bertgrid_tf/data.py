@@ -76,8 +76,3 @@ def _tables(name: str, data: Data, seed: int) -> Corpus:
         seed=seed,
         name=name,
     )
-
-
-def writable(folder: Path) -> bool:
-    """Whether files can be put into a folder, which need not exist yet."""
-    return blocked(folder) is None

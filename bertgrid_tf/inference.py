@@ -22,9 +22,10 @@ from bertgrid_tf.corpus import (
     utterances,
 )
 from bertgrid_tf.corpus.table import quoted_rows
-from bertgrid_tf.data import columns, writable
+from bertgrid_tf.data import columns
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.files import write_table
+from bertgrid_tf.machine.container import blocked
 from bertgrid_tf.recipe import Settings
 from bertgrid_tf.results import Results
 from bertgrid_tf.run import encode_dialogues
@@ -156,7 +157,7 @@ def _refuse_out(out: Path, file: Path) -> None:
         raise UserError(f"{out} is a folder: name a file in it with -o.")
     if out.exists() and out.samefile(file):
         raise UserError(f"{out} is the file with the texts: name another with -o.")
-    if not writable(out.parent):
+    if blocked(out.parent):
         raise UserError(f"{out} cannot be written, since {out.parent} is no folder to write to: name another with -o.")
 
 

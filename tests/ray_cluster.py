@@ -1,12 +1,27 @@
-"""A Ray cluster of several hosts on this one: each a raylet with processes of its own."""
+"""A Ray cluster of several hosts on this one: each a raylet with processes of its own.
+
+Skips the tests that import it where Ray is not installed.
+"""
 
 import os
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
+import pytest
+
+pytest.importorskip("ray", reason="Ray is not installed")
+
+from ray import cloudpickle
 from ray.cluster_utils import Cluster
+
+
+def takes_along(*modules: ModuleType) -> None:
+    """Has what these modules define travel to the workers as code, since workers do not see the tests' folder."""
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
 
 
 def start(*cpus: int) -> tuple[Cluster, list]:

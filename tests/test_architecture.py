@@ -28,7 +28,7 @@ ARROWS = {
         "machine",
     },
     "study": {"recipe", "plan", "results", "run", "workers", "corpus", "files", "tuners", "machine", "bertgrid_tf"},
-    "inference": {"bert", "corpus", "data", "files", "recipe", "results", "run", "score"},
+    "inference": {"bert", "corpus", "data", "files", "machine", "recipe", "results", "run", "score"},
     "workers": {"recipe", "corpus", "run", "bert", "tuners", "bertgrid_tf"},
     "run": {"bert", "corpus", "files", "recipe"},
     "plan": {"corpus", "recipe", "tuners"},

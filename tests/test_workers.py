@@ -6,11 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tiny_study
-
-pytest.importorskip("ray", reason="Ray is not installed")
-
 import ray_cluster
+import tiny_study
 
 from bertgrid_tf import workers
 from bertgrid_tf.errors import UserError

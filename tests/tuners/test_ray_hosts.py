@@ -7,21 +7,15 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import pytest
+import ray_cluster
+import toy_runs
 from toy_runs import LAYOUTS, ToyRun, accuracy, search
 
-ray_pool = pytest.importorskip("tuners.ray_pool", reason="Ray is not installed")
+from tuners import CasualGridOracle
+from tuners.parallel import ParallelSearch
+from tuners.ray_pool import RayPool, cluster, shares
 
-import ray_cluster  # noqa: E402
-import toy_runs  # noqa: E402
-from ray import cloudpickle  # noqa: E402
-
-from tuners import CasualGridOracle  # noqa: E402
-from tuners.parallel import ParallelSearch  # noqa: E402
-from tuners.ray_pool import RayPool, cluster, shares  # noqa: E402
-
-for module in (toy_runs, sys.modules[__name__]):
-    cloudpickle.register_pickle_by_value(module)
+ray_cluster.takes_along(toy_runs, sys.modules[__name__])
 
 SPACE = {
     "objective": "val_accuracy",

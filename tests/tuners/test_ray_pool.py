@@ -9,21 +9,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import ray_cluster
+import toy_runs
 from toy_runs import LAYOUTS, ToyRun, accuracy, fails, search, trials
 
-ray_pool = pytest.importorskip("tuners.ray_pool", reason="Ray is not installed")
+from tuners import CasualGridOracle, TunerError
+from tuners.parallel import ParallelSearch
+from tuners.ray_pool import RayPool, Share, cluster, shares
 
-import ray_cluster  # noqa: E402
-import toy_runs  # noqa: E402
-from ray import cloudpickle  # noqa: E402
-
-from tuners import CasualGridOracle, TunerError  # noqa: E402
-from tuners.parallel import ParallelSearch  # noqa: E402
-from tuners.ray_pool import RayPool, Share, cluster, shares  # noqa: E402
-
-# Workers do not see this folder: what is defined here travels as code.
-for module in (toy_runs, sys.modules[__name__]):
-    cloudpickle.register_pickle_by_value(module)
+ray_cluster.takes_along(toy_runs, sys.modules[__name__])
 
 SPACE = {
     "objective": "val_accuracy",
