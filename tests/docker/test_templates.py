@@ -317,6 +317,7 @@ RAY = """case $1 in
     echo $$ >>"$RECORD.rays"
     exec sleep 60
     ;;
+  health-check) [[ -s $RECORD.rays ]] ;;
 esac"""
 STUDY = """printf '%s\\n' "$BERTGRID_RAY_ADDRESS" "$BERTGRID_RESULTS" >"$RECORD.study"
 trap 'exit "${STUDY_ENDS:-130}"' TERM
@@ -336,6 +337,8 @@ class Allocation:
             scancel=SCANCEL,
             ray=RAY,
             python='until (($(wc -l <"$RECORD.rays") == 2)); do sleep 0.1; done',
+            # The script's own pauses are what most of these tests would wait for.
+            sleep='case $1 in [12]) set -- 0.05 ;; esac\nPATH=/usr/bin:/bin exec sleep "$1"',
             apptainer='while [[ $1 != *.sif ]]; do shift; done\nshift\nexec "$@"',
             **{"bertgrid-tf": STUDY},
         )
