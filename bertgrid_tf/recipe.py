@@ -61,7 +61,11 @@ class Settings(_Strict):
     # Beyond these, float32 has no number for the products that they enter.
     weight_decay: float = Field(0.01, ge=0, le=1e9, description="decoupled; not on biases and LayerNorm")
     clip_norm: float = Field(1.0, gt=0, le=1e9, description="largest global norm of the gradient")
-    batching: Literal["random", "grouped"] = Field("random", description="grouped: texts of like length share a batch")
+    batching: Literal["auto", "random", "grouped"] = Field(
+        "auto",
+        description="grouped: texts of like length share a batch; auto: random for BERT, which computes no padding",
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of matrix products; BERT alone has others")
 
     @field_validator("context")
     @classmethod

@@ -1,6 +1,7 @@
 """One configuration on one corpus ▶ scores, epoch by epoch: where dialogues meet BERT."""
 
 import gc
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +16,9 @@ import tf_keras
 from bertgrid_tf.bert.checkpoint import identity, load, load_tokenizer, positions
 from bertgrid_tf.bert.encode import Encoded, check_room, check_vocabulary, encode
 from bertgrid_tf.bert.replicas import replica_count, strategy
+from bertgrid_tf.bert.size import layers_and_width
 from bertgrid_tf.bert.trainer import EpochResult, Labelled, OnStep, Trainer, TrainSettings
+from bertgrid_tf.clock import Work
 from bertgrid_tf.corpus import (
     NONE_MARKER,
     SAYS_MARKER,
@@ -31,6 +34,11 @@ from bertgrid_tf.corpus import (
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.files import write_table
 from bertgrid_tf.recipe import Recipe, Settings, Value
+
+SAMPLED_UTTERANCES = 2_000
+"""So many, in whole dialogues, tell how long a layout's texts are: their mean is within 2 % of all texts'."""
+NOT_OF_SPEED = ("learning_rate", "oversample", "undersample", "warmup", "schedule", "weight_decay", "clip_norm")
+"""The settings that do not change how fast a token is trained."""
 
 
 def encode_dialogues(
@@ -86,8 +94,10 @@ class Runs:
         self._on_step = on_step
         self._speakers = speaker_counts(corpus.splits["train"])
         self._checkpoints: dict[str, str] | None = None
-        self._built: tuple[tuple[str, str, int], Trainer] | None = None
+        self._built: tuple[tuple[str, str, str, int], Trainer] | None = None
         self._encoded = lru_cache(maxsize=4)(self._encode_split)
+        self._work = lru_cache(maxsize=None)(self._work_of)
+        self._tokenizer = lru_cache(maxsize=None)(self._load_tokenizer)
 
     def __call__(self, values: Mapping[str, Value], folder: Path) -> Iterator[dict[str, float]]:
         """Trains one configuration and yields the dev metrics of every epoch (`score.metrics.evaluate`).
@@ -126,7 +136,7 @@ class Runs:
                 schedule=settings.schedule,
                 weight_decay=settings.weight_decay,
                 clip_norm=settings.clip_norm,
-                grouped=settings.batching == "grouped",
+                batching=settings.batching,
                 seed=self.recipe.seed,
             )
             best: EpochResult | None = None
@@ -158,6 +168,41 @@ class Runs:
                     check_room(tokenizer, segment_count(context), max_length)
         self.trainer(settings)  # which reads the weights
 
+    def work(self, values: Mapping[str, Value]) -> Work:
+        """What one epoch of a run of these values is, as far as its time goes.
+
+        Its tokens are estimated from a sample of each split, so that nothing need be encoded for it; with `gpus` among
+        the values they are those of one of them.
+        """
+        settings = Settings.of(values)
+        return self._work(settings.model_copy(update={"learning_rate": 1.0}), int(values.get("gpus", 1)))
+
+    def _work_of(self, settings: Settings, gpus: int) -> Work:
+        classes = [utterance.label or "" for utterance in utterances(self.corpus.splits["train"])]
+        drawn = resample(classes, settings.oversample, settings.undersample, self.recipe.seed)
+        train, dev = (self._sampled_lengths(settings, split) for split in ("train", "dev"))
+        of_class = train.groupby(level=0).mean()
+        tokens = sum(
+            count * of_class.get(label, train.mean()) for label, count in Counter(classes[i] for i in drawn).items()
+        )
+        scored = dev.mean() * sum(1 for _ in utterances(self.corpus.splits["dev"]))
+        kind = (gpus, *(item for item in settings.model_dump().items() if item[0] not in NOT_OF_SPEED))
+        built = (settings.model, settings.markers, settings.precision, gpus)
+        steps = -(-len(drawn) // settings.batch_size)
+        return Work(kind, built, *layers_and_width(settings.model), steps, tokens / gpus, scored / gpus)
+
+    def _sampled_lengths(self, settings: Settings, split: str) -> pd.Series:
+        """Tokens of the sampled texts of a split, by their class."""
+        dialogues = self.corpus.splits[split]
+        total = sum(1 for _ in utterances(dialogues))
+        sample = dialogues[:: -(-total // SAMPLED_UTTERANCES)]
+        tokenizer = self._tokenizer(settings.model, added_tokens(settings))
+        lengths = encode_dialogues(tokenizer, sample, settings, self._speakers).lengths
+        return pd.Series(lengths, [utterance.label or "" for utterance in utterances(sample)])
+
+    def _load_tokenizer(self, model: str, markers: tuple[str, ...]) -> Any:
+        return load_tokenizer(model, (utterance.text for utterance in utterances(self.corpus.splits["train"])), markers)
+
     def checkpoints(self) -> dict[str, str]:
         """What each model of the search is (`bert.checkpoint.identity`); read once, since it takes all of the files."""
         if self._checkpoints is None:
@@ -173,7 +218,7 @@ class Runs:
         """The trainer of the settings' checkpoint on the search's or the final model's devices, built at the first call
         and kept until another is asked for."""
         replicas = self.replicas(final)
-        wanted = (settings.model, settings.markers, replicas)
+        wanted = (settings.model, settings.markers, settings.precision, replicas)
         if self._built is None or self._built[0] != wanted:
             # One model at a time: two large ones may not fit the GPU. What is left of the former one would also
             # live on in Keras's global state.
@@ -183,7 +228,7 @@ class Runs:
             texts = (utterance.text for utterance in utterances(self.corpus.splits["train"]))
             with strategy(replicas).scope():
                 checkpoint = load(settings.model, self.corpus.labels, texts=texts, markers=added_tokens(settings))
-            self._built = (wanted, Trainer(checkpoint))
+            self._built = (wanted, Trainer(checkpoint, settings.precision))
         return self._built[1]
 
     def _split(self, settings: Settings, split: str, final: bool) -> Labelled:

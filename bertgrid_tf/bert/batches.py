@@ -62,23 +62,42 @@ class Shares(NamedTuple):
     shares: np.ndarray
 
 
-def divide(texts: int, batch_size: int, replicas: int) -> Shares:
+def equal_sizes(texts: int, batch_size: int) -> np.ndarray:
+    """The sizes of an epoch's batches, int64 [steps]; the last may be smaller."""
+    return np.minimum(batch_size, texts - np.arange(0, texts, batch_size))
+
+
+def sizes_within(lengths: np.ndarray, tokens: int) -> np.ndarray:
+    """The sizes of batches that hold at most `tokens` with their padding, or a single text, int64 [steps].
+
+    Args:
+        lengths: of the texts in their order, longest first, int64 [n].
+        tokens: texts times the longest of them.
+    """
+    sizes: list[int] = []
+    done = 0
+    while done < len(lengths):
+        sizes.append(min(max(tokens // int(lengths[done]), 1), len(lengths) - done))
+        done += sizes[-1]
+    return np.array(sizes, np.int64)
+
+
+def divide(sizes: np.ndarray, replicas: int) -> Shares:
     """Divides every batch as evenly as can be, the first replicas having one text more where it does not come out even.
 
     A replica for which none is left gets the batch's last text with a share of 0: no text at all would leave the
     model's reshapes without a length to infer.
     """
-    firsts = np.arange(0, texts, batch_size)[:, None]
-    sizes = np.minimum(batch_size, texts - firsts)
-    own = sizes // replicas + (np.arange(replicas) < sizes % replicas)
+    firsts = (np.cumsum(sizes) - sizes)[:, None]
+    own = sizes[:, None] // replicas + (np.arange(replicas) < sizes[:, None] % replicas)
     stops = firsts + own.cumsum(axis=1)
-    return Shares(stops - np.maximum(own, 1), stops, (own / sizes).astype(np.float32))
+    return Shares(stops - np.maximum(own, 1), stops, (own / sizes[:, None]).astype(np.float32))
 
 
 def pipeline(
-    encoded: Encoded, labels: np.ndarray, order: np.ndarray, batch_size: int, replicas: int = 1
+    encoded: Encoded, labels: np.ndarray, order: np.ndarray, sizes: np.ndarray, replicas: int = 1
 ) -> tf.data.Dataset:
-    """The texts at `order`, `batch_size` at a time, divided among the replicas in that order.
+    """The texts at `order` in batches of `sizes`, each divided among the replicas in that order.
 
     Each replica's texts are padded to their own longest. Batches are prefetched to the host's memory and not to the
     device's, since a batch is token ids alone: some tens of kB.
@@ -87,7 +106,7 @@ def pipeline(
         encoded: n texts.
         labels: label ids, int32 [n].
         order: indices into the texts, int64 [m].
-        batch_size: of all replicas together; the last batch may be smaller.
+        sizes: texts of every batch, for all replicas together, int64 [steps].
         replicas: how many share a batch.
 
     Returns:
@@ -111,5 +130,5 @@ def pipeline(
     def divided(starts: tf.Tensor, stops: tf.Tensor, shares: tf.Tensor) -> tuple[Batch, ...]:
         return tuple(padded(places[starts[r] : stops[r]], shares[r]) for r in range(replicas))
 
-    steps = tf.data.Dataset.from_tensor_slices(tuple(divide(len(order), batch_size, replicas)))
+    steps = tf.data.Dataset.from_tensor_slices(tuple(divide(sizes, replicas)))
     return steps.map(divided).prefetch(tf.data.AUTOTUNE)

@@ -27,9 +27,11 @@ class DropoutKey:
         """Starts a run; near seeds give unrelated masks."""
         self._key.assign([_spread(seed), 0])
 
-    def set_step(self, step: tf.Tensor) -> None:
-        """Chooses the masks of `step`, int32 scalar; may be called inside a traced function."""
-        self._key.assign(tf.stack([self._key[0], step]))
+    def set_step(self, step: tf.Tensor, part: tf.Tensor | int = 0) -> None:
+        """Chooses the masks of `step`, or of a part of its batch, int32 scalars; may be called inside a traced
+        function."""
+        # The sign bit and the next ten are free: no run has 2^20 steps.
+        self._key.assign(tf.stack([self._key[0], step + part * 2**20]))
 
 
 class _KeyedMasks:
@@ -48,7 +50,21 @@ class _KeyedMasks:
         # The replicas' layers are numbered on, so that no two share a mask; a single replica's keep their numbers. The
         # key has no copy on each device: it is read where it lies.
         seed = self._key.read_value() + tf.constant([_spread(replica * self._layers + self._layer), 0])
-        return tf.nn.experimental.stateless_dropout(inputs, rate=rate, seed=seed, noise_shape=noise_shape)
+        shape = tf.shape(inputs) if noise_shape is None else tf.convert_to_tensor(noise_shape)
+        return inputs * _mask(seed, shape, rate, inputs.dtype)
+
+
+def _mask(seed: tf.Tensor, shape: tf.Tensor, rate: float, dtype: tf.DType) -> tf.Tensor:
+    """0 at a share `rate` of all places, to the nearest of 2^16 steps; elsewhere what keeps the mean at 1.
+
+    16 random bits a place are half of what TensorFlow's own dropout draws, and take half the time.
+    """
+    count = tf.reduce_prod(shape)
+    pairs = tf.random.stateless_uniform([(count + 1) // 2], seed, minval=None, maxval=None, dtype=tf.uint32)
+    bits = tf.reshape(tf.bitcast(pairs, tf.int16), [-1])[:count]
+    dropped = min(round(rate * 2**16), 2**16 - 1)
+    kept = tf.cast(bits >= tf.constant(dropped - 2**15, tf.int16), dtype)
+    return tf.reshape(kept, shape) * tf.constant(2**16 / (2**16 - dropped), dtype)
 
 
 def _spread(number: int) -> int:

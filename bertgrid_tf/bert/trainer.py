@@ -1,30 +1,36 @@
 """One training run: texts in, a score after every epoch out, resumable after each."""
 
 import json
+import logging
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from bertgrid_tf.bert.batches import Batch, pipeline, training_order
+from bertgrid_tf.bert.batches import Batch, equal_sizes, pipeline, sizes_within, training_order
 from bertgrid_tf.bert.checkpoint import Checkpoint
 from bertgrid_tf.bert.dropout import DropoutKey
 from bertgrid_tf.bert.encode import Encoded
-from bertgrid_tf.bert.optimizer import AdamW, Schedule, learning_rates
+from bertgrid_tf.bert.optimizer import AdamW, LossScale, Rows, Schedule, learning_rates
+from bertgrid_tf.bert.unpadded import Precision, Unpadded, supports
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.files import replacing
 from bertgrid_tf.score.metrics import directions, evaluate
 
-EVALUATION_BATCH = 64
+# Of a batch of evaluation, on each device: long texts would fill its memory, many short ones gain nothing more.
+EVALUATION_TOKENS = 8_192
 STATE_FILE = "state.npz"
 
 Forward = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, bool], tf.Tensor]
 OnStep = Callable[[int, int, float], None]
+Batching = Literal["auto", "random", "grouped"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,8 @@ class TrainSettings:
         schedule: "linear" decay after warm-up, or "constant".
         weight_decay: per unit of learning rate.
         clip_norm: largest global norm of the gradient.
-        grouped: whether texts of like length share a batch.
+        batching: "random"; "grouped", where texts of like length share a batch; or "auto", random where no padding
+            is computed, grouped otherwise.
         seed: decides the order, dropout, and the head's first weights.
     """
 
@@ -60,7 +67,7 @@ class TrainSettings:
     schedule: Schedule = "linear"
     weight_decay: float = 0.01
     clip_norm: float = 1.0
-    grouped: bool = False
+    batching: Batching = "auto"
     seed: int = 0
 
 
@@ -85,34 +92,70 @@ class EpochResult:
         return self.probabilities is None
 
 
+class _Update(NamedTuple):
+    """How one step changes the weights: its number, int32 scalar; its learning rate, the decay per unit of that and
+    the clipping norm, float32 scalars; the rows of the embeddings that are trained."""
+
+    step: tf.Tensor
+    rate: tf.Tensor
+    decay: tf.Tensor
+    clip: tf.Tensor
+    rows: Rows
+
+
 class Trainer:
     """One model and one traced step that serve all runs of a checkpoint.
 
     A run begins by putting weights and optimizer back, so that its numbers are those of a freshly built model.
-    `forward` is the seam for another way to compute the same logits from the same weights.
+    A BERT computes no padding (`bert.unpadded`); the logits of other architectures are their own models'. `forward` is
+    the seam for another way to compute them from the same weights.
 
     A checkpoint that was loaded in the scope of a `replicas.strategy` is trained by all of its replicas: each computes
     the gradient on its share of every batch, the sum over the replicas is clipped and updates every copy of the
     weights. A step is thus the one of a single device up to rounding, dropout's draw aside (`bert.dropout`); what is
     saved is the same too, so that a run can go on with another number of replicas.
+
+    Where a batch does not fit the memory, the gradient is summed over parts of it; that step too is the one of the
+    whole batch up to rounding and dropout's draw.
+
+    Raises:
+        UserError: another precision than fp32 is asked for, and the architecture has only its own forward pass.
     """
 
-    def __init__(self, checkpoint: Checkpoint, forward: Forward | None = None) -> None:
+    def __init__(self, checkpoint: Checkpoint, precision: Precision = "fp32", forward: Forward | None = None) -> None:
         self.checkpoint = checkpoint
-        self._forward = forward or checkpoint.logits
-        self._strategy = checkpoint.model.distribute_strategy
-        self._dropout = DropoutKey(checkpoint.model)
+        self.precision = precision
+        model = checkpoint.model
+        self.unpadded = forward is None and supports(model)
+        if precision != "fp32" and not self.unpadded:
+            raise UserError(
+                f"Precision {precision} is for BERT; {checkpoint.name} is of type {model.config.model_type!r}: "
+                "use fp32."
+            )
+        self._forward = forward or (Unpadded(model, precision) if self.unpadded else checkpoint.logits)
+        self._strategy = model.distribute_strategy
+        self._dropout = DropoutKey(model)
+        self._parts = 1
+        table = model.get_input_embeddings().weight
+        self._vocabulary = int(table.shape[0])
         with self._strategy.scope():
-            self._optimizer = AdamW(checkpoint.model.trainable_variables)
+            self._optimizer = AdamW(model.trainable_variables, table, skips=precision == "fp16")
+            self._loss_scale = LossScale() if precision == "fp16" else None
+        self._sums: list[tf.Variable] = []
         tokens, scalar = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.float32)
         batches = (Batch(tokens, tokens, tokens, tf.TensorSpec([None], tf.int32), scalar),) * self.replicas
-        # Nothing here branches on a tensor's value, and not converting the code makes tracing a third shorter.
-        self._step = tf.function(
-            self._train_step,
-            input_signature=[batches, tf.TensorSpec([], tf.int32), scalar, scalar, scalar],
-            autograph=False,
-        )
-        self._predict = tf.function(self._predict_step, input_signature=[batches], autograph=False)
+        rows = Rows(tf.TensorSpec([None], tf.int32), tf.TensorSpec([self._vocabulary], tf.int32))
+        update = _Update(tf.TensorSpec([], tf.int32), scalar, scalar, scalar, rows)
+
+        def traced(function: Callable[..., Any], *signature: Any) -> Any:
+            # Nothing here branches on a tensor's value, and not converting the code makes tracing a third shorter.
+            return tf.function(function, input_signature=signature, autograph=False)
+
+        self._step = traced(self._train_step, batches, update)
+        # Traced only where memory runs out.
+        self._add_part = traced(self._sum_gradients, batches, update.step, tf.TensorSpec([], tf.int32))
+        self._apply_sums = traced(self._update_by_sums, update)
+        self._predict = traced(self._predict_step, batches)
 
     @property
     def replicas(self) -> int:
@@ -144,20 +187,27 @@ class Trainer:
         """
         steps = -(-len(train.texts) // settings.batch_size)
         rates = learning_rates(settings.learning_rate, steps * settings.epochs, settings.warmup, settings.schedule)
+        grouped = settings.batching == "grouped" or (settings.batching == "auto" and not self.unpadded)
+        rows = Rows.of(np.append(train.texts.ids, train.texts.pad_id), self._vocabulary)
+        self._parts = 1
         history = self._resume(settings, folder)
         yield from history
         while len(history) < settings.stop_after and not (history and history[-1].diverged):
             began = perf_counter()
             epoch = len(history) + 1
-            order = training_order(train.texts.lengths, settings.batch_size, settings.seed, epoch, settings.grouped)
-            batches = pipeline(train.texts, train.labels, order, settings.batch_size, self.replicas)
-            loss = self._train_epoch(batches, (epoch - 1) * steps, rates, settings, on_step)
+            order = training_order(train.texts.lengths, settings.batch_size, settings.seed, epoch, grouped)
+            sizes = equal_sizes(len(order), settings.batch_size)
+            batches = pipeline(train.texts, train.labels, order, sizes, self.replicas)
+            now = rates[(epoch - 1) * steps : epoch * steps]
+            loss = self._train_epoch(batches, (epoch - 1) * steps, now, rows, settings, on_step)
+            self._optimizer.decay_others(rows, np.prod(1 - settings.weight_decay * now, dtype=np.float64))
+            train_seconds = perf_counter() - began
             probabilities = self.probabilities(dev.texts) if np.isfinite(loss) else None
             if probabilities is not None and np.isfinite(probabilities).all():
                 metrics = evaluate(dev.labels, probabilities, self.checkpoint.labels)
             else:
                 metrics, probabilities = dict.fromkeys(directions(self.checkpoint.labels), float("nan")), None
-            metrics |= {"train_loss": loss, "seconds": perf_counter() - began}
+            metrics |= {"train_loss": loss, "train_seconds": train_seconds, "seconds": perf_counter() - began}
             history.append(EpochResult(epoch, metrics, probabilities))
             done = epoch == settings.stop_after or history[-1].diverged
             self._save(folder, history, weights=keep_weights or not done)
@@ -166,9 +216,9 @@ class Trainer:
     def probabilities(self, texts: Encoded, on_step: OnStep | None = None) -> np.ndarray:
         """The model's class probabilities, float32 [n, classes]; longest texts first, returned in the texts' order."""
         order = np.argsort(-texts.lengths, kind="stable")
-        batch_size = EVALUATION_BATCH * self.replicas
-        batches = pipeline(texts, np.zeros(len(texts), np.int32), order, batch_size, self.replicas)
-        total = -(-len(texts) // batch_size)
+        sizes = sizes_within(texts.lengths[order], EVALUATION_TOKENS * self.replicas)
+        batches = pipeline(texts, np.zeros(len(texts), np.int32), order, sizes, self.replicas)
+        total = len(sizes)
         parts = []
         for done, batch in enumerate(batches, start=1):
             parts.append(self._predict(batch).numpy())
@@ -180,52 +230,116 @@ class Trainer:
         return np.concatenate(parts)[sorted_back]
 
     def _train_epoch(
-        self, batches: tf.data.Dataset, first: int, rates: np.ndarray, settings: TrainSettings, on_step: OnStep | None
+        self,
+        batches: tf.data.Dataset,
+        first: int,
+        rates: np.ndarray,
+        rows: Rows,
+        settings: TrainSettings,
+        on_step: OnStep | None,
     ) -> float:
-        """The epoch's mean loss over its steps; NaN as soon as one is not finite."""
-        total = int(batches.cardinality())
+        """The epoch's mean loss over its steps, of which `rates` are the learning rates; NaN as soon as one is not
+        finite."""
         losses: list[float] = []
-        for loss in self._losses(batches, first, rates, settings):
+        for loss in self._losses(batches, first, rates, rows, settings):
             losses.append(loss)
             if not np.isfinite(loss):
                 return float("nan")
             if on_step:
-                on_step(len(losses), total, loss)
+                on_step(len(losses), len(rates), loss)
         return float(np.mean(losses))
 
     def _losses(
-        self, batches: tf.data.Dataset, first: int, rates: np.ndarray, settings: TrainSettings
+        self, batches: tf.data.Dataset, first: int, rates: np.ndarray, rows: Rows, settings: TrainSettings
     ) -> Iterator[float]:
         """Trains; a step's loss is read while the next one runs, so that reading it never keeps a GPU waiting."""
         decay, clip = tf.constant(settings.weight_decay), tf.constant(settings.clip_norm)
         running: tf.Tensor | None = None
-        for step, batch in enumerate(batches, start=first):
-            begun = self._step(batch, tf.constant(step), tf.constant(rates[step]), decay, clip)
+        for number, batch in enumerate(batches):
+            begun = self._begin(
+                batch, _Update(tf.constant(first + number), tf.constant(rates[number]), decay, clip, rows)
+            )
             if running is not None:
                 yield float(running)
             running = begun
         if running is not None:
             yield float(running)
 
-    def _train_step(
-        self, batches: tuple[Batch, ...], step: tf.Tensor, rate: tf.Tensor, decay: tf.Tensor, clip: tf.Tensor
-    ) -> tf.Tensor:
-        self._dropout.set_step(step)
-        variables = self._optimizer.variables
+    def _begin(self, batches: tuple[Batch, ...], update: _Update) -> tf.Tensor:
+        """Starts a step, in more parts where it takes more memory than there is; its loss."""
+        while True:
+            try:
+                return self._step(batches, update) if self._parts == 1 else self._step_in_parts(batches, update)
+            except tf.errors.ResourceExhaustedError:
+                # Nothing is updated before all gradients are there, so that the step can begin anew.
+                texts = max(int(tf.size(batch.labels)) for batch in batches)
+                if self._parts >= texts:
+                    raise
+                self._parts = min(2 * self._parts, texts)
+                _log.warning("Out of memory with %d texts: from now on in %d parts.", texts, self._parts)
+
+    def _step_in_parts(self, batches: tuple[Batch, ...], update: _Update) -> tf.Tensor:
+        if not self._sums:
+            with self._strategy.scope():
+                self._sums = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self._optimizer.variables]
+        for total in self._sums:
+            total.assign(tf.zeros_like(total))
+        loss = tf.constant(0.0)
+        for number in range(self._parts):
+            part = tuple(_part(batch, number, self._parts) for batch in batches)
+            loss += self._add_part(part, update.step, tf.constant(number))
+        self._apply_sums(update)
+        return loss
+
+    def _train_step(self, batches: tuple[Batch, ...], update: _Update) -> tf.Tensor:
+        self._dropout.set_step(update.step)
+
+        def on_replica(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+            loss, gradients = self._gradients(batch)
+            return loss, self._optimizer.apply(gradients, *update)
+
+        losses, norms = self._on_replicas(on_replica, batches)
+        self._rescale(norms)
+        return self._strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+
+    def _sum_gradients(self, batches: tuple[Batch, ...], step: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
+        """Adds one part of a batch to the sums; its share of the loss."""
+        self._dropout.set_step(step, part)
 
         def on_replica(batch: Batch) -> tf.Tensor:
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(variables)
-                logits = self._forward(batch.ids, batch.types, batch.mask, True)
-                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=batch.labels, logits=logits)
-                # Over all replicas, the sum of these is the mean over all texts of the batch.
-                loss = tf.reduce_mean(losses) * batch.share
-            # Some architectures carry weights that their classifier does not use.
-            gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            self._optimizer.apply(gradients, step, rate, decay, clip)
+            loss, gradients = self._gradients(batch)
+            for total, gradient in zip(self._sums, gradients, strict=True):
+                tf.raw_ops.AssignAddVariableOp(resource=total.handle, value=tf.convert_to_tensor(gradient))
             return loss
 
         return self._strategy.reduce(tf.distribute.ReduceOp.SUM, self._on_replicas(on_replica, batches), axis=None)
+
+    def _update_by_sums(self, update: _Update) -> None:
+        def on_replica() -> tf.Tensor:
+            return self._optimizer.apply([tf.convert_to_tensor(total) for total in self._sums], *update)
+
+        self._rescale(self._strategy.run(on_replica))
+
+    def _gradients(self, batch: Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """A replica's part of the batch's mean loss, and its gradients."""
+        variables = self._optimizer.variables
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            logits = self._forward(batch.ids, batch.types, batch.mask, True)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=batch.labels, logits=logits)
+            # Over all replicas, the sum of these is the mean over all texts of the batch.
+            loss = tf.reduce_mean(losses) * batch.share
+            scaled = loss if self._loss_scale is None else loss * self._loss_scale.value
+        # Some architectures carry weights that their classifier does not use.
+        gradients = tape.gradient(scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        if self._loss_scale is not None:
+            gradients = [gradient / self._loss_scale.value for gradient in map(tf.convert_to_tensor, gradients)]
+        return loss, gradients
+
+    def _rescale(self, norms: Any) -> None:
+        """Adapts the scale of the loss to the norm of the gradients, which every replica knows."""
+        if self._loss_scale is not None:
+            self._loss_scale.update(tf.math.is_finite(self._strategy.experimental_local_results(norms)[0]))
 
     def _predict_step(self, batches: tuple[Batch, ...]) -> tf.Tensor:
         def on_replica(batch: Batch) -> tf.Tensor:
@@ -245,6 +359,8 @@ class Trainer:
         self.checkpoint.reset(settings.seed)
         self._optimizer.reset()
         self._dropout.seed(settings.seed)
+        if self._loss_scale is not None:
+            self._loss_scale.reset()
         path = folder / STATE_FILE
         if not path.exists():
             return []
@@ -270,4 +386,14 @@ class Trainer:
             np.savez(file, **arrays)
 
     def _state(self) -> list[tf.Variable]:
-        return [*self.checkpoint.model.variables, *self._optimizer.slots]
+        scale = [] if self._loss_scale is None else self._loss_scale.state
+        return [*self.checkpoint.model.variables, *self._optimizer.slots, *scale]
+
+
+def _part(batch: Batch, number: int, parts: int) -> Batch:
+    """One of `parts` nearly equal parts of a batch; a single text with a share of 0 where the part has none."""
+    texts = int(tf.size(batch.labels))
+    begin, end = texts * number // parts, texts * (number + 1) // parts
+    share = batch.share * ((end - begin) / texts)
+    ids, types, mask, labels = (tensor[begin : max(end, begin + 1)] for tensor in batch[:-1])
+    return Batch(ids, types, mask, labels, share)

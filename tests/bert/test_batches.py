@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertgrid_tf.bert.batches import divide, pipeline, training_order
+from bertgrid_tf.bert.batches import divide, equal_sizes, pipeline, sizes_within, training_order
 from bertgrid_tf.bert.encode import Encoded
 
 
@@ -45,7 +45,7 @@ def test_grouped_batches_hold_less_padding_and_do_not_come_in_order_of_length():
 
 @given(st.integers(1, 300), st.integers(1, 16), st.integers(1, 5))
 def test_every_batch_is_divided_evenly_and_who_gets_no_text_has_no_share(texts, batch_size, replicas):
-    starts, stops, shares = divide(texts, batch_size, replicas)
+    starts, stops, shares = divide(equal_sizes(texts, batch_size), replicas)
     assert starts.shape == stops.shape == shares.shape == (-(-texts // batch_size), replicas)
     np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
     assert (stops > starts).all()
@@ -62,7 +62,7 @@ def test_the_mask_covers_the_tokens_and_nothing_else(lengths, batch_size):
     texts = encoded(lengths, pad_id=7)
     order = np.arange(len(lengths))[::-1]
     seen = []
-    for (batch,) in pipeline(texts, np.arange(len(lengths)), order, batch_size):
+    for (batch,) in pipeline(texts, np.arange(len(lengths)), order, equal_sizes(len(order), batch_size)):
         rows = batch.labels.numpy()
         assert batch.ids.shape == batch.types.shape == batch.mask.shape == (len(rows), max(lengths[i] for i in rows))
         for row, ids, mask in zip(rows, batch.ids.numpy(), batch.mask.numpy(), strict=True):
@@ -71,3 +71,14 @@ def test_the_mask_covers_the_tokens_and_nothing_else(lengths, batch_size):
             assert (ids[mask == 0] == 7).all()
         seen += rows.tolist()
     assert seen == order.tolist()
+
+
+@given(LENGTHS, st.integers(1, 300))
+def test_batches_within_a_number_of_tokens_hold_every_text_and_no_more_than_that(lengths, tokens):
+    longest_first = np.sort(lengths)[::-1]
+    sizes = sizes_within(longest_first, tokens)
+    assert sizes.sum() == len(lengths)
+    firsts = np.cumsum(sizes) - sizes
+    assert all(size == 1 or size * longest_first[first] <= tokens for first, size in zip(firsts, sizes, strict=True))
+    # None could have held the next text too.
+    assert all((size + 1) * longest_first[first] > tokens for first, size in zip(firsts[:-1], sizes[:-1], strict=True))

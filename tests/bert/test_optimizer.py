@@ -1,9 +1,9 @@
 import numpy as np
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertgrid_tf.bert.optimizer import BETA_1, BETA_2, EPSILON, AdamW, learning_rates
+from bertgrid_tf.bert.optimizer import BETA_1, BETA_2, EPSILON, AdamW, LossScale, Rows, learning_rates
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_nearly_nothing():
@@ -84,3 +84,48 @@ def test_reset_forgets_the_moments():
     assert any(slot.numpy().any() for slot in optimizer.slots)
     optimizer.reset()
     assert not any(slot.numpy().any() for slot in optimizer.slots)
+
+
+@given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), min_size=1, max_size=5), st.floats(0, 1))
+@settings(max_examples=25, deadline=None)
+def test_updating_used_rows_alone_is_the_dense_update(batches, decay):
+    start = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
+    dense, sparse = (tf.Variable(start, name="embeddings/weight") for _ in range(2))
+    plain, by_rows = AdamW([dense]), AdamW([sparse], table=sparse)
+    rows = Rows.of(np.concatenate([np.array(ids, np.int32) for ids in batches]), 10)
+    rates = np.linspace(0.1, 0.02, len(batches)).astype(np.float32)
+    for step, ids in enumerate(batches):
+        values = np.random.default_rng(step).normal(size=(len(ids), 3)).astype(np.float32)
+        gradient = tf.IndexedSlices(tf.constant(values), tf.constant(ids, tf.int32), tf.constant([10, 3]))
+        # Summed over the parts of a batch, the gradient of a table is dense.
+        given_ = gradient if step % 2 else tf.convert_to_tensor(gradient)
+        rest = tf.constant(step), tf.constant(rates[step]), tf.constant(decay, tf.float32), tf.constant(1.0)
+        np.testing.assert_allclose(by_rows.apply([given_], *rest, rows), plain.apply([gradient], *rest), rtol=1e-5)
+    by_rows.decay_others(rows, np.prod(1 - decay * rates, dtype=np.float64))
+    np.testing.assert_allclose(sparse.numpy(), dense.numpy(), rtol=1e-5, atol=1e-5)
+    for one, other in zip(by_rows.slots, plain.slots, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_that_overflowed_is_left_out_where_it_is_to_be():
+    variable = tf.Variable([1.0], name="dense/kernel")
+    optimizer = AdamW([variable], skips=True)
+    rest = tf.constant(0), tf.constant(0.1), tf.constant(0.5), tf.constant(1.0)
+    assert not np.isfinite(optimizer.apply([tf.constant([np.inf])], *rest))
+    assert [float(one[0]) for one in (variable, *optimizer.slots)] == [1.0, 0.0, 0.0]
+    optimizer.apply([tf.constant([1.0])], *rest)
+    assert variable[0] < 1
+
+
+def test_the_loss_scale_falls_at_an_overflow_and_rises_after_2000_good_steps():
+    scale = LossScale()
+    first = float(scale.value)
+    scale.update(tf.constant(False))
+    assert float(scale.value) == first / 2
+    for _ in range(1999):
+        scale.update(tf.constant(True))
+    assert float(scale.value) == first / 2
+    scale.update(tf.constant(True))
+    assert float(scale.value) == first
+    scale.reset()
+    assert [float(one) for one in scale.state] == [first, 0]

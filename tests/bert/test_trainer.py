@@ -20,7 +20,8 @@ def run(trainer, train, dev, folder: Path, settings=SETTINGS, **kwargs) -> list[
 def same(one: list[EpochResult], other: list[EpochResult]) -> bool:
     """Bit for bit, wall time aside."""
     return len(one) == len(other) and all(
-        {**a.metrics, "seconds": 0} == {**b.metrics, "seconds": 0} and np.array_equal(a.probabilities, b.probabilities)
+        {**a.metrics, "seconds": 0, "train_seconds": 0} == {**b.metrics, "seconds": 0, "train_seconds": 0}
+        and np.array_equal(a.probabilities, b.probabilities)
         for a, b in zip(one, other, strict=True)
     )
 
@@ -89,12 +90,12 @@ def test_a_loss_that_is_no_number_ends_the_run(checkpoint, train, dev, tmp_path)
         def __call__(self, ids, types, mask, training):
             return checkpoint.logits(ids, types, mask, training) * np.float32(1e38) * np.float32(10)
 
-    results = run(Trainer(checkpoint, Diverging()), train, dev, tmp_path)
+    results = run(Trainer(checkpoint, forward=Diverging()), train, dev, tmp_path)
     assert [result.epoch for result in results] == [1]
     assert results[0].diverged
     assert np.isnan(results[0].metrics["accuracy"])
     assert np.isnan(results[0].metrics["f1_good"])
-    again = run(Trainer(checkpoint, Diverging()), train, dev, tmp_path)
+    again = run(Trainer(checkpoint, forward=Diverging()), train, dev, tmp_path)
     assert [result.diverged for result in again] == [True]
 
 
@@ -106,8 +107,10 @@ def test_one_trace_serves_every_shape_and_every_run(checkpoint, train, dev, tmp_
         traces += 1
         return checkpoint.logits(ids, types, mask, training)
 
-    trainer = Trainer(checkpoint, counting)
-    for number, settings in enumerate((SETTINGS, TrainSettings(1e-2, 2, 2, 5, 0.5, "constant", 0.1, 2.0, True, 3))):
+    trainer = Trainer(checkpoint, forward=counting)
+    for number, settings in enumerate(
+        (SETTINGS, TrainSettings(1e-2, 2, 2, 5, 0.5, "constant", 0.1, 2.0, "grouped", 3))
+    ):
         run(trainer, train, dev, tmp_path / str(number), settings)
     assert traces == 2  # one for training, one for prediction
 

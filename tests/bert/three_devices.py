@@ -110,7 +110,9 @@ def test_a_step_on_several_devices_is_that_of_one(trainers, train, dev, tmp_path
 @SEVERAL
 @pytest.mark.parametrize("grouped", [False, True])
 def test_a_run_on_several_devices_is_that_of_one_but_for_rounding(trainers, train, dev, tmp_path, replicas, grouped):
-    settings = TrainSettings(learning_rate=1e-3, epochs=3, stop_after=3, batch_size=8, grouped=grouped, seed=5)
+    settings = TrainSettings(
+        learning_rate=1e-3, epochs=3, stop_after=3, batch_size=8, batching="grouped" if grouped else "random", seed=5
+    )
     one = Run(trainers(1), train, dev, tmp_path / "one", settings)
     several = Run(trainers(replicas), train, dev, tmp_path / "several", settings)
     assert len(several.losses) == 18
@@ -194,7 +196,7 @@ def test_one_trace_for_each_device_serves_every_shape_and_every_run(trainers, tr
         traces += 1
         return checkpoint.logits(ids, types, mask, training)
 
-    trainer = Trainer(checkpoint, counting)
+    trainer = Trainer(checkpoint, forward=counting)
     for number, settings in enumerate((SETTINGS, TrainSettings(1e-2, 2, 2, 5, 0.5, "constant", 0.1, 2.0, True, 3))):
         Run(trainer, train, dev, tmp_path / str(number), settings)
     assert traces == 2 * 2  # training and prediction
@@ -206,7 +208,9 @@ def test_a_loss_that_is_no_number_ends_the_run(trainers, train, dev, tmp_path):
     def diverging(ids, types, mask, training):
         return checkpoint.logits(ids, types, mask, training) * np.float32(1e38) * np.float32(10)
 
-    assert [result.diverged for result in Trainer(checkpoint, diverging).run(train, dev, SETTINGS, tmp_path)] == [True]
+    assert [
+        result.diverged for result in Trainer(checkpoint, forward=diverging).run(train, dev, SETTINGS, tmp_path)
+    ] == [True]
 
 
 @pytest.mark.parametrize("markers", [(), ("[None]",)])
