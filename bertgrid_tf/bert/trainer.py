@@ -187,9 +187,7 @@ class Trainer:
         """
         steps = -(-len(train.texts) // settings.batch_size)
         rates = learning_rates(settings.learning_rate, steps * settings.epochs, settings.warmup, settings.schedule)
-        grouped = settings.batching == "grouped" or (settings.batching == "auto" and not self.unpadded)
-        rows = Rows.of(np.append(train.texts.ids, train.texts.pad_id), self._vocabulary)
-        self._parts = 1
+        grouped, rows = self._groups(settings), self._rows(train)
         history = self._resume(settings, folder)
         yield from history
         while len(history) < settings.stop_after and not (history and history[-1].diverged):
@@ -212,6 +210,24 @@ class Trainer:
             done = epoch == settings.stop_after or history[-1].diverged
             self._save(folder, history, weights=keep_weights or not done)
             yield history[-1]
+
+    def rehearse(self, train: Labelled, settings: TrainSettings, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first steps of a run, of which nothing is kept: their losses and seconds, float64 [steps].
+
+        The first seconds hold tracing. There are fewer steps where the run has fewer.
+        """
+        self._begin_anew(settings.seed)
+        order = training_order(train.texts.lengths, settings.batch_size, settings.seed, 1, self._groups(settings))
+        sizes = equal_sizes(len(order), settings.batch_size)
+        rates = learning_rates(
+            settings.learning_rate, len(sizes) * settings.epochs, settings.warmup, settings.schedule
+        )[: min(steps, len(sizes))]
+        batches = pipeline(train.texts, train.labels, order, sizes[: len(rates)], self.replicas)
+        losses, ends = [], [perf_counter()]
+        for loss in self._losses(batches, 0, rates, self._rows(train), settings):
+            losses.append(loss)
+            ends.append(perf_counter())
+        return np.array(losses), np.diff(ends)
 
     def probabilities(self, texts: Encoded, on_step: OnStep | None = None) -> np.ndarray:
         """The model's class probabilities, float32 [n, classes]; longest texts first, returned in the texts' order."""
@@ -354,13 +370,25 @@ class Trainer:
         )
         return self._strategy.run(function, args=(own,))
 
-    def _resume(self, settings: TrainSettings, folder: Path) -> list[EpochResult]:
-        """Puts the model to the state after the last saved epoch, or to its beginning; the epochs done."""
-        self.checkpoint.reset(settings.seed)
+    def _groups(self, settings: TrainSettings) -> bool:
+        """Whether texts of like length share a batch."""
+        return settings.batching == "grouped" or (settings.batching == "auto" and not self.unpadded)
+
+    def _rows(self, train: Labelled) -> Rows:
+        return Rows.of(np.append(train.texts.ids, train.texts.pad_id), self._vocabulary)
+
+    def _begin_anew(self, seed: int) -> None:
+        """Puts everything that training changes to its beginning."""
+        self.checkpoint.reset(seed)
         self._optimizer.reset()
-        self._dropout.seed(settings.seed)
+        self._dropout.seed(seed)
+        self._parts = 1
         if self._loss_scale is not None:
             self._loss_scale.reset()
+
+    def _resume(self, settings: TrainSettings, folder: Path) -> list[EpochResult]:
+        """Puts the model to the state after the last saved epoch, or to its beginning; the epochs done."""
+        self._begin_anew(settings.seed)
         path = folder / STATE_FILE
         if not path.exists():
             return []
