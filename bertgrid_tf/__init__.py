@@ -7,5 +7,7 @@ import os
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+# Where PyTorch is installed, transformers would load it into every process: 4 seconds and 300 MB for nothing.
+os.environ.setdefault("USE_TORCH", "0")
 
 __version__ = "0.1.0"

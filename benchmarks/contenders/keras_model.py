@@ -1,0 +1,33 @@
+"""TFBertForSequenceClassification as its tutorial trains it: compiled, padded, `model.fit`."""
+
+import tensorflow as tf
+import tf_keras
+import transformers
+
+from benchmarks.texts import Padded
+
+transformers.logging.set_verbosity_error()
+
+
+def use_precision(precision: str) -> None:
+    """fp32, or bf16 as Keras does it; before any model is built."""
+    tf_keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bf16" else "float32")
+
+
+def build(model: str, classes: int, learning_rate: float) -> tf_keras.Model:
+    """A compiled classifier with the checkpoint's weights; AdamW and clipping are those of `bertgrid_tf`."""
+    classifier = transformers.TFBertForSequenceClassification.from_pretrained(model, num_labels=classes)
+    optimizer = tf_keras.optimizers.AdamW(learning_rate, weight_decay=0.01, epsilon=1e-8, global_clipnorm=1.0)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    classifier.compile(optimizer, loss, metrics=["accuracy"])
+    return classifier
+
+
+def dataset(texts: Padded, batch_size: int, shuffle: bool) -> tf.data.Dataset:
+    """Batches for `fit` and `evaluate`."""
+    inputs = {"input_ids": texts.ids, "token_type_ids": texts.types, "attention_mask": texts.mask}
+    rows = tf.data.Dataset.from_tensor_slices((inputs, texts.labels))
+    if shuffle:
+        rows = rows.shuffle(len(texts))
+    return rows.batch(batch_size).prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,54 @@
+"""KerasTuner's GridSearch over many learning rates, step by step; a model is built for every trial."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tf_keras
+
+from benchmarks.contenders.keras_model import dataset
+from benchmarks.contenders.keras_tuner_grid import Classifier, GridSearch
+from benchmarks.contenders.process import Reply, serve
+from benchmarks.contenders.steps import Steps
+from benchmarks.texts import Padded
+
+
+class EachStep(tf_keras.callbacks.Callback):
+    """Writes steps down."""
+
+    def __init__(self, steps: Steps) -> None:
+        super().__init__()
+        self._steps = steps
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._steps.step()
+
+
+def prepare(asked: Mapping[str, Any]) -> Callable[[], Reply]:
+    train, dev = Padded.load(asked["train"]), Padded.load(asked["dev"])
+    folder = Path(asked["folder"])
+
+    def play() -> Reply:
+        steps = Steps()
+
+        def begin(learning_rate: float) -> None:
+            for checkpoint in folder.glob("trials/trial_*/checkpoint*"):
+                checkpoint.unlink()  # of the trials before: 50 of them fill a disk
+            steps.begin()
+
+        tuner = GridSearch(
+            begin,
+            Classifier(asked, lambda: [EachStep(steps)]),
+            objective="val_accuracy",
+            directory=folder,
+            project_name="trials",
+        )
+        rows, scored = dataset(train, asked["batch_size"], True), dataset(dev, asked["batch_size"], False)
+        tuner.search(rows, validation_data=scored, verbose=0)
+        return steps.end()
+
+    return play
+
+
+if __name__ == "__main__":
+    serve(prepare)

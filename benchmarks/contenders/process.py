@@ -1,0 +1,87 @@
+"""A contender in a process of its own: TensorFlow and PyTorch must share neither memory nor threads."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal
+
+from bertgrid_tf.errors import UserError
+
+# transformers imports both frameworks wherever it finds them, for 300 MB and some seconds; its TensorFlow models are
+# those of tf_keras, and TensorFlow asks which Keras to take when it is first imported.
+ENVIRONMENT = {
+    "tensorflow": {"USE_TF": "1", "USE_TORCH": "0", "TF_USE_LEGACY_KERAS": "1"},
+    "torch": {"USE_TORCH": "1", "USE_TF": "0"},
+}
+Reply = dict[str, Any]
+
+
+def resident(line: Literal["VmRSS", "VmHWM"]) -> int:
+    """This process's resident memory, now or at its most, in bytes. (`getrusage` counts a parent's before exec too.)"""
+    rows = Path("/proc/self/status").read_text().splitlines()
+    return next(int(row.split()[1]) * 1024 for row in rows if row.startswith(f"{line}:"))
+
+
+def serve(prepare: Callable[[Mapping[str, Any]], Callable[[], Reply]]) -> None:
+    """The child's side: calls `prepare` with what the parent asks for, then its result for every round that is asked
+    for, and answers with what that returns and the peak resident memory so far (bytes)."""
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # so that no library's word is taken for a reply
+    play = prepare(json.loads(sys.stdin.readline()))
+    for _ in sys.stdin:
+        reply = play() | {"peak_bytes": resident("VmHWM")}
+        print(json.dumps(reply), file=replies, flush=True)
+
+
+class Process(AbstractContextManager["Process"]):
+    """The parent's side."""
+
+    def __init__(self, module: str, framework: str, asked: Mapping[str, Any], log: Path) -> None:
+        """
+        Args:
+            module: of `benchmarks.contenders`; it calls `serve`.
+            framework: the one that transformers is to use there, "tensorflow" or "torch".
+            asked: what `prepare` gets; of JSON's types.
+            log: file for what the process and its libraries say.
+        """
+        self._log = log
+        with log.open("w") as words:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", f"benchmarks.contenders.{module}"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=words,
+                text=True,
+                env=os.environ | ENVIRONMENT[framework],
+            )
+        self._tell(json.dumps(asked))
+
+    def play(self) -> Reply:
+        """One round. Raises UserError where the process has ended, with the last line that it wrote."""
+        self._tell("play")
+        assert self._process.stdout is not None
+        reply = self._process.stdout.readline()
+        if not reply:
+            raise self._ended()
+        answer: Reply = json.loads(reply)
+        return answer
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        try:
+            print(line, file=self._process.stdin, flush=True)
+        except BrokenPipeError:
+            raise self._ended() from None
+
+    def _ended(self) -> UserError:
+        self._process.wait()
+        last = self._log.read_text().strip().splitlines()[-1:]
+        return UserError(f"The contender {self._log.stem} ended with code {self._process.returncode}: {''.join(last)}.")

@@ -1,0 +1,138 @@
+"""BertForSequenceClassification in PyTorch under Hugging Face's Trainer."""
+
+from collections.abc import Iterator
+from time import perf_counter
+from typing import Any, Literal
+
+import torch
+import transformers
+from transformers.trainer_pt_utils import LengthGroupedSampler, get_length_grouped_indices
+
+from benchmarks.texts import Padded
+
+transformers.logging.set_verbosity_error()
+
+Padding = Literal["maximum", "dynamic", "grouped"]
+
+
+class Rows(torch.utils.data.Dataset):
+    """The texts without their padding, which a collator adds."""
+
+    def __init__(self, texts: Padded) -> None:
+        self._texts = texts
+        self.lengths = texts.lengths.tolist()
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        length = self.lengths[row]
+        return {
+            "input_ids": self._texts.ids[row, :length].tolist(),
+            "token_type_ids": self._texts.types[row, :length].tolist(),
+            "attention_mask": [1] * length,
+            "labels": int(self._texts.labels[row]),
+        }
+
+
+class _Grouped(LengthGroupedSampler):
+    """50 batches are sorted together, as on a whole corpus; on few texts it would be fewer, and padding more."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(get_length_grouped_indices(self.lengths, self.batch_size, mega_batch_mult=50))
+
+
+class Trainer(transformers.Trainer):
+    """Hugging Face's Trainer with that sampler where it groups by length."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if not self.args.group_by_length:
+            return super()._get_train_sampler(train_dataset)
+        return _Grouped(self.args.train_batch_size, lengths=self.train_dataset.lengths)
+
+
+class EpochSeconds(transformers.TrainerCallback):
+    """Times every epoch without its evaluation."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_epoch_begin(self, *args: Any, **kwargs: Any) -> None:
+        self._began = perf_counter()
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self._last_step = perf_counter()
+
+    def on_epoch_end(self, *args: Any, **kwargs: Any) -> None:
+        self.seconds.append(self._last_step - self._began)
+
+
+def build(model: str, classes: int) -> Any:
+    """A classifier with the checkpoint's weights."""
+    return transformers.BertForSequenceClassification.from_pretrained(model, num_labels=classes)
+
+
+def trainer(
+    classifier: Any,
+    tokenizer: Any,
+    train: Padded,
+    *,
+    folder: str,
+    padding: Padding,
+    max_length: int,
+    batch_size: int,
+    learning_rate: float,
+    epochs: int,
+    precision: str,
+    callbacks: list[Any],
+    dev: Padded | None = None,
+) -> Trainer:
+    """A Trainer whose optimizer and clipping are those of `bertgrid_tf`: AdamW and a largest global norm of 1.
+
+    Args:
+        classifier: what `build` gives.
+        tokenizer: the checkpoint's, which pads.
+        train, dev: the splits; dev is evaluated after every epoch where it is given.
+        folder: for what a Trainer writes.
+        padding: up to `max_length`, to each batch's longest, or that with texts of like length together.
+        max_length: tokens.
+        batch_size: texts.
+        learning_rate: the peak.
+        epochs: to train.
+        precision: "fp32" or "bf16".
+        callbacks: of transformers.
+    """
+    arguments = transformers.TrainingArguments(
+        output_dir=folder,
+        per_device_train_batch_size=batch_size,
+        per_device_eval_batch_size=64,
+        num_train_epochs=epochs,
+        learning_rate=learning_rate,
+        weight_decay=0.01,
+        max_grad_norm=1.0,
+        warmup_ratio=0.2,
+        group_by_length=padding == "grouped",
+        bf16=precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),
+        eval_strategy="no" if dev is None else "epoch",
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    pad = "max_length" if padding == "maximum" else "longest"
+    collate = transformers.DataCollatorWithPadding(tokenizer, padding=pad, max_length=max_length)
+    return Trainer(
+        classifier,
+        arguments,
+        collate,
+        Rows(train),
+        eval_dataset=None if dev is None else Rows(dev),
+        compute_metrics=_accuracy,
+        callbacks=callbacks,
+    )
+
+
+def _accuracy(found: Any) -> dict[str, float]:
+    return {"accuracy": float((found.predictions.argmax(axis=1) == found.label_ids).mean())}

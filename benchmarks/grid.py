@@ -1,0 +1,255 @@
+"""How long the learning-rate × epoch grid takes: bertgrid-tf, KerasTuner and Optuna fill the same cells.
+
+    python -m benchmarks.grid --model DIR --limit-train 1600 --learning-rates 2e-4,1e-4,5e-5 --epochs 4 \\
+        [--climb-epochs 17] [--csv FILE]
+
+Contenders, one after another, each in a process of its own:
+
+* KerasTuner's GridSearch as its guide shows it, a trial per cell: the model is built anew, trained for that many epochs
+  on texts padded to the maximum length, and validated after each;
+* the same with one trial of all epochs per learning rate, whose history has the cells: kinder than what is usual;
+* Optuna's GridSampler over Hugging Face's Trainer in PyTorch, a trial per cell, dynamic padding;
+* bertgrid-tf, `search: grid` and `search: climb`, in fp32 and bf16, saving after every epoch.
+
+Dev is cut to the share that train is cut to. Then the time is extrapolated to 7 × 10 cells and all of Friends:
+
+    seconds = start + trials × setup + epochs × epoch × texts
+
+with the three costs as they were seen. As a check, the costs seen at the first learning rate alone (a grid of one row)
+predict the whole grid that was run. `--climb-epochs` is what `climb` spends on 7 × 10 (`bertgrid-tf replay` says); its
+epochs cost what those of `grid` do.
+"""
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import command
+from benchmarks.contenders.process import Process
+from benchmarks.contenders.trials import Cost, Trial, epochs_of_cells, trials_of
+from benchmarks.layout import limit_dev, padded
+from bertgrid_tf.corpus import Corpus, utterances
+from bertgrid_tf.data import data_dirs
+from bertgrid_tf.files import write_table
+from bertgrid_tf.machine.host import readable
+from bertgrid_tf.report.format import duration
+
+BASELINE, KINDER = "KerasTuner, trial per cell", "KerasTuner, trial per learning rate"
+FULL_RATES, FULL_EPOCHS = 7, 10
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Who searches, and how its process is to be asked."""
+
+    name: str
+    module: str
+    framework: str
+    asked: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search took.
+
+    Attributes:
+        wall: seconds from the start of its process to the end of the search.
+        trials: in the order in which they ran.
+        peak_bytes: the most resident memory of its process.
+    """
+
+    name: str
+    wall: float
+    trials: tuple[Trial, ...]
+    peak_bytes: int
+
+    @property
+    def epochs(self) -> int:
+        return sum(len(trial.epochs) for trial in self.trials)
+
+    @property
+    def start(self) -> float:
+        """Seconds before the first trial."""
+        return self.wall - sum(trial.seconds for trial in self.trials)
+
+    def cost(self, learning_rate: float | None = None) -> Cost:
+        """What was seen in all trials, or in those of one learning rate."""
+        seen = [trial for trial in self.trials if learning_rate in (None, trial.learning_rate)]
+        return Cost.of(self.start, seen)
+
+    def best(self) -> tuple[float, float, int]:
+        """The best cell's accuracy, learning rate and epoch; of equal ones that of fewer epochs."""
+        cells = [
+            (accuracy, -epoch, trial.learning_rate)
+            for trial in self.trials
+            for epoch, accuracy in enumerate(trial.accuracy, start=1)
+        ]
+        accuracy, epoch, rate = max(cells)
+        return accuracy, rate, -epoch
+
+
+def search(contender: Contender, folder: Path) -> Searched:
+    """Runs a contender's whole search."""
+    began = time.perf_counter()
+    with Process(contender.module, contender.framework, contender.asked, folder / f"{contender.module}.log") as process:
+        reply = process.play()
+        wall = time.perf_counter() - began
+    return Searched(contender.name, wall, tuple(trials_of(reply)), reply["peak_bytes"])
+
+
+def full_size(name: str, climb_epochs: int | None) -> tuple[int, int] | None:
+    """Trials and epochs of a contender on 7 × 10 cells; None for a climb of unknown length, which may start every
+    row."""
+    cells = FULL_RATES * FULL_EPOCHS
+    if "climb" in name:
+        return None if climb_epochs is None else (FULL_RATES, climb_epochs)
+    return (cells, epochs_of_cells(FULL_RATES, FULL_EPOCHS)) if "per cell" in name else (FULL_RATES, cells)
+
+
+def contenders(flags: Any, corpus: Corpus, folder: Path) -> list[Contender]:
+    """Everyone, with the texts that the others need written into the folder."""
+    grid = {"learning_rates": flags.learning_rates, "epochs": flags.epochs}
+    recipe = command.friends(flags, context="current+previous", **grid)
+    theirs: dict[str, Any] = {
+        **grid,
+        "model": recipe.settings.model,
+        "classes": len(corpus.labels),
+        "batch_size": recipe.settings.batch_size,
+        "max_length": recipe.settings.max_length,
+        "folder": str(folder),
+    }
+    for split in ("train", "dev"):
+        theirs[split] = str(folder / f"{split}.npz")
+        padded(corpus, recipe.settings, split).save(folder / f"{split}.npz")
+    made = [
+        Contender(BASELINE, "keras_tuner_grid", "tensorflow", {**theirs, "per_cell": True}),
+        Contender("Optuna + Trainer, trial per cell", "optuna_grid", "torch", theirs),
+        Contender(KINDER, "keras_tuner_grid", "tensorflow", {**theirs, "per_cell": False}),
+    ]
+    for precision in ("fp32", "bf16"):
+        for how in ("grid", "climb"):
+            changed = command.friends(flags, context="current+previous", precision=precision, search=how, **grid)
+            asked = {
+                "recipe": changed.model_dump(mode="json"),
+                "data_dirs": [str(directory) for directory in data_dirs(flags.data_dir)],
+                "dev_utterances": len(list(utterances(corpus.splits["dev"]))),
+                "folder": str(folder),
+            }
+            made.append(Contender(f"bertgrid-tf, {how}, {precision}", "ours_grid", "tensorflow", asked))
+    return made
+
+
+def show_measured(console: Console, found: Mapping[str, Searched], size: str) -> None:
+    table = Table(size, "trials", "epochs", "wall", "× sooner", "than kinder", "peak memory", "best cell")
+    for name, one in found.items():
+        accuracy, rate, epoch = one.best()
+        table.add_row(
+            name,
+            str(len(one.trials)),
+            str(one.epochs),
+            duration(one.wall),
+            f"{found[BASELINE].wall / one.wall:.1f}",
+            f"{found[KINDER].wall / one.wall:.1f}",
+            readable(one.peak_bytes),
+            f"{rate:g}, epoch {epoch}: {100 * accuracy:.2f} %",
+        )
+    console.print(table)
+
+
+def show_extrapolated(
+    console: Console, found: Mapping[str, Searched], texts: float, first_rate: float, climb_epochs: int | None
+) -> None:
+    table = Table(
+        f"{FULL_RATES} × {FULL_EPOCHS}, {texts:.1f} × the texts",
+        "start s",
+        "setup s",
+        "epoch s",
+        "trials",
+        "epochs",
+        "hours",
+        "× sooner",
+        "than kinder",
+        "check: predicted / seen",
+    )
+    sizes = {name: size for name in found if (size := full_size(name, climb_epochs))}
+    costs = {name: found[name.replace("climb", "grid")].cost() for name in sizes}
+    hours = {name: costs[name].seconds(*size, texts) / 3600 for name, size in sizes.items()}
+    for name, (trials, epochs) in sizes.items():
+        one, cost = found[name], costs[name]
+        check = ""
+        if "climb" not in name:
+            check = f"{one.cost(first_rate).seconds(len(one.trials), one.epochs) / one.wall:.2f}"
+        table.add_row(
+            name,
+            f"{cost.start:.1f}",
+            f"{cost.setup:.1f}",
+            f"{cost.epoch:.1f}",
+            str(trials),
+            str(epochs),
+            f"{hours[name]:.2f}",
+            f"{hours[BASELINE] / hours[name]:.1f}",
+            f"{hours[KINDER] / hours[name]:.1f}",
+            check,
+        )
+    console.print("seconds = start + trials × setup + epochs × epoch × texts")
+    console.print(table)
+
+
+def every_trial(found: Mapping[str, Searched]) -> pd.DataFrame:
+    """A line for every trial of every contender."""
+    return pd.DataFrame(
+        [
+            {
+                "name": name,
+                "wall": one.wall,
+                "peak_bytes": one.peak_bytes,
+                "trial": number,
+                "learning_rate": trial.learning_rate,
+                "epochs": len(trial.epochs),
+                "seconds": trial.seconds,
+                "epoch_seconds": sum(trial.epochs),
+                "best_accuracy": max(trial.accuracy),
+            }
+            for name, one in found.items()
+            for number, trial in enumerate(one.trials, start=1)
+        ]
+    )
+
+
+def main() -> None:
+    parser = command.parser(__doc__)
+    parser.add_argument("--learning-rates", type=command.numbers, required=True, help="rows, with commas between them")
+    parser.add_argument("--epochs", type=int, required=True, help="columns")
+    parser.add_argument("--climb-epochs", type=int, help="epochs that climb spends on 7 × 10 cells")
+    parser.add_argument("--csv", type=Path, help="file for every trial")
+    flags = parser.parse_args()
+    recipe = command.friends(flags, context="current+previous")
+    corpus = command.corpus(flags, recipe)
+    whole = command.corpus(flags, recipe.model_copy(update={"limit_train": None}))
+    counts = [len(list(utterances(one.splits["train"]))) for one in (whole, corpus)]
+    texts = counts[0] / counts[1]
+    corpus = limit_dev(corpus, round(len(list(utterances(corpus.splits["dev"]))) / texts), recipe.seed)
+
+    found: dict[str, Searched] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for contender in contenders(flags, corpus, Path(folder)):
+            one = found[contender.name] = search(contender, Path(folder))
+            print(f"{one.name}: {duration(one.wall)}, {len(one.trials)} trials, {one.epochs} epochs", flush=True)
+            if flags.csv:
+                write_table(flags.csv, every_trial(found))
+    console = Console(width=160)
+    size = f"{len(flags.learning_rates)} × {flags.epochs}, {counts[1]} texts"
+    show_measured(console, found, size)
+    show_extrapolated(console, found, texts, flags.learning_rates[0], flags.climb_epochs)
+    console.print(f"{command.machine()}; {command.versions()}")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,42 @@
+"""Texts as bertgrid-tf lays them out, for the contenders that cannot do so themselves."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import transformers
+
+from benchmarks.flops import BertShape
+from benchmarks.texts import Padded
+from bertgrid_tf.bert.checkpoint import load_tokenizer
+from bertgrid_tf.corpus import Corpus, limit, speaker_counts, utterances
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.recipe import Settings
+from bertgrid_tf.run import encode_dialogues
+
+
+def padded(corpus: Corpus, settings: Settings, split: str) -> Padded:
+    """A labelled split, every text filled up to the maximum length.
+
+    Raises:
+        UserError: the checkpoint is not a folder, so that the other libraries cannot load it.
+    """
+    if not (Path(settings.model) / "config.json").is_file():
+        raise UserError(
+            f"--model {settings.model} is no checkpoint's folder, which the other libraries need: give one."
+        )
+    dialogues = corpus.splits[split]
+    speakers = speaker_counts(corpus.splits["train"])
+    encoded = encode_dialogues(load_tokenizer(settings.model), dialogues, settings, speakers)
+    labels = [corpus.labels.index(utterance.label or "") for utterance in utterances(dialogues)]
+    return Padded.of(encoded, np.array(labels), settings.max_length)
+
+
+def bert_shape(settings: Settings, corpus: Corpus) -> BertShape:
+    """The sizes of the settings' checkpoint, with a head for the corpus's classes."""
+    return BertShape.of(transformers.AutoConfig.from_pretrained(settings.model), len(corpus.labels))
+
+
+def limit_dev(corpus: Corpus, count: int, seed: int) -> Corpus:
+    """The corpus with about so many dev utterances, in whole dialogues."""
+    return replace(corpus, splits={**corpus.splits, "dev": limit(corpus.splits["dev"], count, seed)})

@@ -1,0 +1,118 @@
+"""Records learning-rate × epoch tables of Friends: the ground on which search strategies are compared.
+
+    python -m benchmarks.record --model DIR --limit-train 2000 --learning-rates 4e-4,2e-4,1e-4,5e-5,2.5e-5,1.25e-5 \\
+        --epochs 6 --seeds 1,2,3 --name friends-2000 --work DIR
+
+Every row is one training run, scored on dev after each epoch. Rows of all seeds take turns, and a killed recording
+goes on in its work folder where it was. `--out` gets, after every epoch, NAME-seedN.csv (percent, as `tuners.table`
+writes it) and NAME.json, which says how.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from benchmarks import command
+from benchmarks.work import TimeLeft, Work
+from bertgrid_tf.bert.checkpoint import identity
+from bertgrid_tf.corpus import Corpus, utterances
+from bertgrid_tf.files import write_text
+from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.report.format import duration, score
+from tuners.table import Table
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An epoch that was trained and scored: one cell of one seed's table."""
+
+    seed: int
+    learning_rate: float
+    epoch: int
+    score: float
+    seconds: float
+
+
+def rows(work: Work, recipe: Recipe, seeds: Sequence[int]) -> Iterator[Scored]:
+    """Trains every learning rate with every seed; a row that diverges ends with an epoch of NaN."""
+    for rate in recipe.learning_rates:
+        for seed in seeds:
+            for epoch, metrics in enumerate(work.train(f"seed{seed}-{rate!r}", seed, learning_rate=rate), start=1):
+                yield Scored(seed, rate, epoch, metrics[recipe.metric], metrics["seconds"])
+
+
+def table(cells: Sequence[Scored], recipe: Recipe, seed: int) -> Table:
+    """One seed's table as far as it has been trained."""
+    shape = len(recipe.learning_rates), recipe.epochs
+    scores, tried = np.full(shape, nan), np.zeros(shape, bool)
+    for cell in cells:
+        if cell.seed == seed:
+            place = recipe.learning_rates.index(cell.learning_rate), cell.epoch - 1
+            scores[place], tried[place] = cell.score, True
+    return Table(tuple(recipe.learning_rates), recipe.epochs, scores, tried, recipe.direction())
+
+
+def description(recipe: Recipe, corpus: Corpus, config: Any) -> dict[str, Any]:
+    """What was trained, with no folder of this machine in it."""
+    settings = recipe.settings.model_dump(exclude={"model", "learning_rate"})
+    return {
+        "corpus": recipe.corpus,
+        "utterances": {split: len(list(utterances(corpus.splits[split]))) for split in ("train", "dev")},
+        "model": {
+            "type": config.model_type,
+            "layers": config.num_hidden_layers,
+            "width": config.hidden_size,
+            "vocabulary": config.vocab_size,
+            "identity": identity(recipe.settings.model),
+        },
+        "metric": recipe.metric,
+        "subset_seed": recipe.seed,
+        "settings": settings,
+    }
+
+
+def main() -> None:
+    parser = command.parser(__doc__)
+    parser.add_argument("--learning-rates", type=command.numbers, required=True, help="rows, with commas between them")
+    parser.add_argument("--epochs", type=int, required=True, help="columns: the horizon of every row's schedule")
+    parser.add_argument("--seeds", type=command.whole_numbers, required=True, help="a table each")
+    parser.add_argument("--name", required=True, help="of the tables")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/tables"), help="folder of the tables")
+    parser.add_argument("--work", type=Path, required=True, help="folder of the runs' states")
+    flags = parser.parse_args()
+    recipe = command.friends(flags, learning_rates=flags.learning_rates, epochs=flags.epochs)
+    corpus = command.corpus(flags, recipe)
+    work = Work(flags.work, recipe, corpus, free=("learning_rates",))
+
+    config = work.runs.trainer(recipe.settings).checkpoint.model.config
+    how = {
+        "command": command.command_line("record", flags, without=("work", "out")),
+        **description(recipe, corpus, config),
+        **command.circumstances(),
+    }
+    left = TimeLeft(len(flags.seeds) * len(recipe.learning_rates) * recipe.epochs)
+    cells: list[Scored] = []
+    for cell in rows(work, recipe, flags.seeds):
+        cells.append(cell)
+        scale, digits = (1, 4) if recipe.metric == "loss" else (100, 2)
+        path = flags.out / f"{flags.name}-seed{cell.seed}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table(cells, recipe, cell.seed).to_csv(path, scale, digits)
+        how["median_epoch_seconds"] = round(median(one.seconds for one in cells), 2)
+        write_text(flags.out / f"{flags.name}.json", json.dumps(how, indent=2) + "\n")
+        print(
+            f"seed {cell.seed}  learning rate {cell.learning_rate:g}  epoch {cell.epoch} of {recipe.epochs}  "
+            f"{recipe.metric} {score(recipe.metric, cell.score)}  {duration(cell.seconds)}  "
+            f"({left.after(cell.seconds)})",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,174 @@
+"""What a training step's time goes to: the operations that take most of it.
+
+    python -m benchmarks.step_profile --model DIR --limit-train 2000 [--set precision=bf16] [--steps 20] [--csv FILE]
+
+The steps are those of bertgrid-tf, after as many to warm up, under TensorFlow's profiler. An operation's time is its
+own, without that of others inside it, and what several operations take side by side is counted for each; shares are of
+all operations' time.
+"""
+
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import command
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.files import write_table
+from bertgrid_tf.run import Runs
+
+SHOWN = 10
+# NODE:TYPE, as the profiler names an executed operation.
+OPERATION = re.compile(r"[\w./-]+:(?P<type>\w+)")
+# Threads that make the next batches while a step runs.
+BESIDE = "tf_data"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Something that a thread did.
+
+    Attributes:
+        name: as the profiler has it.
+        begin, end: nanoseconds.
+    """
+
+    name: str
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Operations:
+    """The operations of one type: how often they ran, and what they took, in nanoseconds."""
+
+    type: str
+    count: int
+    nanoseconds: int
+
+
+def own_times(spans: Iterable[Span]) -> list[tuple[str, int]]:
+    """Every operation of one thread by its type, and the time that it spent in no operation inside it, in ns."""
+    found: list[tuple[str, int]] = []
+    open_: list[tuple[int, int]] = []  # the end and the index of each operation that a later one may lie in
+    for span in sorted(spans, key=lambda one: (one.begin, -one.end)):
+        if not (match := OPERATION.fullmatch(span.name)):
+            continue
+        while open_ and open_[-1][0] <= span.begin:
+            open_.pop()
+        if open_:
+            outer = open_[-1][1]
+            found[outer] = (found[outer][0], found[outer][1] - (span.end - span.begin))
+        open_.append((span.end, len(found)))
+        found.append((match["type"], span.end - span.begin))
+    return found
+
+
+def by_type(threads: Iterable[Iterable[Span]]) -> list[Operations]:
+    """The operations of all threads, those that took most first."""
+    count: dict[str, int] = {}
+    taken: dict[str, int] = {}
+    for spans in threads:
+        for kind, nanoseconds in own_times(spans):
+            count[kind] = count.get(kind, 0) + 1
+            taken[kind] = taken.get(kind, 0) + nanoseconds
+    return [Operations(kind, count[kind], taken[kind]) for kind in sorted(taken, key=lambda one: -taken[one])]
+
+
+def read(folder: Path) -> list[list[Span]]:
+    """What TensorFlow's profiler wrote of the host's threads, those of the input pipeline left out."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    threads = []
+    for file in folder.rglob("*.xplane.pb"):
+        space = xplane_pb2.XSpace()
+        space.ParseFromString(file.read_bytes())
+        for plane in space.planes:
+            names = {number: metadata.name for number, metadata in plane.event_metadata.items()}
+            threads += [
+                [
+                    Span(
+                        names[event.metadata_id], event.offset_ps // 1000, (event.offset_ps + event.duration_ps) // 1000
+                    )
+                    for event in line.events
+                ]
+                for line in plane.lines
+                if plane.name.startswith("/host:CPU") and not line.name.startswith(BESIDE)
+            ]
+    return threads
+
+
+class Window:
+    """Switches the profiler on after the first steps of a run and off after as many again."""
+
+    def __init__(self, steps: int, folder: Path) -> None:
+        self._steps = steps
+        self._folder = folder
+        self.seconds = 0.0
+
+    def on_step(self, done: int, steps: int, loss: float) -> None:
+        """As `bert.trainer.Trainer.run` calls it."""
+        import tensorflow as tf
+
+        if done == self._steps:
+            tf.profiler.experimental.start(str(self._folder))
+            self._began = time.perf_counter()
+        elif done == 2 * self._steps:
+            self.seconds = time.perf_counter() - self._began
+            tf.profiler.experimental.stop()
+
+
+def show(found: Sequence[Operations], seconds: float, steps: int) -> None:
+    total = sum(one.nanoseconds for one in found)
+    table = Table("operation", "a step", "ms a step", "share")
+    for one in found[:SHOWN]:
+        table.add_row(
+            one.type,
+            f"{one.count / steps:.0f}",
+            f"{one.nanoseconds / steps / 1e6:.2f}",
+            f"{one.nanoseconds / total:.1%}",
+        )
+    rest = found[SHOWN:]
+    taken = sum(one.nanoseconds for one in rest)
+    table.add_row(
+        f"{len(rest)} others",
+        f"{sum(one.count for one in rest) / steps:.0f}",
+        f"{taken / steps / 1e6:.2f}",
+        f"{taken / total:.1%}",
+    )
+    console = Console()
+    console.print(table)
+    console.print(
+        f"A step took {1e3 * seconds / steps:.1f} ms under the profiler, its operations {total / steps / 1e6:.1f} ms."
+    )
+    console.print(f"{command.machine()}; {command.versions()}")
+
+
+def main() -> None:
+    parser = command.parser(__doc__)
+    parser.add_argument("--steps", type=int, default=20, help="that are profiled")
+    parser.add_argument("--csv", type=Path, help="file for all operations")
+    flags = parser.parse_args()
+    recipe = command.friends(flags, context="current+previous")
+    values = recipe.settings.model_dump() | {"epochs": 1, "stop_after": 1}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        window = Window(flags.steps, folder / "profile")
+        runs = Runs(command.corpus(flags, recipe), recipe, folder / "predictions", window.on_step)
+        list(runs(values, folder))
+        if not window.seconds:
+            raise UserError(f"An epoch has fewer than {2 * flags.steps} steps: give fewer --steps, or more texts.")
+        found = by_type(read(folder / "profile"))
+    show(found, window.seconds, flags.steps)
+    if flags.csv:
+        write_table(flags.csv, pd.DataFrame(found))
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,53 @@
+"""Padded texts with labels, in a file: what the contenders that are not ours train on. Needs numpy alone."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from bertgrid_tf.bert.encode import Encoded
+
+
+@dataclass(frozen=True)
+class Padded:
+    """n texts, each filled up to the same length.
+
+    Attributes:
+        ids: token ids, int32 [n, length].
+        types: token types, int32 [n, length].
+        mask: 1 on tokens, 0 on padding, int32 [n, length].
+        labels: label ids, int32 [n].
+    """
+
+    ids: np.ndarray
+    types: np.ndarray
+    mask: np.ndarray
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, encoded: "Encoded", labels: np.ndarray, length: int) -> Self:
+        """Fills the texts up to `length` tokens, which none of them may exceed."""
+        mask = np.arange(length) < encoded.lengths[:, None]
+        ids, types = np.full(mask.shape, encoded.pad_id, np.int32), np.zeros(mask.shape, np.int32)
+        ids[mask], types[mask] = encoded.ids, encoded.types
+        return cls(ids, types, mask.astype(np.int32), labels.astype(np.int32))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text, int64 [n]."""
+        return self.mask.sum(axis=1, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def save(self, path: Path) -> None:
+        """Writes an .npz file."""
+        np.savez(path, **{field.name: getattr(self, field.name) for field in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Reads what `save` writes."""
+        with np.load(path) as file:
+            return cls(**{field.name: file[field.name] for field in fields(cls)})

@@ -1,0 +1,204 @@
+"""How many texts a second BERT is trained on: bertgrid-tf, `model.fit` and Hugging Face's Trainer side by side.
+
+    python -m benchmarks.throughput --model DIR --limit-train 1600 --rounds 5 [--csv FILE]
+
+Every contender is a process of its own, with the same checkpoint, texts, batch size, maximum length and optimizer
+(AdamW, gradients clipped to a global norm of 1). In each round each of them trains one epoch while the others wait;
+the first round, in which functions are traced, does not count. Numbers are medians over the rounds, ratios medians of
+the rounds' ratios. Texts are current and previous utterance, or what `--set context=…` says.
+
+The machine limit is the time that the matrix products on the texts' own tokens take (`benchmarks.flops`) at the best
+rate that TensorFlow's matrix product reached in any round in the same precision, at this checkpoint's sizes.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import command
+from benchmarks.contenders.process import Process
+from benchmarks.flops import products, training_flops
+from benchmarks.layout import bert_shape, padded
+from bertgrid_tf.data import data_dirs
+from bertgrid_tf.files import write_table
+from bertgrid_tf.machine.host import readable
+from bertgrid_tf.recipe import Recipe
+
+PRECISIONS = ("fp32", "bf16")
+FRAMEWORKS = ("tensorflow", "torch")
+BASELINE = "model.fit, padded"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Who trains, and how its process is to be asked."""
+
+    name: str
+    precision: str
+    module: str
+    framework: str
+    asked: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A contender's epochs.
+
+    Attributes:
+        seconds: of each round's epoch.
+        peak_bytes: the most resident memory of its process.
+    """
+
+    seconds: tuple[float, ...]
+    peak_bytes: int
+
+    def rate(self, amount: float) -> float:
+        """What an epoch has `amount` of, a second of the median epoch."""
+        return amount / median(self.seconds)
+
+    def faster_than(self, other: "Measured") -> float:
+        """How many times sooner an epoch ended than the other's in the same round; the median of the rounds."""
+        return median(theirs / mine for mine, theirs in zip(self.seconds, other.seconds, strict=True))
+
+
+def contenders(recipes: Mapping[str, Recipe], theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[Contender]:
+    """Everyone in every precision.
+
+    Args:
+        recipes: by precision.
+        theirs: what is asked of the others, beside precision and padding.
+        ours: what is asked of bertgrid-tf, beside the recipe.
+    """
+    made = []
+    for precision, recipe in recipes.items():
+        asked = {**theirs, "precision": precision}
+        made += [
+            Contender(
+                "bertgrid-tf", precision, "ours", "tensorflow", {**ours, "recipe": recipe.model_dump(mode="json")}
+            ),
+            Contender(BASELINE, precision, "keras_fit", "tensorflow", asked),
+            Contender("Trainer, padded", precision, "torch_trainer", "torch", {**asked, "padding": "maximum"}),
+            Contender(
+                "Trainer, dynamic, grouped", precision, "torch_trainer", "torch", {**asked, "padding": "grouped"}
+            ),
+        ]
+    return made
+
+
+def main() -> None:
+    parser = command.parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="that count")
+    parser.add_argument("--csv", type=Path, help="file for every round's seconds")
+    flags = parser.parse_args()
+    context = {"context": "current+previous"}
+    recipes = {precision: command.friends(flags, precision=precision, **context) for precision in PRECISIONS}
+    settings = recipes["fp32"].settings
+    corpus = command.corpus(flags, recipes["fp32"])
+    texts = padded(corpus, settings, "train")
+    shape = bert_shape(settings, corpus)
+    tokens_a_step = int(texts.lengths.mean() * settings.batch_size)
+
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        texts.save(folder / "train.npz")
+        ours = {"data_dirs": [str(directory) for directory in data_dirs(flags.data_dir)], "folder": name}
+        theirs = {
+            "model": settings.model,
+            "classes": len(corpus.labels),
+            "train": str(folder / "train.npz"),
+            "batch_size": settings.batch_size,
+            "max_length": settings.max_length,
+            "learning_rate": settings.learning_rate,
+            "folder": name,
+        }
+        everyone = contenders(recipes, theirs, ours)
+        running = [
+            stack.enter_context(Process(one.module, one.framework, one.asked, folder / f"{index}-{one.module}.log"))
+            for index, one in enumerate(everyone)
+        ]
+        matmuls = {
+            framework: stack.enter_context(
+                Process(
+                    "matmul",
+                    framework,
+                    {"framework": framework, "products": products(shape, tokens_a_step)},
+                    folder / f"{framework}-matmul.log",
+                )
+            )
+            for framework in FRAMEWORKS
+        }
+        seconds: list[list[float]] = [[] for _ in everyone]
+        peaks = [0] * len(everyone)
+        rates = {(framework, precision): 0.0 for framework in FRAMEWORKS for precision in PRECISIONS}
+        for round_ in range(flags.rounds + 1):
+            told = f"round {round_} of {flags.rounds}" if round_ else "warm-up"
+            for framework, process in matmuls.items():
+                found = process.play()
+                for precision in PRECISIONS:
+                    rates[framework, precision] = max(rates[framework, precision], found[precision])
+            for index, (one, process) in enumerate(zip(everyone, running, strict=True)):
+                reply = process.play()
+                peaks[index] = reply["peak_bytes"]
+                print(f"{told}  {one.name}, {one.precision}: {reply['seconds']:.2f} s", flush=True)
+                if round_:
+                    seconds[index].append(reply["seconds"])
+
+    measured = {
+        (one.name, one.precision): Measured(tuple(taken), peak)
+        for one, taken, peak in zip(everyone, seconds, peaks, strict=True)
+    }
+    flops = training_flops(shape, texts.lengths)
+    limits = {precision: rates["tensorflow", precision] * len(texts) / flops for precision in PRECISIONS}
+    table = Table(
+        f"{len(texts)} texts of {texts.lengths.mean():.1f} tokens",
+        "precision",
+        "texts/s",
+        "slowest to fastest",
+        "tokens/s",
+        "× model.fit fp32",
+        "of the machine limit",
+        "peak memory",
+    )
+    for (name, precision), seen in measured.items():
+        table.add_row(
+            name,
+            precision,
+            f"{seen.rate(len(texts)):.1f}",
+            f"{len(texts) / max(seen.seconds):.1f} to {len(texts) / min(seen.seconds):.1f}",
+            f"{seen.rate(texts.lengths.sum()):.0f}",
+            f"{seen.faster_than(measured[BASELINE, 'fp32']):.2f}",
+            f"{seen.rate(len(texts)) / limits[precision]:.0%}",
+            readable(seen.peak_bytes),
+        )
+    console = Console(width=140)
+    console.print(table)
+    grouped = "Trainer, dynamic, grouped"
+    for precision in PRECISIONS:
+        ours_now = measured["bertgrid-tf", precision]
+        console.print(
+            f"{precision}: bertgrid-tf is {ours_now.faster_than(measured[BASELINE, precision]):.2f} × {BASELINE} and "
+            f"{ours_now.faster_than(measured[grouped, precision]):.2f} × {grouped}, each in {precision}. "
+            f"Machine limit {limits[precision]:.1f} texts/s: {flops / len(texts) / 1e9:.2f} GFLOP a text at "
+            f"TensorFlow's {rates['tensorflow', precision] / 1e9:.0f} GFLOP/s; PyTorch's best product reached "
+            f"{rates['torch', precision] / 1e9:.0f}."
+        )
+    console.print(f"{command.machine()}; {command.versions()}")
+    if flags.csv:
+        rows = [
+            {"name": name, "precision": precision, "round": number, "seconds": taken, "peak_bytes": one.peak_bytes}
+            for (name, precision), one in measured.items()
+            for number, taken in enumerate(one.seconds, start=1)
+        ]
+        write_table(flags.csv, pd.DataFrame(rows))
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,76 @@
+"""A folder of training runs, each of which goes on where it was killed."""
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from bertgrid_tf.corpus import Corpus
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.files import write_text
+from bertgrid_tf.recipe import Recipe, Value, differing, load
+from bertgrid_tf.report.format import duration
+from bertgrid_tf.run import Runs
+
+
+class Work:
+    """Training runs of one recipe in one process, on a model that is built once.
+
+    Attributes:
+        runs: what trains them.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe, corpus: Corpus, free: Collection[str] = ()) -> None:
+        """
+        Args:
+            folder: where the runs' states lie; made where it is missing.
+            recipe: its seed chose the corpus's texts; each run has a seed of its own.
+            corpus: train and dev count.
+            free: the recipe's keys that may differ from those of runs that the folder holds already.
+
+        Raises:
+            UserError: the folder holds the runs of another recipe; the recipe does not fit the checkpoint.
+        """
+        file = folder / "recipe.yaml"
+        if file.exists():
+            keys = [key for key in differing(load(recipe.corpus, file), recipe) if key not in free]
+            if keys:
+                raise UserError(
+                    f"{folder} holds runs of another recipe (they differ in {', '.join(keys)}): choose another --work."
+                )
+        write_text(file, recipe.to_yaml())
+        self._folder = folder
+        self._recipe = recipe
+        self.runs = Runs(corpus, recipe, folder / "predictions")
+        self.runs.check()
+
+    def predictions(self, name: str) -> Path:
+        """The CSV of a run's dev predictions at its best epoch."""
+        return self._folder / "predictions" / f"{name}.csv"
+
+    def train(self, name: str, seed: int, **changed: Value) -> Iterator[dict[str, float]]:
+        """Yields every epoch's metrics; those of epochs that an earlier process trained come at once.
+
+        Args:
+            name: of the run's folder.
+            seed: decides the order, dropout, resampling and the head's first weights.
+            changed: settings that differ from the recipe's.
+        """
+        folder = self._folder / name
+        folder.mkdir(exist_ok=True)
+        self.runs.recipe = self._recipe.model_copy(update={"seed": seed})
+        horizon = {"epochs": self._recipe.epochs, "stop_after": self._recipe.epochs}
+        yield from self.runs(self._recipe.settings.model_dump() | changed | horizon, folder)
+
+
+class TimeLeft:
+    """Tells how long so many epochs will go on, by the mean of what they have taken."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+        self._taken: list[float] = []
+
+    def after(self, seconds: float) -> str:
+        """To be called after every epoch with what it took."""
+        self._taken.append(seconds)
+        done = len(self._taken)
+        left = sum(self._taken) / done * (self._epochs - done)
+        return f"{done} of {self._epochs} epochs, {duration(left)} left"

@@ -1,0 +1,105 @@
+"""The contenders that need no PyTorch, on tiny real models."""
+
+import numpy as np
+import pytest
+
+from benchmarks.contenders import keras_model, ours, ours_grid, ours_trials
+from benchmarks.contenders.process import Process
+from benchmarks.contenders.trials import trials_of
+from benchmarks.layout import padded
+from benchmarks.texts import Padded
+from bertgrid_tf import recipe as recipes
+from bertgrid_tf.bert.checkpoint import load
+from bertgrid_tf.corpus import utterances
+from bertgrid_tf.data import open_corpus
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.recipe import Settings
+
+TINY = {
+    "model": "scratch:1x32",
+    "limit_train": 60,
+    "sweeps": {},
+    "learning_rates": [2e-3, 1e-3],
+    "epochs": 2,
+    "final.model": "none",
+}
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return recipes.load("sample", overrides=TINY)
+
+
+@pytest.fixture(scope="module")
+def corpus(recipe):
+    return open_corpus(recipe, [])
+
+
+@pytest.fixture(scope="module")
+def checkpoint(corpus, tmp_path_factory):
+    """A tiny classifier in a folder."""
+    made = load("scratch:1x32", corpus.labels, texts=[one.text for one in utterances(corpus.splits["train"])])
+    made.reset(1)
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    made.save(folder)
+    return folder
+
+
+def asked(recipe, folder):
+    return {"recipe": recipe.model_dump(mode="json"), "data_dirs": [], "dev_utterances": 40, "folder": str(folder)}
+
+
+def test_the_others_get_the_same_texts_and_weights(recipe, corpus, checkpoint, tmp_path):
+    settings = Settings.of(recipe.settings.model_dump() | {"model": str(checkpoint)})
+    padded(corpus, settings, "dev").save(tmp_path / "dev.npz")
+    texts = Padded.load(tmp_path / "dev.npz")
+    model = keras_model.build(str(checkpoint), len(corpus.labels), 1e-3)
+    theirs = model.predict(keras_model.dataset(texts, 32, shuffle=False), verbose=0).logits
+    mine = load(str(checkpoint), corpus.labels).logits(texts.ids, texts.types, texts.mask, training=False)
+    assert np.allclose(theirs, mine, atol=1e-5)
+    accuracy = np.mean(theirs.argmax(axis=1) == texts.labels)
+    evaluated = model.evaluate(keras_model.dataset(texts, 32, shuffle=False), verbose=0, return_dict=True)
+    assert evaluated["accuracy"] == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_a_checkpoint_that_the_others_cannot_load_is_refused(recipe, corpus):
+    with pytest.raises(UserError, match="--model scratch:1x32 is no checkpoint's folder"):
+        padded(corpus, recipe.settings, "dev")
+
+
+def test_our_epoch_is_timed_with_a_single_dev_text(recipe, corpus, tmp_path):
+    assert len(list(utterances(ours.one_dev_text(corpus).splits["dev"]))) == 1
+    play = ours.prepare(asked(recipe, tmp_path))
+    assert play()["seconds"] > 0
+
+
+def test_our_grid_tells_of_every_cell(recipe, tmp_path):
+    trials = trials_of(ours_grid.prepare(asked(recipe, tmp_path))())
+    assert [trial.learning_rate for trial in trials] == [2e-3, 1e-3]
+    assert [len(trial.epochs) for trial in trials] == [len(trial.accuracy) for trial in trials] == [2, 2]
+    assert all(sum(trial.epochs) <= trial.seconds for trial in trials)
+
+
+def test_our_trials_tell_of_every_step(recipe, corpus, tmp_path):
+    reply = ours_trials.prepare(asked(recipe.model_copy(update={"epochs": 1}), tmp_path))()
+    steps = -(-len(list(utterances(corpus.splits["train"]))) // recipe.settings.batch_size)
+    assert [len(trial) for trial in reply["ends"]] == [steps, steps]
+    assert all(memory > 10**8 for memory in reply["resident"])
+
+
+def test_a_contender_that_fails_says_why_in_a_sentence(tmp_path):
+    wanted = {"framework": "abacus", "products": []}
+    with (
+        Process("matmul", "tensorflow", wanted, tmp_path / "abacus.log") as process,
+        pytest.raises(UserError, match=r"The contender abacus ended with code 1: KeyError: 'abacus'\."),
+    ):
+        process.play()
+
+
+def test_a_matrix_product_has_a_rate_in_both_precisions(tmp_path):
+    wanted = {"framework": "tensorflow", "products": [(64, 32, 32)]}
+    with Process("matmul", "tensorflow", wanted, tmp_path / "tensorflow.log") as process:
+        reply = process.play()
+        assert reply["peak_bytes"] > 10**8
+    assert reply["fp32"] > 1e6
+    assert reply["bf16"] > 1e6

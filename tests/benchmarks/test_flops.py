@@ -1,0 +1,51 @@
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.flops import BertShape, products, training_flops
+from bertgrid_tf.bert.checkpoint import load
+
+LENGTHS = st.lists(st.integers(2, 64), min_size=1, max_size=20)
+SHAPE = BertShape(layers=6, width=384, inner=1536, classes=8)
+
+
+def multiplied(graph: tf.Graph) -> int:
+    """FLOPs of a graph's matrix products: two for each product of two numbers."""
+    flops = 0
+    for op in graph.get_operations():
+        if op.type in ("MatMul", "BatchMatMulV2"):
+            transposed = op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x")
+            inner = op.inputs[0].shape[-2 if transposed else -1]
+            flops += 2 * op.outputs[0].shape.num_elements() * inner
+    return flops
+
+
+def test_training_takes_three_times_the_products_of_the_models_own_forward_pass():
+    checkpoint = load("scratch:2x64", ("a", "b", "c"), texts=["a few words"])
+    tokens = tf.TensorSpec([5, 7], tf.int32)
+    forward = tf.function(lambda ids, types, mask: checkpoint.logits(ids, types, mask, False))
+    graph = forward.get_concrete_function(tokens, tokens, tokens).graph
+    shape = BertShape.of(checkpoint.model.config, 3)
+    assert training_flops(shape, [7] * 5) == 3 * multiplied(graph)
+
+
+def test_the_six_layer_checkpoint_has_the_weights_that_are_known_of_it():
+    assert SHAPE.token_parameters == 10_616_832
+    assert SHAPE.text_parameters == 384 * (384 + 8)
+
+
+@given(LENGTHS, LENGTHS)
+def test_flops_of_all_texts_are_those_of_the_parts(some, others):
+    whole = training_flops(SHAPE, some + others)
+    assert abs(whole - training_flops(SHAPE, some) - training_flops(SHAPE, others)) < 1e-9 * whole
+
+
+def test_the_products_are_the_layers_and_their_weights_gradients():
+    assert products(BertShape(2, 4, 16, 3), 10) == [
+        (10, 4, 4),
+        (10, 4, 16),
+        (10, 16, 4),
+        (4, 10, 4),
+        (4, 10, 16),
+        (16, 10, 4),
+    ]

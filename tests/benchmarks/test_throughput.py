@@ -1,0 +1,33 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.throughput import BASELINE, Measured, contenders
+from bertgrid_tf import recipe as recipes
+
+ROUNDS = st.lists(st.floats(0.1, 100), min_size=1, max_size=9)
+
+
+def test_a_rate_is_that_of_the_median_epoch():
+    assert Measured((1.0, 2.0, 40.0), 0).rate(64) == 32
+
+
+@given(ROUNDS, st.floats(0.2, 5))
+def test_a_machine_that_slows_down_for_a_round_does_not_change_the_ratio(seconds, times):
+    theirs, ours = Measured(tuple(times * one for one in seconds), 0), Measured(tuple(seconds), 0)
+    assert ours.faster_than(theirs) == pytest.approx(times)
+
+
+def test_everyone_trains_in_every_precision_with_the_same_settings():
+    asked = {
+        precision: recipes.load("friends", overrides={"precision": precision, "sweeps": {}})
+        for precision in ("fp32", "bf16")
+    }
+    made = contenders(asked, {"batch_size": 32}, {"folder": "somewhere"})
+    assert len({(one.name, one.precision) for one in made}) == len(made) == 8
+    for one in made:
+        if one.name == "bertgrid-tf":
+            assert one.asked["recipe"]["settings"]["precision"] == one.precision
+        else:
+            assert (one.asked["precision"], one.asked["batch_size"]) == (one.precision, 32)
+    assert (BASELINE, "fp32") in {(one.name, one.precision) for one in made}
