@@ -2,9 +2,10 @@
 
 How a study survives a kill at any moment: a trial's file (`trial_*/trial.json`: its values, the history of
 its metrics, its status) is written when the trial starts, after every epoch and when it ends. Every decision
-of the search (who won a sweep, what runs next) is derived from the trials, never stored, so no two files can
-contradict each other. `oracle.json` holds the search space, which a resumed study must share, and what
-KerasTuner's own tools look for; it is written before the first trial and when a trial starts or ends.
+of the search (who won a sweep, what runs next, which row is stopped) is derived from the trials and the seed,
+never stored, so no two files can contradict each other. `oracle.json` holds the search space, which a resumed
+study must share, and what KerasTuner's own tools look for; it is written before the first trial and at the end
+of the search, so that a trial costs the same however many there are.
 """
 
 import json
@@ -12,9 +13,9 @@ import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import keras_tuner
 import numpy as np
@@ -24,8 +25,9 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from tuners.errors import TunerError
 from tuners.files import write_text
 from tuners.hyperparameters import read_hyperparameters, show_hyperparameters
-from tuners.space import STAGE, Grid, Plan, SearchSpace, Value, differences, key
-from tuners.table import Table
+from tuners.space import COUPLED, STAGE, Grid, Plan, SearchSpace, Value, differences, key
+from tuners.strategies import Progress, Search, Strategy, Tried, Wait, strategy
+from tuners.table import Table, rows_in_order
 
 ENDED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
 SKIPPED = "SKIPPED"
@@ -103,6 +105,8 @@ class CasualGridOracle(keras_tuner.Oracle):
     When every sweep is decided, the grid runs under the final incumbent. A configuration is never run twice:
     where a later stage asks for one that an earlier stage has run, the earlier result counts.
 
+    Where the grid need not be full, another `search` starts and stops its rows; see `tuners.strategies`.
+
     A level whose trial failed has no score and cannot win; if all levels failed, the incumbent stays. A trial
     that diverged (its objective is not a finite number) counts with the epochs before that.
 
@@ -137,7 +141,11 @@ class CasualGridOracle(keras_tuner.Oracle):
         hyperparameters: Another way to say all this: every discrete hyperparameter but `learning_rate` (a
             `Choice`) and `epochs` (an `Int` or `Choice`; its maximum counts) is a sweep, in order of
             registration, with its default as the start. The other arguments override what it says.
-        seed: Kept with the study, which refuses to go on under another one; the search itself draws nothing.
+        seed: Kept with the study, which refuses to go on under another one; decides what a search draws. "grid" and
+            "climb" draw nothing.
+        search: How learning rate and epochs are searched: "grid" fills every cell; "climb", "asha", "bayes" and
+            "genetic" leave cells out. Or a strategy with settings of one's own (`tuners.strategies.Climb(share=0.5)`).
+        examples: Size of the dev split where the objective is a share of it: how noisy a score is.
 
     Raises:
         TunerError: the space or the objective cannot be searched; the sentence says why.
@@ -154,6 +162,8 @@ class CasualGridOracle(keras_tuner.Oracle):
         grid: Grid = "row",
         hyperparameters: keras_tuner.HyperParameters | None = None,
         seed: int | None = None,
+        search: Search | Strategy = "grid",
+        examples: int | None = None,
     ) -> None:
         declared = read_hyperparameters(hyperparameters)
         rates = learning_rates if learning_rates is not None else declared.learning_rates
@@ -169,10 +179,17 @@ class CasualGridOracle(keras_tuner.Oracle):
             grid,
         )
         self._given_seed = seed
+        self._known_by: dict[str, Any] | None = None
+        self._strategy = strategy(search, examples) if isinstance(search, str) else search
+        if self._strategy is not None and self.search_space.grid != "row":
+            raise TunerError(
+                f"search {self._strategy.name} stops rows, and a grid of independent cells has none: "
+                'choose grid "row", or search "grid"'
+            )
+        swept = self._strategy is None or self._strategy.sweeps
+        self._sweeps = tuple(self.search_space.sweeps) if swept else ()
         # The trial of every configuration, so that a look-up costs the same however many trials there are.
         self._trial_ids: dict[str, str] = {}
-        self._incumbent = dict(self.search_space.start)
-        self._decided: list[list[SweepLevel]] = []
         super().__init__(
             objective=_objective(objective),
             hyperparameters=show_hyperparameters(self.search_space),
@@ -180,11 +197,17 @@ class CasualGridOracle(keras_tuner.Oracle):
             # A learning rate or a batch size that fails says nothing about the next one.
             max_consecutive_failed_trials=sys.maxsize,
         )
+        self._forget_derived()
 
     @classmethod
     def over(
-        cls, space: SearchSpace, objective: str | keras_tuner.Objective, seed: int | None = None
-    ) -> "CasualGridOracle":
+        cls,
+        space: SearchSpace,
+        objective: str | keras_tuner.Objective,
+        seed: int | None = None,
+        search: Search | Strategy = "grid",
+        examples: int | None = None,
+    ) -> Self:
         """The oracle of a space that was made before."""
         return cls(
             objective,
@@ -195,15 +218,49 @@ class CasualGridOracle(keras_tuner.Oracle):
             space.sweep_epochs,
             space.grid,
             seed=seed,
+            search=search,
+            examples=examples,
         )
+
+    def narrow(
+        self,
+        learning_rates: Sequence[float],
+        epochs: int,
+        search: Search | Strategy = "grid",
+        examples: int | None = None,
+    ) -> None:
+        """Searches less from now on: some of the rows, fewer epochs, or by another strategy. To be called before the
+        first run of the grid; a resumed study must be narrowed in the same way again.
+
+        What a study is known by, in `oracle.json`, stays what the oracle was made for.
+        """
+        self._known_by = self._description()
+        space = self.search_space
+        sweeps, start = space.sweeps, space.start
+        self.search_space = SearchSpace.of(learning_rates, epochs, sweeps, start, space.sweep_epochs, space.grid)
+        self._strategy = strategy(search, examples) if isinstance(search, str) else search
+        self._forget_derived()
 
     # What has been found
 
     @property
-    def incumbent(self) -> dict[str, Value]:
-        """The value of every parameter as adopted so far, with the `learning_rate` of the sweeps."""
+    def stage(self) -> str:
+        """The stage that runs are handed out for now: `sweep:<parameter>` or `grid`."""
         self._decide()
-        return dict(self._incumbent)
+        parameter = self._current_sweep()
+        return "grid" if parameter is None else f"sweep:{parameter}"
+
+    @property
+    def incumbent(self) -> dict[str, Value]:
+        """The value of every parameter as adopted so far, with the `learning_rate` that the search started from.
+
+        Where the strategy varies the parameters itself, those of the best run so far.
+        """
+        self._decide()
+        if self._strategy is None or self._strategy.sweeps or not self._coupled():
+            return dict(self._incumbent)
+        best = max(self._coupled().values(), key=lambda run: run.best)
+        return {**self._incumbent, **{name: best.values[name] for name in self.search_space.sweeps}}
 
     @property
     def sweep_results(self) -> list[SweepLevel]:
@@ -214,32 +271,33 @@ class CasualGridOracle(keras_tuner.Oracle):
         return [*chain.from_iterable(self._decided), *current]
 
     def table(self) -> Table:
-        """The learning-rate × epoch table; a cell that no run has reached yet is untried.
+        """The learning-rate × epoch table under the incumbent; a cell that no run has reached is untried.
 
-        A failed trial has no score anywhere; a diverged one has none from the diverged epoch on.
+        A failed trial has no score anywhere; a diverged one has none from the diverged epoch on. Rates that the
+        search has tried besides its space's stand among them in order.
         """
-        space = self.search_space
-        scores = np.full((len(space.learning_rates), space.epochs), np.nan)
+        space, trials = self.search_space, self._grid_trials()
+        rates = rows_in_order(space.learning_rates, (float(run["learning_rate"]) for run, _ in trials))
+        place = {rate: row for row, rate in enumerate(rates)}
+        scores = np.full((len(rates), space.epochs), np.nan)
         tried = np.zeros(scores.shape, dtype=bool)
-        for run, trial in self._grid_trials():
-            row = space.learning_rates.index(float(run["learning_rate"]))
+        for run, trial in trials:
+            row = place[float(run["learning_rate"])]
             for epoch, score in self._cells(trial, int(run["stop_after"])):
                 scores[row, epoch - 1], tried[row, epoch - 1] = score, True
-        return Table(space.learning_rates, space.epochs, scores, tried, self.objective.direction)
+        return Table(rates, space.epochs, scores, tried, self.objective.direction)
 
     def cells(self) -> list[ScoredCell]:
-        """Every cell of the grid that was tried, with all of its metrics, row by row."""
+        """Every cell of the table that was tried, with all of its metrics, row by row."""
         found = []
         for run, trial in self._grid_trials():
+            metrics: dict[int, dict[str, float]] = {}
+            for name, history in trial.metrics.metrics.items():
+                for seen in history.get_history():
+                    metrics.setdefault(seen.step, {})[name] = float(seen.mean())
             for epoch, score in self._cells(trial, int(run["stop_after"])):
-                metrics = {
-                    name: float(seen.mean())
-                    for name, history in trial.metrics.metrics.items()
-                    for seen in history.get_history()
-                    if seen.step == epoch
-                }
-                metrics[self.objective.name] = score
-                found.append(ScoredCell(float(run["learning_rate"]), epoch, trial.trial_id, metrics))
+                cell = {**metrics.get(epoch, {}), self.objective.name: score}
+                found.append(ScoredCell(float(run["learning_rate"]), epoch, trial.trial_id, cell))
         return found
 
     def best(self) -> Best:
@@ -265,7 +323,10 @@ class CasualGridOracle(keras_tuner.Oracle):
         return [(epoch, score if math.isfinite(score) else math.nan) for epoch, score in history]
 
     def plan(self) -> Plan:
-        """What the search costs if no run fails: `(stages, full_product_epochs)`; nothing is run for it."""
+        """What filling the grid costs if no run fails: `(stages, full_product_epochs)`; nothing is run for it.
+
+        Another `search` trains its strategy's `most_epochs` at most in the place of the grid's.
+        """
         return self.search_space.plan()
 
     def get_best_trials(self, num_trials: int = 1) -> list[Trial]:
@@ -273,7 +334,7 @@ class CasualGridOracle(keras_tuner.Oracle):
 
         A sweep's runs have another horizon than the grid's, so their scores do not compare.
         """
-        grid = {trial.trial_id for _, trial in self._grid_trials()}
+        grid = self._coupled()
         sign = -1 if self.objective.direction == "max" else 1
         completed = [trial for trial in self.trials.values() if trial.status == TrialStatus.COMPLETED]
         completed.sort(key=lambda trial: (trial.trial_id not in grid, sign * trial.score))
@@ -283,48 +344,107 @@ class CasualGridOracle(keras_tuner.Oracle):
 
     @keras_tuner.synchronized
     def create_trial(self, tuner_id: str) -> Trial:
-        """Hands out what this tuner or a killed process left unfinished, else the stage's next run."""
+        """Hands out what this tuner or a killed process left unfinished, else the stage's next run.
+
+        KerasTuner's own copies the search space into every trial and writes all trials' names at each.
+        """
         if not self.trials:
             # First of all, so that a folder with trials always says whose they are.
             self.save()
-        return super().create_trial(tuner_id)
+        if tuner_id in self.ongoing_trials:
+            return self.ongoing_trials[tuner_id]
+        self.tuner_ids.add(tuner_id)
+        if self._retry_queue:
+            trial = self.trials[self._retry_queue.pop()]
+            trial.status = TrialStatus.RUNNING
+        else:
+            trial_id = f"{len(self.trials):04d}"
+            response = self.populate_space(trial_id)
+            hyperparameters = keras_tuner.HyperParameters()
+            hyperparameters.values = response.get("values", {})
+            trial = Trial(hyperparameters, trial_id, response["status"])
+            if trial.status != TrialStatus.RUNNING:
+                if trial.status == TrialStatus.STOPPED:
+                    self.tuner_ids.remove(tuner_id)
+                    self.save()
+                return trial
+            self.trials[trial_id] = trial
+            self.start_order.append(trial_id)
+            self._save_trial(trial)
+        self.ongoing_trials[tuner_id] = trial
+        self._display.on_trial_begin(trial)
+        return trial
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """The next configuration of the current stage; IDLE while a sweep's last runs are still going."""
+        """The next configuration of the current stage; IDLE while runs that it depends on are still going."""
         self._decide()
         parameter = self._current_sweep()
-        if parameter is None:
-            stage, runs = "grid", self.search_space.grid_runs(self._incumbent)
-        else:
-            stage, runs = f"sweep:{parameter}", self.search_space.sweep_runs(parameter, self._incumbent)
-        # Workers that share out runs of unlike length end sooner when the longest begin first.
-        for run in sorted(runs, key=lambda run: -int(run["stop_after"])):
+        if parameter is None and self._strategy is not None:
+            return self._proposed(trial_id)
+        while self._queue:
+            run = self._queue.pop()
             if (configuration := key(run)) not in self._trial_ids:
-                self._trial_ids[configuration] = trial_id
-                return {"status": TrialStatus.RUNNING, "values": {**run, STAGE: stage}}
+                return self._started(trial_id, configuration, run, f"sweep:{parameter}" if parameter else "grid")
         return {"status": TrialStatus.STOPPED if parameter is None else TrialStatus.IDLE}
+
+    def _proposed(self, trial_id: str) -> dict[str, Any]:
+        """What the strategy wants to run next."""
+        assert self._strategy is not None
+        proposal = self._strategy.propose(self._progress())
+        if proposal is None or isinstance(proposal, Wait):
+            return {"status": TrialStatus.STOPPED if proposal is None else TrialStatus.IDLE}
+        schedule = {"epochs": self.search_space.epochs, "stop_after": self.search_space.epochs}
+        run = {**self._incumbent, **schedule, **proposal}
+        assert key(run) not in self._trial_ids, f"{self._strategy.name} proposes {run} twice"
+        return self._started(trial_id, key(run), run, "grid")
+
+    def _started(self, trial_id: str, configuration: str, run: Mapping[str, Value], stage: str) -> dict[str, Any]:
+        self._trial_ids[configuration] = trial_id
+        if stage == "grid":
+            self._coupled()[trial_id] = Tried(run, (), False)
+        return {"status": TrialStatus.RUNNING, "values": {**run, STAGE: stage}}
 
     @keras_tuner.synchronized
     def update_trial(self, trial_id: str, metrics: Mapping[str, float], step: int = 0) -> Trial:
         """Records the metrics of epoch `step`, and saves the trial.
 
-        An epoch reported again replaces itself and all that came after: a resumed run tells its story anew.
+        An epoch that a resumed run tells again as it was changes nothing; told otherwise, it replaces itself and all
+        that came after.
 
         Returns:
-            The trial; its status STOPPED, set by an oracle that extends this one, ends the run.
+            The trial; its status STOPPED, where the strategy wants no more of its epochs, ends the run.
         """
         trial = self.trials[trial_id]
         tracker = trial.metrics
-        for name, history in tracker.metrics.items():
-            kept = type(history)(history.direction)
-            kept.set_history([seen for seen in history.get_history() if seen.step < step])
-            tracker.metrics[name] = kept
-        for name, value in metrics.items():
-            if not tracker.exists(name):
-                tracker.register(name, self.objective.direction if name == self.objective.name else None)
-            tracker.metrics[name].update(float(value), step)
-        self._save_trial(trial)
+        known = {
+            name: seen.value
+            for name, history in tracker.metrics.items()
+            for seen in history.get_history()
+            if seen.step == step
+        }
+        # As text, for NaN is not equal to itself.
+        told = {name: [float(value)] for name, value in metrics.items()}
+        if repr(sorted(known.items())) != repr(sorted(told.items())):
+            for name, history in tracker.metrics.items():
+                kept = type(history)(history.direction)
+                kept.set_history([seen for seen in history.get_history() if seen.step < step])
+                tracker.metrics[name] = kept
+            for name, value in metrics.items():
+                if not tracker.exists(name):
+                    tracker.register(name, self.objective.direction if name == self.objective.name else None)
+                tracker.metrics[name].update(float(value), step)
+            self._save_trial(trial)
+        if self._wants_no_more(trial, step):
+            trial.status = TrialStatus.STOPPED
         return trial
+
+    def _wants_no_more(self, trial: Trial, step: int) -> bool:
+        """Whether the strategy stops the trial after its latest epoch; an earlier one, told again, was decided on."""
+        if self._strategy is None or trial.trial_id not in self._coupled():
+            return False
+        run = self._coupled()[trial.trial_id] = self._tried(trial)
+        latest, score = self.history(trial)[-1]
+        return step == latest and not math.isnan(score) and self._strategy.stops(self._progress(), run)
 
     def score_trial(self, trial: Trial) -> None:
         """Scores by the best epoch (of equal ones the first), an independent cell of the grid by its last."""
@@ -340,9 +460,23 @@ class CasualGridOracle(keras_tuner.Oracle):
     @keras_tuner.synchronized
     def end_trial(self, trial: Trial) -> None:
         """Scores and saves an ended trial. A failed one is not tried again; the search goes on."""
-        # A worker sends its own copy of the hyperparameters; what the oracle asked for is what counts.
-        trial.hyperparameters = self.trials[trial.trial_id].hyperparameters
-        super().end_trial(trial)
+        # A worker sends a copy of its own; of the values, what the oracle asked for is what counts.
+        status, message = trial.status, trial.message
+        trial = self.trials[trial.trial_id]
+        trial.status, trial.message = status, message
+        if trial.status == TrialStatus.COMPLETED:
+            self.score_trial(trial)
+            if math.isnan(trial.score):
+                trial.status = TrialStatus.FAILED
+        self.end_order.append(trial.trial_id)
+        self._save_trial(trial)
+        self._open.discard(key(trial.hyperparameters.values))
+        if trial.trial_id in self._coupled():
+            self._coupled()[trial.trial_id] = self._tried(trial)
+        self._display.on_trial_end(trial)
+        # Last, since the chief of KerasTuner's own distributed mode leaves when none is ongoing.
+        for tuner in [tuner for tuner, ongoing in self.ongoing_trials.items() if ongoing is trial]:
+            del self.ongoing_trials[tuner]
 
     # State
 
@@ -392,29 +526,61 @@ class CasualGridOracle(keras_tuner.Oracle):
                 "or start over with overwrite=True"
             ) from error
         self._trial_ids = {key(trial.hyperparameters.values): id_ for id_, trial in self.trials.items()}
-        self._incumbent, self._decided = dict(self.search_space.start), []
+        self._forget_derived()
 
     def _description(self) -> dict[str, Any]:
-        objective = {"objective": [self.objective.name, self.objective.direction]}
-        return {**objective, **self.search_space.describe(), "seed": self._given_seed}
+        if self._known_by is not None:
+            return self._known_by
+        description = {
+            "objective": [self.objective.name, self.objective.direction],
+            **self.search_space.describe(),
+            "seed": self._given_seed,
+        }
+        # A study from before there were other searches names none.
+        if self._strategy is not None:
+            description["search"] = {"name": self._strategy.name, **self._strategy.describe()}
+        return description
 
     # Decisions, derived from the trials
+
+    def _forget_derived(self) -> None:
+        """Begins with what is derived from the trials anew."""
+        self._incumbent = dict(self.search_space.start)
+        self._decided: list[list[SweepLevel]] = []
+        # The runs of the coupled act by their trials, in the order of their start; known when all sweeps are decided.
+        self._act: dict[str, Tried] | None = None
+        self._begin_stage()
+
+    def _begin_stage(self) -> None:
+        """What is to be run in the current stage, and what has to end before it is decided."""
+        parameter = self._current_sweep()
+        if parameter is not None:
+            runs = self.search_space.sweep_runs(parameter, self._incumbent)
+        else:
+            runs = self.search_space.grid_runs(self._incumbent) if self._strategy is None else []
+        # Workers that share out runs of unlike length end sooner when the longest begin first.
+        self._queue = sorted(runs, key=lambda run: -int(run["stop_after"]))[::-1]
+        skipped = parameter is None or self.search_space.is_decided(parameter)
+        self._open = set() if skipped else {key(run) for run in runs if not self._has_ended(run)}
+
+    def _has_ended(self, run: Mapping[str, Value]) -> bool:
+        trial = self._trial(run)
+        return trial is not None and trial.status in ENDED
 
     @keras_tuner.synchronized
     def _decide(self) -> None:
         """Adopts the best level of every sweep whose runs have all ended."""
-        while (parameter := self._current_sweep()) is not None:
+        while (parameter := self._current_sweep()) is not None and not self._open:
             levels = self._levels(parameter)
-            if not all(level.status in (*ENDED, SKIPPED) for level in levels):
-                return
             winner = self._winner(levels)
             if winner is not None:
                 self._incumbent[parameter] = winner.level
             self._decided.append([replace(level, chosen=level is winner) for level in levels])
+            self._begin_stage()
 
     def _current_sweep(self) -> str | None:
         """The sweep that is not decided yet; None when the grid's turn has come."""
-        return next(islice(self.search_space.sweeps, len(self._decided), None), None)
+        return self._sweeps[len(self._decided)] if len(self._decided) < len(self._sweeps) else None
 
     def _levels(self, parameter: str) -> list[SweepLevel]:
         """All levels of the current sweep, none chosen; IDLE where no trial has started."""
@@ -445,13 +611,62 @@ class CasualGridOracle(keras_tuner.Oracle):
     def _trial(self, run: Mapping[str, Value]) -> Trial | None:
         return self.trials.get(self._trial_ids.get(key(run), ""))
 
-    def _grid_trials(self) -> list[tuple[dict[str, Value], Trial]]:
-        """The runs of the grid that have a trial; none before the sweeps are decided."""
+    def _coupled(self) -> dict[str, Tried]:
+        """The runs of the coupled act by their trials, in the order of their start; none before its turn has come."""
         self._decide()
         if self._current_sweep() is not None:
-            return []
-        runs = self.search_space.grid_runs(self._incumbent)
-        return [(run, trial) for run in runs if (trial := self._trial(run)) is not None]
+            return {}
+        if self._act is None:
+            self._act = {id_: self._tried(trial) for id_, trial in self.trials.items() if self._is_coupled(trial)}
+        return self._act
+
+    def _is_coupled(self, trial: Trial) -> bool:
+        """Whether a trial is of the coupled act: asked for by it, or a sweep's that is one of the grid's runs."""
+        values = trial.hyperparameters.values
+        if values[STAGE] == "grid":
+            return True
+        horizons = (
+            {self.search_space.epochs} if self.search_space.grid == "row" else range(self.search_space.epochs + 1)
+        )
+        settings = {name: value for name, value in values.items() if name not in (*COUPLED, STAGE)}
+        incumbent = {name: value for name, value in self._incumbent.items() if name not in COUPLED}
+        return (
+            values["learning_rate"] in self.search_space.learning_rates
+            and values["epochs"] in horizons
+            and key(settings) == key(incumbent)
+        )
+
+    def _tried(self, trial: Trial) -> Tried:
+        values = trial.hyperparameters.values
+        sign = 1.0 if self.objective.direction == "max" else -1.0
+        # What a failed run has told counts as spent, and for nothing else.
+        sign = math.nan if trial.status == TrialStatus.FAILED else sign
+        scores = tuple(sign * score for _, score in self.history(trial))
+        return Tried(values, scores, trial.status in ENDED)
+
+    def _progress(self) -> Progress:
+        seed = self.seed if self._given_seed is None else self._given_seed
+        return Progress(self.search_space, self._incumbent, list(self._coupled().values()), seed)
+
+    def _grid_trials(self) -> list[tuple[dict[str, Value], Trial]]:
+        """The runs of the table, row by row, each with its trial; none before the sweeps are decided."""
+        settings = self.incumbent
+        runs: dict[tuple[float, int], tuple[dict[str, Value], Trial]] = {}
+        reached: dict[tuple[float, int], int] = {}
+        for trial_id, tried in self._coupled().items():
+            if trial_id not in self.trials or any(
+                tried.values[name] != settings[name] for name in self.search_space.sweeps
+            ):
+                continue
+            # Of two runs of one row, which differ in where they stop, the longer has all cells of the other.
+            place = (tried.rate, int(tried.values["epochs"]))
+            if len(tried.scores) > reached.get(place, -1):
+                reached[place] = len(tried.scores)
+                run = {name: value for name, value in tried.values.items() if name != STAGE}
+                runs[place] = run, self.trials[trial_id]
+        rates = rows_in_order(self.search_space.learning_rates, (rate for rate, _ in runs))
+        order = {rate: row for row, rate in enumerate(rates)}
+        return [runs[place] for place in sorted(runs, key=lambda place: (order[place[0]], place[1]))]
 
     def _cells(self, trial: Trial, stop_after: int) -> list[tuple[int, float]]:
         """The cells of the table that a trial of the grid has tried, as epoch and score."""

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -166,6 +167,15 @@ class Table:
         return "\n".join(
             " ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
         )
+
+
+def rows_in_order(rates: Sequence[float], others: Iterable[float]) -> tuple[float, ...]:
+    """`rates` with the `others` that they lack: in their place where the rates fall or rise, else behind."""
+    missing = sorted(set(others) - set(rates))
+    for falling in (True, False):
+        if list(rates) == sorted(rates, reverse=falling):
+            return tuple(sorted([*rates, *missing], reverse=falling))
+    return (*rates, *missing)
 
 
 def _number(cell: str, path: Path | str, line: int) -> float:

@@ -431,6 +431,27 @@ def test_a_report_costs_the_same_however_many_trials_there_are(tmp_path, monkeyp
     assert written == ["trial_0001"]
 
 
+def test_a_trials_file_does_not_grow_with_the_search_space(tmp_path):
+    sizes = set()
+    for count in (2, 200):
+        oracle = CasualGridOracle("val_accuracy", [(rate + 1) / 1000 for rate in range(count)], 1)
+        tuner = search(tmp_path / str(count), ToyRun(lambda values, epoch: 0.5), oracle)
+        trial = tuner.oracle.create_trial("tuner0")
+        sizes.add((tmp_path / str(count) / "study" / f"trial_{trial.trial_id}" / "trial.json").stat().st_size)
+    assert len(sizes) == 1
+
+
+def test_an_epoch_told_again_as_it_was_keeps_what_came_after(tmp_path, monkeypatch):
+    tuner = search(tmp_path, ToyRun(lambda values, epoch: math.nan if epoch == 3 else 0.5))
+    tuner.search()
+    written = []
+    monkeypatch.setattr(tuners.oracle, "write_text", lambda path, text: written.append(path))
+    for epoch, score in ((1, 0.5), (3, math.nan)):
+        tuner.oracle.update_trial("0001", {"val_accuracy": score, "seconds": 1.0}, step=epoch)
+    assert [epoch for epoch, _ in tuner.oracle.history(trials(tuner)[1])] == [1, 2, 3]
+    assert written == []
+
+
 def test_kerastuners_own_tools_read_the_study(tmp_path):
     tuner = search(tmp_path, ToyRun(), sweeps={"batch_size": [16, 32], "cased": [True, False]})
     tuner.search()

@@ -1,0 +1,54 @@
+"""A search that is narrowed before its grid begins stays the study that it was."""
+
+import json
+
+import pytest
+from toy_runs import ToyRun, search
+
+from tuners import CasualGridOracle, TunerError
+
+SPACE = {
+    "objective": "val_accuracy",
+    "learning_rates": [1e-5, 2e-5, 3e-5],
+    "epochs": 4,
+    "sweeps": {"layout": ["current", "previous"]},
+    "start": {"layout": "current", "learning_rate": 2e-5},
+}
+
+
+def narrowed(**narrower) -> CasualGridOracle:
+    oracle = CasualGridOracle(**SPACE)
+    oracle.narrow(**{"learning_rates": [2e-5, 3e-5], "epochs": 2} | narrower)
+    return oracle
+
+
+def test_only_what_is_left_of_the_grid_is_run(tmp_path):
+    run = ToyRun()
+    tuner = search(tmp_path, run, narrowed())
+    assert tuner.oracle.stage == "sweep:layout"
+    tuner.search()
+    grid = [(values["learning_rate"], values["epochs"], epoch) for values, epoch in run.trained[2:]]
+    assert grid == [(2e-5, 2, 1), (2e-5, 2, 2), (3e-5, 2, 1), (3e-5, 2, 2)]
+    assert tuner.oracle.stage == "grid"
+    assert tuner.oracle.table().scores.shape == (2, 2)
+    assert tuner.oracle.best().values["epochs"] == 2
+
+
+def test_another_strategy_can_take_the_grid_s_place(tmp_path):
+    tuner = search(tmp_path, ToyRun(), narrowed(search="climb", learning_rates=SPACE["learning_rates"], epochs=4))
+    tuner.search()
+    table = tuner.oracle.table()
+    assert 0 < table.tried.sum() < table.tried.size
+
+
+def test_a_study_is_known_by_what_it_was_made_for(tmp_path):
+    search(tmp_path, ToyRun(), narrowed()).search()
+    saved = json.loads((tmp_path / "study" / "oracle.json").read_text())["casual_grid"]
+    assert (len(saved["learning_rates"]), saved["epochs"]) == (3, 4)
+    again = ToyRun()
+    tuner = search(tmp_path, again, narrowed())
+    tuner.search()
+    assert not again.trained
+    assert tuner.oracle.best().epoch == 2
+    with pytest.raises(TunerError, match="other settings"):
+        search(tmp_path, ToyRun(), CasualGridOracle(**SPACE | {"epochs": 2}))

@@ -1,0 +1,446 @@
+"""What every search of the coupled act keeps to: the conformance suite, and what each strategy does of its own."""
+
+import math
+import os
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+import keras_tuner
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from killed import KILLED, die_at_replacement, in_a_child, status_of
+from toy_runs import ToyRun, fails, search, trials, values
+
+from tuners import CasualGridOracle, TunerError
+from tuners.parallel import ParallelSearch
+from tuners.pool import Report
+from tuners.rehearsal import rehearse
+from tuners.replay import SimulatedPool
+from tuners.space import SearchSpace, key
+from tuners.strategies import Asha, Climb, Genetic, Search, strategy
+from tuners.strategies.strategy import Progress, Tried
+from tuners.surface import Noise, draw_surface
+from tuners.table import Table
+
+SEARCHES = get_args(Search)
+STRATEGIES = [name for name in SEARCHES if name != "grid"]
+RATES = [8e-5, 4e-5, 2e-5, 1e-5]
+SPACE = {
+    "objective": "val_accuracy",
+    "learning_rates": RATES,
+    "epochs": 5,
+    "sweeps": {"layout": ["current", "previous"]},
+    "start": {"learning_rate": 2e-5},
+    "seed": 3,
+}
+
+
+def peak(values, epoch: int) -> float:
+    """Best at 4e-5, epoch 3, layout `previous`."""
+    distance = abs(math.log2(values["learning_rate"] / 4e-5))
+    return 0.8 - 0.05 * distance - 0.02 * abs(epoch - 3) + 0.1 * (values.get("layout") == "previous")
+
+
+def study(folder: Path, name, score=peak, **space):
+    folder.mkdir(exist_ok=True)
+    return search(
+        folder, ToyRun(score, log=folder / "log"), CasualGridOracle(**SPACE | space, search=name, examples=100)
+    )
+
+
+def course(tuner) -> str:
+    """All that was run and found; as text, since NaN is not equal to itself."""
+    oracle = tuner.oracle
+    told = [(trial.trial_id, trial.status, values(trial), oracle.history(trial)) for trial in trials(tuner)]
+    return str((told, oracle.sweep_results, oracle.table().scores.tolist(), oracle.incumbent))
+
+
+def most_epochs(oracle: CasualGridOracle, name: str) -> int:
+    chosen = strategy(name)
+    planned = {stage.name: stage.epochs for stage in oracle.plan().stages}
+    sweeps = sum(planned.values()) - planned["grid"] if chosen is None or chosen.sweeps else 0
+    return sweeps + (planned["grid"] if chosen is None else chosen.most_epochs(oracle.search_space))
+
+
+# Conformance
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(
+    rows=st.integers(1, 5),
+    epochs=st.integers(1, 5),
+    levels=st.integers(1, 3),
+    start=st.integers(0, 4),
+    direction=st.sampled_from(["max", "min"]),
+    seed=st.integers(0, 9),
+    # One in seven epochs diverges, one in seven fails.
+    outcomes=st.lists(st.sampled_from(["diverges", "fails", *["scores"] * 5]), min_size=30, max_size=30),
+    draw=st.randoms(use_true_random=False),
+)
+def test_a_search_ends_within_its_bound_runs_nothing_twice_and_finds_its_best_cell(
+    tmp_path_factory, name, rows, epochs, levels, start, direction, seed, outcomes, draw
+):
+    rates = RATES[:rows] + [1e-6] * (rows > 4)
+
+    def score(values, epoch):
+        outcome = outcomes[(rates.index(values["learning_rate"]) * 7 + epoch) % 30]
+        return {"diverges": math.nan, "fails": None, "scores": draw.random()}[outcome]
+
+    oracle = CasualGridOracle(
+        keras_tuner.Objective("val_accuracy", direction),
+        rates,
+        epochs,
+        sweeps={"level": list(range(levels))},
+        start={"learning_rate": rates[start % rows]},
+        search=name,
+        seed=seed,
+        examples=200,
+    )
+    run = ToyRun(fails(score))
+    tuner = search(tmp_path_factory.mktemp(name), run, oracle)
+    tuner.search()
+    configurations = [key(values(trial)) for trial in trials(tuner)]
+    assert len(configurations) == len(set(configurations))
+    assert {trial.status for trial in trials(tuner)} <= {"COMPLETED", "FAILED"}
+    # A failed run trains epochs that it does not tell of in the end.
+    assert sum(len(oracle.history(trial)) for trial in trials(tuner)) <= most_epochs(oracle, name)
+    table = oracle.table()
+    tried = [(cell.learning_rate, cell.epoch) for cell in oracle.cells()]
+    assert len(tried) == len(set(tried)) == table.tried.sum()
+    if np.isnan(table.scores).all():
+        with pytest.raises(TunerError, match="no cell"):
+            oracle.best()
+    else:
+        best = oracle.best()
+        history = dict(oracle.history(oracle.trials[best.trial_id]))
+        assert history[best.epoch] == best.score == table.best().score
+        assert best.values["stop_after"] == best.epoch
+        assert best.values["epochs"] == epochs
+        assert {name: best.values[name] for name in ("level",)} == {"level": oracle.incumbent["level"]}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_killed_search_goes_on_as_if_it_had_not_been(tmp_path, name):
+    def score(values, epoch):
+        return math.nan if values["learning_rate"] == 8e-5 and epoch == 3 else peak(values, epoch)
+
+    whole = study(tmp_path / "whole", name, score)
+    whole.search()
+
+    def work(folder: Path, number: int, after: bool) -> None:
+        die_at_replacement(folder, number, after)
+        study(folder, name, score).search()
+
+    # Every third write, before and after in turn; the step is odd, so that every kind of write has its turn.
+    for number in range(1, 100, 3):
+        folder = tmp_path / f"killed{number}"
+        folder.mkdir()
+        status = status_of(in_a_child(partial(work, folder, number, number % 2 == 0)))
+        again = study(folder, name, score)
+        again.search()
+        assert course(again) == course(whole), f"killed at write {number}"
+        if status == 0:
+            break
+        assert status == KILLED
+    assert number > 10
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_seed_repeats_a_search(tmp_path, name):
+    for folder in ("one", "two"):
+        study(tmp_path / folder, name).search()
+    assert (tmp_path / "one" / "log").read_text() == (tmp_path / "two" / "log").read_text()
+
+
+@pytest.mark.parametrize("name", ["asha", "genetic"])
+def test_what_a_search_draws_depends_on_its_seed(tmp_path, name):
+    logs = set()
+    for seed in range(5):
+        study(tmp_path / str(seed), name, seed=seed).search()
+        logs.add((tmp_path / str(seed) / "log").read_text())
+    assert len(logs) > 1
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(size=st.integers(2, 5), durations=st.lists(st.integers(1, 9), min_size=7, max_size=7))
+def test_several_workers_make_a_valid_search(tmp_path_factory, name, size, durations):
+    def seconds(values, epoch):
+        return durations[(int(values["learning_rate"] * 1e5) + epoch) % 7]
+
+    oracle = CasualGridOracle(**SPACE, search=name, examples=100)
+    oracle.verbose = 0
+    tuner = ParallelSearch(SimulatedPool(ToyRun(peak), size, seconds), oracle, tmp_path_factory.mktemp("many"), "study")
+    tuner.search()
+    configurations = [key(values(trial)) for trial in trials(tuner)]
+    assert len(configurations) == len(set(configurations))
+    assert {trial.status for trial in trials(tuner)} == {"COMPLETED"}
+    # When the last epoch of a budget is reported, the other workers are in the middle of one.
+    assert sum(len(oracle.history(trial)) for trial in trials(tuner)) < most_epochs(oracle, name) + size
+    assert oracle.best().score == oracle.table().best().score
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_an_interrupted_search_with_workers_trains_no_epoch_twice(tmp_path, name):
+    class Interrupted(SimulatedPool):
+        def wait(self) -> Report:
+            if self.busy >= 4:
+                raise KeyboardInterrupt
+            return super().wait()
+
+    run = ToyRun(peak, log=tmp_path / "log")
+
+    def go_on(pool):
+        oracle = CasualGridOracle(**SPACE, search=name, examples=100)
+        oracle.verbose = 0
+        tuner = ParallelSearch(pool, oracle, tmp_path, "study")
+        tuner.search()
+        return tuner
+
+    with pytest.raises(KeyboardInterrupt):
+        go_on(Interrupted(run, 3, lambda values, epoch: 1))
+    tuner = go_on(SimulatedPool(run, 2, lambda values, epoch: 1))
+    assert {trial.status for trial in trials(tuner)} == {"COMPLETED"}
+    epochs = (tmp_path / "log").read_text().splitlines()
+    assert len(epochs) == len(set(epochs))
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_space_of_one_cell_is_searched(tmp_path, name):
+    tuner = search(tmp_path, ToyRun(), CasualGridOracle("val_accuracy", [2e-5], 1, search=name))
+    tuner.search()
+    assert (tuner.oracle.best().epoch, len(trials(tuner))) == (1, 1)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_where_all_runs_fail_the_search_ends(tmp_path, name):
+    tuner = study(tmp_path, name, fails(lambda values, epoch: None))
+    tuner.search()
+    assert {trial.status for trial in trials(tuner)} == {"FAILED"}
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_rehearsal_takes_the_course_of_the_search(tmp_path, name):
+    tuner = study(tmp_path, name, sweeps={"layout": ["current"]})
+    tuner.search()
+    space = tuner.oracle.search_space
+    runs = rehearse(
+        strategy(name, 100),
+        space,
+        lambda values: [peak(values, epoch) for epoch in range(1, values["stop_after"] + 1)],
+        seed=3,
+    )
+    assert [(run.rate, list(run.scores)) for run in runs] == [
+        (values(trial)["learning_rate"], [score for _, score in tuner.oracle.history(trial)]) for trial in trials(tuner)
+    ]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_rows_that_are_stopped_need_rows(name):
+    with pytest.raises(TunerError, match=f'search {name} stops rows.*choose grid "row"'):
+        CasualGridOracle("val_accuracy", RATES, 5, grid="independent", search=name)
+
+
+def test_an_unknown_search_is_refused_with_those_that_there_are():
+    with pytest.raises(TunerError, match=r"no search 'hyper'.*grid, climb, asha, bayes, genetic"):
+        CasualGridOracle("val_accuracy", RATES, 5, search="hyper")
+
+
+def test_a_study_goes_on_under_the_same_search_only(tmp_path):
+    study(tmp_path, "climb").search()
+    with pytest.raises(TunerError, match=r"search .*climb.* there, absent here"):
+        study(tmp_path, "grid")
+
+
+def test_a_grid_from_before_there_were_other_searches_goes_on(tmp_path):
+    study(tmp_path, "grid").search()
+    assert '"search"' not in (tmp_path / "study" / "oracle.json").read_text()
+
+
+# Stopped rows
+
+
+def test_a_stopped_row_counts_with_the_cells_that_it_has(tmp_path):
+    tuner = study(tmp_path, Climb(share=0.75), sweeps={})
+    tuner.search()
+    oracle = tuner.oracle
+    assert (oracle.best().learning_rate, oracle.best().epoch) == (4e-5, 3)
+    stopped = [trial for trial in trials(tuner) if len(oracle.history(trial)) < 5]
+    assert stopped
+    assert {trial.status for trial in trials(tuner)} == {"COMPLETED"}
+    table = oracle.table()
+    for trial in stopped:
+        row = table.learning_rates.index(values(trial)["learning_rate"])
+        assert table.tried[row].tolist() == [epoch <= len(oracle.history(trial)) for epoch in range(1, 6)]
+    assert oracle.get_best_trials()[0].trial_id == oracle.best().trial_id
+
+
+def test_rates_between_the_recipes_stand_in_their_place(tmp_path):
+    def score(values, epoch):
+        return 0.8 - 0.2 * abs(math.log2(values["learning_rate"] / 5.6e-5)) - 0.02 * abs(epoch - 2)
+
+    oracle = CasualGridOracle(
+        "val_accuracy", RATES, 5, start={"learning_rate": 4e-5}, search=Climb(share=1, between=True)
+    )
+    tuner = search(tmp_path, ToyRun(score), oracle)
+    tuner.search()
+    rates = oracle.table().learning_rates
+    assert set(RATES) < set(rates)
+    assert list(rates) == sorted(rates, reverse=True)
+    assert oracle.best().learning_rate == pytest.approx(5.66e-5)
+    again = search(
+        tmp_path,
+        ToyRun(score),
+        CasualGridOracle("val_accuracy", RATES, 5, start={"learning_rate": 4e-5}, search=Climb(share=1, between=True)),
+    )
+    again.search()
+    assert course(again) == course(tuner)
+    assert [cell.learning_rate for cell in oracle.cells()] == sorted(
+        (cell.learning_rate for cell in oracle.cells()), reverse=True
+    )
+
+
+# Climb
+
+
+def climbing(*rows: tuple[float, list[float]], start: float = 2e-5, epochs: int = 10, rates=RATES) -> Progress:
+    space = SearchSpace.of(rates, epochs, start={"learning_rate": start})
+    runs = [
+        Tried({"learning_rate": rate}, tuple(scores), index < len(rows) - 1)
+        for index, (rate, scores) in enumerate(rows)
+    ]
+    return Progress(space, space.start, runs, 1)
+
+
+@pytest.mark.parametrize(
+    ("scores", "stops"),
+    [
+        ([0.5, 0.6], False),
+        ([0.5, 0.6, 0.595], False),  # within noise
+        ([0.5, 0.6, 0.595, 0.596], True),  # two epochs without a better one
+        ([0.5, 0.6, 0.57], True),  # a clear fall
+    ],
+)
+def test_a_row_past_its_peak_is_stopped(scores, stops):
+    progress = climbing((8e-5, scores))
+    assert Climb(noise=0.02).stops(progress, progress.runs[-1]) == stops
+
+
+@pytest.mark.parametrize(
+    ("rate", "scores", "stops"),
+    [
+        (4e-5, [0.2], False),  # the first epoch says too little
+        (4e-5, [0.5, 0.57], True),  # faster, and behind at the same epoch
+        (1e-5, [0.3, 0.5], False),  # slower, and gaining
+        (1e-5, [0.3, 0.5, 0.55], True),  # its last gain once more does not reach the best row
+        (4e-5, [0.58, 0.65], False),
+    ],
+)
+def test_a_row_without_prospects_is_stopped(rate, scores, stops):
+    progress = climbing((2e-5, [0.55, 0.6, 0.62, 0.61, 0.61]), (rate, scores))
+    assert Climb(noise=0.01).stops(progress, progress.runs[-1]) == stops
+
+
+def test_a_row_that_rises_slowly_makes_room_for_a_faster_one_not_tried_yet():
+    slow = [0.3, 0.32, 0.34, 0.36]
+    progress = climbing((1e-5, slow))
+    assert Climb().stops(progress, progress.runs[-1])
+    fastest = climbing((8e-5, slow))
+    assert not Climb().stops(fastest, fastest.runs[-1])
+
+
+def test_the_noise_of_a_share_is_its_standard_error():
+    progress = climbing((2e-5, [0.5, 0.6, 0.62]), (1e-5, [0.3, 0.5, 0.54]))
+    # 0.54 + 0.04 is 4 points short; half a standard error is 1.1 points of 500 examples, 4.9 of 25.
+    assert Climb(examples=500).stops(progress, progress.runs[-1])
+    assert not Climb(examples=25).stops(progress, progress.runs[-1])
+
+
+def test_a_climb_starts_at_the_row_nearest_to_the_start():
+    assert Climb().propose(climbing(start=1.9e-5)) == {"learning_rate": 2e-5}
+    assert Climb().propose(climbing(start=1)) == {"learning_rate": 8e-5}
+
+
+def test_the_distance_doubles_as_long_as_a_direction_wins():
+    rates = [1e-5 * 2**step for step in range(8)]
+    first, second = (rates[0], [0.3, 0.4]), (rates[1], [0.4, 0.5])
+    assert Climb().propose(climbing(first, rates=rates)) == {"learning_rate": rates[1]}
+    assert Climb().propose(climbing(first, second, rates=rates)) == {"learning_rate": rates[3]}
+
+
+def test_rows_that_diverge_are_followed_by_slower_ones():
+    nan = math.nan
+    assert Climb().propose(climbing((8e-5, [nan]), (4e-5, [nan]))) == {"learning_rate": 2e-5}
+
+
+def test_on_made_up_surfaces_a_climb_finds_a_good_cell_in_a_quarter_of_the_epochs():
+    # Other surfaces than those that the constants were found on.
+    rates = np.geomspace(2e-5, 1e-6, 7).tolist()
+    regrets = []
+    for seed in range(1000, 1060):
+        surface, noise = draw_surface(rates, 10, seed), Noise(1178, seed=seed)
+        truth = {rate: surface.accuracies(rate) for rate in rates}
+        space = SearchSpace.of(rates, 10, start={"learning_rate": surface.best_rate})
+        runs = rehearse(
+            Climb(examples=1178),
+            space,
+            lambda values, noise=noise, truth=truth: noise.observe(
+                values["learning_rate"], truth[values["learning_rate"]]
+            ),
+        )
+        assert sum(len(run.scores) for run in runs) <= 17
+        best = max(runs, key=lambda run: run.best)
+        regrets.append(max(map(max, truth.values())) - truth[best.rate][best.best_epoch - 1])
+    assert np.median(regrets) <= 0.003
+    assert np.mean(np.array(regrets) <= 0.0144) >= 0.9
+
+
+@pytest.mark.parametrize(("name", "examples"), [("friends", 1178), ("nsmc", 50_000)])
+def test_on_the_papers_tables_a_climb_finds_a_cell_within_0_3_points_from_any_start(name, examples):
+    folder = os.environ.get("BERTGRID_TEST_TABLES")
+    if folder is None:
+        pytest.skip("set BERTGRID_TEST_TABLES to the folder with the paper's tables to read them")
+    table = Table.from_csv(Path(folder, f"{name}.csv"))
+    for start in table.learning_rates:
+        space = SearchSpace.of(table.learning_rates, 10, start={"learning_rate": start})
+        runs = rehearse(
+            Climb(examples=examples),
+            space,
+            lambda values: table.scores[table.learning_rates.index(values["learning_rate"])],
+        )
+        assert sum(len(run.scores) for run in runs) <= table.scores.size / 4
+        assert max(run.best for run in runs) >= table.best().score - 0.003 - 1e-9
+
+
+# Asha, genetic
+
+
+def test_asha_stops_the_worse_half_at_each_rung():
+    progress = climbing((8e-5, [0.5, 0.6]), (4e-5, [0.4, 0.5, 0.6]), (2e-5, [0.45, 0.7]), (1e-5, [0.44]))
+    stops = Asha().stops(progress, progress.runs[-1])
+    assert stops
+    assert not Asha().stops(progress, progress.runs[2])
+    # The third epoch is no rung.
+    assert not Asha().stops(progress, progress.runs[1])
+
+
+def test_evolution_finds_parameters_that_depend_on_each_other(tmp_path):
+    def score(values, epoch):
+        # Either parameter alone makes it worse, so one at a time finds nothing.
+        return 0.5 + 0.1 * values["a"] if values["a"] == values["b"] else 0.4
+
+    levels = {"a": [0, 1, 2], "b": [0, 1, 2]}
+    run = ToyRun(score)
+    evolved = search(
+        tmp_path / "one", run, CasualGridOracle("val_accuracy", RATES, 3, levels, search=Genetic(share=1.5), seed=0)
+    )
+    evolved.search()
+    assert evolved.oracle.best().values["a"] == evolved.oracle.best().values["b"] == 2
+    assert evolved.oracle.sweep_results == []
+    swept = search(tmp_path / "two", ToyRun(score), CasualGridOracle("val_accuracy", RATES, 3, levels))
+    swept.search()
+    assert swept.oracle.best().values["a"] == 0
