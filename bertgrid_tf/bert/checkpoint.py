@@ -176,6 +176,11 @@ def positions(name: str) -> int:
     return int(config.max_position_embeddings) - offset
 
 
+def architecture(name: str) -> str:
+    """What transformers calls a checkpoint's type, "bert" or "roberta", read off its config; errors as for `load`."""
+    return "bert" if SCRATCH.fullmatch(name) else str(_config(_folder(name)).model_type)
+
+
 def identity(name: str) -> str:
     """A hash of a checkpoint's config and weights (`scratch` is what it is called); errors as for `load`."""
     if SCRATCH.fullmatch(name):

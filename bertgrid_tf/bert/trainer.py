@@ -135,7 +135,8 @@ class Trainer:
         self._forward = forward or (Unpadded(model, precision) if self.unpadded else checkpoint.logits)
         self._strategy = model.distribute_strategy
         self._dropout = DropoutKey(model)
-        self._parts = 1
+        self.parts = 1
+        """In how many parts a batch is trained; 1 at the beginning of every run."""
         table = model.get_input_embeddings().weight
         self._vocabulary = int(table.shape[0])
         with self._strategy.scope():
@@ -285,14 +286,14 @@ class Trainer:
         """Starts a step, in more parts where it takes more memory than there is; its loss."""
         while True:
             try:
-                return self._step(batches, update) if self._parts == 1 else self._step_in_parts(batches, update)
+                return self._step(batches, update) if self.parts == 1 else self._step_in_parts(batches, update)
             except tf.errors.ResourceExhaustedError:
                 # Nothing is updated before all gradients are there, so that the step can begin anew.
                 texts = max(int(tf.size(batch.labels)) for batch in batches)
-                if self._parts >= texts:
+                if self.parts >= texts:
                     raise
-                self._parts = min(2 * self._parts, texts)
-                _log.warning("Out of memory with %d texts: from now on in %d parts.", texts, self._parts)
+                self.parts = min(2 * self.parts, texts)
+                _log.warning("Out of memory with %d texts: from now on in %d parts.", texts, self.parts)
 
     def _step_in_parts(self, batches: tuple[Batch, ...], update: _Update) -> tf.Tensor:
         if not self._sums:
@@ -301,8 +302,8 @@ class Trainer:
         for total in self._sums:
             total.assign(tf.zeros_like(total))
         loss = tf.constant(0.0)
-        for number in range(self._parts):
-            part = tuple(_part(batch, number, self._parts) for batch in batches)
+        for number in range(self.parts):
+            part = tuple(_part(batch, number, self.parts) for batch in batches)
             loss += self._add_part(part, update.step, tf.constant(number))
         self._apply_sums(update)
         return loss
@@ -382,7 +383,7 @@ class Trainer:
         self.checkpoint.reset(seed)
         self._optimizer.reset()
         self._dropout.seed(seed)
-        self._parts = 1
+        self.parts = 1
         if self._loss_scale is not None:
             self._loss_scale.reset()
 

@@ -59,13 +59,34 @@ def cpu(root: Path = Path("/")) -> Cpu:
 
 def memory(root: Path = Path("/")) -> int:
     """Bytes of memory that this process may use: the machine's, or its control group's limit where that is less."""
-    total = next(
-        int(line.split()[1]) * 1024
-        for line in (root / "proc/meminfo").read_text().splitlines()
-        if line.startswith("MemTotal:")
-    )
     limits = [*_control_files(root, "", "memory.max"), *_control_files(root, "memory", "memory.limit_in_bytes")]
-    return min([total, *(int(limit) for limit in limits if limit != "max")])
+    return min([_meminfo(root, "MemTotal"), *(int(limit) for limit in limits if limit != "max")])
+
+
+def free_memory(root: Path = Path("/")) -> int:
+    """Bytes of memory that this process may take beside what it and others have taken: what the machine has available,
+    or what its control group's limit leaves where that is less.
+
+    File caches that can be dropped do not count as taken.
+    """
+    free = [_meminfo(root, "MemAvailable")]
+    for controller, names in (
+        ("", ("memory.max", "memory.current", "inactive_file")),
+        ("memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")),
+    ):
+        limit, usage, cache = names
+        for group in _control_groups(root, controller):
+            # The topmost group has no limit of its own.
+            if not (group / limit).is_file() or (most := (group / limit).read_text().strip()) == "max":
+                continue
+            stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            free.append(int(most) - int((group / usage).read_text()) + int(stat[cache]))
+    return max(min(free), 0)
+
+
+def _meminfo(root: Path, name: str) -> int:
+    lines = (root / "proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 def _quotas(root: Path) -> Iterator[float]:
@@ -83,7 +104,13 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _control_files(root: Path, controller: str, name: str) -> list[str]:
-    """A file of the process's control group and of those above it, for a controller of version 1, or "" for version 2.
+    """A file of every one of the process's control groups that has it."""
+    files = (group / name for group in _control_groups(root, controller))
+    return [file.read_text().strip() for file in files if file.is_file()]
+
+
+def _control_groups(root: Path, controller: str) -> list[Path]:
+    """The process's control group and those above it, for a controller of version 1, or "" for version 2.
 
     A container may have its group mounted as the root, under a path that it does not see.
     """
@@ -95,4 +122,4 @@ def _control_files(root: Path, controller: str, name: str) -> list[str]:
             top = root / "sys/fs/cgroup" / controller
             group = top / path.lstrip("/")
             found += [group, *(parent for parent in group.parents if parent.is_relative_to(top))]
-    return [(group / name).read_text().strip() for group in found if (group / name).is_file()]
+    return found

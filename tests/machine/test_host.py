@@ -76,6 +76,29 @@ def test_old_control_groups_count_too(root):
     assert host.cpu(root).cores == len(os.sched_getaffinity(0))
 
 
+def test_what_others_have_taken_is_not_free(root):
+    write(root / "proc/meminfo", "MemTotal: 8388608 kB\nMemFree: 1 kB\nMemAvailable: 4194304 kB\n")
+    assert host.free_memory(root) == 4 * 2**30
+    write(root / "sys/fs/cgroup/docker/memory.max", f"{3 * 2**30}\n")
+    write(root / "sys/fs/cgroup/docker/memory.current", f"{2 * 2**30}\n")
+    write(root / "sys/fs/cgroup/docker/memory.stat", f"anon {2**30}\ninactive_file {2**29}\n")
+    write(root / "sys/fs/cgroup/memory.stat", "anon 1\n")  # of the topmost group, which has no limit
+    assert host.free_memory(root) == 3 * 2**29
+    write(root / "sys/fs/cgroup/docker/memory.current", f"{4 * 2**30}\n")
+    assert host.free_memory(root) == 0
+
+
+def test_what_is_free_in_an_old_control_group(root):
+    write(root / "proc/meminfo", "MemTotal: 8388608 kB\nMemAvailable: 4194304 kB\n")
+    write(root / "proc/self/cgroup", "4:memory:/docker/one\n0::/\n")
+    write(root / "sys/fs/cgroup/memory/memory.limit_in_bytes", f"{2**30}\n")
+    write(root / "sys/fs/cgroup/memory/memory.usage_in_bytes", f"{2**30}\n")
+    write(root / "sys/fs/cgroup/memory/memory.stat", f"inactive_file 1\ntotal_inactive_file {2**28}\n")
+    assert host.free_memory(root) == 2**28
+    write(root / "sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
+    assert host.free_memory(root) == 4 * 2**30
+
+
 @pytest.mark.parametrize(
     ("size", "written"),
     [(0, "0 MB"), (436_000_000, "436 MB"), (1_300_000_000, "1.3 GB"), (24_146_000_000, "24 GB")],
