@@ -61,6 +61,9 @@ def tune(
     ] = None,
     learning_rates: Annotated[str | None, _flag("--learning-rates", "rows of the grid, as 2e-5,6e-6")] = None,
     epochs: Annotated[str | None, _flag("--epochs", "columns of the grid")] = None,
+    search: Annotated[
+        str | None, _flag("--search", "grid fills every cell; climb, asha, bayes, genetic leave cells out")
+    ] = None,
     sweep: Annotated[
         list[str] | None,
         _flag("--sweep", "PARAM=a,b,c: levels of one parameter; repeatable; in place of the recipe's for it"),
@@ -96,6 +99,9 @@ def tune(
         str | None, _flag("--ray-address", "HOST:PORT of a Ray cluster that this host has joined, or auto")
     ] = None,
     gpu_memory: GpuMemory = None,
+    budget: Annotated[
+        str | None, _flag("--budget", "time for the whole study, as 2h, 90m or 1h30m: what does not fit is left out")
+    ] = None,
     dry_run: Annotated[bool, _flag("--dry-run", "print what it would cost, and stop")] = False,
 ) -> None:
     """Sweep, fill the grid, train the final model. The same command again goes on where it stopped."""
@@ -103,7 +109,10 @@ def tune(
 
     from bertgrid_tf import plan as plans
     from bertgrid_tf import recipe as recipes
+    from bertgrid_tf.budget import Budget
     from bertgrid_tf.data import data_dirs, open_corpus
+    from bertgrid_tf.measured import autos, estimated, stand_in, value
+    from bertgrid_tf.report.measured import guess_line
     from bertgrid_tf.report.progress import Bars, Lines
     from bertgrid_tf.report.summary import plan_table, print_summary
     from bertgrid_tf.results import Results
@@ -114,6 +123,7 @@ def tune(
         "final.gpus": final_gpus,
         "learning_rates": _listed(learning_rates) if learning_rates is not None else None,
         "epochs": epochs,
+        "search": search,
         "metric": metric,
         "limit_train": limit_train,
         "seed": seed,
@@ -132,7 +142,8 @@ def tune(
     overrides |= {f"sweeps.{key}": _listed(levels) for key, levels in _pairs("--sweep", sweep).items()}
     overrides |= {key: _value(key, value) for key, value in _pairs("--set", set_).items()}
     folder = results / _study_name(name if study is None else study)
-    count, memory = _count(workers), _bytes(gpu_memory)
+    count, memory = _count("--workers", workers, "runs at a time"), _bytes(gpu_memory)
+    limit = None if budget is None else Budget.of(budget)
 
     console = Console()
     asked = recipes.load(name, recipe, overrides)
@@ -143,10 +154,13 @@ def tune(
         )
     with _download_bar(console) as progress:
         corpus = open_corpus(asked, data_dirs(data_dir), progress)
-    planned = plans.plan(asked, corpus)
     if dry_run:
-        console.print(plan_table(planned))
+        guessed = estimated(asked, corpus, memory) if autos(asked) else asked
+        console.print(plan_table(plans.plan(guessed, corpus)))
+        for key in autos(asked):
+            console.print(guess_line(key, value(guessed, key)), markup=False, highlight=False, soft_wrap=True)
         return
+    planned = plans.plan(stand_in(asked), corpus)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # TensorFlow takes seconds to import: say what is going on first.
@@ -163,8 +177,8 @@ def tune(
         carriers = Workers(count, ray_address, memory) if ray_address or (count or 1) > 1 else None
         if not ray_address:  # a cluster's devices are not this host's
             _prepare_device(console, "Training", memory)
-        with (Bars if console.is_terminal else Lines)(console, asked.metric, planned.steps) as listener:
-            Study(asked, corpus, folder, listener, fresh, carriers).run()
+        with (Bars if console.is_terminal else Lines)(console, asked.metric) as listener:
+            Study(asked, corpus, folder, listener, fresh, carriers, limit).run()
     except KeyboardInterrupt:
         console.print(
             f"\nStopped. Everything up to the last finished epoch is in {folder}: the same command goes on from there.",
@@ -185,6 +199,40 @@ def show_results(folder: ResultsFolder) -> None:
     from bertgrid_tf.results import Results
 
     print_summary(Console(), Results.existing(folder))
+
+
+@app.command()
+def replay(
+    table: Annotated[
+        str,
+        typer.Argument(metavar="TABLE", help="grid.csv of a study, a folder or stem with NAME-seedN.csv, or simulated"),
+    ],
+    search: Annotated[str, _flag("--search", "climb, asha, bayes or genetic, several as a,b, or all")] = "all",
+    seeds: Annotated[str, _flag("--seeds", "searches to make of each kind")] = "21",
+    budget_share: Annotated[str, _flag("--budget-share", "the most of the grid's epochs to train")] = "0.25",
+    dev_size: Annotated[str | None, _flag("--dev-size", "dev examples behind a score")] = None,
+) -> None:
+    """Compare searches on a recorded learning-rate × epoch table; nothing is trained."""
+    from rich.console import Console
+
+    from bertgrid_tf import replay as replays
+    from bertgrid_tf.report.replay import replay_table
+
+    count, examples = _count("--seeds", seeds, "searches"), _count("--dev-size", dev_size, "examples")
+    share = _share("--budget-share", budget_share)
+    asked = list(replays.STRATEGIES) if search == "all" else _listed(search)
+    if unknown := [name for name in asked if name not in replays.STRATEGIES]:
+        raise UserError(f"--search {unknown[0]!r} cannot be: choose from {', '.join(replays.STRATEGIES)}, or all.")
+    if table == replays.SIMULATED:
+        cases = replays.simulated(count or 1, examples or 1178)
+    else:
+        cases = replays.recorded(Path(table), count or 1, examples)
+    console = Console()
+    found = []
+    with console.status("Searching …"):
+        for one in replays.measure(cases, asked, share, peers=search == "all"):
+            found.append(one)
+    console.print(replay_table(table, cases, found), highlight=False)
 
 
 @app.command()
@@ -420,11 +468,22 @@ def _study_name(name: str) -> str:
     return name
 
 
-def _count(text: str | None) -> int | None:
-    """What --workers says."""
+def _count(flag: str, text: str | None, of: str) -> int | None:
+    """What a flag says that counts something."""
     if text is None or (text.strip().isdecimal() and int(text) > 0):
         return None if text is None else int(text)
-    raise UserError(f"--workers {text!r} cannot be: give a whole number of runs at a time, at least 1.")
+    raise UserError(f"{flag} {text!r} cannot be: give a whole number of {of}, at least 1.")
+
+
+def _share(flag: str, text: str) -> float:
+    """What a flag says that is a share."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1
+    if 0 < share <= 1:
+        return share
+    raise UserError(f"{flag} {text!r} cannot be: give a number above 0 and up to 1.")
 
 
 def _bytes(text: str | None) -> int | None:

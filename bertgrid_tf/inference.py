@@ -47,7 +47,7 @@ class Predictor:
         self.labels = tuple(facts.labels)
         self._settings = Settings.model_validate(final.settings)
         self._speakers = facts.speakers
-        self._trainer = Trainer(load(str(results.model), self.labels), self._settings.precision)
+        self._trainer = Trainer(load(str(results.model), self.labels), self._settings.computed_in)
 
     def probabilities(self, dialogues: Sequence[Dialogue], on_step: OnStep | None = None) -> np.ndarray:
         """Class probabilities of every utterance, float32 [utterances, classes]."""

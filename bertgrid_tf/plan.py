@@ -1,22 +1,28 @@
 """What a study will cost, before it runs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from itertools import cycle
 from math import prod
 
+from bertgrid_tf.clock import StageWork, Work
 from bertgrid_tf.corpus import Corpus, resample, utterances
 from bertgrid_tf.recipe import Recipe, Settings, Value
 from tuners.space import SearchSpace
+from tuners.strategies import strategy
+
+FINAL = "final"
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One stage: its training runs, epochs and steps in all."""
+    """One stage: its training runs, epochs and steps in all; an upper bound of epochs and steps where `at_most`."""
 
     name: str
     runs: int
     epochs: int
     steps: int
+    at_most: bool = False
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,8 @@ class StudyPlan:
     """A study's stages, and what training every combination of all levels would have cost.
 
     Attributes:
-        stages: in order; the final model's are an upper bound, since the winning epoch is not known yet.
+        stages: in order; the final model's are an upper bound, since the winning epoch is not known yet, and so are
+            those of a grid that the search does not fill, whose number of runs is open besides.
         product_runs: runs of the full product, row sharing included.
         product_epochs: epochs of the full product.
     """
@@ -66,25 +73,82 @@ def steps_per_epoch(recipe: Recipe, corpus: Corpus, values: Mapping[str, Value])
     settings = Settings.of(values)
     classes = [utterance.label or "" for utterance in utterances(corpus.splits["train"])]
     drawn = resample(classes, settings.oversample, settings.undersample, recipe.seed)
-    return -(-len(drawn) // settings.batch_size)
+    return -(-len(drawn) // int(settings.batch_size))
+
+
+def stage_runs(recipe: Recipe) -> list[tuple[str, list[dict[str, Value]]]]:
+    """The configurations of every stage in order, under the start values; the final model's is trained for all epochs,
+    since the winning one is not known yet."""
+    searched, chosen = space(recipe), strategy(recipe.search)
+    stages = [(stage.name, [dict(run) for run in stage.configurations]) for stage in searched.plan().stages]
+    if chosen is not None:
+        # Which rows it will start, and when it will stop them, is not known: so many epochs at most.
+        rows = _cut(searched.grid_runs(searched.start), chosen.most_epochs(searched))
+        stages = [*(stages[:-1] if chosen.sweeps else ()), ("grid", rows)]
+    if (final := final_run(recipe, recipe.epochs)) is not None:
+        stages.append((FINAL, [final]))
+    return stages
+
+
+def final_run(recipe: Recipe, stop_after: int) -> dict[str, Value] | None:
+    """The final model's configuration, the recipe's settings being the winner's; None where there is to be none."""
+    model = recipe.final.model_for(recipe.settings.model)
+    if model is None:
+        return None
+    profile = {"model": model, "batch_size": recipe.final.batch_size or recipe.settings.batch_size}
+    return recipe.settings.model_dump() | profile | {"epochs": recipe.epochs, "stop_after": stop_after}
+
+
+def _cut(rows: list[dict[str, Value]], epochs: int) -> list[dict[str, Value]]:
+    """Rows, again and again, until they make up so many epochs."""
+    runs: list[dict[str, Value]] = []
+    for row in cycle(rows):
+        if epochs <= 0:
+            return runs
+        runs.append(row | {"stop_after": min(int(row["stop_after"]), epochs)})
+        epochs -= int(row["stop_after"])
+    return runs
+
+
+def stage_works(
+    recipe: Recipe, work: Callable[[Mapping[str, Value]], Work], undecided: Collection[str], final_gpus: int
+) -> list[StageWork]:
+    """What the clock must know of every stage.
+
+    Args:
+        recipe: its settings are the start values, or what the sweeps have found so far.
+        work: says what an epoch of a configuration is.
+        undecided: the sweeps that have no winner yet.
+        final_gpus: how many train the final model.
+    """
+    open_sweeps: list[tuple[Work, tuple[Work, ...]]] = []
+    stages = []
+    for name, runs in stage_runs(recipe):
+        gpus = {"gpus": final_gpus} if name == FINAL else {}
+        works = tuple((work(run | gpus), int(run["stop_after"])) for run in runs)
+        at_most = name == "grid" and recipe.search != "grid"
+        stages.append(StageWork(name, works, at_most, tuple(open_sweeps)))
+        parameter = name.removeprefix("sweep:")
+        if parameter in undecided:
+            start = recipe.settings.model_dump()
+            levels = tuple(work(start | {parameter: level}) for level in recipe.sweeps[parameter])
+            open_sweeps.append((work(start), levels))
+    return stages
 
 
 def plan(recipe: Recipe, corpus: Corpus) -> StudyPlan:
     """The cost of a study if no run fails; its steps are those of the start values, since no winner is known yet."""
-    search = space(recipe)
-    planned = search.plan()
     stages = [
         PlannedStage(
-            stage.name,
-            stage.runs,
-            stage.epochs,
-            sum(int(run["stop_after"]) * steps_per_epoch(recipe, corpus, run) for run in stage.configurations),
+            name,
+            len(runs),
+            sum(int(run["stop_after"]) for run in runs),
+            sum(int(run["stop_after"]) * steps_per_epoch(recipe, corpus, run) for run in runs),
+            at_most=name == FINAL or (name == "grid" and recipe.search != "grid"),
         )
-        for stage in planned.stages
+        for name, runs in stage_runs(recipe)
     ]
-    if recipe.final.model_for(recipe.settings.model):
-        final = recipe.settings.model_dump() | {"batch_size": recipe.final.batch_size or recipe.settings.batch_size}
-        stages.append(PlannedStage("final", 1, recipe.epochs, recipe.epochs * steps_per_epoch(recipe, corpus, final)))
+    search = space(recipe)
     rows = len(search.grid_runs(search.start))
     product = prod(len(levels) for levels in recipe.sweeps.values())
-    return StudyPlan(tuple(stages), product * rows, planned.full_product_epochs)
+    return StudyPlan(tuple(stages), product * rows, search.plan().full_product_epochs)

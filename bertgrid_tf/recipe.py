@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -24,6 +25,9 @@ from bertgrid_tf.score.metrics import OVERALL, PER_CLASS, Direction
 
 RECIPES = Path(__file__).with_name("recipes")
 NO_MODEL = "none"
+AUTO = "auto"
+MEASURED = ("batch_size", "precision")
+"""The settings for which `auto` stands for what is measured before the search (`measured.resolve`)."""
 # What pydantic puts into an error's place where a value may be of several types.
 _TYPES = ("bool", "int", "float", "str", "constrained-", "dict[")
 
@@ -32,10 +36,26 @@ Value = bool | int | float | str
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 LearningRate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Model = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _number_or(word: str) -> WrapValidator:
+    """Says what is asked for where a value is neither a number from 1 up nor the word."""
+
+    def checked(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            raise ValueError(f"must be a whole number, at least 1, or {word}, not {value!r}") from error
+
+    return WrapValidator(checked)
+
+
+BatchSize = Annotated[Count | Literal["auto"], _number_or(AUTO)]
 
 
 class Settings(_Strict):
@@ -46,7 +66,7 @@ class Settings(_Strict):
 
     model: Model = Field("bert-base-cased", description="hub id, folder, or scratch[:LAYERSxWIDTH]")
     learning_rate: LearningRate = Field(2e-5, description="the one that the sweeps run at")
-    batch_size: int = Field(32, ge=1, description="texts per step")
+    batch_size: BatchSize = Field(32, description="texts per step, or auto: as many as fit the memory")
     max_length: int = Field(64, ge=3, description="tokens, special ones included")
     context: str = Field("current", description=" | ".join(CONTEXTS))
     speaker_format: str = Field("colon", description=" | ".join(SPEAKER_FORMATS))
@@ -65,7 +85,16 @@ class Settings(_Strict):
         "auto",
         description="grouped: texts of like length share a batch; auto: random for BERT, which computes no padding",
     )
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of matrix products; BERT alone has others")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="of matrix products, or auto: the fastest whose loss agrees; BERT alone has others than fp32",
+    )
+
+    @property
+    def computed_in(self) -> Literal["fp32", "bf16", "fp16"]:
+        """The precision; `auto` must have been measured."""
+        assert self.precision != "auto"
+        return self.precision
 
     @field_validator("context")
     @classmethod
@@ -103,16 +132,8 @@ class Final(_Strict):
     model: Model | dict[str, Model] = Field(
         NO_MODEL, description="a model, or one for each model that the search may choose, or none"
     )
-    batch_size: int | None = Field(None, ge=1)
-    gpus: Annotated[int, Field(ge=1)] | Literal["all"] = Field(1, description="that train it together, or all")
-
-    @field_validator("gpus", mode="wrap")
-    @classmethod
-    def _number_or_all(cls, gpus: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return validate(gpus)
-        except ValidationError as error:
-            raise ValueError(f"must be a whole number, at least 1, or all, not {gpus!r}") from error
+    batch_size: BatchSize | None = None
+    gpus: Annotated[Count | Literal["all"], _number_or("all")] = Field(1, description="that train it together, or all")
 
     def model_for(self, chosen: str) -> str | None:
         """The model to train where the search chose `chosen`; None for none."""
@@ -134,6 +155,9 @@ class Recipe(_Strict):
     learning_rates: list[LearningRate] = Field([5e-5, 3e-5, 2e-5], min_length=1, description="rows of the grid")
     epochs: int = Field(4, ge=1, description="columns of the grid")
     grid: Literal["row", "independent"] = Field("row", description="one run per row, or one per cell")
+    search: Literal["grid", "climb", "asha", "bayes", "genetic"] = Field(
+        "grid", description="fill every cell, or leave cells out"
+    )
     final: Final = Final()
 
     @field_validator("metric")
@@ -149,6 +173,14 @@ class Recipe(_Strict):
         if len(set(rates)) < len(rates):
             raise ValueError("a learning rate stands there twice")
         return rates
+
+    @model_validator(mode="after")
+    def _searchable(self) -> Self:
+        if self.search != "grid" and self.grid != "row":
+            raise ValueError(
+                f"search {self.search} stops rows, which grid {self.grid} has not: give search grid, or row"
+            )
+        return self
 
     @model_validator(mode="after")
     def _levels(self) -> Self:
@@ -170,6 +202,8 @@ class Recipe(_Strict):
         for level in levels:
             if level == "":
                 raise ValueError(f"the sweep of {parameter} has an empty level; give its levels as a,b,c")
+            if level == AUTO and parameter in MEASURED:
+                raise ValueError(f"{parameter}=auto is measured once, before the search, and no level to sweep")
             try:
                 typed.append(
                     getattr(Settings.model_validate(self.settings.model_dump() | {parameter: level}), parameter)
@@ -209,6 +243,11 @@ class Recipe(_Strict):
 def sweepable() -> tuple[str, ...]:
     """The parameters that a sweep can vary."""
     return tuple(name for name in Settings.model_fields if name != "learning_rate")
+
+
+def short(key: str) -> str:
+    """A dotted key as people give it: a setting's without the `settings.`."""
+    return key.removeprefix("settings.")
 
 
 def names() -> tuple[str, ...]:
@@ -312,7 +351,7 @@ def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     # A key's place in a list, or among the types that its value may have, says nothing to the one who wrote it.
     keys = [part for part in first["loc"] if isinstance(part, str) and not part.startswith(_TYPES)]
-    key = ".".join(keys).removeprefix("settings.")
+    key = short(".".join(keys))
     kind = first["type"]
     if kind == "extra_forbidden":
         parents = first["loc"][:-1]

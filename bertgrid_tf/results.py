@@ -2,16 +2,17 @@
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bertgrid_tf import recipe as recipes
+from bertgrid_tf.clock import StageTime
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.files import write_text
-from bertgrid_tf.recipe import Recipe
-from tuners.table import Table
+from bertgrid_tf.recipe import Recipe, Value
+from tuners.table import Table, rows_in_order
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,26 @@ class FinalRun:
     gpus: int = 1
 
 
-_Record = TypeVar("_Record", Facts, FinalRun)
+@dataclass(frozen=True)
+class Measured:
+    """What `auto` stands for in a study (`measured.json`).
+
+    Attributes:
+        value: of the recipe's key.
+        of: what it was measured for; for anything else it is measured anew.
+        on: the device.
+        because: why it is this value: what "it", the value, does or is.
+        curve: what was measured, a line each, every line with the same columns.
+    """
+
+    value: Value
+    of: Mapping[str, Value]
+    on: str
+    because: str
+    curve: Sequence[Mapping[str, Value]]
+
+
+_Record = TypeVar("_Record")
 
 
 class Results:
@@ -61,7 +81,9 @@ class Results:
     `recipe.yaml`, `study.json`: what was asked, and what it ran on. `oracle.json`, `trial_*/`: KerasTuner's state.
     `sweeps.csv`, `grid.csv`, `cells.csv`: the numbers. `best.yaml`: the winner as a recipe. `predictions/`: dev
     probabilities. `final/`, `final.json`, `model/`: the final model's state, scores and files.
-    `evaluations.csv`: who opened which split when.
+    `evaluations.csv`: who opened which split when. `measured.json`: what `auto` stands for. `clock.csv`: what every
+    stage was predicted to take and took. `budget.jsonl`: what was left out for lack of time. `opening/`: the epoch by
+    which that is chosen.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -73,7 +95,11 @@ class Results:
         self.cells_file = folder / "cells.csv"
         self.best_file = folder / "best.yaml"
         self.final_file = folder / "final.json"
+        self.measured_file = folder / "measured.json"
         self.evaluations_file = folder / "evaluations.csv"
+        self.clock_file = folder / "clock.csv"
+        self.budget_file = folder / "budget.jsonl"
+        self.opening = folder / "opening"
         self.predictions = folder / "predictions"
         self.final_state = folder / "final"
         self.model = folder / "model"
@@ -115,12 +141,14 @@ class Results:
         cells = self.rows(self.cells_file)
         if not cells:
             return None
-        scores = [[float("nan")] * recipe.epochs for _ in recipe.learning_rates]
-        tried = [[False] * recipe.epochs for _ in recipe.learning_rates]
+        # A search may have tried rates between the recipe's.
+        rates = rows_in_order(recipe.learning_rates, (float(cell["learning_rate"]) for cell in cells))
+        scores = [[float("nan")] * recipe.epochs for _ in rates]
+        tried = [[False] * recipe.epochs for _ in rates]
         for cell in cells:
-            row, column = recipe.learning_rates.index(float(cell["learning_rate"])), int(cell["epoch"]) - 1
+            row, column = rates.index(float(cell["learning_rate"])), int(cell["epoch"]) - 1
             scores[row][column], tried[row][column] = float(cell[recipe.metric]), True
-        return Table(tuple(recipe.learning_rates), recipe.epochs, scores, tried, recipe.direction())  # type: ignore[arg-type]
+        return Table(rates, recipe.epochs, scores, tried, recipe.direction())  # type: ignore[arg-type]
 
     def rows(self, file: Path) -> list[dict[str, str]]:
         """The lines of one of the CSV files; none where it does not exist yet. Raises UserError where it is damaged."""
@@ -133,6 +161,34 @@ class Results:
             raise UserError(f"{file} is damaged: run the study's `tune` command again, which writes it anew.")
         return rows
 
+    def times(self) -> list[StageTime]:
+        """What every stage was predicted to take and took so far, in the order of the stages."""
+        found = []
+        for row in self.rows(self.clock_file):
+            first, later = (float(row[name]) if row[name] else None for name in ("at_beginning", "after_first_epoch"))
+            found.append(StageTime(row["stage"], first, later, float(row["measured"])))
+        return found
+
+    def write_times(self, times: Iterable[StageTime]) -> None:
+        """Writes `clock.csv`, in seconds."""
+        lines = ["stage,at_beginning,after_first_epoch,measured"]
+        for time in times:
+            seconds = (time.at_beginning, time.after_first_epoch, time.measured)
+            lines.append(",".join([time.stage, *("" if one is None else f"{one:.3f}" for one in seconds)]))
+        write_text(self.clock_file, "\n".join(lines) + "\n")
+
+    def measured(self) -> dict[str, Measured]:
+        """What `auto` stands for, by the recipe's dotted keys. Raises UserError where `measured.json` is damaged."""
+        if not self.measured_file.exists():
+            return {}
+        return self._read(self.measured_file, lambda **found: {key: Measured(**one) for key, one in found.items()})
+
+    def write_measured(self, measured: Mapping[str, Measured]) -> None:
+        """Writes `measured.json`, unless there is nothing to write."""
+        if measured:
+            found = {key: asdict(one) for key, one in measured.items()}
+            write_text(self.measured_file, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+
     def write_facts(self, facts: Facts) -> None:
         """Writes `study.json`."""
         write_text(self.facts_file, json.dumps(asdict(facts), ensure_ascii=False, indent=1) + "\n")
@@ -141,9 +197,9 @@ class Results:
         """Writes `final.json`."""
         write_text(self.final_file, json.dumps(asdict(final), ensure_ascii=False, indent=1) + "\n")
 
-    def _read(self, path: Path, kind: type[_Record]) -> _Record:
+    def _read(self, path: Path, made: Callable[..., _Record]) -> _Record:
         try:
-            return kind(**json.loads(path.read_text(encoding="utf-8")))
+            return made(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise UserError(
                 f"{path} is missing or damaged: restore it from a copy, or start the study over with --fresh."

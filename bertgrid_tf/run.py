@@ -13,8 +13,9 @@ import pandas as pd
 import tensorflow as tf
 import tf_keras
 
-from bertgrid_tf.bert.checkpoint import identity, load, load_tokenizer, positions
+from bertgrid_tf.bert.checkpoint import architecture, identity, load, load_tokenizer, positions
 from bertgrid_tf.bert.encode import Encoded, check_room, check_vocabulary, encode
+from bertgrid_tf.bert.precision import Tried, measure
 from bertgrid_tf.bert.replicas import replica_count, strategy
 from bertgrid_tf.bert.size import layers_and_width
 from bertgrid_tf.bert.trainer import EpochResult, Labelled, OnStep, Trainer, TrainSettings
@@ -123,22 +124,8 @@ class Runs:
         settings = Settings.of(values)
         try:
             trainer = self.trainer(settings, final)
-            train, dev = self._split(settings, "train", final), self._split(settings, "dev", final)
-            classes = np.array(self.corpus.labels)[train.labels]
-            drawn = resample(classes, settings.oversample, settings.undersample, self.recipe.seed)
-            train = Labelled(train.texts.take(drawn), train.labels[drawn])
-            run = TrainSettings(
-                learning_rate=settings.learning_rate,
-                epochs=int(values["epochs"]),
-                stop_after=int(values["stop_after"]),
-                batch_size=settings.batch_size,
-                warmup=settings.warmup,
-                schedule=settings.schedule,
-                weight_decay=settings.weight_decay,
-                clip_norm=settings.clip_norm,
-                batching=settings.batching,
-                seed=self.recipe.seed,
-            )
+            train, dev = self._training_texts(settings, final), self._split(settings, "dev", final)
+            run = self._train_settings(settings, int(values["epochs"]), int(values["stop_after"]))
             best: EpochResult | None = None
             for result in trainer.run(train, dev, run, folder, self._on_step, keep_weights=final):
                 if not result.diverged and (final or best is None or self._better(result, best)):
@@ -147,6 +134,34 @@ class Runs:
                 yield result
         except tf.errors.ResourceExhaustedError as error:
             raise keras_tuner.errors.FailedTrialError(f"out of memory: {error.message}") from error
+
+    def precisions(self) -> list[Tried]:
+        """How fast the recipe's start configuration trains here in each precision (`bert.precision.measure`)."""
+        settings = self.recipe.settings
+        train = self._training_texts(settings, final=False)
+        run = self._train_settings(settings, self.recipe.epochs, self.recipe.epochs)
+        return measure(lambda precision: self.trainer(settings.model_copy(update={"precision": precision})), train, run)
+
+    def _training_texts(self, settings: Settings, final: bool) -> Labelled:
+        """The training split, resampled."""
+        train = self._split(settings, "train", final)
+        classes = np.array(self.corpus.labels)[train.labels]
+        drawn = resample(classes, settings.oversample, settings.undersample, self.recipe.seed)
+        return Labelled(train.texts.take(drawn), train.labels[drawn])
+
+    def _train_settings(self, settings: Settings, epochs: int, stop_after: int) -> TrainSettings:
+        return TrainSettings(
+            learning_rate=settings.learning_rate,
+            epochs=epochs,
+            stop_after=stop_after,
+            batch_size=int(settings.batch_size),
+            warmup=settings.warmup,
+            schedule=settings.schedule,
+            weight_decay=settings.weight_decay,
+            clip_norm=settings.clip_norm,
+            batching=settings.batching,
+            seed=self.recipe.seed,
+        )
 
     def check(self, final_here: bool = True) -> None:
         """Raises UserError where the recipe does not fit one of its checkpoints, the texts or, if the final model is
@@ -166,7 +181,9 @@ class Runs:
                     raise UserError(f"max_length {max_length} is beyond the {reach} positions of {model}.")
                 for context in map(str, (settings.context, *sweeps.get("context", ()))):
                     check_room(tokenizer, segment_count(context), max_length)
-        self.trainer(settings)  # which reads the weights
+            for precision in (settings.precision, *sweeps.get("precision", ())):
+                if precision != "fp32" and (kind := architecture(model)) != "bert":
+                    raise UserError(f"precision {precision} is for BERT; {model} is of type {kind!r}: use fp32.")
 
     def work(self, values: Mapping[str, Value]) -> Work:
         """What one epoch of a run of these values is, as far as its time goes.
@@ -182,13 +199,12 @@ class Runs:
         drawn = resample(classes, settings.oversample, settings.undersample, self.recipe.seed)
         train, dev = (self._sampled_lengths(settings, split) for split in ("train", "dev"))
         of_class = train.groupby(level=0).mean()
-        tokens = sum(
-            count * of_class.get(label, train.mean()) for label, count in Counter(classes[i] for i in drawn).items()
-        )
-        scored = dev.mean() * sum(1 for _ in utterances(self.corpus.splits["dev"]))
+        drawn_of = Counter(classes[i] for i in drawn)
+        tokens = sum(count * float(of_class.get(label, train.mean())) for label, count in drawn_of.items())
+        scored = float(dev.mean()) * sum(1 for _ in utterances(self.corpus.splits["dev"]))
         kind = (gpus, *(item for item in settings.model_dump().items() if item[0] not in NOT_OF_SPEED))
         built = (settings.model, settings.markers, settings.precision, gpus)
-        steps = -(-len(drawn) // settings.batch_size)
+        steps = -(-len(drawn) // int(settings.batch_size))
         return Work(kind, built, *layers_and_width(settings.model), steps, tokens / gpus, scored / gpus)
 
     def _sampled_lengths(self, settings: Settings, split: str) -> pd.Series:
@@ -228,13 +244,13 @@ class Runs:
             texts = (utterance.text for utterance in utterances(self.corpus.splits["train"]))
             with strategy(replicas).scope():
                 checkpoint = load(settings.model, self.corpus.labels, texts=texts, markers=added_tokens(settings))
-            self._built = (wanted, Trainer(checkpoint, settings.precision))
+            self._built = (wanted, Trainer(checkpoint, settings.computed_in))
         return self._built[1]
 
     def _split(self, settings: Settings, split: str, final: bool) -> Labelled:
         # Only what changes the encoding, or the trainer whose tokenizer encodes, is the key, so that other sweeps find
         # it again.
-        names = ("model", "markers", "context", "speaker_format", "rare_speaker", "max_length")
+        names = ("model", "markers", "precision", "context", "speaker_format", "rare_speaker", "max_length")
         return self._encoded(split, final, tuple((name, getattr(settings, name)) for name in names))
 
     def _encode_split(self, split: str, final: bool, encoding: tuple[tuple[str, Any], ...]) -> Labelled:

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.metadata import version
 from math import isnan
 from pathlib import Path
+from time import monotonic
 from typing import Protocol
 
 import keras_tuner
@@ -17,30 +18,37 @@ import pandas as pd
 from keras_tuner.engine.trial import Trial
 
 from bertgrid_tf import __version__
-from bertgrid_tf.corpus import Corpus, speaker_counts
+from bertgrid_tf.budget import Budget
+from bertgrid_tf.clock import Clock
+from bertgrid_tf.corpus import Corpus, speaker_counts, utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.files import write_table, write_text
 from bertgrid_tf.machine.container import LOCAL_ERRORS, blocked, engine
-from bertgrid_tf.plan import space, steps_per_epoch
-from bertgrid_tf.recipe import NO_MODEL, Recipe, Settings, Value, differing
-from bertgrid_tf.results import Facts, FinalRun, Results
+from bertgrid_tf.measured import AUTOS, Place, resolve
+from bertgrid_tf.plan import FINAL, space
+from bertgrid_tf.recipe import NO_MODEL, Recipe, Settings, Value, differing, short
+from bertgrid_tf.results import Facts, FinalRun, Measured, Results
 from bertgrid_tf.run import Runs
+from bertgrid_tf.timekeeping import OutOfTimeError, TimedOracle, Timekeeper
 from bertgrid_tf.workers import LOCK, Crew, Job, Workers, crew
 from tuners import CasualGridOracle, CasualGridSearch, TunerError
-from tuners.oracle import ENDED
 from tuners.parallel import ParallelSearch
-from tuners.pool import follow
-from tuners.space import STAGE
+from tuners.pool import Pool, follow
 
-FINAL = "final"
 NUMBERS_DEPEND_ON = ("tensorflow", "tf_keras", "keras-tuner", "transformers", "tokenizers", "numpy")
 
 
 class Listener(Protocol):
     """What is told how a study is getting on."""
 
-    def on_resume(self, steps: int) -> None:
-        """The study goes on where an earlier process stopped; its finished runs took so many training steps."""
+    def on_clock(self, clock: Clock) -> None:
+        """The clock that says from now on what is over and what is left; first of all."""
+
+    def on_note(self, sentence: str) -> None:
+        """Something was decided that a person should know."""
+
+    def on_measured(self, key: str, found: Measured) -> None:
+        """What `auto` stands for has been measured, for a key of the recipe."""
 
     def on_run(self, run: str, stage: str, values: Mapping[str, Value], epochs: int, steps: int) -> None:
         """A run of `epochs` epochs of `steps` steps each begins, or goes on. `run` is its name from now on; the final
@@ -77,6 +85,7 @@ class Study:
         listener: Listener,
         fresh: bool = False,
         workers: Workers | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """
         Args:
@@ -86,17 +95,19 @@ class Study:
             listener: told of every run, step and epoch.
             fresh: whether a study in the folder is deleted first.
             workers: who carries the runs; this process, one at a time, if None.
+            budget: how long the study may take; if None, what it began with, else as long as it takes.
 
         Raises:
             UserError: the folder cannot be written, is no results folder, or is that of another recipe or other data.
         """
-        self.recipe = recipe
+        self._asked = self.recipe = recipe
         self.corpus = corpus
         self.results = Results(folder)
         self._listener = listener
         self._fresh = fresh
         self._workers = workers
-        self._running = ""
+        self._budget = budget
+        self._tables_due = 0.0
         self._runs = Runs(corpus, recipe, self.results.predictions, self._on_step)
 
     def run(self) -> None:
@@ -116,35 +127,84 @@ class Study:
                     self._listener.on_workers(carriers.count, carriers.each)
                     carriers.final_gpus(self.recipe.final.gpus)
                 self._runs.check(final_here=carriers is None)
+                measured = self._resolve(carriers)
+                self._runs.trainer(self.recipe.settings)  # which reads the weights
                 if self._fresh:
                     self._empty_folder()
                 self._write_beginning()
+                self.results.write_measured(measured)
+                gpus = self._final_gpus(carriers) if self.recipe.final_models() else 1
+                workers = carriers.count if carriers else 1
+                self._time = Timekeeper(
+                    self.recipe, self._runs, self.results, self._listener, self._budget, workers, gpus
+                )
                 oracle = self._search(carriers)
                 best = self._write_best(oracle)
                 if best.final.model_for(best.settings.model):
                     self._train_final(best, oracle.best().epoch, carriers)
+                self._time.write()
+
+    def _resolve(self, carriers: Crew | None) -> dict[str, Measured]:
+        """Gives every `auto` of the recipe a value; before this process takes any of a GPU's memory."""
+        kept = {} if self._fresh else self.results.measured()
+
+        def measure(key: str, recipe: Recipe) -> Measured:
+            self._listener.on_note(f"Measuring what {short(key)} auto stands for: a minute or two.")
+            gpus = self._final_gpus(carriers) if key.startswith("final.") else 1
+            if carriers is None:
+                found = AUTOS[key].measure(recipe, self.corpus, Place(final_gpus=gpus))
+            else:
+                found = carriers.measure(self._job(), key, gpus)
+            self._listener.on_measured(key, found)
+            return found
+
+        self.recipe, measured = resolve(self._asked, kept, measure)
+        self._runs.recipe = self.recipe
+        for key, found in measured.items():
+            if found is kept.get(key):
+                self._listener.on_note(
+                    f"{short(key)} auto is {found.value}, as measured on {found.on} when the study began."
+                )
+        return measured
 
     def _search(self, carriers: Crew | None) -> CasualGridOracle:
         """Acts one and two."""
         objective = keras_tuner.Objective(self.recipe.metric, self.recipe.direction())
-        oracle = CasualGridOracle.over(space(self.recipe), objective, self.recipe.seed)
-        oracle.verbose = 0  # the listener tells what KerasTuner would print
+        # A loss is no share of the examples.
+        examples = None if self.recipe.metric == "loss" else len(list(utterances(self.corpus.splits["dev"])))
         folder = self.results.folder
 
-        def on_epoch(trial: Trial, epoch: int, metrics: Mapping[str, float]) -> None:
-            self._write_tables(oracle)
-            self._listener.on_epoch(trial.trial_id, epoch, metrics)
-
-        where = (oracle, folder.parent, folder.name)
         with ExitStack() as stack:
-            if carriers is None:
-                tuner = CasualGridSearch(self._runs, *where, on_trial=self._on_trial, on_epoch=on_epoch)
-            else:
+            pool: Pool | None = None
+            if carriers is not None:
                 pool = stack.enter_context(carriers.search(self._job(), self._listener))
-                tuner = ParallelSearch(pool, *where, on_trial=self._on_trial, on_epoch=on_epoch)
-            if steps := self._steps_of_finished(oracle):
-                self._listener.on_resume(steps)
-            tuner.search()
+            recipe = self._time.open(self._runs, pool)
+            oracle = TimedOracle.over(space(recipe), objective, recipe.seed, recipe.search, examples)
+            oracle.verbose = 0  # the listener tells what KerasTuner would print
+            run, pool = self._time.in_time(oracle, examples, self._runs, pool)
+
+            def on_trial(trial: Trial) -> None:
+                self._time.begin_trial(oracle, trial)
+
+            def on_epoch(trial: Trial, epoch: int, metrics: Mapping[str, float]) -> None:
+                # They grow with the study: writing them is never more than a twentieth of the time.
+                if (began := monotonic()) >= self._tables_due:
+                    self._write_tables(oracle)
+                    self._tables_due = monotonic() + 19 * (monotonic() - began)
+                self._time.epoch(trial.trial_id, epoch, metrics)
+
+            where = (oracle, folder.parent, folder.name)
+            if pool is None:
+                tuner = CasualGridSearch(run, *where, on_trial=on_trial, on_epoch=on_epoch)
+            else:
+                tuner = ParallelSearch(pool, *where, on_trial=on_trial, on_epoch=on_epoch)
+            self._time.resume(oracle)
+            if not self._time.decisions.of("end"):
+                try:
+                    tuner.search()
+                except OutOfTimeError:
+                    self._time.decisions.add("end")
+        self._time.end_search()
         self._write_tables(oracle)
         return oracle
 
@@ -157,26 +217,19 @@ class Study:
         settings = best.settings.model_copy(
             update={"model": model, "batch_size": best.final.batch_size or best.settings.batch_size}
         )
-        asked = self.recipe.final.gpus
-        gpus = self._runs.replicas(final=True) if carriers is None else carriers.final_gpus(asked)
+        gpus = self._final_gpus(carriers)
+        for line in self._time.decisions.of("final"):
+            epoch = int(line["epoch"])
         values = settings.model_dump() | {"epochs": best.epochs, "stop_after": epoch, "gpus": gpus}
         folder = self.results.final_state
         folder.mkdir(exist_ok=True)
-        self._begin(FINAL, FINAL, values)
-        epochs: list[dict[str, float]] = []
+        self._time.begin_final(values)
         try:
-            with ExitStack() as stack:
-                run: Iterator[Mapping[str, float]]
-                if carriers is None:
-                    run = self._runs.final(values, folder, self.results.model)
-                else:
-                    pool = stack.enter_context(
-                        carriers.final(self._job(), self.results.model.absolute(), self._listener)
-                    )
-                    run = follow(pool, FINAL, values, folder)
-                for metrics in run:
-                    epochs.append(dict(metrics))
-                    self._listener.on_epoch(FINAL, len(epochs), metrics)
+            epochs = self._final_epochs(values, folder, carriers)
+            if len(epochs) < epoch and not isnan(epochs[-1][self.recipe.metric]):
+                # What was kept after its last epoch is the model: it has only to be saved.
+                self._time.decisions.add("final", epoch=len(epochs))
+                epochs = self._final_epochs(values | {"stop_after": len(epochs)}, folder, carriers)
         except keras_tuner.errors.FailedTrialError as error:
             raise UserError(
                 f"The final model {model} cannot be trained at batch size {settings.batch_size} ({error}); the "
@@ -190,6 +243,25 @@ class Study:
         self.results.write_final(FinalRun(str(model), settings.model_dump(mode="json"), best.epochs, epochs, gpus))
         shutil.rmtree(folder)
 
+    def _final_epochs(self, values: Mapping[str, Value], folder: Path, carriers: Crew | None) -> list[dict[str, float]]:
+        """The metrics of the final model's epochs, as far as there is time for them."""
+        epochs: list[dict[str, float]] = []
+        with ExitStack() as stack:
+            run: Iterator[Mapping[str, float]]
+            if carriers is None:
+                run = self._runs.final(values, folder, self.results.model)
+            else:
+                pool = stack.enter_context(carriers.final(self._job(), self.results.model.absolute(), self._listener))
+                run = follow(pool, FINAL, values, folder)
+            for metrics in run:
+                epochs.append(dict(metrics))
+                if not self._time.final_epoch(values, len(epochs), metrics):
+                    break
+        return epochs
+
+    def _final_gpus(self, carriers: Crew | None) -> int:
+        return self._runs.replicas(final=True) if carriers is None else carriers.final_gpus(self.recipe.final.gpus)
+
     def _has_final_model(self) -> bool:
         return self.results.model.is_dir() and self.results.final_file.is_file()
 
@@ -197,20 +269,8 @@ class Study:
         folder, predictions = self.results.folder.absolute(), self.results.predictions.absolute()
         return Job(self.corpus, self.recipe, folder, predictions, self._runs.checkpoints())
 
-    def _steps_of_finished(self, oracle: CasualGridOracle) -> int:
-        ended = [trial.hyperparameters.values for trial in oracle.trials.values() if trial.status in ENDED]
-        return sum(int(v["stop_after"]) * steps_per_epoch(self.recipe, self.corpus, v) for v in ended)
-
-    def _on_trial(self, trial: Trial) -> None:
-        self._begin(trial.trial_id, trial.hyperparameters.values[STAGE], trial.hyperparameters.values)
-
-    def _begin(self, run: str, stage: str, values: Mapping[str, Value]) -> None:
-        self._running = run
-        steps = steps_per_epoch(self.recipe, self.corpus, values)
-        self._listener.on_run(run, stage, values, int(values["stop_after"]), steps)
-
     def _on_step(self, done: int, steps: int, loss: float) -> None:
-        self._listener.on_step(self._running, done, steps, loss)
+        self._time.step(done, steps, loss)
 
     # The results folder
 
@@ -251,7 +311,7 @@ class Study:
         folder = self.results.folder
         if not self.results.recipe_file.exists():
             return
-        keys = differing(self.results.recipe(), self.recipe)
+        keys = differing(self.results.recipe(), self._asked)
         if keys and all(key.startswith("final.") for key in keys) and not self._has_final_model():
             # The search does not depend on the final profile: what it found is kept for another final model. The same
             # one goes on from its last epoch on any number of GPUs.
@@ -259,7 +319,7 @@ class Study:
                 for part in (self.results.final_state, self.results.model):
                     shutil.rmtree(part, ignore_errors=True)
                 self.results.final_file.unlink(missing_ok=True)
-            write_text(self.results.recipe_file, self.recipe.to_yaml())
+            write_text(self.results.recipe_file, self._asked.to_yaml())
         elif keys:
             raise UserError(
                 f"{folder} holds a study of another recipe (they differ in {', '.join(keys)}): give the same settings "
@@ -285,7 +345,7 @@ class Study:
         versions = {"bertgrid-tf": __version__} | {name: version(name) for name in NUMBERS_DEPEND_ON}
         fingerprint = self.corpus.fingerprint()
         speakers = dict(sorted(speaker_counts(self.corpus.splits["train"]).items()))
-        write_text(self.results.recipe_file, self.recipe.to_yaml())
+        write_text(self.results.recipe_file, self._asked.to_yaml())
         self.results.write_facts(Facts(fingerprint, self.corpus.labels, speakers, self._runs.checkpoints(), versions))
 
     def _write_tables(self, oracle: CasualGridOracle) -> None:

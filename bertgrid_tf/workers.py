@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from bertgrid_tf import __version__
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.measured import AUTOS, Place
 from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.results import Measured
 
 if TYPE_CHECKING:
     from bertgrid_tf.run import Runs
@@ -96,6 +98,26 @@ class Crew:
 
         most = max([1, *(host.gpus for host in self._hosts)])
         return granted(asked, most, f"no host has more than {most}")
+
+    def measure(self, job: Job, key: str, final_gpus: int) -> Measured:
+        """What `auto` stands for, for a key of the job's recipe, measured by a process with a worker's share of a host.
+
+        Of hosts that are not alike, any may be the one. Raises UserError where it is lost.
+        """
+        import ray
+
+        each = max(host.cpus // self._share.cpus for host in self._hosts) if self._share.cpus else 1
+        place = Place(min(each, self.count), final_gpus)
+        task = ray.remote(num_cpus=self._share.cpus, num_gpus=self._share.gpus, max_retries=0)(_measured)
+        try:
+            found: Measured = ray.get(task.remote(_Order.of(job, self._workers), key, place))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        except ray.exceptions.RayError as error:
+            raise UserError(
+                f"The worker that measured {key} was lost ({error}): run the same command again."
+            ) from error
+        return found
 
     def search(self, job: Job, watcher: Watcher) -> "RayPool":
         """A pool for the search's runs, to be entered."""
@@ -197,6 +219,11 @@ class _Order:
     def of(cls, job: Job, workers: Workers) -> "_Order":
         owner = (job.folder / LOCK).read_text(encoding="utf-8")
         return cls(job, __version__, owner, os.getcwd(), workers.gpu_memory)  # noqa: PTH109
+
+
+def _measured(order: _Order, key: str, place: Place) -> Measured:
+    runs = _runs(order)
+    return AUTOS[key].measure(runs.recipe, runs.corpus, place)
 
 
 def _final_run(order: _Order, model: Path) -> Callable[..., Iterator[Mapping[str, float]]]:

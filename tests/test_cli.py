@@ -381,6 +381,7 @@ def test_spaces_around_levels_and_settings_do_not_matter(bertgrid):
             "Recipe sample: oversample=2 is no level to sweep: must be at most 1, not '2'.",
         ),
         (["--sweep", "warmup=0", "--sweep", "warmup=1"], "--sweep warmup is given twice: give it once, with all"),
+        (["--budget", "soon"], "--budget 'soon' is no time to spend: write it as 2h, 90m, 1h30m or 5400s."),
         (["--set", "epochs"], "--set 'epochs' cannot be read: write it as --set KEY=VALUE."),
         (["--set", "=3"], "--set '=3' cannot be read: write it as --set KEY=VALUE."),
         (["--set", "nothing=3"], "There is no setting 'nothing'; choose from model, learning_rate"),

@@ -23,7 +23,7 @@ RECIPES = st.builds(
         Settings,
         model=st.sampled_from(["scratch:1x32", "bert-base-cased", "../a folder", "no", "123"]),
         learning_rate=RATES,
-        batch_size=st.integers(1, 512),
+        batch_size=st.integers(1, 512) | st.just("auto"),
         max_length=st.integers(3, 512),
         context=st.sampled_from(CONTEXTS),
         speaker_format=st.sampled_from(SPEAKER_FORMATS),
@@ -47,7 +47,7 @@ RECIPES = st.builds(
         [
             recipes.Final(),
             recipes.Final(model="big", batch_size=10, gpus=2),
-            recipes.Final(model={"a": "b", "no": "none"}, gpus="all"),
+            recipes.Final(model={"a": "b", "no": "none"}, batch_size="auto", gpus="all"),
         ]
     ),
 )
@@ -145,7 +145,7 @@ def test_levels_are_the_same_however_they_are_written(written):
         ({"learning_rates": []}, "learning_rates must not be empty"),
         ({"learning_rate": "0"}, "learning_rate must be greater than 0, not '0'"),
         ({"max_length": "2"}, "max_length must be at least 3, not '2'"),
-        ({"batch_size": "0"}, "batch_size must be at least 1, not '0'"),
+        ({"batch_size": "0"}, "batch_size must be a whole number, at least 1, or auto, not '0'"),
         ({"rare_speaker": "-1"}, "rare_speaker must be at least 0, not '-1'"),
         ({"oversample": "1.1"}, "oversample must be at most 1, not '1.1'"),
         ({"warmup": "-0.1"}, "warmup must be at least 0, not '-0.1'"),
@@ -157,7 +157,7 @@ def test_levels_are_the_same_however_they_are_written(written):
         ({"model": ""}, "model must not be empty"),
         ({"model": None}, "model must be a word, not None"),
         ({"final.model": ""}, "final.model must not be empty"),
-        ({"final.batch_size": "0"}, "final.batch_size must be at least 1, not '0'"),
+        ({"final.batch_size": "0"}, "final.batch_size must be a whole number, at least 1, or auto, not '0'"),
         ({"final.gpus": "0"}, "final.gpus must be a whole number, at least 1, or all, not '0'"),
         ({"final.gpus": 1.5}, "final.gpus must be a whole number, at least 1, or all, not 1.5"),
         ({"final.gpus": "both"}, "final.gpus must be a whole number, at least 1, or all, not 'both'"),
@@ -170,7 +170,7 @@ def test_levels_are_the_same_however_they_are_written(written):
         ({"grid": "full"}, "grid must be 'row' or 'independent', not 'full'"),
         ({"markers": "none"}, "markers must be 'pieces' or 'tokens', not 'none'"),
         ({"schedule": "cosine"}, "schedule must be 'linear' or 'constant', not 'cosine'"),
-        ({"batching": "sorted"}, "batching must be 'random' or 'grouped', not 'sorted'"),
+        ({"batching": "sorted"}, "batching must be 'auto', 'random' or 'grouped', not 'sorted'"),
         ({"context": "next"}, "context: there is no 'next'; choose from current, current+previous"),
         ({"speaker_format": "dash"}, "speaker_format: there is no 'dash'; choose from colon, plain"),
         (
@@ -185,6 +185,7 @@ def test_levels_are_the_same_however_they_are_written(written):
         ({"sweeps.context": ["current", "all"]}, "context=all is no level to sweep: there is no 'all'; choose from"),
         ({"sweeps.max_length": ["64", "x"]}, "max_length=x is no level to sweep: must be a whole number, not 'x'"),
         ({"sweeps.oversample": ["0", "0.0"]}, "the sweep of oversample has a level twice"),
+        ({"sweeps.batch_size": ["16", "auto"]}, "batch_size=auto is measured once, before the search, and no level to"),
         ({"sweeps.contxt": ["current"]}, "there is no parameter 'contxt' to sweep; choose from model, batch_size"),
         (
             {"sweeps.learning_rate": ["1e-4"]},

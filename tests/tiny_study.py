@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bertgrid_tf import recipe as recipes
+from bertgrid_tf.budget import Budget
+from bertgrid_tf.clock import Clock
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.data import open_corpus
 from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.results import Measured
 from bertgrid_tf.study import Study
 from bertgrid_tf.workers import Workers
 
@@ -30,15 +33,22 @@ class Recorder:
     def __init__(self, after_step: Callable[[], None] = lambda: None) -> None:
         self.runs: list[tuple[str, dict]] = []
         self.steps = 0
-        self.resumed_after = 0
+        self.notes: list[str] = []
+        self.measured: dict[str, Measured] = {}
         self.epochs: list[Mapping[str, float]] = []
         self.workers: tuple[int, str] | None = None
         self.hosts: list[str] = []
         self.lost: list[str | None] = []
         self._after_step = after_step
 
-    def on_resume(self, steps: int) -> None:
-        self.resumed_after = steps
+    def on_clock(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def on_measured(self, key: str, found: Measured) -> None:
+        self.measured[key] = found
+
+    def on_note(self, sentence: str) -> None:
+        self.notes.append(sentence)
 
     def on_run(self, run: str, stage: str, values: Mapping[str, object], epochs: int, steps: int) -> None:
         self.runs.append((stage, dict(values) | {"of_epochs": epochs, "of_steps": steps}))
@@ -74,10 +84,11 @@ def run(
     fresh: bool = False,
     listener: Recorder | None = None,
     workers: Workers | None = None,
+    budget: Budget | None = None,
 ) -> Recorder:
     recipe = recipe or tiny()
     listener = listener or Recorder()
-    Study(recipe, corpus_of(recipe), folder, listener, fresh, workers).run()
+    Study(recipe, corpus_of(recipe), folder, listener, fresh, workers, budget).run()
     return listener
 
 

@@ -1,4 +1,4 @@
-"""How a study is getting on: bars on a terminal, a line per epoch elsewhere."""
+"""How a study is getting on: bars on a terminal, a line per epoch elsewhere, with the time that is left."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +11,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from bertgrid_tf.clock import FIRST_STEPS, Clock, StageWork
 from bertgrid_tf.report.format import duration, score
+from bertgrid_tf.report.measured import measured_table
+from bertgrid_tf.results import Measured
+
+DRAW_SECONDS = 0.1
 
 
 @dataclass
 class _Run:
-    """A run under way or ended: `done` of its steps are trained, `epoch` of its epochs."""
+    """A run under way or ended: `epoch` of its epochs are scored, `done` of the next one's steps trained."""
 
     title: str
     epochs: int
@@ -26,26 +31,21 @@ class _Run:
 
 
 class Lines:
-    """A line when a run begins and one after every epoch, with the time that is left at the pace so far.
+    """A line when a run begins and one after every epoch, with what is over of the study and the time that is left.
 
     Args:
         console: where to print.
         metric: the one to show.
-        total_steps: training steps of the whole study (`plan.StudyPlan.steps`).
     """
 
-    def __init__(self, console: Console, metric: str, total_steps: int) -> None:
+    def __init__(self, console: Console, metric: str) -> None:
         self._console = console
         self._metric = metric
-        self._total = total_steps
+        self._clock = Clock()
+        self._predicted = False
         # So many carry runs at a time in processes of their own; 0 where this one does, which tells of every step.
         self._workers = 0
         self._runs: dict[str, _Run] = {}
-        self._resumed = 0
-        self._trained = 0
-        self._first_step = self._now = 0.0
-        self._scored_seconds = 0.0
-        self._scored_steps = 0
 
     def __enter__(self) -> Self:
         return self
@@ -55,9 +55,17 @@ class Lines:
     ) -> None:
         return None
 
-    def on_resume(self, steps: int) -> None:
+    def on_clock(self, clock: Clock) -> None:
         """See `study.Listener`."""
-        self._resumed = steps
+        self._clock = clock
+
+    def on_measured(self, key: str, found: Measured) -> None:
+        """See `study.Listener`."""
+        self._console.print(measured_table(key, found), highlight=False)
+
+    def on_note(self, sentence: str) -> None:
+        """See `study.Listener`."""
+        self._print(f"[bold]{escape(sentence)}[/]")
 
     def on_run(
         self, run: str, stage: str, values: Mapping[str, bool | int | float | str], epochs: int, steps: int
@@ -68,20 +76,14 @@ class Lines:
 
     def on_step(self, run: str, done: int, steps: int, loss: float) -> None:
         """See `study.Listener`."""
-        self._now = monotonic()
-        if not self._trained:
-            # Whatever comes before the end of the very first step, tracing above all, does not come again.
-            self._first_step = self._now
-        self._trained += 1
-        self._runs[run].done = self._runs[run].epoch * steps + done
+        self._runs[run].done = done
+        if done >= FIRST_STEPS:
+            self._predict()
 
     def on_epoch(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None:
         """See `study.Listener`."""
         told = self._runs[run]
-        told.epoch, told.done = epoch, epoch * told.steps
-        self._now = monotonic()
-        self._scored_seconds += metrics["seconds"]
-        self._scored_steps += told.steps
+        told.epoch, told.done = epoch, 0
         shown = dict.fromkeys((self._metric, "accuracy", "macro_f1", "loss"))
         scores = "  ".join(f"{name} {score(name, metrics[name])}" for name in shown)
         if isnan(metrics[self._metric]):
@@ -91,6 +93,7 @@ class Lines:
             f"  {escape(whose)}epoch {epoch}/{told.epochs}  {escape(scores)}  {duration(metrics['seconds'])}  "
             f"[dim]{self._left()}[/]"
         )
+        self._predict()
 
     def on_workers(self, count: int, each: str) -> None:
         """See `study.Listener`."""
@@ -111,33 +114,31 @@ class Lines:
         # A log has no width to fold lines at.
         self._console.print(line, highlight=False, soft_wrap=not self._console.is_terminal)
 
-    def _done(self) -> int:
-        return self._resumed + sum(run.done for run in self._runs.values())
+    def _predict(self) -> None:
+        """Says once what every stage will take, as soon as that can be told."""
+        if self._predicted or not (ahead := self._clock.ahead()):
+            return
+        self._predicted = True
+        stages = ", ".join(f"{stage.name} {_at_most(stage)}{duration(seconds)}" for stage, seconds in ahead)
+        total = sum(seconds for _, seconds in ahead)
+        self._print(f"[dim]predicted: {escape(stages)}: {duration(total)} in all[/]")
 
     def _left(self) -> str:
-        done = self._done()
-        share = f"study {done / max(self._total, 1):.0%}"
-        left = self.seconds_left(self._total - done)
-        return share if left is None else f"{share}, {duration(left)} left"
+        share, left = self._clock.share(), self._clock.left()
+        return "" if share is None or left is None else f"study {share:.0%}, {duration(left)} left"
 
-    def seconds_left(self, steps: int) -> float | None:
-        """How long `steps` more steps take, in seconds, at the mean pace so far, evaluations included; None before
-        any pace is known."""
-        if self._workers:
-            if not self._scored_steps:
-                return None
-            # What the epochs themselves took: an epoch that is only told again does not hide the pace.
-            return max(steps, 0) * self._scored_seconds / (self._scored_steps * self._workers)
-        if self._trained < 2:
-            return None
-        return max(steps, 0) * (self._now - self._first_step) / (self._trained - 1)
+
+def _at_most(stage: StageWork) -> str:
+    # The winning epoch is the last that the final model is trained for.
+    return "at most " if stage.at_most or stage.name == "final" else ""
 
 
 class Bars(Lines):
     """Bars under the lines: the epoch's steps, the run, the whole study; with workers, the study alone."""
 
-    def __init__(self, console: Console, metric: str, total_steps: int) -> None:
-        super().__init__(console, metric, total_steps)
+    def __init__(self, console: Console, metric: str) -> None:
+        super().__init__(console, metric)
+        self._drawn = 0.0
         self._bars = Progress(
             TextColumn("{task.description:>7}"),
             BarColumn(),
@@ -174,7 +175,10 @@ class Bars(Lines):
     def on_step(self, run: str, done: int, steps: int, loss: float) -> None:
         """See `study.Listener`."""
         super().on_step(run, done, steps, loss)
-        self._draw(run, f"loss {loss:.3f}")
+        # A GPU's steps can be shorter than the time that drawing takes.
+        if (now := monotonic()) - self._drawn >= DRAW_SECONDS:
+            self._drawn = now
+            self._draw(run, f"loss {loss:.3f}")
 
     def on_epoch(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None:
         """See `study.Listener`."""
@@ -182,16 +186,16 @@ class Bars(Lines):
         self._draw(run, "")
 
     def _draw(self, run: str, note: str) -> None:
-        told = self._runs[run]
+        told, clock = self._runs[run], self._clock
         if not self._workers:
-            self._show("epoch", told.done - told.epoch * told.steps, told.steps, note)
-            self._show("run", told.done, told.epochs * told.steps)
-        self._show("study", self._done(), self._total)
+            self._show("epoch", told.done, told.steps, clock.epoch_left(run), note)
+            self._show("run", told.epoch * told.steps + told.done, told.epochs * told.steps, clock.run_left(run))
+        left = clock.left()
+        self._show("study", clock.elapsed(), None if left is None else clock.elapsed() + left, left)
 
-    def _show(self, task: str, done: int, total: int, note: str = "") -> None:
-        left = self.seconds_left(total - done)
+    def _show(self, task: str, done: float, total: float | None, left: float | None, note: str = "") -> None:
         shown = "…" if left is None else duration(left)
-        self._bars.update(self._tasks[task], completed=done, total=max(total, 1), left=shown, note=note)
+        self._bars.update(self._tasks[task], completed=done, total=total, left=shown, note=note)
 
 
 def _title(stage: str, values: Mapping[str, bool | int | float | str]) -> str:

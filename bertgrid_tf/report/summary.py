@@ -1,6 +1,6 @@
 """A study on the terminal: its plan, its sweeps, its table, its final model, a split's scores."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from shlex import quote
 
 import numpy as np
@@ -10,8 +10,11 @@ from rich.table import Column
 from rich.table import Table as Grid
 from rich.text import Text
 
+from bertgrid_tf.budget import Decisions
 from bertgrid_tf.plan import StudyPlan
 from bertgrid_tf.report.format import score
+from bertgrid_tf.report.measured import measured_line
+from bertgrid_tf.report.times import times_table
 from bertgrid_tf.results import Results
 from bertgrid_tf.score.metrics import OVERALL, PER_CLASS, Direction
 from tuners.table import Table as Scores
@@ -28,8 +31,9 @@ def plan_table(plan: StudyPlan) -> RenderableType:
         title_justify="left",
     )
     for stage in plan.stages:
-        upper = "≤ " if stage.name == "final" else ""
-        grid.add_row(stage.name, str(stage.runs), f"{upper}{stage.epochs}", f"{upper}{stage.steps:,}")
+        upper = "≤ " if stage.at_most else ""
+        runs = "" if stage.at_most and stage.name != "final" else str(stage.runs)
+        grid.add_row(stage.name, runs, f"{upper}{stage.epochs}", f"{upper}{stage.steps:,}")
     grid.add_section()
     grid.add_row("in all", str(plan.runs), f"≤ {plan.epochs}", f"≤ {plan.steps:,}")
     product = (
@@ -41,12 +45,17 @@ def plan_table(plan: StudyPlan) -> RenderableType:
 
 def print_summary(console: Console, results: Results) -> None:
     """Prints what a study has found so far."""
-    recipe = results.recipe()
+    recipe, decisions = results.recipe(), Decisions(results.budget_file)
+    chosen = decisions.chosen(recipe)
     lines: list[RenderableType] = [Text(f"{recipe.corpus}: {results.folder}", style="bold")]
+    lines += [Text(measured_line(key, found)) for key, found in results.measured().items()]
     if sweeps := results.rows(results.sweeps_file):
-        lines.append(_sweeps(sweeps, recipe.metric))
+        lines.append(_sweeps(sweeps, recipe.metric, [line["run"] for line in decisions.of("leave_out")]))
     if (table := results.table()) is not None:
         lines.append(_cells(table, recipe.metric))
+        if chosen.search != "grid":
+            left_out = int((~table.tried).sum())
+            lines.append(Text(f"Search {chosen.search}: {left_out} of {table.tried.size} cells were left out (·)."))
     if table is not None and results.best_file.is_file():
         cell = table.best()
         settings = results.best().settings.model_dump()
@@ -59,7 +68,7 @@ def print_summary(console: Console, results: Results) -> None:
             reached = score(recipe.metric, float(better["score"]))
             hint = (
                 f"The sweep's run {run} scored better, {reached}: its schedule of {recipe.sweep_epochs} epochs may "
-                f"suit better than the grid's of {recipe.epochs}; "
+                f"suit better than the grid's of {chosen.epochs}; "
                 f"try --epochs {recipe.sweep_epochs}, or --set grid=independent."
             )
             lines.append(Text(hint))
@@ -67,6 +76,10 @@ def print_summary(console: Console, results: Results) -> None:
         final = results.final()
         lines.append(Text(f"Final model {final.model}, epoch {len(final.epochs)} of {final.horizon}, on dev:"))
         lines.append(Text(_overall(final.epochs[-1])))
+    if times := results.times():
+        ended = results.final_file.is_file() or (results.best_file.is_file() and not recipe.final_models())
+        lines.append(times_table(times, chosen, ended))
+    lines += [Text(sentence) for sentence in decisions.sentences()]
     if results.model.is_dir():
         lines.append(Text(f"Label new texts with it: bertgrid-tf predict {quote(str(results.folder))} FILE -o OUT"))
     console.print(Group(*lines), highlight=False, soft_wrap=True)
@@ -103,7 +116,7 @@ def _better_sweep(sweeps: list[dict[str, str]], best: float, direction: Directio
     return top if top is not None and sign * float(top["score"]) > sign * best else None
 
 
-def _sweeps(rows: list[dict[str, str]], metric: str) -> RenderableType:
+def _sweeps(rows: list[dict[str, str]], metric: str, left_out: Collection[str]) -> RenderableType:
     grid = Grid(
         "sweep",
         "level",
@@ -121,6 +134,8 @@ def _sweeps(rows: list[dict[str, str]], metric: str) -> RenderableType:
         last = row["parameter"]
         scored = row["status"] == "COMPLETED"
         value = score(metric, float(row["score"])) if scored else WITHOUT_SCORE.get(row["status"], "running")
+        if f"{row['parameter']}={row['level']}" in left_out:
+            value = "left out"
         chosen = row["chosen"] == "True"
         grid.add_row(
             first,

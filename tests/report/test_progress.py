@@ -3,22 +3,56 @@ import io
 import pytest
 from rich.console import Console
 
+from bertgrid_tf.clock import Clock, StageTime, StageWork, Work
 from bertgrid_tf.report.format import duration, score
 from bertgrid_tf.report.progress import Bars, Lines
 
 METRICS = {"accuracy": 0.5, "macro_f1": 0.25, "loss": 1.5, "seconds": 75.0}
 VALUES = {"context": "current", "learning_rate": 2e-5, "model": "scratch"}
+WORK = Work("kind", "scratch", 1, 32, 12, 100.0, 0.0)
 
 
-def told(kind: type[Lines], total: int = 8) -> str:
+class Study:
+    """Tells the clock and the listener of a study on a time of its own, in which a step takes a second."""
+
+    def __init__(self, listener: Lines, stages: list[StageWork], workers: int = 1) -> None:
+        self.now = 0.0
+        self.listener = listener
+        self.clock = Clock(0.0, workers, now=lambda: self.now)
+        self.clock.expect(stages)
+        listener.on_clock(self.clock)
+
+    def begin(self, run: str, stage: str, epochs: int) -> None:
+        self.clock.begin(run, stage, WORK, epochs)
+        self.listener.on_run(run, stage, VALUES, epochs, WORK.steps)
+
+    def steps(self, run: str, count: int) -> None:
+        for done in range(1, count + 1):
+            self.now += 1
+            self.clock.step(run, done)
+            self.listener.on_step(run, done, WORK.steps, 1.0)
+
+    def score(self, run: str, epoch: int) -> None:
+        self.clock.epoch(run, epoch, METRICS["seconds"])
+        self.listener.on_epoch(run, epoch, METRICS)
+
+
+STAGES = [
+    StageWork("sweep:context", ((WORK, 1),)),
+    StageWork("grid", ((WORK, 10),) * 2, at_most=True),
+    StageWork("final", ((WORK, 5),)),
+]
+
+
+def told(kind: type[Lines]) -> str:
     console = Console(file=io.StringIO(), width=200, force_terminal=kind is Bars)
-    with kind(console, "accuracy", total) as listener:
-        listener.on_run("0000", "sweep:context", VALUES, 1, 4)
-        for step in range(1, 5):
-            listener.on_step("0000", step, 4, 1.0)
-        listener.on_epoch("0000", 1, METRICS)
-        listener.on_run("0001", "grid", VALUES, 1, 4)
-        listener.on_epoch("0001", 1, METRICS)
+    with kind(console, "accuracy") as listener:
+        study = Study(listener, STAGES)
+        study.begin("0000", "sweep:context", 1)
+        study.steps("0000", 12)
+        study.score("0000", 1)
+        study.begin("0001", "grid", 10)
+        study.score("0001", 1)
     return console.file.getvalue()
 
 
@@ -36,24 +70,39 @@ def test_every_run_and_every_epoch_has_a_line(kind):
 )
 def test_the_final_model_s_line_says_how_its_batch_is_divided(gpus, end):
     console = Console(file=io.StringIO(), width=200)
-    with Lines(console, "accuracy", 24) as listener:
+    with Lines(console, "accuracy") as listener:
         listener.on_run("final", "final", VALUES | {"batch_size": 32, "gpus": gpus}, 6, 4)
     assert f"{end} epochs of 4 steps" in console.file.getvalue()
 
 
-def test_an_epoch_that_a_resumed_run_only_repeats_counts_as_done():
+def test_what_every_stage_will_take_is_told_after_the_first_steps():
+    line = told(Lines).splitlines()[1]
+    # 2 s of the sweep, 20 epochs of 12 s, 5 epochs.
+    assert line == "predicted: sweep:context 2 s, grid at most 4 min 00 s, final at most 1 min 00 s: 5 min 02 s in all"
+
+
+def test_every_epoch_says_what_is_over_and_what_is_left():
     lines = told(Lines).splitlines()
-    assert "study 50%" in lines[1]
-    assert "study 100%, 0 s left" in lines[3]
+    assert lines[2].endswith("study 4%, 5 min 00 s left")
+    assert "predicted" not in "".join(lines[2:])
 
 
-def test_what_an_earlier_process_did_counts_as_done():
+def test_a_resumed_study_is_as_far_as_it_was():
     console = Console(file=io.StringIO(), width=200)
-    listener = Lines(console, "accuracy", 8)
-    listener.on_resume(4)
-    listener.on_run("0001", "grid", VALUES, 1, 4)
-    listener.on_epoch("0001", 1, METRICS)
-    assert "study 100%" in console.file.getvalue()
+    listener = Lines(console, "accuracy")
+    study = Study(listener, [StageWork("grid", ((WORK, 2),))])
+    study.clock = Clock(0.0, earlier=[StageTime("grid", measured=75.0)], now=lambda: 0.0)
+    study.clock.expect([StageWork("grid", ((WORK, 2),))])
+    listener.on_clock(study.clock)
+    study.begin("0000", "grid", 2)
+    study.score("0000", 1)
+    assert "study 50%, 1 min 15 s left" in console.file.getvalue()
+
+
+def test_what_was_decided_is_told():
+    console = Console(file=io.StringIO(), width=200)
+    Lines(console, "accuracy").on_note("Chosen to fit [2h].")
+    assert console.file.getvalue() == "Chosen to fit [2h].\n"
 
 
 def test_no_bar_is_drawn_elsewhere_than_on_a_terminal():
@@ -61,31 +110,25 @@ def test_no_bar_is_drawn_elsewhere_than_on_a_terminal():
     assert "study" in told(Bars)
 
 
-def test_the_time_left_is_the_mean_pace_times_the_steps_that_are_left(monkeypatch):
-    clock = iter(range(100))
-    monkeypatch.setattr("bertgrid_tf.report.progress.monotonic", lambda: next(clock))
-    # Four steps end at 0, 1, 2 and 3, the epoch at 4: three steps and what came with them took 4 s.
-    assert "study 50%, 5 s left" in told(Lines)
-
-
 @pytest.mark.parametrize("kind", [Lines, Bars])
 def test_runs_beside_one_another_are_told_apart_and_the_time_left_is_shared(kind):
     console = Console(file=io.StringIO(), width=200, force_terminal=kind is Bars)
-    with kind(console, "accuracy", 40) as listener:
+    with kind(console, "accuracy") as listener:
+        study = Study(listener, [StageWork("grid", ((WORK, 2),) * 2)], workers=2)
         listener.on_workers(2, "1 GPU")
         listener.on_worker("alpha")
-        listener.on_run("0000", "sweep:context", VALUES, 2, 10)
-        listener.on_run("0001", "grid", VALUES, 2, 10)
-        listener.on_epoch("0001", 1, METRICS)
-        listener.on_epoch("0000", 1, METRICS)
+        study.begin("0000", "sweep:context", 2)
+        study.begin("0001", "grid", 2)
+        study.score("0001", 1)
+        study.score("0000", 1)
         listener.on_loss("0000", "beta")
-        listener.on_epoch("0000", 1, METRICS)
+        study.score("0000", 1)
         listener.on_loss(None, "")
     told = console.file.getvalue()
-    # 20 of 40 steps are left; an epoch of 10 takes 75 s, and two run at a time.
     assert "sweep context=current  epoch 1/2  accuracy 50.00 %" in told
     assert "grid learning_rate=2e-05  epoch 1/2" in told
-    assert told.count("study 50%, 1 min 15 s left") == 2
+    # An epoch takes 75 s; of two runs of two each, one epoch is done.
+    assert "2 min 30 s left" in told
     assert "worker ready on alpha" in told
     assert "sweep context=current goes on elsewhere" in told
 

@@ -1,0 +1,78 @@
+import io
+
+from rich.console import Console
+
+from bertgrid_tf import recipe as recipes
+from bertgrid_tf.budget import Decisions, candidates
+from bertgrid_tf.clock import START, StageTime
+from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.report.summary import print_summary
+from bertgrid_tf.report.times import times_table
+from bertgrid_tf.results import Results
+
+TIMES = [
+    StageTime(START, measured=12.0),
+    StageTime("sweep:context", 90.0, 110.0, 100.0),
+    StageTime("grid", 150.0, 260.0, 200.0),
+    StageTime("final", 45.0, 80.0, 50.0),
+]
+SWEEPS = """parameter,level,epoch,score,chosen,trial_id,status
+context,current,2,0.5,True,0000,COMPLETED
+context,current+next,nan,nan,False,0001,FAILED
+"""
+
+
+def recipe(**overrides: object) -> Recipe:
+    return recipes.load("sample", None, {"learning_rates": [4e-3, 2e-3, 1e-3, 5e-4], "epochs": 2} | overrides)
+
+
+def rows(times: list[StageTime], searched: Recipe, ended: bool) -> list[list[str]]:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(times_table(times, searched, ended))
+    lines = [line for line in console.file.getvalue().splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+
+
+def test_what_a_stage_took_stands_beside_what_was_predicted_with_the_error():
+    assert rows(TIMES, recipe(), ended=True) == [
+        ["before and between", "12 s", "", ""],
+        ["sweep:context", "1 min 40 s", "1 min 30 s (-10%)", "1 min 50 s (+10%)"],
+        ["grid", "3 min 20 s", "2 min 30 s (-25%)", "4 min 20 s (+30%)"],
+        ["final", "50 s", "45 s (-10%)", "≤ 1 min 20 s"],
+        ["in all", "6 min 02 s", "", ""],
+    ]
+
+
+def test_what_has_not_ended_has_no_error_and_what_has_not_begun_no_line():
+    found = rows([*TIMES[:3], StageTime("final", None, 80.0)], recipe(), ended=False)
+    assert found[1][2] == "1 min 30 s (-10%)"
+    assert found[2][2:] == ["2 min 30 s", "4 min 20 s"]
+    assert found[3][0] == "in all"
+
+
+def test_a_search_that_leaves_cells_out_is_predicted_at_most():
+    assert rows(TIMES, recipe(search="climb"), ended=True)[2][2:] == ["≤ 2 min 30 s", "≤ 4 min 20 s"]
+
+
+def test_the_clock_s_file_is_read_as_it_was_written(tmp_path):
+    results = Results(tmp_path)
+    assert results.times() == []
+    results.write_times(TIMES)
+    assert results.times() == TIMES
+
+
+def test_the_summary_says_what_was_left_out_for_lack_of_time(tmp_path):
+    results, asked = Results(tmp_path), recipe()
+    results.recipe_file.write_text(asked.to_yaml())
+    results.sweeps_file.write_text(SWEEPS)
+    results.write_times(TIMES)
+    decisions = Decisions(results.budget_file)
+    decisions.choose(600, asked, candidates(asked)[1])
+    decisions.add("leave_out", run="context=current+next")
+    console = Console(file=io.StringIO(), width=200)
+    print_summary(console, results)
+    shown = console.file.getvalue()
+    assert "Chosen to fit --budget 10m, without filling the grid, which is climbed instead." in shown
+    assert "For lack of time within --budget 10m: context=current+next was not begun." in shown
+    assert [line.split("│")[4].strip() for line in shown.splitlines() if "│ current+next" in line] == ["left out"]
+    assert "6 min 02 s" in shown
