@@ -89,7 +89,7 @@ ENV BERTGRID_DATA= \
     BERTGRID_RESULTS= \
     HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
 ENTRYPOINT ["/usr/bin/tini", "--", "pytest"]
-CMD ["-p", "no:cacheprovider"]
+CMD ["-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile"]
 
 # What a plain `docker build .` makes is the last stage.
 FROM runtime

@@ -26,7 +26,7 @@ tune: install
 	$(BIN)/bertgrid-tf tune sample
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff format --check .
