@@ -135,6 +135,11 @@ class Runs:
         except tf.errors.ResourceExhaustedError as error:
             raise keras_tuner.errors.FailedTrialError(f"out of memory: {error.message}") from error
 
+    def padded(self) -> dict[str, str]:
+        """The recipe's checkpoints that are no BERT, so that padding is computed, with their types."""
+        models = dict.fromkeys([*self.recipe.searched_models(), *self.recipe.final_models()])
+        return {model: kind for model in models if (kind := architecture(model)) != "bert"}
+
     def precisions(self) -> list[Tried]:
         """How fast the recipe's start configuration trains here in each precision (`bert.precision.measure`)."""
         settings = self.recipe.settings
@@ -181,9 +186,10 @@ class Runs:
                     raise UserError(f"max_length {max_length} is beyond the {reach} positions of {model}.")
                 for context in map(str, (settings.context, *sweeps.get("context", ()))):
                     check_room(tokenizer, segment_count(context), max_length)
-            for precision in (settings.precision, *sweeps.get("precision", ())):
-                if precision != "fp32" and (kind := architecture(model)) != "bert":
-                    raise UserError(f"precision {precision} is for BERT; {model} is of type {kind!r}: use fp32.")
+        for precision in (settings.precision, *sweeps.get("precision", ())):
+            if precision != "fp32" and (padded := self.padded()):
+                model, kind = next(iter(padded.items()))
+                raise UserError(f"precision {precision} is for BERT; {model} is of type {kind!r}: use fp32.")
 
     def work(self, values: Mapping[str, Value]) -> Work:
         """What one epoch of a run of these values is, as far as its time goes.

@@ -128,6 +128,11 @@ class Study:
                     carriers.final_gpus(self.recipe.final.gpus)
                 self._runs.check(final_here=carriers is None)
                 measured = self._resolve(carriers)
+                for model, kind in self._runs.padded().items():
+                    self._listener.on_note(
+                        f"{model} is of type {kind}, whose own forward pass computes padding too: unless batching is "
+                        "set, texts of like length share a batch."
+                    )
                 self._runs.trainer(self.recipe.settings)  # which reads the weights
                 if self._fresh:
                     self._empty_folder()

@@ -14,9 +14,11 @@ import pytest
 import tensorflow as tf
 import tiny_study
 from tiny_study import Recorder, corpus_of, run, tiny
+from transformers import ElectraConfig, TFElectraModel
 
 from bertgrid_tf import recipe as recipes
-from bertgrid_tf.corpus import Corpus
+from bertgrid_tf.bert.checkpoint import load_tokenizer
+from bertgrid_tf.corpus import Corpus, utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.plan import plan
 from bertgrid_tf.results import Results
@@ -353,3 +355,28 @@ def test_a_bert_from_scratch_finds_out_that_the_sample_s_labels_depend_on_the_li
     sweep = pd.read_csv(Results(tmp_path / "study").sweeps_file).set_index("level")
     assert sweep.loc["current+previous", "score"] > sweep.loc["current", "score"] + 0.05
     assert sweep.loc["current+previous", "chosen"]
+
+
+@pytest.fixture
+def electra(tmp_path) -> Path:
+    """A checkpoint that is no BERT, with the tokenizer of one."""
+    texts = [utterance.text for utterance in utterances(corpus_of(tiny()).splits["train"])]
+    tokenizer = load_tokenizer("scratch", texts)
+    size = {"embedding_size": 16, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 1}
+    model = TFElectraModel(ElectraConfig(vocab_size=len(tokenizer), num_hidden_layers=1, **size))
+    model.build_in_name_scope()
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "electra")
+    return tmp_path / "electra"
+
+
+def test_a_model_that_computes_padding_is_named_and_has_no_other_precision(electra, tmp_path):
+    recipe = tiny(**{"model": str(electra), "final.model": "none", "sweeps": {}, "learning_rates": [1e-3], "epochs": 1})
+    told = run(tmp_path / "study", recipe)
+    assert [note for note in told.notes if "electra" in note] == [
+        f"{electra} is of type electra, whose own forward pass computes padding too: unless batching is set, texts of "
+        "like length share a batch."
+    ]
+    settings = recipe.settings.model_copy(update={"precision": "bf16"})
+    with pytest.raises(UserError, match=r"precision bf16 is for BERT; \S+ is of type 'electra': use fp32"):
+        run(tmp_path / "other", recipe.model_copy(update={"settings": settings}))
