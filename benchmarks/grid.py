@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import command
-from benchmarks.contenders.process import Process
+from benchmarks.contenders.process import Contender
 from benchmarks.contenders.trials import Cost, Trial, epochs_of_cells, trials_of
 from benchmarks.layout import limit_dev, padded
 from bertgrid_tf.corpus import Corpus, utterances
@@ -43,16 +43,6 @@ from bertgrid_tf.report.format import duration
 
 BASELINE, KINDER = "KerasTuner, trial per cell", "KerasTuner, trial per learning rate"
 FULL_RATES, FULL_EPOCHS = 7, 10
-
-
-@dataclass(frozen=True)
-class Contender:
-    """Who searches, and how its process is to be asked."""
-
-    name: str
-    module: str
-    framework: str
-    asked: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -98,7 +88,7 @@ class Searched:
 def search(contender: Contender, folder: Path) -> Searched:
     """Runs a contender's whole search."""
     began = time.perf_counter()
-    with Process(contender.module, contender.framework, contender.asked, folder / f"{contender.module}.log") as process:
+    with contender.process(folder / f"{contender.module}.log") as process:
         reply = process.play()
         wall = time.perf_counter() - began
     return Searched(contender.name, wall, tuple(trials_of(reply)), reply["peak_bytes"])

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import command
-from benchmarks.contenders.process import Process
+from benchmarks.contenders.process import Contender, Process
 from benchmarks.flops import products, training_flops
 from benchmarks.layout import bert_shape, padded
 from bertgrid_tf.data import data_dirs
@@ -38,14 +38,10 @@ BASELINE = "model.fit, padded"
 
 
 @dataclass(frozen=True)
-class Contender:
-    """Who trains, and how its process is to be asked."""
+class InPrecision(Contender):
+    """Who trains, in which precision."""
 
-    name: str
     precision: str
-    module: str
-    framework: str
-    asked: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ class Measured:
         return median(theirs / mine for mine, theirs in zip(self.seconds, other.seconds, strict=True))
 
 
-def contenders(recipes: Mapping[str, Recipe], theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[Contender]:
+def contenders(recipes: Mapping[str, Recipe], theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[InPrecision]:
     """Everyone in every precision.
 
     Args:
@@ -80,15 +76,16 @@ def contenders(recipes: Mapping[str, Recipe], theirs: Mapping[str, Any], ours: M
     made = []
     for precision, recipe in recipes.items():
         asked = {**theirs, "precision": precision}
+        mine, maximum, grouped = (
+            {**ours, "recipe": recipe.model_dump(mode="json")},
+            {**asked, "padding": "maximum"},
+            {**asked, "padding": "grouped"},
+        )
         made += [
-            Contender(
-                "bertgrid-tf", precision, "ours", "tensorflow", {**ours, "recipe": recipe.model_dump(mode="json")}
-            ),
-            Contender(BASELINE, precision, "keras_fit", "tensorflow", asked),
-            Contender("Trainer, padded", precision, "torch_trainer", "torch", {**asked, "padding": "maximum"}),
-            Contender(
-                "Trainer, dynamic, grouped", precision, "torch_trainer", "torch", {**asked, "padding": "grouped"}
-            ),
+            InPrecision("bertgrid-tf", "ours", "tensorflow", mine, precision),
+            InPrecision(BASELINE, "keras_fit", "tensorflow", asked, precision),
+            InPrecision("Trainer, padded", "torch_trainer", "torch", maximum, precision),
+            InPrecision("Trainer, dynamic, grouped", "torch_trainer", "torch", grouped, precision),
         ]
     return made
 
@@ -121,8 +118,7 @@ def main() -> None:
         }
         everyone = contenders(recipes, theirs, ours)
         running = [
-            stack.enter_context(Process(one.module, one.framework, one.asked, folder / f"{index}-{one.module}.log"))
-            for index, one in enumerate(everyone)
+            stack.enter_context(one.process(folder / f"{index}-{one.module}.log")) for index, one in enumerate(everyone)
         ]
         matmuls = {
             framework: stack.enter_context(

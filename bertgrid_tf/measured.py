@@ -3,9 +3,6 @@
 A study that goes on, on whatever machine, takes what it began with, so that all of its runs are comparable.
 """
 
-import pickle
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertgrid_tf.corpus import Corpus, utterances
-from bertgrid_tf.errors import UserError
+from bertgrid_tf.machine.alone import Tell, last_told
 from bertgrid_tf.machine.host import readable
 from bertgrid_tf.plan import steps_per_epoch
 from bertgrid_tf.recipe import AUTO, Recipe, Settings, Value
@@ -107,28 +104,13 @@ def value(recipe: Recipe, key: str) -> Value | None:
 
 # The fastest precision
 
-# In a process of its own: TensorFlow would keep what it takes of a GPU's memory from all that comes after.
-_ALONE = """
-import os, pickle, sys
-answers = os.fdopen(os.dup(1), "wb")
-os.dup2(2, 1)
-import bertgrid_tf
-from bertgrid_tf.measured import tried
-pickle.dump(tried(*pickle.load(sys.stdin.buffer)), answers)
-"""
-
 
 def _fastest(recipe: Recipe, corpus: Corpus, place: Place) -> Measured:
     from bertgrid_tf.bert.device import device_name, memory_limit
     from bertgrid_tf.bert.precision import choose
 
-    asked = pickle.dumps((stand_in(recipe), corpus, memory_limit()))
-    done = subprocess.run([sys.executable, "-P", "-c", _ALONE], input=asked, capture_output=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the process that measures precisions failed:\n{done.stderr.decode()}")
-    found: list[Tried] | UserError = pickle.loads(done.stdout)
-    if isinstance(found, UserError):
-        raise found
+    # In a process of its own: TensorFlow would keep what it takes of a GPU's memory from all that comes after.
+    found: list[Tried] = last_told(_tried, (stand_in(recipe), corpus, memory_limit()))
     chosen = choose(found)
     curve: list[Mapping[str, Value]] = [
         {"precision": one.precision, "examples/s": round(one.examples_per_second, 1), "loss": round(one.loss, 4)}
@@ -137,17 +119,15 @@ def _fastest(recipe: Recipe, corpus: Corpus, place: Place) -> Measured:
     return Measured(chosen, _model(recipe), device_name(), _because_of(found, chosen), curve)
 
 
-def tried(recipe: Recipe, corpus: Corpus, gpu_memory: int | None) -> "list[Tried] | UserError":
-    """`Runs.precisions` of a recipe without `auto`, on GPUs of which so many bytes may be taken; or what is wrong."""
+def _tried(question: tuple[Recipe, Corpus, int | None], tell: Tell) -> "list[Tried]":
+    """`Runs.precisions` of a recipe without `auto`, on GPUs of which so many bytes may be taken."""
     from bertgrid_tf.bert.device import limit_memory
     from bertgrid_tf.run import Runs
 
+    recipe, corpus, gpu_memory = question
     if gpu_memory is not None:
         limit_memory(gpu_memory)
-    try:
-        return Runs(corpus, recipe, Path()).precisions()
-    except UserError as error:
-        return error
+    return Runs(corpus, recipe, Path()).precisions()
 
 
 def _because_of(found: "Sequence[Tried]", chosen: str) -> str:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from itertools import cycle
 from math import prod
 
+import numpy as np
+
 from bertgrid_tf.clock import StageWork, Work
 from bertgrid_tf.corpus import Corpus, resample, utterances
 from bertgrid_tf.recipe import Recipe, Settings, Value
@@ -71,9 +73,13 @@ def space(recipe: Recipe) -> SearchSpace:
 def steps_per_epoch(recipe: Recipe, corpus: Corpus, values: Mapping[str, Value]) -> int:
     """Training steps of one epoch of a configuration: resampled examples over the batch size, rounded up."""
     settings = Settings.of(values)
+    return -(-len(drawn(recipe, corpus, settings)) // int(settings.batch_size))
+
+
+def drawn(recipe: Recipe, corpus: Corpus, settings: Settings) -> np.ndarray:
+    """The training utterances that an epoch of a configuration visits, resampled: indices, int64 [texts]."""
     classes = [utterance.label or "" for utterance in utterances(corpus.splits["train"])]
-    drawn = resample(classes, settings.oversample, settings.undersample, recipe.seed)
-    return -(-len(drawn) // int(settings.batch_size))
+    return resample(classes, settings.oversample, settings.undersample, recipe.seed)
 
 
 def stage_runs(recipe: Recipe) -> list[tuple[str, list[dict[str, Value]]]]:

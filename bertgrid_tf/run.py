@@ -15,9 +15,9 @@ import tf_keras
 
 from bertgrid_tf.bert.checkpoint import architecture, identity, load, load_tokenizer, positions
 from bertgrid_tf.bert.encode import Encoded, check_room, check_vocabulary, encode
+from bertgrid_tf.bert.memory import dimensions
 from bertgrid_tf.bert.precision import Tried, measure
 from bertgrid_tf.bert.replicas import replica_count, strategy
-from bertgrid_tf.bert.size import layers_and_width
 from bertgrid_tf.bert.trainer import EpochResult, Labelled, OnStep, Trainer, TrainSettings
 from bertgrid_tf.clock import Work
 from bertgrid_tf.corpus import (
@@ -27,13 +27,13 @@ from bertgrid_tf.corpus import (
     Dialogue,
     Layout,
     render,
-    resample,
     segment_count,
     speaker_counts,
     utterances,
 )
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.files import write_table
+from bertgrid_tf.plan import drawn
 from bertgrid_tf.recipe import Recipe, Settings, Value
 
 SAMPLED_UTTERANCES = 2_000
@@ -124,7 +124,7 @@ class Runs:
         settings = Settings.of(values)
         try:
             trainer = self.trainer(settings, final)
-            train, dev = self._training_texts(settings, final), self._split(settings, "dev", final)
+            train, dev = self._training_texts(settings), self._split(settings, "dev")
             run = self._train_settings(settings, int(values["epochs"]), int(values["stop_after"]))
             best: EpochResult | None = None
             for result in trainer.run(train, dev, run, folder, self._on_step, keep_weights=final):
@@ -143,16 +143,15 @@ class Runs:
     def precisions(self) -> list[Tried]:
         """How fast the recipe's start configuration trains here in each precision (`bert.precision.measure`)."""
         settings = self.recipe.settings
-        train = self._training_texts(settings, final=False)
+        train = self._training_texts(settings)
         run = self._train_settings(settings, self.recipe.epochs, self.recipe.epochs)
         return measure(lambda precision: self.trainer(settings.model_copy(update={"precision": precision})), train, run)
 
-    def _training_texts(self, settings: Settings, final: bool) -> Labelled:
+    def _training_texts(self, settings: Settings) -> Labelled:
         """The training split, resampled."""
-        train = self._split(settings, "train", final)
-        classes = np.array(self.corpus.labels)[train.labels]
-        drawn = resample(classes, settings.oversample, settings.undersample, self.recipe.seed)
-        return Labelled(train.texts.take(drawn), train.labels[drawn])
+        train = self._split(settings, "train")
+        visited = drawn(self.recipe, self.corpus, settings)
+        return Labelled(train.texts.take(visited), train.labels[visited])
 
     def _train_settings(self, settings: Settings, epochs: int, stop_after: int) -> TrainSettings:
         return TrainSettings(
@@ -202,16 +201,17 @@ class Runs:
 
     def _work_of(self, settings: Settings, gpus: int) -> Work:
         classes = [utterance.label or "" for utterance in utterances(self.corpus.splits["train"])]
-        drawn = resample(classes, settings.oversample, settings.undersample, self.recipe.seed)
+        visited = drawn(self.recipe, self.corpus, settings)
         train, dev = (self._sampled_lengths(settings, split) for split in ("train", "dev"))
         of_class = train.groupby(level=0).mean()
-        drawn_of = Counter(classes[i] for i in drawn)
-        tokens = sum(count * float(of_class.get(label, train.mean())) for label, count in drawn_of.items())
+        counts = Counter(classes[i] for i in visited)
+        tokens = sum(count * float(of_class.get(label, train.mean())) for label, count in counts.items())
         scored = float(dev.mean()) * sum(1 for _ in utterances(self.corpus.splits["dev"]))
         kind = (gpus, *(item for item in settings.model_dump().items() if item[0] not in NOT_OF_SPEED))
         built = (settings.model, settings.markers, settings.precision, gpus)
-        steps = -(-len(drawn) // int(settings.batch_size))
-        return Work(kind, built, *layers_and_width(settings.model), steps, tokens / gpus, scored / gpus)
+        steps = -(-len(visited) // int(settings.batch_size))
+        size = dimensions(settings.model, len(self.corpus.labels))
+        return Work(kind, built, size.layers, size.width, steps, tokens / gpus, scored / gpus)
 
     def _sampled_lengths(self, settings: Settings, split: str) -> pd.Series:
         """Tokens of the sampled texts of a split, by their class."""
@@ -253,18 +253,17 @@ class Runs:
             self._built = (wanted, Trainer(checkpoint, settings.computed_in))
         return self._built[1]
 
-    def _split(self, settings: Settings, split: str, final: bool) -> Labelled:
-        # Only what changes the encoding, or the trainer whose tokenizer encodes, is the key, so that other sweeps find
-        # it again.
-        names = ("model", "markers", "precision", "context", "speaker_format", "rare_speaker", "max_length")
-        return self._encoded(split, final, tuple((name, getattr(settings, name)) for name in names))
+    def _split(self, settings: Settings, split: str) -> Labelled:
+        # Only what changes the encoding is the key, so that other sweeps find it again.
+        names = ("model", "markers", "context", "speaker_format", "rare_speaker", "max_length")
+        return self._encoded(split, tuple((name, getattr(settings, name)) for name in names))
 
-    def _encode_split(self, split: str, final: bool, encoding: tuple[tuple[str, Any], ...]) -> Labelled:
+    def _encode_split(self, split: str, encoding: tuple[tuple[str, Any], ...]) -> Labelled:
         dialogues = self.corpus.splits[split]
         settings = self.recipe.settings.model_copy(update=dict(encoding))
         ids = {label: i for i, label in enumerate(self.corpus.labels)}
         labels = np.array([ids[utterance.label or ""] for utterance in utterances(dialogues)], np.int32)
-        tokenizer = self.trainer(settings, final).checkpoint.tokenizer
+        tokenizer = self._tokenizer(settings.model, added_tokens(settings))
         return Labelled(encode_dialogues(tokenizer, dialogues, settings, self._speakers), labels)
 
     def _better(self, one: EpochResult, other: EpochResult) -> bool:

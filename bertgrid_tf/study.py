@@ -25,7 +25,7 @@ from bertgrid_tf.errors import UserError
 from bertgrid_tf.files import write_table, write_text
 from bertgrid_tf.machine.container import LOCAL_ERRORS, blocked, engine
 from bertgrid_tf.measured import AUTOS, Place, resolve
-from bertgrid_tf.plan import FINAL, space
+from bertgrid_tf.plan import FINAL, final_run, space
 from bertgrid_tf.recipe import NO_MODEL, Recipe, Settings, Value, differing, short
 from bertgrid_tf.results import Facts, FinalRun, Measured, Results
 from bertgrid_tf.run import Runs
@@ -145,8 +145,8 @@ class Study:
                 )
                 oracle = self._search(carriers)
                 best = self._write_best(oracle)
-                if best.final.model_for(best.settings.model):
-                    self._train_final(best, oracle.best().epoch, carriers)
+                if (values := final_run(best, oracle.best().epoch)) is not None:
+                    self._train_final(values, carriers)
                 self._time.write()
 
     def _resolve(self, carriers: Crew | None) -> dict[str, Measured]:
@@ -213,19 +213,16 @@ class Study:
         self._write_tables(oracle)
         return oracle
 
-    def _train_final(self, best: Recipe, epoch: int, carriers: Crew | None) -> None:
+    def _train_final(self, values: Mapping[str, Value], carriers: Crew | None) -> None:
         """Act three: the winning cell's schedule, cut off after its epoch, repeated with the final profile."""
         if self._has_final_model():
             shutil.rmtree(self.results.final_state, ignore_errors=True)
             return
-        model = best.final.model_for(best.settings.model)
-        settings = best.settings.model_copy(
-            update={"model": model, "batch_size": best.final.batch_size or best.settings.batch_size}
-        )
-        gpus = self._final_gpus(carriers)
+        gpus, settings = self._final_gpus(carriers), Settings.of(values)
+        epoch = int(values["stop_after"])
         for line in self._time.decisions.of("final"):
             epoch = int(line["epoch"])
-        values = settings.model_dump() | {"epochs": best.epochs, "stop_after": epoch, "gpus": gpus}
+        values = {**values, "stop_after": epoch, "gpus": gpus}
         folder = self.results.final_state
         folder.mkdir(exist_ok=True)
         self._time.begin_final(values)
@@ -234,18 +231,19 @@ class Study:
             if len(epochs) < epoch and not isnan(epochs[-1][self.recipe.metric]):
                 # What was kept after its last epoch is the model: it has only to be saved.
                 self._time.decisions.add("final", epoch=len(epochs))
-                epochs = self._final_epochs(values | {"stop_after": len(epochs)}, folder, carriers)
+                epochs = self._final_epochs({**values, "stop_after": len(epochs)}, folder, carriers)
         except keras_tuner.errors.FailedTrialError as error:
             raise UserError(
-                f"The final model {model} cannot be trained at batch size {settings.batch_size} ({error}); the "
-                "search's results are kept: choose a smaller --set final.batch_size or another --final-model."
+                f"The final model {settings.model} cannot be trained at batch size {settings.batch_size} ({error}); "
+                "the search's results are kept: choose a smaller --set final.batch_size or another --final-model."
             ) from error
         if isnan(epochs[-1][self.recipe.metric]):
             raise UserError(
-                f"The final model {model} diverged in epoch {len(epochs)} (its loss is no longer a number); "
+                f"The final model {settings.model} diverged in epoch {len(epochs)} (its loss is no longer a number); "
                 "the search's results are kept: choose another --final-model or --set final.batch_size."
             )
-        self.results.write_final(FinalRun(str(model), settings.model_dump(mode="json"), best.epochs, epochs, gpus))
+        horizon = int(values["epochs"])
+        self.results.write_final(FinalRun(settings.model, settings.model_dump(mode="json"), horizon, epochs, gpus))
         shutil.rmtree(folder)
 
     def _final_epochs(self, values: Mapping[str, Value], folder: Path, carriers: Crew | None) -> list[dict[str, float]]:

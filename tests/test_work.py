@@ -3,7 +3,7 @@
 import pytest
 from tiny_study import corpus_of, tiny
 
-from bertgrid_tf.bert.size import layers_and_width
+from bertgrid_tf.bert.memory import dimensions
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.plan import stage_works
 from bertgrid_tf.run import Runs, token_lengths
@@ -54,10 +54,12 @@ def test_several_gpus_share_the_tokens_of_the_final_model():
 
 
 def test_a_model_s_size_is_read_off_its_config(tmp_path):
-    assert layers_and_width("scratch:3x64") == (3, 64)
+    scratch = dimensions("scratch:3x64", classes=2)
+    assert (scratch.layers, scratch.width) == (3, 64)
     (tmp_path / "config.json").write_text('{"model_type": "distilbert", "n_layers": 6, "dim": 96, "n_heads": 12}')
     (tmp_path / "vocab.txt").touch()
     (tmp_path / "model.safetensors").touch()
-    assert layers_and_width(str(tmp_path)) == (6, 96)
+    distilled = dimensions(str(tmp_path), classes=2)
+    assert (distilled.layers, distilled.width) == (6, 96)
     with pytest.raises(UserError, match="There is no checkpoint folder"):
-        layers_and_width("./nowhere")
+        dimensions("./nowhere", classes=2)

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.machine.host import process_memory
 
 # transformers imports both frameworks wherever it finds them, for 300 MB and some seconds; its TensorFlow models are
 # those of tf_keras, and TensorFlow asks which Keras to take when it is first imported.
@@ -20,12 +22,6 @@ ENVIRONMENT = {
 Reply = dict[str, Any]
 
 
-def resident(line: Literal["VmRSS", "VmHWM"]) -> int:
-    """This process's resident memory, now or at its most, in bytes. (`getrusage` counts a parent's before exec too.)"""
-    rows = Path("/proc/self/status").read_text().splitlines()
-    return next(int(row.split()[1]) * 1024 for row in rows if row.startswith(f"{line}:"))
-
-
 def serve(prepare: Callable[[Mapping[str, Any]], Callable[[], Reply]]) -> None:
     """The child's side: calls `prepare` with what the parent asks for, then its result for every round that is asked
     for, and answers with what that returns and the peak resident memory so far (bytes)."""
@@ -33,7 +29,7 @@ def serve(prepare: Callable[[Mapping[str, Any]], Callable[[], Reply]]) -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # so that no library's word is taken for a reply
     play = prepare(json.loads(sys.stdin.readline()))
     for _ in sys.stdin:
-        reply = play() | {"peak_bytes": resident("VmHWM")}
+        reply = play() | {"peak_bytes": process_memory("VmHWM")}
         print(json.dumps(reply), file=replies, flush=True)
 
 
@@ -85,3 +81,17 @@ class Process(AbstractContextManager["Process"]):
         self._process.wait()
         last = self._log.read_text().strip().splitlines()[-1:]
         return UserError(f"The contender {self._log.stem} ended with code {self._process.returncode}: {''.join(last)}.")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One that is measured, and how its process is to be asked; see `Process`."""
+
+    name: str
+    module: str
+    framework: str
+    asked: Mapping[str, Any]
+
+    def process(self, log: Path) -> Process:
+        """Its process, begun."""
+        return Process(self.module, self.framework, self.asked, log)

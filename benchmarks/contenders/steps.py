@@ -6,7 +6,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from benchmarks.contenders.process import resident
+from bertgrid_tf.machine.host import process_memory
 
 
 class Steps:
@@ -29,7 +29,7 @@ class Steps:
     def step(self) -> None:
         """A step of the trial has ended."""
         self.ends[-1].append(perf_counter())
-        self.resident[-1] = resident("VmRSS")
+        self.resident[-1] = process_memory("VmRSS")
 
     def end(self) -> dict[str, Any]:
         """What a contender's process tells of the search."""

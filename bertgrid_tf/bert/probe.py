@@ -5,11 +5,7 @@ until then has been told.
 """
 
 import os
-import pickle
 import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,12 +13,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 
-import bertgrid_tf
 from bertgrid_tf.bert import device
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.encode import Encoded
@@ -30,12 +25,13 @@ from bertgrid_tf.bert.memory import Dimensions, Point, largest, predicted
 from bertgrid_tf.bert.trainer import Labelled, Trainer, TrainSettings
 from bertgrid_tf.bert.unpadded import Precision
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.machine.host import free_memory, readable
+from bertgrid_tf.machine.alone import Tell, last_told
+from bertgrid_tf.machine.host import free_memory, process_memory, readable
 
 SECONDS = 60
 """How long to measure, once the model is loaded."""
 STEPS = 3
-"""So many ends of steps are awaited; the shortest time between two gives the rate."""
+"""So many are taken; the shortest but for the first, which traces, gives the rate."""
 GAIN = 1.05
 """On a CPU, two doublings in a row that are not so much faster end the probe: more memory buys nothing there."""
 REFINEMENTS = 3
@@ -118,26 +114,7 @@ def probe(question: Question) -> Probe:
         UserError: not even one text fits; or the checkpoint cannot be loaded there.
         RuntimeError: that process failed for a reason that nobody foresaw.
     """
-    # -P, lest a folder where the study was started be taken for a package.
-    command = [sys.executable, "-P", "-c", "from bertgrid_tf.bert.probe import answer; answer()"]
-    package = str(Path(bertgrid_tf.__file__).parents[1])
-    paths = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-    environment = os.environ | {"PYTHONPATH": paths}
-    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as errors:
-        pickle.dump(question, asked)
-        asked.seek(0)
-        with subprocess.Popen(command, stdin=asked, stdout=subprocess.PIPE, stderr=errors, env=environment) as child:
-            try:
-                assert child.stdout is not None
-                found = _last_told(child.stdout)
-            except BaseException:
-                child.kill()
-                raise
-        if child.returncode > 0:
-            errors.seek(0)
-            raise RuntimeError(f"the process that measures {question.model} failed:\n{errors.read().decode()}")
-    if isinstance(found, UserError):
-        raise found
+    found: Probe | None = last_told(_measure, question)
     if found is None or not found.points:
         there = f"the memory of {found.device} ({readable(found.limit)})" if found else "the memory that is left here"
         raise UserError(
@@ -145,16 +122,6 @@ def probe(question: Question) -> Probe:
             "choose a smaller model or a smaller max_length."
         )
     return found
-
-
-def _last_told(channel: IO[bytes]) -> Probe | UserError | None:
-    """The last that the process said before it ended, however it ended."""
-    told = None
-    while True:
-        try:
-            told = pickle.load(channel)
-        except (EOFError, pickle.UnpicklingError):
-            return told
 
 
 def available(sharers: int = 1) -> tuple[str, bool, int]:
@@ -175,10 +142,6 @@ def available(sharers: int = 1) -> tuple[str, bool, int]:
 
 
 # In the process of its own
-
-
-class _EnoughError(Exception):
-    """Ends an epoch before its end."""
 
 
 def search(
@@ -238,13 +201,13 @@ def search(
     return probe
 
 
-def _measure(question: Question, tell: Callable[[Probe], None]) -> Probe:
+def _measure(question: Question, tell: Tell) -> Probe:
     """Loads the model and measures it."""
     if question.limit is not None:
         device.limit_memory(question.limit)
     tf.zeros(1)  # has TensorFlow take what it takes in any case
     name, on_gpu, limit = available(question.sharers)
-    base = _status("VmRSS")
+    base = process_memory("VmRSS")
     if not on_gpu:
         _watch(base + limit)
     with _memory_errors(proven=False):
@@ -261,22 +224,14 @@ def _measure(question: Question, tell: Callable[[Probe], None]) -> Probe:
         return Labelled(encoded, (np.arange(count) % len(question.labels)).astype(np.int32))
 
     def train(batch: int) -> Point:
-        ends: list[float] = []
-
-        def on_step(*_: object) -> None:
-            if trainer.parts > 1:
-                raise MemoryError
-            ends.append(time.perf_counter())
-            if len(ends) == STEPS:
-                raise _EnoughError
-
         settings = TrainSettings(learning_rate=1e-5, epochs=1, stop_after=1, batch_size=batch)
-        made = texts((STEPS + 1) * batch)
+        made = texts(STEPS * batch)
         _reset_peak(on_gpu)
-        with _memory_errors(proven=batch > 1), suppress(_EnoughError), tempfile.TemporaryDirectory() as folder:
-            next(trainer.run(made, made, settings, Path(folder), on_step))
-        seconds = min(after - before for before, after in pairwise(ends))
-        return Point(batch, _peak(on_gpu) - (0 if on_gpu else base), batch / seconds)
+        with _memory_errors(proven=batch > 1):
+            _, seconds = trainer.rehearse(made, settings, STEPS)
+        if trainer.parts > 1:
+            raise MemoryError
+        return Point(batch, _peak(on_gpu) - (0 if on_gpu else base), batch / seconds[1:].min())
 
     dimensions = Dimensions.of(checkpoint.model.config, len(question.labels))
     return search(Probe(name, on_gpu, limit, dimensions), train, question.most, tell)
@@ -289,7 +244,7 @@ def _watch(most: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
     def watch() -> None:
-        while _status("VmRSS") <= most:
+        while process_memory("VmRSS") <= most:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -319,29 +274,4 @@ def _reset_peak(on_gpu: bool) -> None:
 
 def _peak(on_gpu: bool) -> int:
     """Bytes at the worst moment since `_reset_peak`: what tensors take of a GPU, or resident memory."""
-    return int(tf.config.experimental.get_memory_info("GPU:0")["peak"]) if on_gpu else _status("VmHWM")
-
-
-def _status(name: str) -> int:
-    """A size in /proc/self/status, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
-
-
-def answer() -> None:
-    """What the process does: it reads a `Question` from its standard input and writes `Probe`s to its standard output,
-    each with all that is known until then, or a UserError, both pickled."""
-    # What a library prints would come between what is told.
-    with os.fdopen(os.dup(1), "wb") as channel:
-        os.dup2(2, 1)
-
-        def tell(told: Probe | UserError) -> None:
-            pickle.dump(told, channel)
-            channel.flush()
-
-        try:
-            tell(_measure(pickle.load(sys.stdin.buffer), tell))
-        except UserError as error:
-            tell(error)
-        except MemoryError:  # not even the model could be loaded
-            pass
+    return int(tf.config.experimental.get_memory_info("GPU:0")["peak"]) if on_gpu else process_memory("VmHWM")

@@ -188,15 +188,13 @@ class Trainer:
         """
         steps = -(-len(train.texts) // settings.batch_size)
         rates = learning_rates(settings.learning_rate, steps * settings.epochs, settings.warmup, settings.schedule)
-        grouped, rows = self._groups(settings), self._rows(train)
+        rows = self._rows(train)
         history = self._resume(settings, folder)
         yield from history
         while len(history) < settings.stop_after and not (history and history[-1].diverged):
             began = perf_counter()
             epoch = len(history) + 1
-            order = training_order(train.texts.lengths, settings.batch_size, settings.seed, epoch, grouped)
-            sizes = equal_sizes(len(order), settings.batch_size)
-            batches = pipeline(train.texts, train.labels, order, sizes, self.replicas)
+            batches = self._batches(train, settings, epoch, steps)
             now = rates[(epoch - 1) * steps : epoch * steps]
             loss = self._train_epoch(batches, (epoch - 1) * steps, now, rows, settings, on_step)
             self._optimizer.decay_others(rows, np.prod(1 - settings.weight_decay * now, dtype=np.float64))
@@ -218,14 +216,12 @@ class Trainer:
         The first seconds hold tracing. There are fewer steps where the run has fewer.
         """
         self._begin_anew(settings.seed)
-        order = training_order(train.texts.lengths, settings.batch_size, settings.seed, 1, self._groups(settings))
-        sizes = equal_sizes(len(order), settings.batch_size)
-        rates = learning_rates(
-            settings.learning_rate, len(sizes) * settings.epochs, settings.warmup, settings.schedule
-        )[: min(steps, len(sizes))]
-        batches = pipeline(train.texts, train.labels, order, sizes[: len(rates)], self.replicas)
+        whole = -(-len(train.texts) // settings.batch_size)
+        rates = learning_rates(settings.learning_rate, whole * settings.epochs, settings.warmup, settings.schedule)
+        steps = min(steps, whole)
+        batches = self._batches(train, settings, 1, steps)
         losses, ends = [], [perf_counter()]
-        for loss in self._losses(batches, 0, rates, self._rows(train), settings):
+        for loss in self._losses(batches, 0, rates[:steps], self._rows(train), settings):
             losses.append(loss)
             ends.append(perf_counter())
         return np.array(losses), np.diff(ends)
@@ -371,9 +367,12 @@ class Trainer:
         )
         return self._strategy.run(function, args=(own,))
 
-    def _groups(self, settings: TrainSettings) -> bool:
-        """Whether texts of like length share a batch."""
-        return settings.batching == "grouped" or (settings.batching == "auto" and not self.unpadded)
+    def _batches(self, train: Labelled, settings: TrainSettings, epoch: int, steps: int) -> tf.data.Dataset:
+        """The first so many batches of an epoch."""
+        grouped = settings.batching == "grouped" or (settings.batching == "auto" and not self.unpadded)
+        order = training_order(train.texts.lengths, settings.batch_size, settings.seed, epoch, grouped)
+        sizes = equal_sizes(len(order), settings.batch_size)
+        return pipeline(train.texts, train.labels, order, sizes[:steps], self.replicas)
 
     def _rows(self, train: Labelled) -> Rows:
         return Rows.of(np.append(train.texts.ids, train.texts.pad_id), self._vocabulary)

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 # As /proc/cpuinfo writes them, and as their makers do: those that decide the speed of a matrix product.
 _EXTENSIONS = {
@@ -84,8 +85,19 @@ def free_memory(root: Path = Path("/")) -> int:
     return max(min(free), 0)
 
 
+def process_memory(name: Literal["VmRSS", "VmHWM"]) -> int:
+    """Bytes of memory that this process has resident, now or at its most. (`getrusage` counts a parent's before exec
+    too.)"""
+    return _size(Path("/proc/self/status"), name)
+
+
 def _meminfo(root: Path, name: str) -> int:
-    lines = (root / "proc/meminfo").read_text().splitlines()
+    return _size(root / "proc/meminfo", name)
+
+
+def _size(file: Path, name: str) -> int:
+    """A size that a file of /proc tells in kB, in bytes."""
+    lines = file.read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 

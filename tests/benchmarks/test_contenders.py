@@ -8,31 +8,10 @@ from benchmarks.contenders.process import Process
 from benchmarks.contenders.trials import trials_of
 from benchmarks.layout import padded
 from benchmarks.texts import Padded
-from bertgrid_tf import recipe as recipes
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.corpus import utterances
-from bertgrid_tf.data import open_corpus
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Settings
-
-TINY = {
-    "model": "scratch:1x32",
-    "limit_train": 60,
-    "sweeps": {},
-    "learning_rates": [2e-3, 1e-3],
-    "epochs": 2,
-    "final.model": "none",
-}
-
-
-@pytest.fixture(scope="module")
-def recipe():
-    return recipes.load("sample", overrides=TINY)
-
-
-@pytest.fixture(scope="module")
-def corpus(recipe):
-    return open_corpus(recipe, [])
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from bertgrid_tf.bert import device, probe
 from bertgrid_tf.bert.memory import SHARE, Dimensions, Point, estimate, sizes
 from bertgrid_tf.bert.probe import Probe, Question, search
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.machine import alone
 
 SIZE = Dimensions(layers=1, width=32, heads=1, intermediate=128, vocabulary=100, positions=512, types=2, classes=2)
 
@@ -158,7 +159,7 @@ def test_the_estimate_stands_near_what_a_tiny_model_takes(found):
 def test_a_process_that_is_killed_has_told_what_it_found(monkeypatch):
     started, load = [], pickle.load
 
-    class Watched(probe.subprocess.Popen):
+    class Watched(alone.subprocess.Popen):
         def __init__(self, *args, **kwargs) -> None:
             super().__init__(*args, **kwargs)
             started.append(self)
@@ -169,8 +170,8 @@ def test_a_process_that_is_killed_has_told_what_it_found(monkeypatch):
             started[0].kill()
         return told
 
-    monkeypatch.setattr(probe.subprocess, "Popen", Watched)
-    monkeypatch.setattr(probe.pickle, "load", killing)
+    monkeypatch.setattr(alone.subprocess, "Popen", Watched)
+    monkeypatch.setattr(alone.pickle, "load", killing)
     found = probe.probe(question(most=4096))
     assert started[0].returncode < 0
     assert found.points[1].batch == 2
