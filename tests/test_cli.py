@@ -175,17 +175,18 @@ def test_a_terminal_gets_bars_and_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_
     pty = pytest.importorskip("pty")
     child, terminal = pty.fork()
     if child == 0:
+        # What a shell runs in the background ignores Ctrl-C, and so would what these tests start.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.chdir(tmp_path)
         os.environ |= {"TERM": "xterm-256color", "COLUMNS": "120"}
         words = ["tune", "sample", "--no-sweeps", "--model", "scratch:1x32", "--epochs", "500"]
         os.execv(sys.executable, [sys.executable, "-c", "from bertgrid_tf.cli import main; main()", *words])
-    seen, told = "", 1
+    seen, interrupted = "", False
     with contextlib.suppress(OSError):  # what Linux raises where the other end of a terminal is closed
         while part := os.read(terminal, 65536):
             seen += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", part.decode(errors="replace"))
-            # After every further epoch again: Python loses an interrupt that comes while it clears an object away.
-            if f"epoch {told + 1}/500" in seen:
-                told += os.write(terminal, b"\x03")
+            if "epoch 2/500" in seen and not interrupted:
+                interrupted = bool(os.write(terminal, b"\x03"))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
     for name in ("epoch", "run", "study"):
         assert re.search(rf"{name} [━╸╺]+ +\d+ % .* left", seen)
