@@ -19,6 +19,7 @@ from bertgrid_tf.errors import UserError
 from tuners.rehearsal import rehearse
 from tuners.space import SearchSpace
 from tuners.strategies import Asha, Bayes, Climb, Genetic, Strategy, Tried
+from tuners.strategies.strategy import standard_error
 from tuners.surface import Noise, draw_surface
 from tuners.table import Table
 
@@ -63,7 +64,7 @@ class Case:
     def tie(self) -> float:
         """One standard error of the best true score."""
         best = float(self.truth.max())
-        return math.sqrt(best * (1 - best) / self.examples)
+        return standard_error(best, self.examples)
 
 
 @dataclass(frozen=True)
@@ -179,19 +180,27 @@ def measure(cases: Sequence[Case], searches: Sequence[str], share: float, peers:
         "grid" first, then each search as it ends.
     """
     yield _measured("grid", cases, [_grid(case) for case in cases])
+    own: dict[str, list[list[Tried]]] = {}
     for name in searches:
-        yield _measured(name, cases, [_own(name, case, share) for case in cases])
+        own[name] = [_own(name, case, share) for case in cases]
+        yield _measured(name, cases, own[name])
     if not peers:
         return
     # KerasTuner takes seconds to import.
     from tuners.peers import peers as others
 
-    budgets = [sum(len(run.scores) for run in _own("climb", case, share)) for case in cases]
+    climbed = own.get("climb") or [_own("climb", case, share) for case in cases]
+    budgets = [_spent(runs) for runs in climbed]
     cut = [_own("asha", case, share, budget) for case, budget in zip(cases, budgets, strict=True)]
     yield _measured("asha, cut", cases, cut, cut_off=True)
     for name, peer in others().items():
         runs = [peer(case.space, case.row, case.seed, budget) for case, budget in zip(cases, budgets, strict=True)]
         yield _measured(f"{name}, cut", cases, runs, cut_off=True)
+
+
+def _spent(runs: Sequence[Tried]) -> int:
+    """Epochs that were trained."""
+    return sum(len(run.scores) for run in runs)
 
 
 def _grid(case: Case) -> list[Tried]:
@@ -216,7 +225,7 @@ def _own(name: str, case: Case, share: float, most_epochs: float = math.inf) -> 
 
 
 def _measured(name: str, cases: Sequence[Case], runs: Sequence[Sequence[Tried]], cut_off: bool = False) -> Measured:
-    spent = [sum(len(run.scores) for run in found) for found in runs]
+    spent = [_spent(found) for found in runs]
     regrets = [case.regret(found) for case, found in zip(cases, runs, strict=True)]
     return Measured(
         name,

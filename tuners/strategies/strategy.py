@@ -104,4 +104,9 @@ def score_noise(progress: Progress, examples: int | None, noise: float) -> float
     best = max((run.best for run in progress.runs), default=0.0)
     if examples is None or not 0 < best < 1:
         return noise
-    return math.sqrt(best * (1 - best) / examples)
+    return standard_error(best, examples)
+
+
+def standard_error(share: float, examples: int) -> float:
+    """Of a share that was seen among so many examples: √(p(1-p)/n)."""
+    return math.sqrt(share * (1 - share) / examples)
