@@ -139,7 +139,8 @@ def _because_of(found: "Sequence[Tried]", chosen: str) -> str:
     ratio = f"{other.examples_per_second / plain.examples_per_second:.2f} × as fast as fp32"
     if chosen == other.precision:
         return f"was {ratio} with the same loss (to {abs(other.loss / plain.loss - 1):.1%})"
-    return f"is kept: {other.precision} was {ratio}" + ("" if other.agrees else ", but its loss differed")
+    differed = "" if other.agrees else ", but its loss differed"
+    return f"keeps the plain model's numbers, and {other.precision} was {ratio}{differed}"
 
 
 def _model(recipe: Recipe) -> dict[str, Value]:
