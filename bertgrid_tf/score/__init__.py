@@ -1,1 +1,1 @@
-"""Labels and predictions ▶ numbers. Knows numpy and scikit-learn only."""
+"""Labels and predictions ▶ numbers. Knows numpy, scipy and scikit-learn only."""
