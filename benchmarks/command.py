@@ -14,7 +14,7 @@ from bertgrid_tf import recipe as recipes
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.data import data_dirs, open_corpus
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.machine.host import cpu, memory, readable
+from bertgrid_tf.machine.host import description as machine
 from bertgrid_tf.recipe import NO_MODEL, Recipe
 from tuners.errors import TunerError
 
@@ -102,13 +102,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def machine() -> str:
-    """Processor and memory, in words."""
-    processor = cpu()
-    extensions = ", ".join(processor.extensions)
-    return f"{processor.cores} cores of {processor.model} ({extensions}), {readable(memory())}"
 
 
 def circumstances() -> dict[str, Any]:

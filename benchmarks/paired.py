@@ -24,14 +24,3 @@ def interval(differences: Sequence[float], confidence: float = 0.95) -> Interval
         return Interval(mean, float("nan"), float("nan"))
     half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
     return Interval(mean, mean - half, mean + half)
-
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """The p value of McNemar's exact test (two-sided binomial; McNemar 1947).
-
-    Args:
-        only_first: texts that only the first classifier has right.
-        only_second: texts that only the second has right.
-    """
-    discordant = only_first + only_second
-    return float(stats.binomtest(only_first, discordant).pvalue) if discordant else 1.0

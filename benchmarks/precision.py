@@ -3,11 +3,11 @@
     python -m benchmarks.precision --model DIR --set learning_rate=1e-4 --epochs 4 --seeds 1,2,3,4,5 --work DIR \\
         [--limit-train 2000] [--csv FILE]
 
-A killed benchmark goes on in its work folder where it was. McNemar's test compares the dev predictions of each run's
-best epoch, pooled over the seeds; since these share their texts, its p value is on the small side.
+A killed benchmark goes on in its work folder where it was. The settings are compared as the studies' own are
+(`bertgrid_tf.score.compare`), after the last epoch; the runs share their seeds, and each seed's difference is shown.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import isnan
 from pathlib import Path
@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import command
-from benchmarks.paired import Interval, interval, mcnemar
+from benchmarks.paired import Interval, interval
 from benchmarks.work import TimeLeft, Work
 from bertgrid_tf.files import write_table
 from bertgrid_tf.report.format import duration, score
+from bertgrid_tf.score.compare import difference
 
 PRECISIONS = ("fp32", "bf16")
 METRICS = ("accuracy", "macro_f1")
@@ -60,17 +61,6 @@ def differences(found: pd.DataFrame, metric: str) -> pd.DataFrame:
         for precision in PRECISIONS
     )
     return (100 * (second - first)).dropna(how="any")
-
-
-def discordant(pairs: Iterable[tuple[Path, Path]]) -> tuple[int, int]:
-    """How many texts the first of two runs alone has right, and the second alone, over all pairs of their predictions
-    (CSV, as `run.Runs` writes them)."""
-    alone = [0, 0]
-    for paths in pairs:
-        first, second = (table["label"] == table["predicted"] for table in map(pd.read_csv, paths))
-        alone[0] += int((first & ~second).sum())
-        alone[1] += int((second & ~first).sum())
-    return alone[0], alone[1]
 
 
 def points(found: Interval) -> str:
@@ -117,12 +107,16 @@ def main() -> None:
     console = Console(width=max(120, 30 * recipe.epochs))
     for metric in METRICS:
         show(console, found, metric, recipe.epochs)
-    names = [[run_name(seed, precision) for precision in PRECISIONS] for seed in flags.seeds]
-    fp32, bf16 = discordant((work.predictions(first), work.predictions(second)) for first, second in names)
-    console.print(
-        f"Dev texts that one precision alone has right, over {len(flags.seeds)} seeds: fp32 {fp32}, bf16 {bf16}; "
-        f"McNemar's exact p {mcnemar(fp32, bf16):.3g}."
+    fp32, bf16 = (
+        work.candidate((run_name(seed, precision) for seed in flags.seeds), recipe.epochs) for precision in PRECISIONS
     )
+    for metric in METRICS:
+        apart = difference(work.split(run_name(flags.seeds[0], PRECISIONS[0])), bf16, fp32, metric)
+        low, high = 100 * apart.low, 100 * apart.high
+        console.print(
+            f"{metric} after the last epoch, over dialogues and seeds: bf16 − fp32 {100 * apart.estimate:+.2f} points "
+            f"({low:+.2f} to {high:+.2f}), p {apart.p:.2g}."
+        )
     seconds = found.groupby("precision")["seconds"].median()
     console.print(f"Median epoch: fp32 {seconds['fp32']:.1f} s, bf16 {seconds['bf16']:.1f} s.")
     console.print(f"{command.machine()}; {command.versions()}")

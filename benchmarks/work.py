@@ -1,14 +1,19 @@
 """A folder of training runs, each of which goes on where it was killed."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
+
+from bertgrid_tf import predictions
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.files import write_text
+from bertgrid_tf.predictions import Predictions
 from bertgrid_tf.recipe import Recipe, Value, differing, load
 from bertgrid_tf.report.format import duration
 from bertgrid_tf.run import Runs
+from bertgrid_tf.score.compare import Split
 
 
 class Work:
@@ -42,9 +47,18 @@ class Work:
         self.runs = Runs(corpus, recipe, folder / "predictions")
         self.runs.check()
 
-    def predictions(self, name: str) -> Path:
-        """The CSV of a run's dev predictions at its best epoch."""
-        return self._folder / "predictions" / f"{name}.csv"
+    def candidate(self, names: Iterable[str], epoch: int) -> np.ndarray:
+        """What runs that differ in their seed alone predict on dev after an epoch, float32 [runs, n, classes]."""
+        return np.stack([self._predicted(name, epoch).probabilities for name in names])
+
+    def split(self, name: str) -> Split:
+        """What the candidates are scored on, of which any run tells."""
+        found = self._predicted(name, 1)
+        return Split(found.truth, found.dialogues, self.runs.corpus.labels)
+
+    def _predicted(self, name: str, epoch: int) -> Predictions:
+        file = predictions.file(self._folder / "predictions", name, epoch)
+        return predictions.read(file, self.runs.corpus.labels)
 
     def train(self, name: str, seed: int, **changed: Value) -> Iterator[dict[str, float]]:
         """Yields every epoch's metrics; those of epochs that an earlier process trained come at once.

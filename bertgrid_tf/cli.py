@@ -69,6 +69,16 @@ def tune(
         _flag("--sweep", "PARAM=a,b,c: levels of one parameter; repeatable; in place of the recipe's for it"),
     ] = None,
     no_sweeps: Annotated[bool, _flag("--no-sweeps", "leave out the recipe's own sweeps")] = False,
+    choose: Annotated[
+        str | None, _flag("--choose", "best, or cheapest-tie: the cheapest that cannot be told from the best")
+    ] = None,
+    repeats: Annotated[str | None, _flag("--repeats", "seeds that the grid's tied rows are trained with")] = None,
+    audit: Annotated[
+        bool, _flag("--audit", "try the sweeps' runners-up again at the winning learning rate and epoch")
+    ] = False,
+    soup: Annotated[
+        bool, _flag("--soup", "keep the weights of every row's best epoch, and average those that help")
+    ] = False,
     set_: Annotated[list[str] | None, _flag("--set", "KEY=VALUE of the recipe; repeatable")] = None,
     recipe: Annotated[Path | None, _flag("--recipe", "a recipe file in place of the one of that name")] = None,
     metric: Annotated[
@@ -92,6 +102,9 @@ def tune(
     results: ResultsParent = RESULTS,
     study: Annotated[str | None, _flag("--study", "the results folder's name, if not NAME")] = None,
     fresh: Annotated[bool, _flag("--fresh", "delete what an earlier study left in the folder")] = False,
+    tensorboard: Annotated[
+        bool, _flag("--tensorboard", "write logs for TensorBoard and its HParams table into the results folder")
+    ] = False,
     workers: Annotated[
         str | None, _flag("--workers", "runs at a time, each on a GPU of its own or on a share of the CPU; needs Ray")
     ] = None,
@@ -124,6 +137,10 @@ def tune(
         "learning_rates": _listed(learning_rates) if learning_rates is not None else None,
         "epochs": epochs,
         "search": search,
+        "choose": choose,
+        "repeats": repeats,
+        "audit": True if audit else None,
+        "soup": True if soup else None,
         "metric": metric,
         "limit_train": limit_train,
         "seed": seed,
@@ -178,7 +195,7 @@ def tune(
         if not ray_address:  # a cluster's devices are not this host's
             _prepare_device(console, "Training", memory)
         with (Bars if console.is_terminal else Lines)(console, asked.metric) as listener:
-            Study(asked, corpus, folder, listener, fresh, carriers, limit).run()
+            Study(asked, corpus, folder, listener, fresh, carriers, limit, tensorboard).run()
     except KeyboardInterrupt:
         console.print(
             f"\nStopped. Everything up to the last finished epoch is in {folder}: the same command goes on from there.",
@@ -199,6 +216,41 @@ def show_results(folder: ResultsFolder) -> None:
     from bertgrid_tf.results import Results
 
     print_summary(Console(), Results.existing(folder))
+
+
+@app.command()
+def report(folder: ResultsFolder) -> None:
+    """Draw a study's report.html and its figures anew; it may still be running."""
+    from rich.console import Console
+
+    from bertgrid_tf.evidence import gather
+    from bertgrid_tf.report import figures, page
+    from bertgrid_tf.results import Results
+
+    results = Results.existing(folder)
+    evidence = gather(results)
+    page.write(evidence, results.report_file)
+    figures.write(evidence, results.figures)
+    said = f"The report is {results.report_file}, its figures lie in {results.figures}."
+    Console().print(said, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR DIR…", help="studies' results folders")],
+) -> None:
+    """Set studies side by side, and say which of their winners can be told apart."""
+    from rich.console import Console
+
+    from bertgrid_tf.evidence import beside, gather
+    from bertgrid_tf.report.studies import studies_table
+    from bertgrid_tf.results import Results
+
+    if len(folders) < 2:
+        raise UserError("compare needs two results folders or more.")
+    studies = [Results.existing(folder) for folder in folders]
+    ranked = beside(studies)
+    Console().print(studies_table([gather(study) for study in studies], ranked), highlight=False)
 
 
 @app.command()
@@ -248,7 +300,7 @@ def evaluate(
     from rich.console import Console
 
     from bertgrid_tf.data import data_dirs, open_corpus
-    from bertgrid_tf.report.summary import scores_table
+    from bertgrid_tf.report.summary import scores_table, variants
     from bertgrid_tf.results import Results
 
     memory = _bytes(gpu_memory)
@@ -261,7 +313,10 @@ def evaluate(
         _prepare_device(console, "Computing", memory)
     with _batches_bar(console) as on_step:
         found = evaluate_split(results, corpus, split, on_step)
-    console.print(scores_table(corpus.labels, found.metrics, found.support, f"{corpus.name}, {split} split"))
+    title = f"{corpus.name}, {split} split"
+    console.print(scores_table(corpus.labels, found.metrics["final"], found.support, title))
+    for line in variants(found.metrics):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"Written down in {results.evaluations_file}.", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -273,6 +328,10 @@ def predict(
     ],
     out: Annotated[Path, _flag("--out", "the CSV to write", short=("-o",))],
     proba: Annotated[bool, _flag("--proba", "write every class's probability too")] = False,
+    soup: Annotated[bool, _flag("--soup", "use the soup of the search's rows instead of the final model")] = False,
+    correct_shift: Annotated[
+        bool, _flag("--correct-shift", "allow for classes that come in other shares than on dev, where they seem to")
+    ] = False,
     text_column: TextColumn = None,
     dialogue_column: DialogueColumn = None,
     speaker_column: SpeakerColumn = None,
@@ -282,6 +341,7 @@ def predict(
     """Label new texts with the final model, dialogue context included."""
     from rich.console import Console
 
+    from bertgrid_tf.report.labelling import shift_sentence
     from bertgrid_tf.results import Results
 
     memory = _bytes(gpu_memory)
@@ -293,8 +353,32 @@ def predict(
     if memory is not None:
         _prepare_device(console, "Computing", memory)
     with _batches_bar(console) as on_step:
-        count = predict_file(results, file, out, given, proba, on_step)
-    console.print(f"{count:,} texts labelled in {out}.", markup=False, highlight=False, soft_wrap=True)
+        found = predict_file(results, file, out, given, proba, on_step, soup, correct_shift)
+    console.print(f"{found.texts:,} texts labelled in {out}.", markup=False, highlight=False, soft_wrap=True)
+    if shift := shift_sentence(found):
+        console.print(shift, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    folder: ResultsFolder,
+    format_: Annotated[str, _flag("--format", "savedmodel, for TensorFlow and its servers, or onnx, for ONNX Runtime")],
+    out: Annotated[Path | None, _flag("--out", "the folder to write, if not DIR/FORMAT", short=("-o",))] = None,
+) -> None:
+    """Write the final model as a SavedModel or in ONNX, checked against the study's own."""
+    from rich.console import Console
+
+    from bertgrid_tf.results import Results
+
+    results = Results.existing(folder)
+    from bertgrid_tf.export import export as write_model
+
+    exported = write_model(results, format_, out or folder / format_)
+    said = (
+        f"{exported.folder} holds the model: on {exported.texts} texts its probabilities are those of the study's own "
+        f"within {exported.difference:.1g}."
+    )
+    Console().print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

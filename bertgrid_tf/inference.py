@@ -1,6 +1,6 @@
 """A finished study's model at work: scores on a split, labels for new texts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bertgrid_tf import predictions
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.encode import check_vocabulary
 from bertgrid_tf.bert.trainer import OnStep, Trainer
@@ -15,6 +16,7 @@ from bertgrid_tf.corpus import (
     Columns,
     Corpus,
     Dialogue,
+    dialogue_numbers,
     label_counts,
     read_competition,
     read_nsmc,
@@ -26,9 +28,12 @@ from bertgrid_tf.data import columns
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.files import write_table
 from bertgrid_tf.machine.container import blocked
+from bertgrid_tf.plan import FINAL
 from bertgrid_tf.recipe import Settings
 from bertgrid_tf.results import Results
 from bertgrid_tf.run import encode_dialogues
+from bertgrid_tf.score.calibration import expected_calibration_error
+from bertgrid_tf.score.correction import Shifted, shifted
 from bertgrid_tf.score.metrics import evaluate
 
 COMPETITION_COLUMNS = {"id", "i_dialog", "i_utterance", "speaker", "utterance"}
@@ -36,18 +41,28 @@ NSMC_COLUMNS = ["id", "document", "label"]
 
 
 class Predictor:
-    """The final model of a study with the settings that it was trained in. Raises UserError where there is none."""
+    """A model of a study with the settings that it was trained in.
 
-    def __init__(self, results: Results) -> None:
-        final, facts = results.final(), results.facts()
-        if not results.model.is_dir():
+    Args:
+        results: the study.
+        soup: whether the soup is meant instead of the final model.
+
+    Raises:
+        UserError: there is none.
+    """
+
+    def __init__(self, results: Results, soup: bool = False) -> None:
+        facts, folder = results.facts(), results.soup if soup else results.model
+        settings = results.best().settings if soup else Settings.model_validate(results.final().settings)
+        if not folder.is_dir():
             raise UserError(
-                f"The study in {results.folder} has no model folder yet: run its `tune` command again to go on."
+                f"The study in {results.folder} has no {folder.name} folder"
+                + (": give --soup to its `tune` command." if soup else " yet: run its `tune` command again to go on.")
             )
         self.labels = tuple(facts.labels)
-        self._settings = Settings.model_validate(final.settings)
+        self._settings = settings
         self._speakers = facts.speakers
-        self._trainer = Trainer(load(str(results.model), self.labels), self._settings.computed_in)
+        self._trainer = Trainer(load(str(folder), self.labels), self._settings.computed_in)
 
     def probabilities(self, dialogues: Sequence[Dialogue], on_step: OnStep | None = None) -> np.ndarray:
         """Class probabilities of every utterance, float32 [utterances, classes]."""
@@ -61,14 +76,20 @@ class Predictor:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One split's scores (`score.metrics.evaluate`) and the number of texts of each class."""
+    """One split's scores.
 
-    metrics: dict[str, float]
+    Attributes:
+        metrics: of the "final" model, of it "corrected" (as `predict` does), and of the "soup" if there is one: those
+            of `score.metrics.evaluate`, with the calibration_error.
+        support: number of texts of each class.
+    """
+
+    metrics: dict[str, dict[str, float]]
     support: dict[str, int]
 
 
 def evaluate_split(results: Results, corpus: Corpus, split: str, on_step: OnStep | None = None) -> Evaluation:
-    """Scores the final model on a split and writes down in the results folder that it was opened.
+    """Scores a study's models on a split and writes down in the results folder that it was opened.
 
     Raises:
         UserError: there is no final model, no such split, or the split has no labels; or the corpus is not the study's.
@@ -87,9 +108,34 @@ def evaluate_split(results: Results, corpus: Corpus, split: str, on_step: OnStep
     predictor = Predictor(results)
     ids = {label: i for i, label in enumerate(predictor.labels)}
     truth = np.array([ids[utterance.label or ""] for utterance in utterances(dialogues)])
-    metrics = evaluate(truth, predictor.probabilities(dialogues, on_step), predictor.labels)
+    found = {"final": predictor.probabilities(dialogues, on_step)}
+    if (correction := results.correction()) is not None:
+        found["corrected"] = correction.of(found["final"])
+    if results.soup.is_dir():
+        found["soup"] = Predictor(results, soup=True).probabilities(dialogues, on_step)
+    metrics = {
+        name: evaluate(truth, one, predictor.labels) | {"calibration_error": expected_calibration_error(truth, one)}
+        for name, one in found.items()
+    }
     _write_down(results, split, metrics)
     return Evaluation(metrics, {label: counts[label] for label in predictor.labels})
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """What was labelled.
+
+    Attributes:
+        texts: how many.
+        labels: class names in the order of their ids.
+        shift: whether their classes come in other shares than dev's; None for the soup, where that is not asked.
+        allowed_for: whether the labels allow for other shares.
+    """
+
+    texts: int
+    labels: tuple[str, ...]
+    shift: Shifted | None
+    allowed_for: bool
 
 
 def predict_file(
@@ -99,27 +145,40 @@ def predict_file(
     given: Columns | None = None,
     proba: bool = False,
     on_step: OnStep | None = None,
-) -> int:
+    soup: bool = False,
+    correct_shift: bool = False,
+) -> Labelling:
     """Labels the texts of a file, dialogue context included.
 
     Args:
-        results: of the study whose final model is used.
+        results: of the study whose model is used.
         file: the competition's CSV, a file in NSMC's format, or a table.
         out: `Id,Expected` for the competition's file; else `id,label`; with `proba` a column per class besides.
         given: the table's columns; where None they are the study's own.
         proba: whether probabilities are written too.
         on_step: called after every batch.
-
-    Returns:
-        the number of texts labelled.
+        soup: whether the soup is used instead of the final model.
+        correct_shift: whether to allow for classes that come in other shares than dev's, where they seem to
+            (`score.correction.shifted`).
 
     Raises:
         UserError: there is no final model, or the file cannot be read, or `out` not written.
     """
     dialogues, names = _read(results, file, given)
     _refuse_out(out, file)
-    predictor = Predictor(results)
+    predictor = Predictor(results, soup)
     probabilities = predictor.probabilities(dialogues, on_step)
+    moved: Shifted | None = None
+    if not soup:
+        dev = predictions.read(
+            predictions.file(results.predictions, FINAL, len(results.final().epochs)), predictor.labels
+        )
+        moved = shifted(dev.truth, dev.probabilities, probabilities, dev.dialogues, dialogue_numbers(dialogues))
+        if (correction := results.correction()) is not None:
+            probabilities = correction.of(probabilities)
+    allowed_for = correct_shift and moved is not None and moved.found and moved.correctable
+    if allowed_for and moved is not None:
+        probabilities = moved.probabilities
     texts = list(utterances(dialogues))
     keys = [utterance.key or str(number) for number, utterance in enumerate(texts, start=1)]
     chosen = [predictor.labels[i] for i in probabilities.argmax(axis=1)]
@@ -127,7 +186,7 @@ def predict_file(
     if proba:
         table[[f"p_{label}" for label in predictor.labels]] = probabilities
     write_table(out, table)
-    return len(probabilities)
+    return Labelling(len(texts), predictor.labels, moved, allowed_for)
 
 
 def _read(results: Results, file: Path, given: Columns | None) -> tuple[Sequence[Dialogue], tuple[str, str]]:
@@ -161,7 +220,8 @@ def _refuse_out(out: Path, file: Path) -> None:
         raise UserError(f"{out} cannot be written, since {out.parent} is no folder to write to: name another with -o.")
 
 
-def _write_down(results: Results, split: str, metrics: dict[str, float]) -> None:
+def _write_down(results: Results, split: str, metrics: Mapping[str, Mapping[str, float]]) -> None:
     opened = {"opened": datetime.now(UTC).isoformat(timespec="seconds"), "split": split}
-    table = pd.DataFrame([*results.rows(results.evaluations_file), opened | metrics])
+    rows = [{**opened, "of": name, **found} for name, found in metrics.items()]
+    table = pd.DataFrame([*results.rows(results.evaluations_file), *rows])
     write_table(results.evaluations_file, table)

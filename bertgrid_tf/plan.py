@@ -13,7 +13,10 @@ from bertgrid_tf.recipe import Recipe, Settings, Value
 from tuners.space import SearchSpace
 from tuners.strategies import strategy
 
-FINAL = "final"
+REPEATS, AUDIT, FINAL = "repeats", "audit", "final"
+"""The stages after the search."""
+SOUP = "soup"
+"""What the average of the rows' weights is called, as a run."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class StudyPlan:
     """A study's stages, and what training every combination of all levels would have cost.
 
     Attributes:
-        stages: in order; the final model's are an upper bound, since the winning epoch is not known yet, and so are
-            those of a grid that the search does not fill, whose number of runs is open besides.
+        stages: in order; what comes after the search is an upper bound, since the winning epoch and the tied rows are
+            not known yet, and so is a grid that the search does not fill, whose number of runs is open besides.
         product_runs: runs of the full product, row sharing included.
         product_epochs: epochs of the full product.
     """
@@ -83,14 +86,19 @@ def drawn(recipe: Recipe, corpus: Corpus, settings: Settings) -> np.ndarray:
 
 
 def stage_runs(recipe: Recipe) -> list[tuple[str, list[dict[str, Value]]]]:
-    """The configurations of every stage in order, under the start values; the final model's is trained for all epochs,
-    since the winning one is not known yet."""
+    """The configurations of every stage in order, under the start values; what comes after the search is trained for
+    all epochs and, if it is to be repeated, in every row, since the winner and what is tied with it are not known yet.
+    """
     searched, chosen = space(recipe), strategy(recipe.search)
     stages = [(stage.name, [dict(run) for run in stage.configurations]) for stage in searched.plan().stages]
     if chosen is not None:
         # Which rows it will start, and when it will stop them, is not known: so many epochs at most.
         rows = _cut(searched.grid_runs(searched.start), chosen.most_epochs(searched))
         stages = [*(stages[:-1] if chosen.sweeps else ()), ("grid", rows)]
+    if recipe.repeats > 1:
+        stages.append((REPEATS, (recipe.repeats - 1) * searched.grid_runs(searched.start)))
+    if audited := sum(len(levels) > 1 for levels in recipe.sweeps.values()) * recipe.audit:
+        stages.append((AUDIT, audited * [{**searched.start, "epochs": recipe.epochs, "stop_after": recipe.epochs}]))
     if (final := final_run(recipe, recipe.epochs)) is not None:
         stages.append((FINAL, [final]))
     return stages
@@ -132,7 +140,7 @@ def stage_works(
     for name, runs in stage_runs(recipe):
         gpus = {"gpus": final_gpus} if name == FINAL else {}
         works = tuple((work(run | gpus), int(run["stop_after"])) for run in runs)
-        at_most = name == "grid" and recipe.search != "grid"
+        at_most = name == REPEATS or (name == "grid" and recipe.search != "grid")
         stages.append(StageWork(name, works, at_most, tuple(open_sweeps)))
         parameter = name.removeprefix("sweep:")
         if parameter in undecided:
@@ -150,7 +158,7 @@ def plan(recipe: Recipe, corpus: Corpus) -> StudyPlan:
             len(runs),
             sum(int(run["stop_after"]) for run in runs),
             sum(int(run["stop_after"]) * steps_per_epoch(recipe, corpus, run) for run in runs),
-            at_most=name == FINAL or (name == "grid" and recipe.search != "grid"),
+            at_most=name in (REPEATS, AUDIT, FINAL) or (name == "grid" and recipe.search != "grid"),
         )
         for name, runs in stage_runs(recipe)
     ]

@@ -76,6 +76,14 @@ class Settings(_Strict):
     )
     oversample: float = Field(0.0, ge=0, le=1, description="0: as is; 1: every class as large as the largest")
     undersample: str = Field("none", description="none | CLASS | CLASS:SHARE, joined by +")
+    class_weights: Literal["none", "balanced", "sqrt", "effective"] = Field(
+        "none", description="what a text's loss counts, by the size of its class"
+    )
+    focal: float = Field(0.0, ge=0, allow_inf_nan=False, description="γ of the focal loss; 0: cross-entropy")
+    soft_labels: float = Field(0.0, ge=0, le=1, description="share of the raters' votes in what is trained towards")
+    head: Literal["trained", "smote", "rose"] = Field(
+        "trained", description="or refitted after each epoch to classes that were made as large as the largest"
+    )
     warmup: float = Field(0.2, ge=0, le=1, description="share of all steps")
     schedule: Literal["linear", "constant"] = Field("linear", description="after warm-up: fall to 0, or stay")
     # Beyond these, float32 has no number for the products that they enter.
@@ -158,6 +166,12 @@ class Recipe(_Strict):
     search: Literal["grid", "climb", "asha", "bayes", "genetic"] = Field(
         "grid", description="fill every cell, or leave cells out"
     )
+    choose: Literal["best", "cheapest-tie"] = Field(
+        "best", description="what wins: the best score, or the cheapest of those that cannot be told from it"
+    )
+    repeats: int = Field(1, ge=1, description="seeds that the grid's tied rows are trained with")
+    audit: bool = Field(False, description="whether the sweeps' runners-up are tried again at the winning cell")
+    soup: bool = Field(False, description="whether the rows' weights are kept, and averaged where that helps")
     final: Final = Final()
 
     @field_validator("metric")
@@ -180,6 +194,12 @@ class Recipe(_Strict):
             raise ValueError(
                 f"search {self.search} stops rows, which grid {self.grid} has not: give search grid, or row"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _averaged(self) -> Self:
+        if self.soup and {self.settings.head, *self.sweeps.get("head", ())} != {"trained"}:
+            raise ValueError("soup averages heads that were trained: give head trained alone, or no soup")
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from bertgrid_tf.clock import StageTime
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.files import write_text
 from bertgrid_tf.recipe import Recipe, Value
+from bertgrid_tf.score.correction import Correction
 from tuners.table import Table, rows_in_order
 
 
@@ -25,6 +26,8 @@ class Facts:
         speakers: utterances per speaker in the training split.
         checkpoints: what each model of the search was (`bert.checkpoint.identity`).
         versions: of bertgrid-tf and of the libraries that the numbers depend on.
+        hardware: what the study began on, in words.
+        classes: utterances per class in train and in dev.
     """
 
     fingerprint: str
@@ -32,6 +35,8 @@ class Facts:
     speakers: Mapping[str, int]
     checkpoints: Mapping[str, str]
     versions: Mapping[str, str]
+    hardware: str = ""
+    classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,43 @@ class Measured:
     curve: Sequence[Mapping[str, Value]]
 
 
+@dataclass(frozen=True)
+class Again:
+    """A run after the search, by which its winner is looked at again (`again/NAME.json`).
+
+    Attributes:
+        name: of its predictions and of its folder while it runs.
+        stage: "repeats", another seed of a row with cells of the tied set; "audit", the runner-up of a sweep in the
+            winner's place.
+        values: of the run.
+        seed: that decides its draws.
+        parameter: that is audited; None for a repeat.
+        epochs: dev metrics after each, up to the last or until it diverged; none before it has ended.
+    """
+
+    name: str
+    stage: str
+    values: Mapping[str, Value]
+    seed: int
+    parameter: str | None = None
+    epochs: Sequence[Mapping[str, float]] = ()
+
+
+@dataclass(frozen=True)
+class Soup:
+    """The average of the weights of several rows (`soup.json`).
+
+    Attributes:
+        cells: learning rate and epoch of each that went in, the best first.
+        left_out: of each that did not.
+        metrics: the soup's, on dev.
+    """
+
+    cells: Sequence[tuple[float, int]]
+    left_out: Sequence[tuple[float, int]]
+    metrics: Mapping[str, float]
+
+
 _Record = TypeVar("_Record")
 
 
@@ -79,8 +121,10 @@ class Results:
     """The folder of one study.
 
     `recipe.yaml`, `study.json`: what was asked, and what it ran on. `oracle.json`, `trial_*/`: KerasTuner's state.
-    `sweeps.csv`, `grid.csv`, `cells.csv`: the numbers. `best.yaml`: the winner as a recipe. `predictions/`: dev
-    probabilities. `final/`, `final.json`, `model/`: the final model's state, scores and files.
+    `sweeps.csv`, `grid.csv`, `cells.csv`: the numbers. `best.yaml`: the winner as a recipe. `predictions/`: what every
+    run says of dev after each epoch. `lengths.csv`: how long the winner's inputs are. `again/`: runs by which the
+    winner is looked at again. `soup.json`, `soup/`: the rows' weights averaged. `final/`, `final.json`, `model/`: the
+    final model's state, scores and files. `report.html`, `figures/`: all of it for a person to look at.
     `evaluations.csv`: who opened which split when. `measured.json`: what `auto` stands for. `clock.csv`: what every
     stage was predicted to take and took. `budget.jsonl`: what was left out for lack of time. `opening/`: the epoch by
     which that is chosen.
@@ -99,10 +143,17 @@ class Results:
         self.evaluations_file = folder / "evaluations.csv"
         self.clock_file = folder / "clock.csv"
         self.budget_file = folder / "budget.jsonl"
+        self.lengths_file = folder / "lengths.csv"
+        self.report_file = folder / "report.html"
+        self.figures = folder / "figures"
+        self.soup_file = folder / "soup.json"
+        self.soup = folder / "soup"
+        self.again_folder = folder / "again"
         self.opening = folder / "opening"
         self.predictions = folder / "predictions"
         self.final_state = folder / "final"
         self.model = folder / "model"
+        self.correction_file = self.model / "correction.json"
 
     @classmethod
     def existing(cls, folder: Path) -> "Results":
@@ -188,6 +239,32 @@ class Results:
         if measured:
             found = {key: asdict(one) for key, one in measured.items()}
             write_text(self.measured_file, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+
+    def again(self) -> list[Again]:
+        """The runs after the search that have ended, by their names. Raises UserError where a file is damaged."""
+        return [self._read(path, Again) for path in sorted(self.again_folder.glob("*.json"))]
+
+    def write_again(self, run: Again) -> None:
+        """Writes a run after the search that has ended."""
+        path = self.again_folder / f"{run.name}.json"
+        write_text(path, json.dumps(asdict(run), ensure_ascii=False, indent=1) + "\n")
+
+    def read_soup(self) -> Soup | None:
+        """The average of the rows, if one was made. Raises UserError where `soup.json` is damaged."""
+        return self._read(self.soup_file, Soup) if self.soup_file.is_file() else None
+
+    def write_soup(self, soup: Soup) -> None:
+        """Writes `soup.json`."""
+        write_text(self.soup_file, json.dumps(asdict(soup), ensure_ascii=False, indent=1) + "\n")
+
+    def correction(self) -> Correction | None:
+        """What is done to the final model's probabilities; None where nothing was fitted. Raises UserError where
+        `correction.json` is damaged."""
+        return self._read(self.correction_file, Correction) if self.correction_file.is_file() else None
+
+    def write_correction(self, correction: Correction) -> None:
+        """Writes `model/correction.json`."""
+        write_text(self.correction_file, json.dumps(asdict(correction)) + "\n")
 
     def write_facts(self, facts: Facts) -> None:
         """Writes `study.json`."""

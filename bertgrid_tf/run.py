@@ -3,6 +3,7 @@
 import gc
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pandas as pd
 import tensorflow as tf
 import tf_keras
 
+from bertgrid_tf import predictions
 from bertgrid_tf.bert.checkpoint import architecture, identity, load, load_tokenizer, positions
 from bertgrid_tf.bert.encode import Encoded, check_room, check_vocabulary, encode
 from bertgrid_tf.bert.memory import dimensions
@@ -26,19 +28,27 @@ from bertgrid_tf.corpus import (
     Corpus,
     Dialogue,
     Layout,
+    dialogue_numbers,
     render,
     segment_count,
     speaker_counts,
     utterances,
 )
+from bertgrid_tf.corpus.balance import class_weights
+from bertgrid_tf.corpus.votes import vote_shares
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.files import write_table
-from bertgrid_tf.plan import drawn
+from bertgrid_tf.plan import SOUP, drawn
+from bertgrid_tf.predictions import Predictions
 from bertgrid_tf.recipe import Recipe, Settings, Value
+from bertgrid_tf.score.metrics import evaluate
+from bertgrid_tf.soup import Ingredient, greedy, keep
 
 SAMPLED_UTTERANCES = 2_000
 """So many, in whole dialogues, tell how long a layout's texts are: their mean is within 2 % of all texts'."""
-NOT_OF_SPEED = ("learning_rate", "oversample", "undersample", "warmup", "schedule", "weight_decay", "clip_norm")
+NOT_OF_SPEED = (
+    *("learning_rate", "oversample", "undersample", "class_weights", "focal", "soft_labels"),
+    *("warmup", "schedule", "weight_decay", "clip_norm"),
+)
 """The settings that do not change how fast a token is trained."""
 
 
@@ -86,7 +96,7 @@ class Runs:
         Args:
             corpus: train and dev are used; a test split is not looked at.
             recipe: its seed, metric and markers count; settings come with each run.
-            predictions: the folder for every run's dev predictions.
+            predictions: the folder for what every run predicts on dev after each epoch (`predictions.write`).
             on_step: called after every training step (`bert.trainer.Trainer.run`).
         """
         self.corpus = corpus
@@ -94,6 +104,7 @@ class Runs:
         self._predictions = predictions
         self._on_step = on_step
         self._speakers = speaker_counts(corpus.splits["train"])
+        self._dev_dialogues = dialogue_numbers(corpus.splits["dev"])
         self._checkpoints: dict[str, str] | None = None
         self._built: tuple[tuple[str, str, str, int], Trainer] | None = None
         self._encoded = lru_cache(maxsize=4)(self._encode_split)
@@ -112,13 +123,16 @@ class Runs:
         """As `__call__` for the final model, which is saved in the folder `model` after its last epoch, unless it
         diverged.
 
-        It is trained on the recipe's `final.gpus`, its weights stay in `folder`, and its predictions are those of the
-        last epoch instead of the best.
+        It is trained on the recipe's `final.gpus`, and its weights stay in `folder`.
         """
         for result in self._train(values, folder, final=True):
             yield result.metrics
         if not result.diverged:
-            self.trainer(Settings.of(values), final=True).checkpoint.save(model)
+            settings = Settings.of(values)
+            checkpoint = self.trainer(settings, final=True).checkpoint
+            # Where plain transformers is to truncate.
+            checkpoint.tokenizer.model_max_length = settings.max_length
+            checkpoint.save(model)
 
     def _train(self, values: Mapping[str, Value], folder: Path, final: bool) -> Iterator[EpochResult]:
         settings = Settings.of(values)
@@ -126,14 +140,36 @@ class Runs:
             trainer = self.trainer(settings, final)
             train, dev = self._training_texts(settings), self._split(settings, "dev")
             run = self._train_settings(settings, int(values["epochs"]), int(values["stop_after"]))
-            best: EpochResult | None = None
+            tokens = {"train_tokens": float(train.texts.lengths.sum())}
+            best = -np.inf
             for result in trainer.run(train, dev, run, folder, self._on_step, keep_weights=final):
-                if not result.diverged and (final or best is None or self._better(result, best)):
-                    best = result
-                    self._write_predictions(folder.name, best, dev.labels)
-                yield result
+                if result.probabilities is not None:
+                    self._write_predictions(folder.name, result.epoch, dev, result.probabilities)
+                    score = result.metrics[self.recipe.metric] * (1 if self.recipe.direction() == "max" else -1)
+                    if self.recipe.soup and score > best and not (final or result.told_again):
+                        keep(trainer, folder, result.epoch)
+                    best = max(best, score)
+                yield replace(result, metrics=result.metrics | tokens)
         except tf.errors.ResourceExhaustedError as error:
             raise keras_tuner.errors.FailedTrialError(f"out of memory: {error.message}") from error
+
+    def soup(
+        self, settings: Settings, rows: Sequence[Ingredient], model: Path
+    ) -> tuple[list[Ingredient], dict[str, float]]:
+        """Averages the weights of rows of these settings (`soup.greedy`), and saves the result in the folder `model`.
+
+        Returns:
+            the rows that went in, and the dev metrics.
+        """
+        trainer, dev = self.trainer(settings), self._split(settings, "dev")
+        chosen, probabilities = greedy(trainer, rows, dev.texts, dev.labels, self.recipe)
+        self._write_predictions(SOUP, 1, dev, probabilities)
+        trainer.checkpoint.save(model)
+        return chosen, evaluate(dev.labels, probabilities, self.corpus.labels)
+
+    def _write_predictions(self, run: str, epoch: int, dev: Labelled, probabilities: np.ndarray) -> None:
+        found = Predictions(self._dev_dialogues, dev.labels, probabilities)
+        predictions.write(predictions.file(self._predictions, run, epoch), found, self.corpus.labels)
 
     def padded(self) -> dict[str, str]:
         """The recipe's checkpoints that are no BERT, so that padding is computed, with their types."""
@@ -148,10 +184,16 @@ class Runs:
         return measure(lambda precision: self.trainer(settings.model_copy(update={"precision": precision})), train, run)
 
     def _training_texts(self, settings: Settings) -> Labelled:
-        """The training split, resampled."""
+        """The training split, resampled, with the targets that class weights and votes make of its labels."""
         train = self._split(settings, "train")
         visited = drawn(self.recipe, self.corpus, settings)
-        return Labelled(train.texts.take(visited), train.labels[visited])
+        texts, labels, share = train.texts.take(visited), train.labels[visited], settings.soft_labels
+        if settings.class_weights == "none" and not share:
+            return Labelled(texts, labels)
+        targets = np.eye(len(self.corpus.labels), dtype=np.float32)[labels]
+        if share:
+            targets = (1 - share) * targets + share * vote_shares(self.corpus)[visited]
+        return Labelled(texts, labels, targets * class_weights(labels, settings.class_weights)[:, None])
 
     def _train_settings(self, settings: Settings, epochs: int, stop_after: int) -> TrainSettings:
         return TrainSettings(
@@ -165,6 +207,8 @@ class Runs:
             clip_norm=settings.clip_norm,
             batching=settings.batching,
             seed=self.recipe.seed,
+            focal=settings.focal,
+            head=settings.head,
         )
 
     def check(self, final_here: bool = True) -> None:
@@ -185,10 +229,13 @@ class Runs:
                     raise UserError(f"max_length {max_length} is beyond the {reach} positions of {model}.")
                 for context in map(str, (settings.context, *sweeps.get("context", ()))):
                     check_room(tokenizer, segment_count(context), max_length)
-        for precision in (settings.precision, *sweeps.get("precision", ())):
-            if precision != "fp32" and (padded := self.padded()):
-                model, kind = next(iter(padded.items()))
-                raise UserError(f"precision {precision} is for BERT; {model} is of type {kind!r}: use fp32.")
+        if any((settings.soft_labels, *sweeps.get("soft_labels", ()))):
+            vote_shares(self.corpus)
+        for key, plain in (("precision", "fp32"), ("head", "trained")):
+            for level in (getattr(settings, key), *sweeps.get(key, ())):
+                if level != plain and (padded := self.padded()):
+                    model, kind = next(iter(padded.items()))
+                    raise UserError(f"{key} {level} is for BERT; {model} is of type {kind!r}: use {plain}.")
 
     def work(self, values: Mapping[str, Value]) -> Work:
         """What one epoch of a run of these values is, as far as its time goes.
@@ -207,11 +254,17 @@ class Runs:
         counts = Counter(classes[i] for i in visited)
         tokens = sum(count * float(of_class.get(label, train.mean())) for label, count in counts.items())
         scored = float(dev.mean()) * sum(1 for _ in utterances(self.corpus.splits["dev"]))
+        if settings.head != "trained":
+            scored += tokens  # to whose features the head is refitted
         kind = (gpus, *(item for item in settings.model_dump().items() if item[0] not in NOT_OF_SPEED))
         built = (settings.model, settings.markers, settings.precision, gpus)
         steps = -(-len(visited) // int(settings.batch_size))
         size = dimensions(settings.model, len(self.corpus.labels))
         return Work(kind, built, size.layers, size.width, steps, tokens / gpus, scored / gpus)
+
+    def lengths(self, settings: Settings) -> np.ndarray:
+        """Tokens of a sample of the training inputs, int [texts]."""
+        return self._sampled_lengths(settings, "train").to_numpy()
 
     def _sampled_lengths(self, settings: Settings, split: str) -> pd.Series:
         """Tokens of the sampled texts of a split, by their class."""
@@ -265,16 +318,3 @@ class Runs:
         labels = np.array([ids[utterance.label or ""] for utterance in utterances(dialogues)], np.int32)
         tokenizer = self._tokenizer(settings.model, added_tokens(settings))
         return Labelled(encode_dialogues(tokenizer, dialogues, settings, self._speakers), labels)
-
-    def _better(self, one: EpochResult, other: EpochResult) -> bool:
-        ours, theirs = one.metrics[self.recipe.metric], other.metrics[self.recipe.metric]
-        return ours > theirs if self.recipe.direction() == "max" else ours < theirs
-
-    def _write_predictions(self, name: str, result: EpochResult, truth: np.ndarray) -> None:
-        assert result.probabilities is not None
-        names = np.array(self.corpus.labels)
-        table = pd.DataFrame(result.probabilities, columns=[f"p_{label}" for label in self.corpus.labels])
-        table.insert(0, "epoch", result.epoch)
-        table.insert(1, "label", names[truth])
-        table.insert(2, "predicted", names[result.probabilities.argmax(axis=1)])
-        write_table(self._predictions / f"{name}.csv", table)

@@ -5,36 +5,47 @@ import os
 import shlex
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from importlib.metadata import version
+from itertools import groupby
 from math import isnan
 from pathlib import Path
 from time import monotonic
 from typing import Protocol
 
 import keras_tuner
+import numpy as np
 import pandas as pd
 from keras_tuner.engine.trial import Trial
 
 from bertgrid_tf import __version__
+from bertgrid_tf.again import audits, repeats
+from bertgrid_tf.bert.device import hardware
 from bertgrid_tf.budget import Budget
 from bertgrid_tf.clock import Clock
-from bertgrid_tf.corpus import Corpus, speaker_counts, utterances
+from bertgrid_tf.corpus import Corpus, label_counts, speaker_counts, utterances
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.evidence import Scored, gather
 from bertgrid_tf.files import write_table, write_text
 from bertgrid_tf.machine.container import LOCAL_ERRORS, blocked, engine
 from bertgrid_tf.measured import AUTOS, Place, resolve
-from bertgrid_tf.plan import FINAL, final_run, space
+from bertgrid_tf.plan import AUDIT, FINAL, REPEATS, final_run, space
 from bertgrid_tf.recipe import NO_MODEL, Recipe, Settings, Value, differing, short
-from bertgrid_tf.results import Facts, FinalRun, Measured, Results
+from bertgrid_tf.report import figures, page
+from bertgrid_tf.report.card import card
+from bertgrid_tf.report.tensorboard import write_log, write_logs
+from bertgrid_tf.results import Again, Facts, FinalRun, Measured, Results, Soup
 from bertgrid_tf.run import Runs
+from bertgrid_tf.soup import Ingredient, kept
 from bertgrid_tf.timekeeping import OutOfTimeError, TimedOracle, Timekeeper
 from bertgrid_tf.workers import LOCK, Crew, Job, Workers, crew
-from tuners import CasualGridOracle, CasualGridSearch, TunerError
+from tuners import Best, CasualGridOracle, CasualGridSearch, SweepLevel, TunerError
 from tuners.parallel import ParallelSearch
 from tuners.pool import Pool, follow
 
+FIRST_REPORT_SECONDS = 30
 NUMBERS_DEPEND_ON = ("tensorflow", "tf_keras", "keras-tuner", "transformers", "tokenizers", "numpy")
 
 
@@ -86,6 +97,7 @@ class Study:
         fresh: bool = False,
         workers: Workers | None = None,
         budget: Budget | None = None,
+        tensorboard: bool = False,
     ) -> None:
         """
         Args:
@@ -96,6 +108,7 @@ class Study:
             fresh: whether a study in the folder is deleted first.
             workers: who carries the runs; this process, one at a time, if None.
             budget: how long the study may take; if None, what it began with, else as long as it takes.
+            tensorboard: whether logs for TensorBoard are written.
 
         Raises:
             UserError: the folder cannot be written, is no results folder, or is that of another recipe or other data.
@@ -107,7 +120,9 @@ class Study:
         self._fresh = fresh
         self._workers = workers
         self._budget = budget
-        self._tables_due = 0.0
+        self._tensorboard = tensorboard
+        # What is drawn of a study of seconds is drawn at its end.
+        self._due = {"report": monotonic() + FIRST_REPORT_SECONDS}
         self._runs = Runs(corpus, recipe, self.results.predictions, self._on_step)
 
     def run(self) -> None:
@@ -143,11 +158,12 @@ class Study:
                 self._time = Timekeeper(
                     self.recipe, self._runs, self.results, self._listener, self._budget, workers, gpus
                 )
-                oracle = self._search(carriers)
-                best = self._write_best(oracle)
-                if (values := final_run(best, oracle.best().epoch)) is not None:
+                winner = self._winner(self._search(carriers), carriers)
+                best = self._write_best(winner)
+                if (values := final_run(best, winner.epoch)) is not None:
                     self._train_final(values, carriers)
                 self._time.write()
+                self._draw()
 
     def _resolve(self, carriers: Crew | None) -> dict[str, Measured]:
         """Gives every `auto` of the recipe a value; before this process takes any of a GPU's memory."""
@@ -184,19 +200,24 @@ class Study:
             if carriers is not None:
                 pool = stack.enter_context(carriers.search(self._job(), self._listener))
             recipe = self._time.open(self._runs, pool)
-            oracle = TimedOracle.over(space(recipe), objective, recipe.seed, recipe.search, examples)
+            choose = self._cheapest_level if recipe.choose == "cheapest-tie" else None
+            oracle = TimedOracle.over(space(recipe), objective, recipe.seed, recipe.search, examples, choose)
             oracle.verbose = 0  # the listener tells what KerasTuner would print
             run, pool = self._time.in_time(oracle, examples, self._runs, pool)
 
             def on_trial(trial: Trial) -> None:
                 self._time.begin_trial(oracle, trial)
+                if self._tensorboard:
+                    write_logs(self.results)
 
             def on_epoch(trial: Trial, epoch: int, metrics: Mapping[str, float]) -> None:
                 # They grow with the study: writing them is never more than a twentieth of the time.
-                if (began := monotonic()) >= self._tables_due:
-                    self._write_tables(oracle)
-                    self._tables_due = monotonic() + 19 * (monotonic() - began)
+                self._now_and_then("tables", lambda: self._write_tables(oracle))
                 self._time.epoch(trial.trial_id, epoch, metrics)
+                if self._tensorboard:
+                    write_log(self.results, trial.trial_id)
+                if epoch == trial.hyperparameters.values["stop_after"]:
+                    self._now_and_then("report", self._draw)
 
             where = (oracle, folder.parent, folder.name)
             if pool is None:
@@ -211,7 +232,107 @@ class Study:
                     self._time.decisions.add("end")
         self._time.end_search()
         self._write_tables(oracle)
+        self._write_lengths(oracle)
         return oracle
+
+    def _cheapest_level(self, levels: Sequence[SweepLevel]) -> SweepLevel:
+        """Of a sweep's levels that cannot be told from the best, the one that takes the least to train."""
+        scored = Scored(self.results)
+        ranked = scored.rank({level: scored.of(f"trial_{level.trial_id}", level.epoch or 0) for level in levels})
+
+        def cost(level: SweepLevel) -> float:
+            values = self.recipe.settings.model_dump() | {level.parameter: level.level}
+            return self._runs.work(values).cost * (level.epoch or 0)
+
+        return min((level for level in levels if ranked[level].tied), key=cost)
+
+    def _winner(self, oracle: CasualGridOracle, carriers: Crew | None) -> Best:
+        """The winning cell, when what is tied has been trained with all seeds; then the sweeps' runners-up are tried in
+        its place, which changes nothing any more."""
+        try:
+            best = oracle.best()
+        except TunerError as error:
+            raise UserError(
+                f"Every run of the grid diverged or failed ({self.results.folder}): try lower --learning-rates."
+            ) from error
+        if self.recipe.repeats > 1:
+            self._run_again(REPEATS, repeats(self.recipe, best.values, Scored(self.results).cells()), carriers)
+        scored = Scored(self.results)
+        cell = scored.winner()
+        assert cell is not None
+        best = oracle.best((cell.learning_rate, cell.epoch))
+        self._run_again(AUDIT, audits(self.recipe, best.values, scored.sweeps()), carriers)
+        if self.recipe.soup and not self.results.soup_file.is_file():
+            self._make_soup(best, scored)
+        return best
+
+    def _make_soup(self, best: Best, scored: Scored) -> None:
+        """Averages the rows of the grid; a row whose weights were lost when a process was killed is left out."""
+        rows = [
+            Ingredient(cell.learning_rate, cell.epoch, cell.score.value, file)
+            for cell in scored.cells()
+            if cell.score is not None
+            and (
+                file := kept(self.results.folder / scored.run_of(cell.learning_rate, cell.epoch), cell.epoch)
+            ).is_file()
+        ]
+        if not rows:
+            return
+        chosen, metrics = self._runs.soup(Settings.of(best.values), rows, self.results.soup)
+        cells = [(row.learning_rate, row.epoch) for row in chosen]
+        left_out = [(row.learning_rate, row.epoch) for row in rows if row not in chosen]
+        self.results.write_soup(Soup(cells, left_out, metrics))
+        for row in rows:
+            row.file.unlink()
+
+    def _run_again(self, stage: str, runs: Sequence[Again], carriers: Crew | None) -> None:
+        """Trains what has not been trained yet of the runs of a stage after the search."""
+        known = {run.name for run in self.results.again()}
+        waiting = [run for run in runs if run.name not in known]
+        if waiting:
+            self._time.expect_again(stage, [run.values for run in waiting])
+        for seed, group in groupby(waiting, key=lambda run: run.seed):
+            self._runs.recipe = self.recipe.model_copy(update={"seed": seed})
+            with ExitStack() as stack:
+                pool = None
+                if carriers is not None:
+                    pool = stack.enter_context(carriers.search(self._job(), self._listener))
+                for run in group:
+                    if self._time.begin_again(run):
+                        self._train_again(run, pool)
+        self._runs.recipe = self.recipe
+
+    def _train_again(self, run: Again, pool: Pool | None) -> None:
+        folder = self.results.again_folder / run.name
+        folder.mkdir(parents=True, exist_ok=True)
+        epochs: list[Mapping[str, float]] = []
+        try:
+            for metrics in (
+                self._runs(run.values, folder) if pool is None else follow(pool, run.name, run.values, folder)
+            ):
+                self._time.epoch(run.name, len(epochs) + 1, metrics)
+                epochs.append(metrics)
+        except keras_tuner.errors.FailedTrialError as error:
+            self._listener.on_note(f"{run.name} failed, and does not count: {error}")
+        finished = [epoch for epoch in epochs if not isnan(epoch[self.recipe.metric])]
+        self.results.write_again(replace(run, epochs=finished))
+        shutil.rmtree(folder)
+
+    def _now_and_then(self, what: str, write: Callable[[], None]) -> None:
+        """Writes what grows with the study, unless that would take more than a twentieth of the time."""
+        if (began := monotonic()) >= self._due.get(what, 0.0):
+            write()
+            self._due[what] = monotonic() + 19 * (monotonic() - began)
+
+    def _draw(self) -> None:
+        """Draws the report of what is there."""
+        evidence = gather(self.results)
+        page.write(evidence, self.results.report_file)
+        figures.write(evidence, self.results.figures)
+        if evidence.final is not None:
+            write_text(self.results.model / "README.md", card(evidence))
+        if self._tensorboard:
+            write_logs(self.results)
 
     def _train_final(self, values: Mapping[str, Value], carriers: Crew | None) -> None:
         """Act three: the winning cell's schedule, cut off after its epoch, repeated with the final profile."""
@@ -243,6 +364,8 @@ class Study:
                 "the search's results are kept: choose another --final-model or --set final.batch_size."
             )
         horizon = int(values["epochs"])
+        scored = Scored(self.results)
+        self.results.write_correction(scored.correction(scored.of(FINAL, len(epochs)), settings))
         self.results.write_final(FinalRun(settings.model, settings.model_dump(mode="json"), horizon, epochs, gpus))
         shutil.rmtree(folder)
 
@@ -270,7 +393,7 @@ class Study:
 
     def _job(self) -> Job:
         folder, predictions = self.results.folder.absolute(), self.results.predictions.absolute()
-        return Job(self.corpus, self.recipe, folder, predictions, self._runs.checkpoints())
+        return Job(self.corpus, self._runs.recipe, folder, predictions, self._runs.checkpoints())
 
     def _on_step(self, done: int, steps: int, loss: float) -> None:
         self._time.step(done, steps, loss)
@@ -315,7 +438,10 @@ class Study:
         if not self.results.recipe_file.exists():
             return
         keys = differing(self.results.recipe(), self._asked)
-        if keys and all(key.startswith("final.") for key in keys) and not self._has_final_model():
+        # An audit changes nothing of what was found, more seeds no more than which cell wins.
+        if keys and set(keys) <= ({"audit"} if self._has_final_model() else {"audit", "repeats"}):
+            write_text(self.results.recipe_file, self._asked.to_yaml())
+        elif keys and all(key.startswith("final.") for key in keys) and not self._has_final_model():
             # The search does not depend on the final profile: what it found is kept for another final model. The same
             # one goes on from its last epoch on any number of GPUs.
             if keys != ["final.gpus"]:
@@ -347,9 +473,21 @@ class Study:
             return
         versions = {"bertgrid-tf": __version__} | {name: version(name) for name in NUMBERS_DEPEND_ON}
         fingerprint = self.corpus.fingerprint()
-        speakers = dict(sorted(speaker_counts(self.corpus.splits["train"]).items()))
+        splits = self.corpus.splits
+        speakers = dict(sorted(speaker_counts(splits["train"]).items()))
+        classes = {
+            split: {label: label_counts(splits[split])[label] for label in self.corpus.labels}
+            for split in ("train", "dev")
+        }
+        checkpoints = self._runs.checkpoints()
         write_text(self.results.recipe_file, self._asked.to_yaml())
-        self.results.write_facts(Facts(fingerprint, self.corpus.labels, speakers, self._runs.checkpoints(), versions))
+        self.results.write_facts(
+            Facts(fingerprint, self.corpus.labels, speakers, checkpoints, versions, hardware(), classes)
+        )
+
+    def _write_lengths(self, oracle: CasualGridOracle) -> None:
+        tokens, texts = np.unique(self._runs.lengths(Settings.of(oracle.incumbent)), return_counts=True)
+        write_table(self.results.lengths_file, pd.DataFrame({"tokens": tokens, "texts": texts}))
 
     def _write_tables(self, oracle: CasualGridOracle) -> None:
         # As objects, since a level that failed has no epoch and pandas would turn the others' into 1.0, 2.0.
@@ -365,18 +503,14 @@ class Study:
             oracle.table().to_csv(self.results.grid_file, scale, digits)
             write_table(self.results.cells_file, pd.DataFrame(cells))
 
-    def _write_best(self, oracle: CasualGridOracle) -> Recipe:
-        try:
-            best = oracle.best()
-        except TunerError as error:
-            raise UserError(
-                f"Every run of the grid diverged or failed ({self.results.folder}): try lower --learning-rates."
-            ) from error
+    def _write_best(self, best: Best) -> Recipe:
         settings = Settings.of(best.values)
         winner = self.recipe.model_copy(
             update={
                 "settings": settings,
                 "sweeps": {},
+                "repeats": 1,
+                "audit": False,
                 "learning_rates": [best.learning_rate],
                 "epochs": int(best.values["epochs"]),
                 "final": self.recipe.final.model_copy(

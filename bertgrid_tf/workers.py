@@ -47,7 +47,7 @@ class Job:
     Attributes:
         corpus, recipe: the study's.
         folder: its results folder, an absolute path, under which every host must see it.
-        predictions: the folder for every run's dev predictions, within it.
+        predictions: the folder for what every run predicts on dev, within it.
         checkpoints: what each model of the search is here (`Runs.checkpoints`).
     """
 

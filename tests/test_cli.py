@@ -794,9 +794,11 @@ def test_opening_the_test_split_is_written_down_every_time(bertgrid, study):
         assert answer.code == 0
         assert f"Written down in {study}/evaluations.csv." in answer.out
         opened = pd.read_csv(study / "evaluations.csv")
-        assert list(opened["split"]) == ["test"] * times
+        assert list(opened["split"]) == ["test"] * 2 * times
+        assert list(opened["of"]) == ["final", "corrected"] * times
     assert f"accuracy {100 * opened['accuracy'][0]:.2f} %" in answer.out
-    assert opened["f1_joy"][0] == opened["f1_joy"][1]
+    assert f"calibration error {100 * opened['calibration_error'][0]:.1f} points" in answer.out
+    assert opened["f1_joy"][0] == opened["f1_joy"][2]
     assert pd.to_datetime(opened["opened"]).is_monotonic_increasing
 
 
@@ -838,7 +840,7 @@ def test_a_study_without_a_final_model_neither_evaluates_nor_predicts(bertgrid, 
 def test_the_competition_s_file_is_answered_as_it_wants(bertgrid, study):
     lines = ["id,i_dialog,i_utterance,speaker,utterance", '7,0,0,Ann,"Well, hello"', "3,0,1,Bob,Hi", "9,1,0,Ann,Oh"]
     Path("en_data.csv").write_text("\n".join(lines), encoding="utf-8-sig")
-    assert bertgrid("predict", study, "en_data.csv", "-o", "out.csv").out == "3 texts labelled in out.csv.\n"
+    assert bertgrid("predict", study, "en_data.csv", "-o", "out.csv").out.startswith("3 texts labelled in out.csv.\n")
     with Path("out.csv").open() as file:
         header, *rows = csv.reader(file)
     assert header == ["Id", "Expected"]

@@ -16,13 +16,13 @@ import tiny_study
 from tiny_study import Recorder, corpus_of, run, tiny
 from transformers import ElectraConfig, TFElectraModel
 
+from bertgrid_tf import predictions
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.bert.checkpoint import load_tokenizer
 from bertgrid_tf.corpus import Corpus, utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.plan import plan
 from bertgrid_tf.results import Results
-from bertgrid_tf.run import Runs
 from bertgrid_tf.study import LOCK, Study
 
 
@@ -82,28 +82,18 @@ def test_the_results_folder_holds_what_it_promises(finished):
     assert not list(folder.glob("**/.*.part")) + list(folder.glob("**/*.tmp"))
 
 
-def test_predictions_are_those_of_every_run_s_best_epoch(finished):
+def test_predictions_are_those_of_every_epoch_of_every_run(finished):
     folder, _ = finished
-    cells = pd.read_csv(Results(folder).cells_file, dtype={"trial_id": str})
-    for trial, row in cells.groupby("trial_id"):
-        predictions = pd.read_csv(folder / "predictions" / f"trial_{trial}.csv")
-        assert (predictions["label"] == predictions["predicted"]).mean() == pytest.approx(row["accuracy"].max())
-        assert predictions["epoch"].unique() == [row.loc[row["accuracy"].idxmax(), "epoch"]]
-        np.testing.assert_allclose(predictions.filter(like="p_").sum(axis=1), 1, rtol=1e-4)
-
-
-def test_a_model_that_is_kept_has_the_predictions_of_its_last_epoch_and_not_of_its_best(tmp_path):
-    # Far too high a rate: the loss rises again after the second epoch.
-    recipe = tiny(learning_rate=0.1, schedule="constant", metric="loss")
-    runs = Runs(corpus_of(recipe), recipe, tmp_path)
-    for final, expected in ((True, 3), (False, 2)):
-        folder = tmp_path / str(final)
-        folder.mkdir()
-        values = recipe.settings.model_dump() | {"epochs": 4, "stop_after": 3}
-        epochs = runs.final(values, folder, tmp_path / "model") if final else runs(values, folder)
-        losses = [metrics["loss"] for metrics in epochs]
-        assert losses.index(min(losses)) == 1
-        assert pd.read_csv(tmp_path / f"{final}.csv")["epoch"].unique() == [expected]
+    results = Results(folder)
+    labels, dev = corpus_of(tiny()).labels, corpus_of(tiny()).splits["dev"]
+    cells = pd.read_csv(results.cells_file, dtype={"trial_id": str})
+    scored = [(f"trial_{cell.trial_id}", cell.epoch, cell.accuracy) for cell in cells.itertuples()]
+    scored += [("final", epoch, found["accuracy"]) for epoch, found in enumerate(results.final().epochs, start=1)]
+    for name, epoch, accuracy in scored:
+        found = predictions.read(predictions.file(results.predictions, name, epoch), labels)
+        assert (found.probabilities.argmax(axis=1) == found.truth).mean() == pytest.approx(accuracy)
+        np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-4)
+        assert np.bincount(found.dialogues).tolist() == [len(dialogue.utterances) for dialogue in dev]
 
 
 def test_the_same_seed_twice_gives_the_same_numbers_bit_for_bit(finished, tmp_path):
@@ -197,7 +187,7 @@ def test_the_final_model_alone_is_trained_on_several_devices(finished, tmp_path)
     assert results.final().gpus == 2
     assert results.best().final.gpus == "all"
     found, expected = numbers(results.folder), numbers(folder)
-    for name in expected.keys() - {"best.yaml", "final", "predictions/final.csv"}:
+    for name in expected.keys() - {"best.yaml", "final", "predictions/final-1.csv", "predictions/final-2.csv"}:
         assert found[name] == expected[name], name
 
 

@@ -11,7 +11,7 @@ of the search, so that a trial costs the same however many there are.
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -146,6 +146,8 @@ class CasualGridOracle(keras_tuner.Oracle):
         search: How learning rate and epochs are searched: "grid" fills every cell; "climb", "asha", "bayes" and
             "genetic" leave cells out. Or a strategy with settings of one's own (`tuners.strategies.Climb(share=0.5)`).
         examples: Size of the dev split where the objective is a share of it: how noisy a score is.
+        choose: Says which level of a sweep is adopted, given those with a score, the incumbent's first, then in their
+            order; the first with the best score if None. It must say the same again when a study is resumed.
 
     Raises:
         TunerError: the space or the objective cannot be searched; the sentence says why.
@@ -164,6 +166,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         seed: int | None = None,
         search: Search | Strategy = "grid",
         examples: int | None = None,
+        choose: Callable[[Sequence[SweepLevel]], SweepLevel] | None = None,
     ) -> None:
         declared = read_hyperparameters(hyperparameters)
         rates = learning_rates if learning_rates is not None else declared.learning_rates
@@ -179,6 +182,7 @@ class CasualGridOracle(keras_tuner.Oracle):
             grid,
         )
         self._given_seed = seed
+        self._choose = choose or self._best_level
         self._known_by: dict[str, Any] | None = None
         self._strategy = strategy(search, examples) if isinstance(search, str) else search
         if self._strategy is not None and self.search_space.grid != "row":
@@ -207,6 +211,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         seed: int | None = None,
         search: Search | Strategy = "grid",
         examples: int | None = None,
+        choose: Callable[[Sequence[SweepLevel]], SweepLevel] | None = None,
     ) -> Self:
         """The oracle of a space that was made before."""
         return cls(
@@ -220,6 +225,7 @@ class CasualGridOracle(keras_tuner.Oracle):
             seed=seed,
             search=search,
             examples=examples,
+            choose=choose,
         )
 
     def narrow(
@@ -300,13 +306,13 @@ class CasualGridOracle(keras_tuner.Oracle):
                 found.append(ScoredCell(float(run["learning_rate"]), epoch, trial.trial_id, cell))
         return found
 
-    def best(self) -> Best:
-        """The best cell of the grid so far.
+    def best(self, place: tuple[float, int] | None = None) -> Best:
+        """The best cell of the grid so far, or the one at a `place`, its learning rate and epoch.
 
         Raises:
             TunerError: no cell has a score.
         """
-        cell = self.table().best()
+        cell = self.table().best() if place is None else self.table().cell(*place)
         run, trial = next(
             (run, trial)
             for run, trial in self._grid_trials()
@@ -601,12 +607,15 @@ class CasualGridOracle(keras_tuner.Oracle):
         """The level to adopt; None where all failed and the incumbent is none of them."""
         if len(levels) == 1:
             return levels[0]
-        incumbent = [level for level in levels if level.level == self._incumbent[level.parameter]]
-        scores = [level.score for level in levels if not math.isnan(level.score)]
-        if not scores:
-            return incumbent[0] if incumbent else None
-        best = max(scores) if self.objective.direction == "max" else min(scores)
-        return next(level for level in incumbent + levels if level.score == best)
+        levels = sorted(levels, key=lambda level: level.level != self._incumbent[level.parameter])
+        scored = [level for level in levels if not math.isnan(level.score)]
+        if not scored:
+            return levels[0] if levels[0].level == self._incumbent[levels[0].parameter] else None
+        return self._choose(scored)
+
+    def _best_level(self, scored: Sequence[SweepLevel]) -> SweepLevel:
+        sign = 1 if self.objective.direction == "max" else -1
+        return max(scored, key=lambda level: sign * level.score)
 
     def _trial(self, run: Mapping[str, Value]) -> Trial | None:
         return self.trials.get(self._trial_ids.get(key(run), ""))

@@ -102,6 +102,11 @@ class Table:
         column, row = divmod(int(flat), len(self.learning_rates))
         return Cell(self.learning_rates[row], column + 1, float(self.scores[row, column]))
 
+    def cell(self, learning_rate: float, epoch: int) -> Cell:
+        """The cell at a learning rate of the table and an epoch, from 1."""
+        score = self.scores[self.learning_rates.index(learning_rate), epoch - 1]
+        return Cell(learning_rate, epoch, float(score))
+
     def to_csv(self, path: Path | str, scale: float = 100, digits: int = 2) -> None:
         """Writes `learning_rate,1,2,…` and a line for every rate; the file is replaced whole or not at all.
 

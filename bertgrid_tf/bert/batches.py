@@ -18,7 +18,7 @@ class Batch(NamedTuple):
         ids: token ids, int32 [texts, length], where length is that of the longest of these texts.
         types: token types, int32 [texts, length].
         mask: 1 on tokens, 0 on padding, int32 [texts, length].
-        labels: label ids, int32 [texts].
+        labels: label ids, int32 [texts], or targets, float32 [texts, classes] (`bert.loss`).
         share: these texts' share in all of the batch's, float32 scalar; 0 where none was left for this replica, so
             that the batch's last text stands in.
     """
@@ -104,7 +104,7 @@ def pipeline(
 
     Args:
         encoded: n texts.
-        labels: label ids, int32 [n].
+        labels: label ids, int32 [n], or targets, float32 [n, classes].
         order: indices into the texts, int64 [m].
         sizes: texts of every batch, for all replicas together, int64 [steps].
         replicas: how many share a batch.
@@ -114,7 +114,7 @@ def pipeline(
     """
     ids = tf.RaggedTensor.from_row_splits(encoded.ids, encoded.starts, validate=False)
     types = tf.RaggedTensor.from_row_splits(encoded.types, encoded.starts, validate=False)
-    targets = tf.constant(labels, tf.int32)
+    targets = tf.constant(labels, tf.int32 if labels.ndim == 1 else tf.float32)
     places = tf.constant(order, tf.int64)
 
     def padded(rows: tf.Tensor, share: tf.Tensor) -> Batch:

@@ -101,6 +101,8 @@ class Checkpoint:
         try:
             part.mkdir()
             self.tokenizer.save_pretrained(part)
+            # A config from a hub names what was pretrained, one of `scratch` nothing; servers pick the class by it.
+            self.model.config.architectures = [type(self.model).__name__.removeprefix("TF")]
             self.model.config.save_pretrained(part)
             save_file(_pytorch_weights(self.model), part / "model.safetensors", metadata={"format": "pt"})
             self._check_saved(part)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.machine.gpu import Gpu, NoGpu, Version, device_memory, gather, why_none
-from bertgrid_tf.machine.host import readable
+from bertgrid_tf.machine.host import description, readable
 
 _MIB = 2**20
 
@@ -72,6 +72,12 @@ def device_name() -> str:
     limit = memory_limit()
     each = " of each" if counted.total() > 1 else ""
     return names if limit is None else f"{names}, at most {readable(limit)}{each}"
+
+
+def hardware() -> str:
+    """What TensorFlow computes on, and the host around it."""
+    host = description()
+    return f"{device_name()}; {host}" if gpus() else host
 
 
 def missing_gpu() -> NoGpu | None:

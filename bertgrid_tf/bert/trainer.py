@@ -16,6 +16,8 @@ from bertgrid_tf.bert.batches import Batch, equal_sizes, pipeline, sizes_within,
 from bertgrid_tf.bert.checkpoint import Checkpoint
 from bertgrid_tf.bert.dropout import DropoutKey
 from bertgrid_tf.bert.encode import Encoded
+from bertgrid_tf.bert.head import Head, refit
+from bertgrid_tf.bert.loss import text_losses
 from bertgrid_tf.bert.optimizer import AdamW, LossScale, Rows, Schedule, learning_rates
 from bertgrid_tf.bert.unpadded import Precision, Unpadded, supports
 from bertgrid_tf.errors import UserError
@@ -35,10 +37,19 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Labelled:
-    """Encoded texts with their label ids, int32 [n]."""
+    """Encoded texts with what they are trained towards.
+
+    Attributes:
+        texts: n of them.
+        labels: label ids, int32 [n].
+        targets: in the labels' place, what each class's −log p counts in a text's loss (`bert.loss`), float32
+            [n, classes]; None where that is 1 for the label and 0 for the others. The loss of a batch is the sum over
+            its texts divided by their number, whatever the targets sum to.
+    """
 
     texts: Encoded
     labels: np.ndarray
+    targets: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,9 @@ class TrainSettings:
         clip_norm: largest global norm of the gradient.
         batching: "random"; "grouped", where texts of like length share a batch; or "auto", random where no padding
             is computed, grouped otherwise.
-        seed: decides the order, dropout, and the head's first weights.
+        seed: decides the order, dropout, the head's first weights, and what it is refitted to.
+        focal: γ of the focal loss (`bert.loss`); 0 is cross-entropy.
+        head: "trained"; or how the classes are balanced to which a head is refitted after each epoch (`bert.head`).
     """
 
     learning_rate: float
@@ -69,6 +82,8 @@ class TrainSettings:
     clip_norm: float = 1.0
     batching: Batching = "auto"
     seed: int = 0
+    focal: float = 0.0
+    head: Head = "trained"
 
 
 @dataclass(frozen=True)
@@ -80,11 +95,13 @@ class EpochResult:
         metrics: the dev split's (`score.metrics.evaluate`), with train_loss and seconds; all NaN but seconds where
             the run diverged.
         probabilities: of the dev split, float32 [n, classes]; None where the run diverged.
+        told_again: whether it was trained before the run was resumed, so that the weights are later ones.
     """
 
     epoch: int
     metrics: dict[str, float]
     probabilities: np.ndarray | None
+    told_again: bool = False
 
     @property
     def diverged(self) -> bool:
@@ -132,7 +149,7 @@ class Trainer:
                 f"Precision {precision} is for BERT; {checkpoint.name} is of type {model.config.model_type!r}: "
                 "use fp32."
             )
-        self._forward = forward or (Unpadded(model, precision) if self.unpadded else checkpoint.logits)
+        self._forward: Forward = forward or (Unpadded(model, precision) if self.unpadded else checkpoint.logits)
         self._strategy = model.distribute_strategy
         self._dropout = DropoutKey(model)
         self.parts = 1
@@ -144,19 +161,28 @@ class Trainer:
             self._loss_scale = LossScale() if precision == "fp16" else None
         self._sums: list[tf.Variable] = []
         tokens, scalar = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.float32)
-        batches = (Batch(tokens, tokens, tokens, tf.TensorSpec([None], tf.int32), scalar),) * self.replicas
+        labels, targets = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.float32)
         rows = Rows(tf.TensorSpec([None], tf.int32), tf.TensorSpec([self._vocabulary], tf.int32))
         update = _Update(tf.TensorSpec([], tf.int32), scalar, scalar, scalar, rows)
+
+        def batches(labels: tf.TensorSpec) -> tuple[Batch, ...]:
+            return (Batch(tokens, tokens, tokens, labels, scalar),) * self.replicas
 
         def traced(function: Callable[..., Any], *signature: Any) -> Any:
             # Nothing here branches on a tensor's value, and not converting the code makes tracing a third shorter.
             return tf.function(function, input_signature=signature, autograph=False)
 
-        self._step = traced(self._train_step, batches, update)
+        def traced_by_labels(function: Callable[..., tf.Tensor], *rest: Any) -> Callable[..., tf.Tensor]:
+            # Apart, so that plain labels keep the plain loss, which is faster; each is traced where it is first needed.
+            traces = {spec.dtype: traced(function, batches(spec), *rest) for spec in (labels, targets)}
+            return lambda own, *others: traces[own[0].labels.dtype](own, *others)
+
+        self._step = traced_by_labels(self._train_step, scalar, update)
         # Traced only where memory runs out.
-        self._add_part = traced(self._sum_gradients, batches, update.step, tf.TensorSpec([], tf.int32))
+        self._add_part = traced_by_labels(self._sum_gradients, scalar, update.step, tf.TensorSpec([], tf.int32))
         self._apply_sums = traced(self._update_by_sums, update)
-        self._predict = traced(self._predict_step, batches)
+        self._predict = traced(self._predict_step, batches(labels))
+        self._pool = traced(self._pool_step, batches(labels))
 
     @property
     def replicas(self) -> int:
@@ -178,6 +204,9 @@ class Trainer:
         arguments, it yields the epochs that are done from what was saved and goes on after them. A loss that is
         not finite ends the run with an epoch of NaN.
 
+        With a refitted head, every epoch is scored with it, and training goes on with the trained one; after the last
+        epoch the refitted one stays in the model.
+
         Args:
             train, dev: the splits.
             settings: the run's settings.
@@ -185,6 +214,10 @@ class Trainer:
             on_step: called after every step with (steps done in this epoch, steps of an epoch, loss).
             keep_weights: whether `folder` keeps the weights after the last epoch too, so that a finished run,
                 called again, leaves the trained model in place.
+
+        Raises:
+            UserError: the saved state is damaged; or a head is to be refitted, and the architecture has only its own
+                forward pass.
         """
         steps = -(-len(train.texts) // settings.batch_size)
         rates = learning_rates(settings.learning_rate, steps * settings.epochs, settings.warmup, settings.schedule)
@@ -199,6 +232,7 @@ class Trainer:
             loss = self._train_epoch(batches, (epoch - 1) * steps, now, rows, settings, on_step)
             self._optimizer.decay_others(rows, np.prod(1 - settings.weight_decay * now, dtype=np.float64))
             train_seconds = perf_counter() - began
+            trained = self._refit_head(train, settings) if np.isfinite(loss) else []
             probabilities = self.probabilities(dev.texts) if np.isfinite(loss) else None
             if probabilities is not None and np.isfinite(probabilities).all():
                 metrics = evaluate(dev.labels, probabilities, self.checkpoint.labels)
@@ -207,6 +241,9 @@ class Trainer:
             metrics |= {"train_loss": loss, "train_seconds": train_seconds, "seconds": perf_counter() - began}
             history.append(EpochResult(epoch, metrics, probabilities))
             done = epoch == settings.stop_after or history[-1].diverged
+            if not done:
+                for variable, value in trained:
+                    variable.assign(value)
             self._save(folder, history, weights=keep_weights or not done)
             yield history[-1]
 
@@ -228,19 +265,51 @@ class Trainer:
 
     def probabilities(self, texts: Encoded, on_step: OnStep | None = None) -> np.ndarray:
         """The model's class probabilities, float32 [n, classes]; longest texts first, returned in the texts' order."""
+        return self._of_texts(self._predict, texts, on_step)
+
+    def features(self, texts: Encoded) -> np.ndarray:
+        """What the head reads of each text (`Unpadded.pooled`), float32 [n, width].
+
+        Raises:
+            UserError: the architecture has only its own forward pass.
+        """
+        if not isinstance(self._forward, Unpadded):
+            raise UserError(
+                f"A head is refitted on BERT alone; {self.checkpoint.name} is of type "
+                f"{self.checkpoint.model.config.model_type!r}: use head trained."
+            )
+        return self._of_texts(self._pool, texts)
+
+    def _of_texts(
+        self, traced: Callable[[tuple[Batch, ...]], tf.Tensor], texts: Encoded, on_step: OnStep | None = None
+    ) -> np.ndarray:
         order = np.argsort(-texts.lengths, kind="stable")
         sizes = sizes_within(texts.lengths[order], EVALUATION_TOKENS * self.replicas)
         batches = pipeline(texts, np.zeros(len(texts), np.int32), order, sizes, self.replicas)
         total = len(sizes)
         parts = []
         for done, batch in enumerate(batches, start=1):
-            parts.append(self._predict(batch).numpy())
+            parts.append(traced(batch).numpy())
             if on_step:
                 on_step(done, total, float("nan"))
         sorted_back = np.empty_like(order)
         sorted_back[order] = np.arange(len(order))
         # What stands in for texts that the last batch lacks comes after all texts, where no index reaches.
         return np.concatenate(parts)[sorted_back]
+
+    def _refit_head(self, train: Labelled, settings: TrainSettings) -> list[tuple[tf.Variable, np.ndarray]]:
+        """Refits the head where the settings say so; its variables, each with the value that was trained."""
+        if settings.head == "trained":
+            return []
+        features = self.features(train.texts)
+        if not np.isfinite(features).all():
+            return []  # The scores will tell that the run diverged.
+        classifier = self.checkpoint.model.classifier
+        trained = [(variable, variable.numpy()) for variable in (classifier.kernel, classifier.bias)]
+        refitted = refit(features, train.labels, settings.head, settings.seed)
+        for (variable, _), value in zip(trained, refitted, strict=True):
+            variable.assign(value)
+        return trained
 
     def _train_epoch(
         self,
@@ -266,11 +335,12 @@ class Trainer:
         self, batches: tf.data.Dataset, first: int, rates: np.ndarray, rows: Rows, settings: TrainSettings
     ) -> Iterator[float]:
         """Trains; a step's loss is read while the next one runs, so that reading it never keeps a GPU waiting."""
+        focal = tf.constant(settings.focal)
         decay, clip = tf.constant(settings.weight_decay), tf.constant(settings.clip_norm)
         running: tf.Tensor | None = None
         for number, batch in enumerate(batches):
             begun = self._begin(
-                batch, _Update(tf.constant(first + number), tf.constant(rates[number]), decay, clip, rows)
+                batch, focal, _Update(tf.constant(first + number), tf.constant(rates[number]), decay, clip, rows)
             )
             if running is not None:
                 yield float(running)
@@ -278,20 +348,21 @@ class Trainer:
         if running is not None:
             yield float(running)
 
-    def _begin(self, batches: tuple[Batch, ...], update: _Update) -> tf.Tensor:
+    def _begin(self, batches: tuple[Batch, ...], focal: tf.Tensor, update: _Update) -> tf.Tensor:
         """Starts a step, in more parts where it takes more memory than there is; its loss."""
         while True:
             try:
-                return self._step(batches, update) if self.parts == 1 else self._step_in_parts(batches, update)
+                step = self._step if self.parts == 1 else self._step_in_parts
+                return step(batches, focal, update)
             except tf.errors.ResourceExhaustedError:
                 # Nothing is updated before all gradients are there, so that the step can begin anew.
-                texts = max(int(tf.size(batch.labels)) for batch in batches)
+                texts = max(len(batch.labels) for batch in batches)
                 if self.parts >= texts:
                     raise
                 self.parts = min(2 * self.parts, texts)
                 _log.warning("Out of memory with %d texts: from now on in %d parts.", texts, self.parts)
 
-    def _step_in_parts(self, batches: tuple[Batch, ...], update: _Update) -> tf.Tensor:
+    def _step_in_parts(self, batches: tuple[Batch, ...], focal: tf.Tensor, update: _Update) -> tf.Tensor:
         if not self._sums:
             with self._strategy.scope():
                 self._sums = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self._optimizer.variables]
@@ -300,27 +371,29 @@ class Trainer:
         loss = tf.constant(0.0)
         for number in range(self.parts):
             part = tuple(_part(batch, number, self.parts) for batch in batches)
-            loss += self._add_part(part, update.step, tf.constant(number))
+            loss += self._add_part(part, focal, update.step, tf.constant(number))
         self._apply_sums(update)
         return loss
 
-    def _train_step(self, batches: tuple[Batch, ...], update: _Update) -> tf.Tensor:
+    def _train_step(self, batches: tuple[Batch, ...], focal: tf.Tensor, update: _Update) -> tf.Tensor:
         self._dropout.set_step(update.step)
 
         def on_replica(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-            loss, gradients = self._gradients(batch)
+            loss, gradients = self._gradients(batch, focal)
             return loss, self._optimizer.apply(gradients, *update)
 
         losses, norms = self._on_replicas(on_replica, batches)
         self._rescale(norms)
         return self._strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
 
-    def _sum_gradients(self, batches: tuple[Batch, ...], step: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
+    def _sum_gradients(
+        self, batches: tuple[Batch, ...], focal: tf.Tensor, step: tf.Tensor, part: tf.Tensor
+    ) -> tf.Tensor:
         """Adds one part of a batch to the sums; its share of the loss."""
         self._dropout.set_step(step, part)
 
         def on_replica(batch: Batch) -> tf.Tensor:
-            loss, gradients = self._gradients(batch)
+            loss, gradients = self._gradients(batch, focal)
             for total, gradient in zip(self._sums, gradients, strict=True):
                 tf.raw_ops.AssignAddVariableOp(resource=total.handle, value=tf.convert_to_tensor(gradient))
             return loss
@@ -333,15 +406,14 @@ class Trainer:
 
         self._rescale(self._strategy.run(on_replica))
 
-    def _gradients(self, batch: Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    def _gradients(self, batch: Batch, focal: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """A replica's part of the batch's mean loss, and its gradients."""
         variables = self._optimizer.variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             logits = self._forward(batch.ids, batch.types, batch.mask, True)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=batch.labels, logits=logits)
             # Over all replicas, the sum of these is the mean over all texts of the batch.
-            loss = tf.reduce_mean(losses) * batch.share
+            loss = tf.reduce_mean(text_losses(logits, batch.labels, focal)) * batch.share
             scaled = loss if self._loss_scale is None else loss * self._loss_scale.value
         # Some architectures carry weights that their classifier does not use.
         gradients = tape.gradient(scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
@@ -355,8 +427,17 @@ class Trainer:
             self._loss_scale.update(tf.math.is_finite(self._strategy.experimental_local_results(norms)[0]))
 
     def _predict_step(self, batches: tuple[Batch, ...]) -> tf.Tensor:
+        return self._of_batch(lambda *text: tf.nn.softmax(self._forward(*text)), batches)
+
+    def _pool_step(self, batches: tuple[Batch, ...]) -> tf.Tensor:
+        assert isinstance(self._forward, Unpadded)
+        return self._of_batch(self._forward.pooled, batches)
+
+    def _of_batch(self, function: Forward, batches: tuple[Batch, ...]) -> tf.Tensor:
+        """What `function` makes of all texts of a batch, without dropout."""
+
         def on_replica(batch: Batch) -> tf.Tensor:
-            return tf.nn.softmax(self._forward(batch.ids, batch.types, batch.mask, False))
+            return function(batch.ids, batch.types, batch.mask, False)
 
         return tf.concat(self._strategy.experimental_local_results(self._on_replicas(on_replica, batches)), axis=0)
 
@@ -372,7 +453,10 @@ class Trainer:
         grouped = settings.batching == "grouped" or (settings.batching == "auto" and not self.unpadded)
         order = training_order(train.texts.lengths, settings.batch_size, settings.seed, epoch, grouped)
         sizes = equal_sizes(len(order), settings.batch_size)
-        return pipeline(train.texts, train.labels, order, sizes[:steps], self.replicas)
+        labels = train.labels if train.targets is None else train.targets
+        if settings.focal and train.targets is None:
+            labels = np.eye(len(self.checkpoint.labels), dtype=np.float32)[labels]
+        return pipeline(train.texts, labels, order, sizes[:steps], self.replicas)
 
     def _rows(self, train: Labelled) -> Rows:
         return Rows.of(np.append(train.texts.ids, train.texts.pad_id), self._vocabulary)
@@ -398,7 +482,7 @@ class Trainer:
                     for index, variable in enumerate(self._state()):
                         variable.assign(state[f"v{index}"])
                 return [
-                    EpochResult(epoch, metrics, state.get(f"p{epoch}"))
+                    EpochResult(epoch, metrics, state.get(f"p{epoch}"), told_again=True)
                     for epoch, metrics in enumerate(json.loads(str(state["history"])), start=1)
                 ]
         except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
@@ -420,7 +504,7 @@ class Trainer:
 
 def _part(batch: Batch, number: int, parts: int) -> Batch:
     """One of `parts` nearly equal parts of a batch; a single text with a share of 0 where the part has none."""
-    texts = int(tf.size(batch.labels))
+    texts = len(batch.labels)
     begin, end = texts * number // parts, texts * (number + 1) // parts
     share = batch.share * ((end - begin) / texts)
     ids, types, mask, labels = (tensor[begin : max(end, begin + 1)] for tensor in batch[:-1])

@@ -76,7 +76,14 @@ class Unpadded:
 
     def __call__(self, ids: tf.Tensor, types: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
         """As `Checkpoint.logits`."""
-        bert, classifier = self._model.bert, self._model.classifier
+        classifier = self._model.classifier
+        x = self._model.dropout(self.pooled(ids, types, mask, training), training=training)
+        # The scores themselves are not rounded to the compute type.
+        return tf.matmul(x, classifier.kernel) + classifier.bias
+
+    def pooled(self, ids: tf.Tensor, types: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
+        """What the classifier reads of every text, before its dropout: float32 [batch, width]; arguments as above."""
+        bert = self._model.bert
         lengths = tf.reduce_sum(mask, axis=1)
         real = tf.cast(tf.where(tf.reshape(mask, [-1]) > 0)[:, 0], tf.int32)
         texts, positions = real // tf.shape(ids)[1], real % tf.shape(ids)[1]
@@ -94,9 +101,7 @@ class Unpadded:
         for layer in layers:
             x = self._feed_forward(self._attention(x, layer, rows, training), layer, training)
         x = self._feed_forward(self._attention(x, last, rows, training, only=firsts), last, training)
-        x = self._model.dropout(tf.tanh(self._dense(x, bert.pooler.dense)), training=training)
-        # The scores themselves are not rounded to the compute type.
-        return tf.matmul(x, classifier.kernel) + classifier.bias
+        return tf.tanh(self._dense(x, bert.pooler.dense))
 
     def _rows(self, lengths: tf.Tensor, texts: tf.Tensor, positions: tf.Tensor) -> _Rows:
         """Lays the tokens, which are of `texts` (by number) at `positions`, into rows: the longest text and the

@@ -8,7 +8,7 @@ from bertgrid_tf.corpus.describe import (
     describe,
     describe_tokens,
 )
-from bertgrid_tf.corpus.dialogue import Corpus, Dialogue, Utterance, label_counts, utterances
+from bertgrid_tf.corpus.dialogue import Corpus, Dialogue, Utterance, dialogue_numbers, label_counts, utterances
 from bertgrid_tf.corpus.download import Patience, Progress
 from bertgrid_tf.corpus.layout import (
     CONTEXTS,
@@ -58,6 +58,7 @@ __all__ = [
     "Utterance",
     "describe",
     "describe_tokens",
+    "dialogue_numbers",
     "fetch",
     "find",
     "hold_out",

@@ -1,12 +1,17 @@
-"""Class imbalance met by drawing the training examples again: some classes less often, some more often."""
+"""Class imbalance met by drawing the training examples again, some classes less often, some more often; or by
+weighing them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
 from bertgrid_tf.errors import UserError
 
 NO_UNDERSAMPLING = "none"
+ClassWeights = Literal["none", "balanced", "sqrt", "effective"]
+EFFECTIVE_BETA = 0.999
+"""The β of "effective" weights, (N - 1) / N where N = 1,000 different examples are all that a class holds."""
 
 
 def resample(
@@ -61,6 +66,29 @@ def resample(
 def _enlarge(members: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
     copies, remainder = divmod(size, len(members))
     return np.concatenate([np.tile(members, copies), generator.permutation(members)[:remainder]])
+
+
+def class_weights(labels: np.ndarray, kind: ClassWeights) -> np.ndarray:
+    """What every example counts, float32 `[examples]`: the same for all of a class, 1 in the mean of all examples.
+
+    Of a class of `n` examples it is in proportion to `1 / n` ("balanced": scikit-learn's, all classes count the same
+    together), to `1 / √n` ("sqrt"), or to the inverse `(1 - β) / (1 - β^n)` of the class's effective number of examples
+    ("effective"; Cui et al. 2019, arXiv 1901.05555, with β = 0.999: nearly `1 / n` for a few hundred examples, the same
+    for all classes of many thousands).
+
+    Args:
+        labels: The class of every example, `[examples]`, as training visits them.
+        kind: Which weights; 1 for all with "none".
+    """
+    _, classes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    of_class = {
+        "none": np.ones(len(sizes)),
+        "balanced": 1 / sizes,
+        "sqrt": 1 / np.sqrt(sizes),
+        "effective": (1 - EFFECTIVE_BETA) / (1 - EFFECTIVE_BETA**sizes),
+    }[kind]
+    weights = of_class[classes]
+    return (weights / weights.mean()).astype(np.float32)
 
 
 def parse_undersample(undersample: str, classes: Sequence[str]) -> Mapping[str, float | None]:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from bertgrid_tf.errors import UserError
 
 
@@ -105,6 +107,12 @@ def utterances(dialogues: Iterable[Dialogue]) -> Iterator[Utterance]:
     """Every utterance, dialogue by dialogue, in the order in which they were said."""
     for dialogue in dialogues:
         yield from dialogue.utterances
+
+
+def dialogue_numbers(dialogues: Iterable[Dialogue]) -> np.ndarray:
+    """The number of its dialogue, from 0, for every utterance: int64 [utterances]."""
+    sizes = [len(dialogue.utterances) for dialogue in dialogues]
+    return np.repeat(np.arange(len(sizes)), sizes)
 
 
 def label_counts(dialogues: Iterable[Dialogue]) -> Counter[str | None]:

@@ -58,6 +58,13 @@ def cpu(root: Path = Path("/")) -> Cpu:
     )
 
 
+def description() -> str:
+    """Processor and memory, in words."""
+    processor = cpu()
+    cores = f"{processor.cores} core{'s' if processor.cores > 1 else ''}"
+    return f"{cores} of {processor.model} ({', '.join(processor.extensions)}), {readable(memory())}"
+
+
 def memory(root: Path = Path("/")) -> int:
     """Bytes of memory that this process may use: the machine's, or its control group's limit where that is less."""
     limits = [*_control_files(root, "", "memory.max"), *_control_files(root, "memory", "memory.limit_in_bytes")]

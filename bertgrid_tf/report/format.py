@@ -2,12 +2,42 @@
 
 import math
 
+from bertgrid_tf.evidence import Estimate
+
+WITHOUT_SCORE = {"SKIPPED": "only level", "FAILED": "failed", "IDLE": "waiting", "LEFT_OUT": "left out"}
+"""What stands in a score's place, by the status of a sweep's level."""
+
 
 def score(metric: str, value: float) -> str:
     """A metric's value with its unit: shares in percent, the loss in nats."""
     if math.isnan(value):
         return "diverged"
     return f"{value:.4f}" if metric.endswith("loss") else f"{100 * value:.2f} %"
+
+
+def limits(metric: str, estimate: Estimate) -> str:
+    """The ends of a score's interval, in the metric's unit."""
+    if math.isnan(estimate.low):
+        return "not known"
+    low, high = (score(metric, end).removesuffix(" %") for end in (estimate.low, estimate.high))
+    return f"{low} to {high}"
+
+
+def interval(metric: str, estimate: Estimate) -> str:
+    """A score with its unit and its interval."""
+    return f"{score(metric, estimate.value)} ({limits(metric, estimate)})"
+
+
+def points(metric: str, value: float) -> str:
+    """A difference of scores: shares in percentage points, the loss in nats."""
+    return f"{value:.4f} nats" if metric.endswith("loss") else f"{100 * value:.2f} points"
+
+
+def difference(metric: str, estimate: Estimate) -> str:
+    """A difference of scores with its sign and its interval."""
+    unit, scale, digits = ("nats", 1, 4) if metric.endswith("loss") else ("points", 100, 2)
+    value, low, high = (f"{scale * one:+.{digits}f}" for one in (estimate.value, estimate.low, estimate.high))
+    return f"{value} {unit} ({low} to {high})"
 
 
 def duration(seconds: float) -> str:

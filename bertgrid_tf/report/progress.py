@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from bertgrid_tf.clock import FIRST_STEPS, Clock, StageWork
+from bertgrid_tf.plan import AUDIT, FINAL, REPEATS
 from bertgrid_tf.report.format import duration, score
 from bertgrid_tf.report.measured import measured_table
 from bertgrid_tf.results import Measured
@@ -130,7 +131,7 @@ class Lines:
 
 def _at_most(stage: StageWork) -> str:
     # The winning epoch is the last that the final model is trained for.
-    return "at most " if stage.at_most or stage.name == "final" else ""
+    return "at most " if stage.at_most or stage.name == FINAL else ""
 
 
 class Bars(Lines):
@@ -203,7 +204,12 @@ def _title(stage: str, values: Mapping[str, bool | int | float | str]) -> str:
         parameter = stage.removeprefix("sweep:")
         return f"sweep {parameter}={values[parameter]}"
     row = f"learning_rate={values['learning_rate']:g}"
-    if stage != "final":
+    if stage == REPEATS:
+        return f"seed {values['seed']} {row}"
+    if stage == AUDIT:
+        audited = str(values["audited"])
+        return f"audit {audited}={values[audited]}, {row}"
+    if stage != FINAL:
         return f"{stage} {row}"
     return f"final model {values['model']}, {row}{_per_gpu(int(values['batch_size']), int(values['gpus']))}"
 

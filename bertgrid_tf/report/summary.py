@@ -1,7 +1,9 @@
 """A study on the terminal: its plan, its sweeps, its table, its final model, a split's scores."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from shlex import quote
+from statistics import fmean
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
@@ -11,15 +13,15 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from bertgrid_tf.budget import Decisions
+from bertgrid_tf.evidence import AuditEvidence, Evidence, SweepEvidence, gather
 from bertgrid_tf.plan import StudyPlan
-from bertgrid_tf.report.format import score
+from bertgrid_tf.report.format import WITHOUT_SCORE, difference, interval, limits, points, score
 from bertgrid_tf.report.measured import measured_line
 from bertgrid_tf.report.times import times_table
 from bertgrid_tf.results import Results
-from bertgrid_tf.score.metrics import OVERALL, PER_CLASS, Direction
+from bertgrid_tf.score.compare import INTERACTS
+from bertgrid_tf.score.metrics import OVERALL, PER_CLASS
 from tuners.table import Table as Scores
-
-WITHOUT_SCORE = {"SKIPPED": "only level", "FAILED": "failed", "IDLE": "waiting"}
 
 
 def plan_table(plan: StudyPlan) -> RenderableType:
@@ -45,44 +47,72 @@ def plan_table(plan: StudyPlan) -> RenderableType:
 
 def print_summary(console: Console, results: Results) -> None:
     """Prints what a study has found so far."""
-    recipe, decisions = results.recipe(), Decisions(results.budget_file)
+    evidence, decisions = gather(results), Decisions(results.budget_file)
+    recipe = evidence.recipe
     chosen = decisions.chosen(recipe)
     lines: list[RenderableType] = [Text(f"{recipe.corpus}: {results.folder}", style="bold")]
     lines += [Text(measured_line(key, found)) for key, found in results.measured().items()]
-    if sweeps := results.rows(results.sweeps_file):
-        lines.append(_sweeps(sweeps, recipe.metric, [line["run"] for line in decisions.of("leave_out")]))
+    if evidence.sweeps:
+        lines.append(_sweeps(evidence.sweeps, recipe.metric))
     if (table := results.table()) is not None:
-        lines.append(_cells(table, recipe.metric))
+        lines.append(_cells(table, evidence))
         if chosen.search != "grid":
             left_out = int((~table.tried).sum())
             lines.append(Text(f"Search {chosen.search}: {left_out} of {table.tried.size} cells were left out (·)."))
-    if table is not None and results.best_file.is_file():
-        cell = table.best()
-        settings = results.best().settings.model_dump()
-        searched = {name: value for name, value in settings.items() if name in (*recipe.sweeps, "learning_rate")}
-        winner = ", ".join(f"{name}={value}" for name, value in searched.items())
-        found = f"{recipe.metric} {score(recipe.metric, cell.score)} after epoch {cell.epoch}"
-        lines.append(Text(f"Winner: {winner}: {found} ({results.best_file})"))
-        if (better := _better_sweep(sweeps, cell.score, recipe.direction())) is not None:
-            run = f"{better['parameter']}={better['level']}"
-            reached = score(recipe.metric, float(better["score"]))
+    if evidence.best is not None:
+        lines += [Text(sentence) for sentence in _answer(evidence)]
+        if evidence.winner is not None and (better := _better_sweep(evidence)) is not None:
             hint = (
-                f"The sweep's run {run} scored better, {reached}: its schedule of {recipe.sweep_epochs} epochs may "
+                f"The sweep's run {better} scored better: its schedule of {recipe.sweep_epochs} epochs may "
                 f"suit better than the grid's of {chosen.epochs}; "
                 f"try --epochs {recipe.sweep_epochs}, or --set grid=independent."
             )
             lines.append(Text(hint))
-    if results.final_file.is_file():
-        final = results.final()
+    lines += [Text(audit_sentence(audit, recipe.metric)) for audit in evidence.audits]
+    if evidence.final is not None:
+        final = evidence.final
         lines.append(Text(f"Final model {final.model}, epoch {len(final.epochs)} of {final.horizon}, on dev:"))
         lines.append(Text(_overall(final.epochs[-1])))
     if times := results.times():
-        ended = results.final_file.is_file() or (results.best_file.is_file() and not recipe.final_models())
+        ended = evidence.final is not None or (evidence.winner is not None and not recipe.final_models())
         lines.append(times_table(times, chosen, ended))
     lines += [Text(sentence) for sentence in decisions.sentences()]
+    if results.report_file.is_file():
+        lines.append(Text(f"Report: {results.report_file}"))
     if results.model.is_dir():
         lines.append(Text(f"Label new texts with it: bertgrid-tf predict {quote(str(results.folder))} FILE -o OUT"))
     console.print(Group(*lines), highlight=False, soft_wrap=True)
+
+
+def _answer(evidence: Evidence) -> list[str]:
+    """The winner, so far if the search goes on, and how sure that is."""
+    best, recipe = evidence.best, evidence.recipe
+    assert best is not None and best.score is not None
+    metric, sentences = recipe.metric, []
+    reached = f"{metric} {interval(metric, best.score)} after epoch {best.epoch}"
+    if evidence.winner is not None:
+        settings = evidence.winner.settings.model_dump()
+        searched = {name: value for name, value in settings.items() if name in (*recipe.sweeps, "learning_rate")}
+        winner = ", ".join(f"{name}={value}" for name, value in searched.items())
+        sentences.append(f"Winner: {winner}: {reached} ({Path(evidence.folder, 'best.yaml')})")
+    else:
+        sentences.append(f"Best so far: learning_rate={best.learning_rate:g}: {reached}")
+    scored = sum(cell.score is not None for cell in evidence.cells)
+    if (cheapest := evidence.cheapest_tie) is not None and len(evidence.tied) > 1:
+        sentences.append(
+            f"{len(evidence.tied)} of {scored} cells cannot be told from the best at 5 % (≈); the cheapest of them: "
+            f"learning rate {cheapest.learning_rate:g}, epoch {cheapest.epoch}."
+        )
+    if evidence.optimism is not None:
+        drop = points(metric, evidence.optimism)
+        sentences.append(f"Being the best of {scored}, its score is expected to be {drop} too good.")
+    for repeat in evidence.repeats:
+        sentences.append(
+            f"Learning rate {repeat.learning_rate:g}, epoch {repeat.epoch}, {len(repeat.scores)} seeds: mean "
+            f"{score(metric, fmean(repeat.scores))}, from {score(metric, min(repeat.scores))} to "
+            f"{score(metric, max(repeat.scores))}."
+        )
+    return sentences
 
 
 def scores_table(
@@ -104,60 +134,80 @@ def scores_table(
     return Group(grid, Text(_overall(metrics)))
 
 
+def variants(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The scores of the corrected final model and of the soup, a line each, and how far off probabilities are."""
+    raw = metrics["final"]["calibration_error"]
+    lines = [f"calibration error {100 * raw:.1f} points"]
+    for name, found in metrics.items():
+        if name != "final":
+            lines.append(f"{name}: {_overall(found)}, calibration error {100 * found['calibration_error']:.1f} points")
+    return lines
+
+
 def _overall(metrics: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {score(name, metrics[name])}" for name in OVERALL)
 
 
-def _better_sweep(sweeps: list[dict[str, str]], best: float, direction: Direction) -> dict[str, str] | None:
-    """The sweep's run that beat the grid's best cell, if one did."""
-    scored = [row for row in sweeps if row["status"] == "COMPLETED"]
-    sign = 1 if direction == "max" else -1
-    top = max(scored, key=lambda row: sign * float(row["score"]), default=None)
-    return top if top is not None and sign * float(top["score"]) > sign * best else None
+def _better_sweep(evidence: Evidence) -> str | None:
+    """The sweep's run that beat the grid's best cell, if one did, with its score."""
+    metric, sign = evidence.recipe.metric, 1 if evidence.recipe.direction() == "max" else -1
+    assert evidence.best is not None and evidence.best.score is not None
+    found = [
+        (sign * level.score.value, f"{sweep.parameter}={level.level}, {score(metric, level.score.value)},")
+        for sweep in evidence.sweeps
+        for level in sweep.levels
+        if level.score is not None
+    ]
+    value, run = max(found, key=lambda one: one[0], default=(-np.inf, None))
+    return run if value > sign * evidence.best.score.value else None
 
 
-def _sweeps(rows: list[dict[str, str]], metric: str, left_out: Collection[str]) -> RenderableType:
-    grid = Grid(
-        "sweep",
-        "level",
-        Column("epoch", justify="right"),
-        Column(escape(metric), justify="right"),
-        "",
-        title="Sweeps",
-        title_justify="left",
-    )
-    last = None
-    for row in rows:
-        if last not in (None, row["parameter"]):
-            grid.add_section()
-        first = row["parameter"] if row["parameter"] != last else ""
-        last = row["parameter"]
-        scored = row["status"] == "COMPLETED"
-        value = score(metric, float(row["score"])) if scored else WITHOUT_SCORE.get(row["status"], "running")
-        if f"{row['parameter']}={row['level']}" in left_out:
-            value = "left out"
-        chosen = row["chosen"] == "True"
-        grid.add_row(
-            first,
-            escape(row["level"]),
-            row["epoch"] if scored else "",
-            value,
-            "◀ chosen" if chosen else "",
-            style="bold" if chosen else None,
-        )
+def _sweeps(sweeps: Sequence[SweepEvidence], metric: str) -> RenderableType:
+    columns = [Column(name, justify="right") for name in ("epoch", escape(metric), "95 % interval")]
+    grid = Grid("sweep", "level", *columns, "", title="Sweeps", title_justify="left")
+    for sweep in sweeps:
+        several = sum(level.tied for level in sweep.levels) > 1
+        for number, level in enumerate(sweep.levels):
+            if level.score is not None:
+                shown = score(metric, level.score.value), limits(metric, level.score)
+            else:
+                shown = WITHOUT_SCORE.get(level.status, "running"), ""
+            marks = ["◀ chosen"] * level.chosen + ["≈ best"] * (level.tied and several)
+            grid.add_row(
+                "" if number else sweep.parameter,
+                escape(str(level.level)),
+                str(level.epoch or ""),
+                *shown,
+                " ".join(marks),
+                style="bold" if level.chosen else None,
+            )
+        grid.add_section()
     return grid
 
 
-def _cells(table: Scores, metric: str) -> RenderableType:
+def _cells(table: Scores, evidence: Evidence) -> RenderableType:
+    metric, best = evidence.recipe.metric, evidence.best
     title = f"{metric} on dev by learning rate and epoch" + ("" if metric == "loss" else ", percent")
     columns = [Column(str(epoch), justify="right") for epoch in range(1, table.epochs + 1)]
     grid = Grid("learning rate", *columns, title=escape(title), title_justify="left")
-    best = None if np.isnan(table.scores).all() else table.best()
+    tied = {(cell.learning_rate, cell.epoch) for cell in evidence.tied}
     for rate, scores, tried in zip(table.learning_rates, table.scores, table.tried, strict=True):
         cells = []
         for epoch, (value, known) in enumerate(zip(scores, tried, strict=True), start=1):
             text = score(metric, value).removesuffix(" %") if known else "·"
-            is_best = best is not None and (best.learning_rate, best.epoch) == (rate, epoch)
-            cells.append(f"[bold reverse]{text}*[/]" if is_best else f"{text} ")
+            if best is not None and (best.learning_rate, best.epoch) == (rate, epoch):
+                cells.append(f"[bold reverse]{text}*[/]")
+            else:
+                cells.append(text + ("≈" if (rate, epoch) in tied else " "))
         grid.add_row(f"{rate:g}", *cells)
     return grid
+
+
+def audit_sentence(audit: AuditEvidence, metric: str) -> str:
+    """What the audit of a swept parameter says."""
+    at_winner = difference(metric, audit.at_winner)
+    levels = f"{audit.chosen} less {audit.runner_up}"
+    said = f"Audit of {audit.parameter}: {audit.verdict}; {levels} at the winner: {at_winner}."
+    if audit.verdict == INTERACTS:
+        said += f" Try --set {audit.parameter}={audit.runner_up} with the winner's learning rate and epochs."
+    return said

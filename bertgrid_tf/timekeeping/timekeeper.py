@@ -1,6 +1,6 @@
 """A study's time: told to its clock, shown to its listener, and held to its budget."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import isnan
 from time import monotonic
@@ -8,12 +8,13 @@ from typing import Protocol
 
 from keras_tuner.engine.trial import Trial
 
-from bertgrid_tf.budget import Budget, Decisions, candidates, choose, too_short, written
+from bertgrid_tf import predictions
+from bertgrid_tf.budget import MARGIN, Budget, Decisions, candidates, choose, too_short, written
 from bertgrid_tf.clock import FIRST_STEPS, START, Clock, StageWork
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.plan import FINAL, stage_works
+from bertgrid_tf.plan import AUDIT, FINAL, REPEATS, final_run, stage_works
 from bertgrid_tf.recipe import Recipe, Settings, Value
-from bertgrid_tf.results import Results
+from bertgrid_tf.results import Again, Results
 from bertgrid_tf.run import Runs
 from bertgrid_tf.timekeeping.deadline import Ahead, Deadline, TimedOracle, TimedPool, TimedRun, TimedRuns
 from bertgrid_tf.timekeeping.opening import OPENING, Opening, carried, first_runs, is_run_of
@@ -164,7 +165,27 @@ class Timekeeper:
         """The search is over."""
         self._opening.clear()
 
-    # The final model
+    # What comes after the search
+
+    def expect_again(self, stage: str, runs: Sequence[Mapping[str, Value]]) -> None:
+        """Runs of a stage after the search, of these values, are to come."""
+        works = tuple((self._work(values), int(values["stop_after"])) for values in runs)
+        self.clock.expect([StageWork(stage, works)])
+
+    def begin_again(self, run: Again) -> bool:
+        """A run after the search begins, or goes on, if there is time for it and the final model; else it is left out,
+        and False."""
+        work, epochs = self._work(run.values), int(run.values["stop_after"])
+        if self.decisions.seconds is not None:
+            final = final_run(self._asked.model_copy(update={"settings": Settings.of(run.values)}), epochs)
+            works = [work] if final is None else [work, self._work(final | {"gpus": self._final_gpus})]
+            seconds = sum(self.clock.run_seconds(one, epochs) or 0.0 for one in works)
+            if self.clock.elapsed() + MARGIN * seconds > self.decisions.seconds:
+                self.decisions.add("leave_out", run=run.name)
+                return False
+        noted = {"seed": run.seed} if run.parameter is None else {"audited": run.parameter}
+        self._begin(run.name, run.stage, {**run.values, **noted})
+        return True
 
     def begin_final(self, values: Mapping[str, Value]) -> None:
         """The final model's run begins, or goes on."""
@@ -262,7 +283,7 @@ class Timekeeper:
             finally:
                 self._after_first_steps = None
                 self.clock.forget(OPENING)
-                (self._results.predictions / f"{OPENING}.csv").unlink(missing_ok=True)
+                predictions.file(self._results.predictions, OPENING, 1).unlink(missing_ok=True)
         return None
 
     def _check(self, budget: float, stage: str, values: Mapping[str, Value]) -> None:
@@ -285,8 +306,9 @@ class Timekeeper:
         return chosen
 
     def _seconds(self, recipe: Recipe) -> float:
+        # What looks at the winner again takes what time is left.
         works = stage_works(recipe, self._work, list(recipe.sweeps), self._final_gpus)
-        return self.clock.seconds(works) or 0.0
+        return self.clock.seconds(stage for stage in works if stage.name not in (REPEATS, AUDIT)) or 0.0
 
 
 class _OtherFirstRunError(Exception):

@@ -5,9 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks.paired import interval, mcnemar
-
-COUNTS = st.integers(0, 200)
+from benchmarks.paired import interval
 
 
 @given(st.lists(st.floats(-10, 10), min_size=3, max_size=10, unique=True))
@@ -23,14 +21,3 @@ def test_one_pair_says_nothing_of_the_spread():
     found = interval([0.5])
     assert found.mean == 0.5
     assert math.isnan(found.low) and math.isnan(found.high)
-
-
-def test_mcnemar_is_the_exact_binomial_test():
-    # 2 × P(at most 2 of 12 at one half)
-    assert mcnemar(10, 2) == pytest.approx(2 * (1 + 12 + 66) / 2**12)
-
-
-@given(COUNTS, COUNTS)
-def test_mcnemar_knows_no_first_or_second(first, second):
-    assert mcnemar(first, second) == pytest.approx(mcnemar(second, first))
-    assert mcnemar(first, first) == pytest.approx(1)

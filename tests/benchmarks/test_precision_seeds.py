@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.paired import Interval
-from benchmarks.precision import differences, discordant, points
+from benchmarks.precision import differences, points
 
 
 def scores(seed: int, precision: str, *accuracies: float) -> list[dict]:
@@ -25,16 +25,6 @@ def test_differences_are_paired_by_seed_and_epoch_and_in_points():
     assert apart.loc[1].tolist() == pytest.approx([1, -2])
     assert apart.loc[2].tolist() == pytest.approx([0, 5])
     assert list(apart.index) == [1, 2]
-
-
-def test_discordant_texts_are_those_that_one_alone_has_right(tmp_path):
-    truth = ["joy", "joy", "fear", "fear", "joy"]
-    predicted = {"first": ["joy", "fear", "fear", "joy", "joy"], "second": ["joy", "joy", "joy", "joy", "fear"]}
-    for name, labels in predicted.items():
-        pd.DataFrame({"label": truth, "predicted": labels}).to_csv(tmp_path / name, index=False)
-    pair = (tmp_path / "first", tmp_path / "second")
-    assert discordant([pair]) == (2, 1)
-    assert discordant([pair, pair]) == (4, 2)
 
 
 def test_an_interval_is_shown_where_there_is_one():

@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertgrid_tf.bert.batches import divide, equal_sizes, pipeline, sizes_within, training_order
@@ -82,3 +82,15 @@ def test_batches_within_a_number_of_tokens_hold_every_text_and_no_more_than_that
     assert all(size == 1 or size * longest_first[first] <= tokens for first, size in zip(firsts, sizes, strict=True))
     # None could have held the next text too.
     assert all((size + 1) * longest_first[first] > tokens for first, size in zip(firsts[:-1], sizes[:-1], strict=True))
+
+
+@settings(max_examples=10)
+@given(LENGTHS, st.integers(1, 9), st.integers(1, 3))
+def test_targets_go_with_their_texts(lengths, batch_size, replicas):
+    order = np.random.default_rng(0).permutation(len(lengths))
+    targets = np.arange(2 * len(lengths)).reshape(-1, 2)
+    for batches in pipeline(encoded(lengths), targets, order, equal_sizes(len(order), batch_size), replicas):
+        for batch in batches:
+            rows = batch.ids.numpy()[:, 0] - 1
+            assert batch.labels.dtype == np.float32
+            np.testing.assert_array_equal(batch.labels, targets[rows])

@@ -1,11 +1,14 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 from tiny_bert import LABELS
 
 from bertgrid_tf.bert.checkpoint import load
+from bertgrid_tf.bert.head import refit
 from bertgrid_tf.bert.trainer import EpochResult, Trainer, TrainSettings
 from bertgrid_tf.errors import UserError
 
@@ -153,3 +156,117 @@ def test_a_finished_run_keeps_no_weights(trainer, train, dev, tmp_path):
     run(trainer, train, dev, tmp_path)
     with np.load(tmp_path / "state.npz") as state:
         assert not [name for name in state if name.startswith("v")]
+
+
+def one_hot(labels: np.ndarray) -> np.ndarray:
+    return np.eye(len(LABELS), dtype=np.float32)[labels]
+
+
+@pytest.fixture(scope="module")
+def calm(texts) -> Trainer:
+    """With a model of its own, since targets are traced late; without dropout, whose draw is another in parts."""
+    checkpoint = load("scratch:1x32", LABELS, texts=texts)
+    for layer in checkpoint.model._flatten_layers():
+        if isinstance(layer, tf_keras.layers.Dropout):
+            layer.rate = 0.0
+    return Trainer(checkpoint)
+
+
+def test_targets_that_say_what_the_labels_say_train_alike(calm, train, dev, tmp_path):
+    plain = run(calm, train, dev, tmp_path / "labels")
+    found = run(calm, replace(train, targets=one_hot(train.labels)), dev, tmp_path / "targets")
+    for one, other in zip(plain, found, strict=True):
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
+        assert one.metrics["train_loss"] == pytest.approx(other.metrics["train_loss"], abs=1e-5)
+
+
+def test_a_class_that_counts_nothing_is_not_learnt(calm, train, dev, tmp_path):
+    weighed = replace(train, targets=one_hot(train.labels) * np.float32([1, 0]))
+    settings = replace(SETTINGS, learning_rate=5e-3)
+    assert run(calm, weighed, dev, tmp_path, settings)[-1].metrics["recall_good"] == 0
+
+
+def test_soft_targets_are_what_the_probabilities_come_to(calm, train, dev, tmp_path):
+    undecided = replace(train, targets=np.full((len(train.texts), 2), [0.7, 0.3], np.float32))
+    last = run(calm, undecided, dev, tmp_path, replace(SETTINGS, learning_rate=5e-3, epochs=5, stop_after=5))[-1]
+    np.testing.assert_allclose(last.probabilities.mean(axis=0), [0.7, 0.3], atol=0.1)
+
+
+def test_the_focal_loss_counts_what_is_known_for_less(calm, train, dev, tmp_path):
+    losses = {}
+    for gamma in (0.0, 1.0, 2.0):
+        settings = replace(SETTINGS, focal=gamma)
+        found = run(calm, train, dev, tmp_path / str(gamma), settings)
+        targets = replace(train, targets=one_hot(train.labels))
+        assert gamma == 0 or same(run(calm, targets, dev, tmp_path / f"{gamma} targets", settings), found)
+        losses[gamma] = found[0].metrics["train_loss"]
+    assert losses[0] > 1.5 * losses[1] > 2.25 * losses[2]
+
+
+def test_weighted_targets_are_trained_in_parts_with_the_same_result(calm, train, dev, tmp_path):
+    weighed = replace(train, targets=one_hot(train.labels) * np.float32([0.5, 2.0]))
+    settings = replace(SETTINGS, focal=1.0)
+
+    def losses(folder: str, parts: int) -> list[float]:
+        found: list[float] = []
+
+        def on_step(done: int, total: int, loss: float) -> None:
+            calm.parts = parts
+            found.append(loss)
+
+        run(calm, weighed, dev, tmp_path / folder, settings, on_step=on_step)
+        return found
+
+    np.testing.assert_allclose(losses("in three parts", 3), losses("whole", 1), atol=1e-5)
+
+
+def test_targets_are_traced_once_for_every_loss(checkpoint, train, dev, tmp_path):
+    traces = 0
+
+    def counting(ids, types, mask, training):
+        nonlocal traces
+        traces += 1
+        return checkpoint.logits(ids, types, mask, training)
+
+    trainer = Trainer(checkpoint, forward=counting)
+    for number, gamma in enumerate((0.0, 2.0)):
+        settings = replace(SETTINGS, epochs=1, stop_after=1, focal=gamma)
+        run(trainer, replace(train, targets=one_hot(train.labels)), dev, tmp_path / f"targets {number}", settings)
+        run(trainer, train, dev, tmp_path / f"labels {number}", settings)
+    assert traces == 3  # training on labels, on targets, and prediction
+
+
+@pytest.mark.parametrize("head", ["smote", "rose"])
+def test_every_epoch_is_scored_with_a_refitted_head_and_trained_with_its_own(trainer, train, dev, tmp_path, head):
+    plain = run(trainer, train, dev, tmp_path / "trained")
+    found = run(trainer, train, dev, tmp_path / head, replace(SETTINGS, head=head))
+    assert [epoch.metrics["train_loss"] for epoch in found] == [epoch.metrics["train_loss"] for epoch in plain]
+    assert all((a.probabilities != b.probabilities).any() for a, b in zip(found, plain, strict=True))
+    kernel, bias = refit(trainer.features(train.texts), train.labels, head, SETTINGS.seed)
+    expected = tf.nn.softmax(trainer.features(dev.texts) @ kernel + bias)
+    np.testing.assert_allclose(found[-1].probabilities, expected, atol=1e-5)
+
+
+def test_a_resumed_run_with_refitted_heads_equals_an_uninterrupted_one(trainer, train, dev, tmp_path):
+    settings = replace(SETTINGS, head="smote")
+    whole = run(trainer, train, dev, tmp_path / "whole", settings)
+    broken = trainer.run(train, dev, settings, tmp_path)
+    next(broken)
+    broken.close()
+    run(trainer, train, dev, tmp_path / "another run in between", TrainSettings(1e-2, 1, 1, seed=9))
+    assert same(run(trainer, train, dev, tmp_path, settings), whole)
+
+
+def test_the_refitted_head_is_what_a_finished_run_leaves_in_the_model(trainer, train, dev, tmp_path):
+    settings = replace(SETTINGS, head="rose")
+    last = run(trainer, train, dev, tmp_path, settings, keep_weights=True)[-1]
+    np.testing.assert_array_equal(trainer.probabilities(dev.texts), last.probabilities)
+    run(trainer, train, dev, tmp_path / "another", TrainSettings(1e-2, 1, 1, seed=9))
+    run(trainer, train, dev, tmp_path, settings, keep_weights=True)
+    np.testing.assert_array_equal(trainer.probabilities(dev.texts), last.probabilities)
+
+
+def test_a_pass_that_shows_no_features_has_no_refitted_head(checkpoint, train, dev, tmp_path):
+    trainer = Trainer(checkpoint, forward=checkpoint.logits)
+    with pytest.raises(UserError, match="use head trained"):
+        run(trainer, train, dev, tmp_path, replace(SETTINGS, head="smote"))

@@ -5,6 +5,7 @@ before TensorFlow has used it.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -236,3 +237,16 @@ def test_all_are_those_there_are_and_more_are_refused():
     assert replica_count(2) == 2
     with pytest.raises(UserError, match="on 4 GPUs, since TensorFlow sees no GPU: choose --final-gpus 3 or all"):
         replica_count(4)
+
+
+@SEVERAL
+@pytest.mark.parametrize("head", ["trained", "smote"])
+def test_weighted_targets_and_a_refitted_head_are_those_of_one_device(trainers, train, dev, tmp_path, replicas, head):
+    targets = (0.1 + 0.8 * np.eye(2, dtype=np.float32)[train.labels]) * np.float32([[2.0], [0.5]])[train.labels]
+    settings = replace(SETTINGS, focal=1.0, head=head)
+    one, several = (
+        Run(trainers(count), replace(train, targets=targets), dev, tmp_path / str(count), settings)
+        for count in (1, replicas)
+    )
+    assert several.is_close_to(one)
+    assert copies_are_equal(trainers(replicas))

@@ -1,27 +1,26 @@
 import io
 
+import made_up_study
+from made_up_study import right_in, write_predictions
 from rich.console import Console
 
-from bertgrid_tf import recipe as recipes
 from bertgrid_tf.report.summary import print_summary
-from bertgrid_tf.results import Results
+from bertgrid_tf.results import Again, Results
 
-SWEEPS = """parameter,level,epoch,score,chosen,trial_id,status
-context,current,2,0.5,False,0000,COMPLETED
-context,current+previous,1,0.625,True,0001,COMPLETED
-speaker_format,colon,nan,nan,False,0002,FAILED
-speaker_format,none,nan,nan,False,0003,RUNNING
-"""
-CELLS = """learning_rate,epoch,trial_id,accuracy
-0.001,1,0004,0.5
-0.001,2,0004,0.75
-0.0005,1,0005,nan
-"""
+CELLS = {(0.001, 1): right_in(0.5, 1), (0.001, 2): right_in(0.75, 2), (0.0005, 1): None}
+LEVELS = [
+    ("context", "current", right_in(0.5, 3), "COMPLETED"),
+    ("context", "current+previous", right_in(0.625, 4), "COMPLETED*"),
+    ("context", "current+next", right_in(0.62, 5), "COMPLETED"),
+    ("speaker_format", "colon", None, "FAILED"),
+    ("speaker_format", "none", None, "RUNNING"),
+]
+SWEEPS = {"context": ["current", "current+previous", "current+next"], "speaker_format": ["colon", "none"]}
 
 
-def shown(folder) -> list[str]:
-    console = Console(file=io.StringIO(), width=100)
-    print_summary(console, Results(folder))
+def shown(results: Results) -> list[str]:
+    console = Console(file=io.StringIO(), width=120)
+    print_summary(console, results)
     return console.file.getvalue().splitlines()
 
 
@@ -29,39 +28,69 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("│").split("│")]
 
 
+def ended(results: Results) -> Results:
+    results.best_file.write_text(results.recipe_file.read_text())
+    return results
+
+
 def test_a_study_that_is_still_running_shows_what_it_has(tmp_path):
-    recipe = recipes.load("sample", None, {"learning_rates": [1e-3, 5e-4], "epochs": 2})
-    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
-    (tmp_path / "sweeps.csv").write_text(SWEEPS)
-    (tmp_path / "cells.csv").write_text(CELLS)
-    rows = [cells(line) for line in shown(tmp_path) if line.startswith("│")]
+    results = made_up_study.make(tmp_path / "study", CELLS, LEVELS, sweeps=SWEEPS)
+    rows = [cells(line) for line in shown(results) if line.startswith("│")]
+    intervals = [row.pop(4) for row in rows[:3]]
     assert rows == [
-        ["context", "current", "2", "50.00 %", ""],
-        ["", "current+previous", "1", "62.50 %", "◀ chosen"],
-        ["speaker_format", "colon", "", "failed", ""],
-        ["", "none", "", "running", ""],
+        ["context", "current", "1", "50.00 %", ""],
+        ["", "current+previous", "1", "62.50 %", "◀ chosen ≈ best"],
+        ["", "current+next", "1", "62.00 %", "≈ best"],
+        ["speaker_format", "colon", "", "failed", "", ""],
+        ["", "none", "", "running", "", ""],
         ["0.001", "50.00", "75.00*"],
         ["0.0005", "diverged", "·"],
     ]
+    low, high = map(float, intervals[0].split(" to "))
+    assert low < 50 < high
+    assert any(line.startswith("Best so far: learning_rate=0.001: accuracy 75.00 %") for line in shown(results))
 
 
-def test_the_winner_stands_with_its_score_and_its_epoch(tmp_path):
-    recipe = recipes.load("sample", None, {"learning_rates": [1e-3, 5e-4], "epochs": 2, "sweeps": {}})
-    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
-    (tmp_path / "best.yaml").write_text(recipe.to_yaml())
-    (tmp_path / "cells.csv").write_text(CELLS)
-    assert f"Winner: learning_rate=0.001: accuracy 75.00 % after epoch 2 ({tmp_path}/best.yaml)" in shown(tmp_path)
+def test_the_winner_stands_with_its_score_its_interval_and_its_epoch(tmp_path):
+    results = ended(made_up_study.make(tmp_path / "study", CELLS, sweeps={}))
+    (said,) = [line for line in shown(results) if line.startswith("Winner")]
+    assert said.startswith("Winner: learning_rate=0.001: accuracy 75.00 % (7")
+    assert said.endswith(f") after epoch 2 ({results.best_file})")
+
+
+def test_cells_that_are_tied_with_the_best_are_marked_and_the_cheapest_is_named(tmp_path):
+    tied = {(0.001, 1): right_in(0.74, 1), (0.001, 2): right_in(0.75, 2), (0.0005, 2): right_in(0.5, 3)}
+    said = shown(ended(made_up_study.make(tmp_path / "study", tied, sweeps={})))
+    assert ["0.001", "74.00≈", "75.00*"] in [cells(line) for line in said if line.startswith("│")]
+    start = "2 of 3 cells cannot be told from the best at 5 % (≈); the cheapest of them: learning rate 0.001, epoch 1."
+    assert start in said
+    assert any(line.startswith("Being the best of 3, its score is expected to be ") for line in said)
+
+
+def test_repeats_and_audit_are_told(tmp_path):
+    results = ended(made_up_study.make(tmp_path / "study", CELLS, LEVELS[:3], sweeps={"context": SWEEPS["context"]}))
+    for name, stage, values, reached in (
+        ("repeat", "repeats", {"learning_rate": 0.001, "epochs": 2}, 0.7),
+        ("audit_context", "audit", {"context": "current"}, 0.9),
+    ):
+        metrics = [write_predictions(results, name, epoch, right_in(reached, 6)) for epoch in (1, 2)]
+        results.write_again(Again(name, stage, values, 2, "context" if stage == "audit" else None, metrics))
+    said = shown(results)
+    assert any("epoch 2, 2 seeds: mean 72.50 %, from 70.00 % to 75.00 %." in line for line in said)
+    (audit,) = [line for line in said if line.startswith("Audit")]
+    assert audit.startswith("Audit of context: interacts; current+previous less current at the winner: -15.00 points (")
+    assert audit.endswith("Try --set context=current with the winner's learning rate and epochs.")
 
 
 def test_a_sweep_s_run_that_beat_the_grid_is_pointed_out(tmp_path):
-    overrides = {"learning_rates": [1e-3, 5e-4], "epochs": 2, "sweep_epochs": 1}
-    recipe = recipes.load("sample", None, overrides)
-    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
-    (tmp_path / "best.yaml").write_text(recipe.to_yaml())
-    (tmp_path / "cells.csv").write_text(CELLS)
-    (tmp_path / "sweeps.csv").write_text(SWEEPS)
-    assert not [line for line in shown(tmp_path) if "scored better" in line]
-    (tmp_path / "sweeps.csv").write_text(SWEEPS.replace("0.625", "0.875"))
-    said = next(line for line in shown(tmp_path) if "scored better" in line)
-    assert said.startswith("The sweep's run context=current+previous scored better, 87.50 %: its schedule of 1 epochs")
-    assert said.endswith("try --epochs 1, or --set grid=independent.")
+    given = {"sweeps": {"context": SWEEPS["context"]}, "sweep_epochs": 1}
+    assert not [
+        line
+        for line in shown(ended(made_up_study.make(tmp_path / "study", CELLS, LEVELS[:3], **given)))
+        if "scored better" in line
+    ]
+    better = [LEVELS[0], ("context", "current+previous", right_in(0.875), "COMPLETED*")]
+    said = shown(ended(made_up_study.make(tmp_path / "better", CELLS, better, **given)))
+    (hint,) = [line for line in said if "scored better" in line]
+    assert hint.startswith("The sweep's run context=current+previous, 87.50 %, scored better: its schedule of 1 epochs")
+    assert hint.endswith("try --epochs 1, or --set grid=independent.")

@@ -1,5 +1,7 @@
 import io
 
+import made_up_study
+from made_up_study import right_in
 from rich.console import Console
 
 from bertgrid_tf import recipe as recipes
@@ -16,14 +18,13 @@ TIMES = [
     StageTime("grid", 150.0, 260.0, 200.0),
     StageTime("final", 45.0, 80.0, 50.0),
 ]
-SWEEPS = """parameter,level,epoch,score,chosen,trial_id,status
-context,current,2,0.5,True,0000,COMPLETED
-context,current+next,nan,nan,False,0001,FAILED
-"""
+
+
+GIVEN = {"learning_rates": [4e-3, 2e-3, 1e-3, 5e-4], "epochs": 2}
 
 
 def recipe(**overrides: object) -> Recipe:
-    return recipes.load("sample", None, {"learning_rates": [4e-3, 2e-3, 1e-3, 5e-4], "epochs": 2} | overrides)
+    return recipes.load("sample", None, GIVEN | overrides)
 
 
 def rows(times: list[StageTime], searched: Recipe, ended: bool) -> list[list[str]]:
@@ -62,9 +63,14 @@ def test_the_clock_s_file_is_read_as_it_was_written(tmp_path):
 
 
 def test_the_summary_says_what_was_left_out_for_lack_of_time(tmp_path):
-    results, asked = Results(tmp_path), recipe()
-    results.recipe_file.write_text(asked.to_yaml())
-    results.sweeps_file.write_text(SWEEPS)
+    levels = ["current", "current+previous", "current+next"]
+    tried = [
+        ("context", "current", right_in(0.5), "COMPLETED*"),
+        ("context", "current+previous", right_in(0.4), "COMPLETED"),
+        ("context", "current+next", None, "FAILED"),
+    ]
+    results = made_up_study.make(tmp_path / "study", {}, tried, sweeps={"context": levels}, **GIVEN)
+    asked = results.recipe()
     results.write_times(TIMES)
     decisions = Decisions(results.budget_file)
     decisions.choose(600, asked, candidates(asked)[1])

@@ -1,0 +1,36 @@
+"""What a study has found, how sure that is and what it cost: all that a report says, from the results folder alone."""
+
+from bertgrid_tf.evidence.found import (
+    AuditEvidence,
+    CalibrationEvidence,
+    CellEvidence,
+    Classes,
+    Cost,
+    DataEvidence,
+    Estimate,
+    Evidence,
+    GainEvidence,
+    LevelEvidence,
+    RepeatEvidence,
+    SweepEvidence,
+)
+from bertgrid_tf.evidence.gather import Ranked, Scored, beside, gather
+
+__all__ = [
+    "AuditEvidence",
+    "CalibrationEvidence",
+    "CellEvidence",
+    "Classes",
+    "Cost",
+    "DataEvidence",
+    "Estimate",
+    "Evidence",
+    "GainEvidence",
+    "LevelEvidence",
+    "Ranked",
+    "RepeatEvidence",
+    "Scored",
+    "SweepEvidence",
+    "beside",
+    "gather",
+]

@@ -1,0 +1,259 @@
+"""What a study has found, how sure that is and what it cost, as plain values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bertgrid_tf.recipe import Recipe, Value
+from bertgrid_tf.results import Facts, FinalRun
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score with its 95 % interval over dialogues; in the metric's own unit, shares as fractions of 1.
+
+    Of a dev split that is a single dialogue there is no interval: its ends are NaN.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class LevelEvidence:
+    """One level of a sweep.
+
+    Attributes:
+        level: the value of the parameter.
+        epoch: its best epoch, from 1; None without a score.
+        score: there; None where the level failed, is left out or has not ended.
+        p: of no difference from the sweep's best level, Holm-adjusted; None without a score.
+        tied: whether it cannot be told from the sweep's best level at 5 %.
+        chosen: whether the search adopted it.
+        status: "COMPLETED", "RUNNING", "FAILED", "SKIPPED" (an only level), "IDLE", "LEFT_OUT" (for lack of time).
+    """
+
+    level: Value
+    epoch: int | None
+    score: Estimate | None
+    p: float | None
+    tied: bool
+    chosen: bool
+    status: str
+
+
+@dataclass(frozen=True)
+class SweepEvidence:
+    """One swept parameter with its levels in the recipe's order."""
+
+    parameter: str
+    levels: Sequence[LevelEvidence]
+
+
+@dataclass(frozen=True)
+class CellEvidence:
+    """One cell of the learning-rate × epoch table that was tried.
+
+    Attributes:
+        learning_rate: its row.
+        epoch: its column, from 1.
+        score: None where the run diverged or failed.
+        p, tied: as those of a level, against the best cell.
+        metrics: all that was reported after this epoch (score.metrics.evaluate; train_loss, seconds, train_seconds).
+    """
+
+    learning_rate: float
+    epoch: int
+    score: Estimate | None
+    p: float | None
+    tied: bool
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """How a model did, class by class, on dev or on the opened test split.
+
+    Attributes:
+        labels: class names.
+        confusion: int [classes, classes], truth by prediction; None where only scores were kept.
+        support: texts of each class.
+        metrics: all of score.metrics.evaluate.
+    """
+
+    labels: tuple[str, ...]
+    confusion: np.ndarray | None
+    support: Mapping[str, int]
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class AuditEvidence:
+    """Whether a swept parameter was independent of learning rate and epochs.
+
+    Attributes:
+        parameter: that was swept.
+        chosen, runner_up: the two best levels of its sweep.
+        at_sweep, at_winner: chosen less runner-up at the sweep's learning rate, and at the winning cell.
+        interaction: at_winner less at_sweep.
+        verdict: "independent as far as can be seen", "interacts" or "too little data to tell".
+    """
+
+    parameter: str
+    chosen: Value
+    runner_up: Value
+    at_sweep: Estimate
+    at_winner: Estimate
+    interaction: Estimate
+    verdict: str
+
+
+@dataclass(frozen=True)
+class RepeatEvidence:
+    """One cell of the tied set trained with several seeds.
+
+    Attributes:
+        learning_rate, epoch: the cell.
+        scores: of each seed, the study's own first.
+    """
+
+    learning_rate: float
+    epoch: int
+    scores: Sequence[float]
+
+
+@dataclass(frozen=True)
+class GainEvidence:
+    """Something better for free: a soup, an adjustment, a calibration.
+
+    Attributes:
+        name: "soup", "snapshots", "logit adjustment", "temperature".
+        metric: what it is judged by: the study's metric, macro_f1, or "calibration error".
+        before, after: on dev, by held-out folds where it was fitted there.
+        p: of no difference, paired; None where no test applies.
+        kept: whether the final model uses it.
+        detail: one sentence: its strength, its members.
+    """
+
+    name: str
+    metric: str
+    before: float
+    after: float
+    p: float | None
+    kept: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class CalibrationEvidence:
+    """Reliability of the final model's (else the winner's) probabilities on dev, in bins of the top probability.
+
+    Attributes:
+        confidence, accuracy, share: float [bins]: mean top probability, share of right texts, share of all texts.
+        error: expected calibration error.
+        temperature: fitted on dev; 1 leaves the probabilities as they are.
+        error_after: the error with temperature, by held-out folds.
+    """
+
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    share: np.ndarray
+    error: float
+    temperature: float
+    error_after: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the study took.
+
+    Attributes:
+        stages: seconds of every stage, by its name, in order: sweep:<parameter>, grid, audit, final.
+        epochs: trained by the study so far, the final model's included.
+        grid_epochs: of the plain grid alone (all rows, all epochs).
+        product_epochs: of every combination of all levels, as the plan counts them.
+        tokens_per_second: non-padding tokens trained a second in the grid (median over epochs); None if unknown.
+        padding_share: of the tokens that were computed, those that were padding; 0 for the unpadded pass.
+    """
+
+    stages: Mapping[str, float]
+    epochs: int
+    grid_epochs: int
+    product_epochs: int
+    tokens_per_second: float | None
+    padding_share: float | None
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages."""
+        return sum(self.stages.values())
+
+
+@dataclass(frozen=True)
+class DataEvidence:
+    """The corpus.
+
+    Attributes:
+        name: of the corpus.
+        classes: texts per class of each split; the test split's only where it was opened.
+        lengths: tokens of the training inputs in the winning layout, int [texts]; None if unknown.
+        max_length: where they are cut.
+    """
+
+    name: str
+    classes: Mapping[str, Mapping[str, int]]
+    lengths: np.ndarray | None
+    max_length: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A study, finished or not.
+
+    Attributes:
+        folder: the results folder, as given.
+        recipe: as run.
+        facts: versions, data, checkpoints.
+        hardware: what it was computed on, in words; empty if unknown.
+        winner: the winner as a recipe; None before the search has ended.
+        best: the winning (so far: best) cell; None before the first scored one.
+        optimism: by how much the best cell's score is expected to overstate it; None where it cannot be estimated.
+        cheapest_tie: the cell of the tied set with the fewest epochs; None before there is one.
+        sweeps, cells: all so far; cells row by row, learning rates in the table's order.
+        dev: the best cell's classes on dev; None before there is one.
+        final: the final model's run, its classes on dev; None before it is trained.
+        test: scores of the final model on the test split, if it was opened; its first opening's.
+        audits, repeats, gains: empty where not asked for or not yet there.
+        calibration: None before there is a model.
+        cost, data: as far as known.
+        command: trains the winner again; empty before there is one.
+    """
+
+    folder: str
+    recipe: Recipe
+    facts: Facts | None
+    hardware: str
+    winner: Recipe | None
+    best: CellEvidence | None
+    optimism: float | None
+    cheapest_tie: CellEvidence | None
+    sweeps: Sequence[SweepEvidence]
+    cells: Sequence[CellEvidence]
+    dev: Classes | None
+    final: FinalRun | None
+    final_dev: Classes | None
+    test: Classes | None
+    audits: Sequence[AuditEvidence]
+    repeats: Sequence[RepeatEvidence]
+    gains: Sequence[GainEvidence]
+    calibration: CalibrationEvidence | None
+    cost: Cost
+    data: DataEvidence
+    command: str
+
+    @property
+    def tied(self) -> list[CellEvidence]:
+        """The cells that cannot be told from the best at 5 %, itself included."""
+        return [cell for cell in self.cells if cell.tied]

@@ -1,0 +1,420 @@
+"""Reading a results folder: the evidence in it."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isnan
+from statistics import median
+from typing import TypeVar
+
+import numpy as np
+
+from bertgrid_tf import predictions
+from bertgrid_tf.budget import Decisions
+from bertgrid_tf.corpus import resample
+from bertgrid_tf.corpus.balance import class_weights
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.evidence.found import (
+    AuditEvidence,
+    CalibrationEvidence,
+    CellEvidence,
+    Classes,
+    Cost,
+    DataEvidence,
+    Estimate,
+    Evidence,
+    GainEvidence,
+    LevelEvidence,
+    RepeatEvidence,
+    SweepEvidence,
+)
+from bertgrid_tf.plan import AUDIT, REPEATS, SOUP, space
+from bertgrid_tf.recipe import Recipe, Settings
+from bertgrid_tf.results import FinalRun, Results
+from bertgrid_tf.score.adjustment import choose_strength
+from bertgrid_tf.score.calibration import calibrate, reliability
+from bertgrid_tf.score.compare import Split, compare_with_best, difference, interaction, selection_optimism
+from bertgrid_tf.score.correction import Correction, favours_rare_classes, fit
+from bertgrid_tf.score.metrics import evaluate
+
+_Key = TypeVar("_Key")
+_Place = tuple[float, int]
+
+
+def gather(results: Results) -> Evidence:
+    """All that is known of a study, from its results folder alone; also while it runs.
+
+    Raises:
+        UserError: a file of the study is damaged.
+    """
+    recipe, scored = results.recipe(), Scored(results)
+    facts = results.facts() if results.facts_file.is_file() else None
+    final = results.final() if results.final_file.is_file() else None
+    ended = results.best_file.is_file()
+    cells = scored.cells()
+    best = scored.winner()
+    of_best = scored.of_cell(best.learning_rate, best.epoch) if best else None
+    of_final = scored.of("final", len(final.epochs)) if final else None
+    kept = of_best if of_final is None else of_final
+    settings = Settings.model_validate(final.settings) if final else (results.best() if ended else recipe).settings
+    command = f"bertgrid-tf tune {recipe.corpus} --recipe {shlex.quote(str(results.best_file))} --study again"
+    return Evidence(
+        folder=str(results.folder),
+        recipe=recipe,
+        facts=facts,
+        hardware=facts.hardware if facts else "",
+        winner=results.best() if ended else None,
+        best=best,
+        optimism=scored.optimism(),
+        cheapest_tie=min((cell for cell in cells if cell.tied), key=lambda cell: cell.epoch, default=None),
+        sweeps=scored.sweeps(),
+        cells=cells,
+        dev=None if of_best is None else scored.classes(of_best),
+        final=final,
+        final_dev=None if of_final is None else scored.classes(of_final),
+        test=_test(results),
+        audits=scored.audits(best) if best else [],
+        repeats=scored.repeats(),
+        gains=[] if kept is None else scored.gains(kept, settings),
+        calibration=None if kept is None else scored.calibration(kept),
+        cost=_cost(results, recipe, final),
+        data=_data(results, recipe),
+        command=command if ended else "",
+    )
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A candidate among others.
+
+    Attributes:
+        score: None where there is none.
+        p: of no difference from the best, after Holm's correction; None without a score.
+        tied: whether it cannot be told from the best at 5 %.
+        best: whether it is the best.
+    """
+
+    score: Estimate | None
+    p: float | None
+    tied: bool
+    best: bool
+
+
+_UNSCORED = Ranked(None, None, False, False)
+
+
+class Scored:
+    """What the runs of a study predict on dev, compared with each other."""
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+        self._recipe = results.recipe()
+        self._labels = tuple(results.facts().labels) if results.facts_file.is_file() else ()
+        self._split: Split | None = None
+        self._again = results.again()
+        self._cells = results.rows(results.cells_file)
+        self._trials: dict[_Place, str] = {_place(row): row["trial_id"] for row in self._cells}
+        self._ranked = self._rank_cells()
+
+    def of(self, run: str, epoch: int) -> np.ndarray:
+        """The probabilities after a run's epoch, as a candidate: float32 [1, n, classes]."""
+        found = predictions.read(predictions.file(self._results.predictions, run, epoch), self._labels)
+        if self._split is None:
+            self._split = Split(found.truth, found.dialogues, self._labels)
+        return found.probabilities[None]
+
+    def of_cell(self, learning_rate: float, epoch: int) -> np.ndarray:
+        """Those of a cell's own run."""
+        return self.of(self.run_of(learning_rate, epoch), epoch)
+
+    def run_of(self, learning_rate: float, epoch: int) -> str:
+        """The name of a cell's own run, which is that of its folder."""
+        return f"trial_{self._trials[learning_rate, epoch]}"
+
+    @property
+    def split(self) -> Split:
+        """What all are scored on; something must have been read."""
+        assert self._split is not None
+        return self._split
+
+    def rank(self, candidates: Mapping[_Key, np.ndarray]) -> dict[_Key, Ranked]:
+        """Compares candidates of which equal ones are in the order of preference."""
+        if not candidates:
+            return {}
+        metric, runs = self._recipe.metric, list(candidates.values())
+        found = compare_with_best(self.split, runs, metric, self._recipe.direction())
+        ranked = {}
+        for number, (key, candidate) in enumerate(candidates.items()):
+            value = float(np.mean([self._metrics(run)[metric] for run in candidate]))
+            score = Estimate(value, *found.intervals[number])
+            ranked[key] = Ranked(score, found.p[number], found.tied[number], number == found.best)
+        return ranked
+
+    def correction(self, candidate: np.ndarray, settings: Settings) -> Correction:
+        """What is to be done to the probabilities of a model trained in these settings, by a candidate's first run."""
+        split = self.split
+        priors = self._priors(settings)
+        return fit(split.truth, candidate[0], split.dialogues, priors, self._labels, self._recipe.metric)
+
+    def gains(self, candidate: np.ndarray, settings: Settings) -> list[GainEvidence]:
+        """What averaging, adjusting and calibrating do for the model that is kept, of which `candidate` is told."""
+        return [*self._soups(), self._adjusted(candidate, settings), self._calibrated(candidate)]
+
+    def _soups(self) -> list[GainEvidence]:
+        """The soup of the rows' weights, and the mean of the same rows' probabilities, which costs a model each."""
+        soup, winner = self._results.read_soup(), self.winner()
+        if soup is None or winner is None:
+            return []
+        best = self.of_cell(winner.learning_rate, winner.epoch)
+        members = [self.of_cell(rate, epoch) for rate, epoch in [*soup.cells, *soup.left_out]]
+        told = ", ".join(f"{rate:g} after epoch {epoch}" for rate, epoch in soup.cells)
+        found = []
+        for name, candidate, detail in (
+            ("soup", self.of(SOUP, 1), f"The mean of the weights of learning rates {told}."),
+            (
+                "ensemble",
+                np.mean(members, axis=0),
+                f"The mean of {len(members)} rows' probabilities, each from its model.",
+            ),
+        ):
+            told_apart = difference(self.split, candidate, best, self._recipe.metric)
+            after, before = (self._metrics(one[0])[self._recipe.metric] for one in (candidate, best))
+            sign = 1 if self._recipe.direction() == "max" else -1
+            kept = name == "soup" and len(soup.cells) > 1 and sign * after >= sign * before
+            found.append(GainEvidence(name, self._recipe.metric, before, after, told_apart.p, kept, detail))
+        return found
+
+    def _adjusted(self, candidate: np.ndarray, settings: Settings) -> GainEvidence:
+        metric = self._recipe.metric if favours_rare_classes(self._recipe.metric) else "macro_f1"
+        split, priors = self.split, self._priors(settings)
+        found = choose_strength(split.truth, candidate[0], split.dialogues, priors, self._labels, metric)
+        p = difference(split, found.probabilities[None], candidate[:1], metric).p
+        kept = found.strength > 0 and metric == self._recipe.metric
+        detail = f"Strength {found.strength:g}, chosen by cross-validation over dialogues."
+        return GainEvidence("logit adjustment", metric, found.unadjusted, found.cross_validated, p, kept, detail)
+
+    def _calibrated(self, candidate: np.ndarray) -> GainEvidence:
+        found = calibrate(self.split.truth, candidate[0], self.split.dialogues)
+        detail = f"Temperature {found.temperature:.2f}; the likeliest class stays the same."
+        return GainEvidence("temperature", "calibration error", found.before, found.after, None, found.gains, detail)
+
+    def _priors(self, settings: Settings) -> np.ndarray:
+        """Each class's share of what a model is trained on in these settings, its weights included."""
+        counts = self._results.facts().classes["train"]
+        labels = np.repeat(np.arange(len(self._labels)), [counts[label] for label in self._labels])
+        names = np.array(self._labels)[labels]
+        visited = labels[resample(names, settings.oversample, settings.undersample, self._recipe.seed)]
+        shares = np.bincount(visited, class_weights(visited, settings.class_weights), len(self._labels))
+        return np.maximum(shares / shares.sum(), np.finfo(np.float32).tiny)
+
+    # The grid
+
+    def cells(self) -> list[CellEvidence]:
+        """All cells that were tried, row by row."""
+        found = []
+        for row in self._cells:
+            metrics = {name: float(value) for name, value in row.items() if name not in _OF_A_CELL}
+            one = self._ranked.get(_place(row), _UNSCORED)
+            found.append(CellEvidence(*_place(row), one.score, one.p, one.tied, metrics))
+        return found
+
+    def winner(self) -> CellEvidence | None:
+        """The cell that the recipe's `choose` takes; None where none has a score."""
+        tied = [cell for cell in self.cells() if cell.tied]
+        if self._recipe.choose == "cheapest-tie":
+            return min(tied, key=lambda cell: cell.epoch, default=None)
+        return next((cell for cell in tied if self._ranked[cell.learning_rate, cell.epoch].best), None)
+
+    def of_winner(self) -> np.ndarray:
+        """The winner's candidate, with all of its seeds."""
+        winner = self.winner()
+        assert winner is not None
+        return self._seeds((winner.learning_rate, winner.epoch))
+
+    def optimism(self) -> float | None:
+        """By how much the best cell's score is expected to be too good; None where there is only one cell."""
+        candidates = [self.of_cell(*place) for place in self._ranked]
+        if len(candidates) < 2:
+            return None
+        found = selection_optimism(self.split, candidates, self._recipe.metric, self._recipe.direction())
+        return None if isnan(found) else found
+
+    def repeats(self) -> list[RepeatEvidence]:
+        """The cells that were trained with several seeds."""
+        found = []
+        for place in self._ranked:
+            if len(candidate := self._seeds(place)) > 1:
+                found.append(RepeatEvidence(*place, [self._metrics(run)[self._recipe.metric] for run in candidate]))
+        return found
+
+    def _rank_cells(self) -> dict[_Place, Ranked]:
+        """The cells with a score, the preferred of equal ones first: fewer epochs, then the earlier row.
+
+        Cells that were trained with more seeds are compared anew by all of these; since they were those that could not
+        be told from the best by one seed, the others are out.
+        """
+        places = [_place(row) for row in self._cells if not isnan(float(row[self._recipe.metric]))]
+        places.sort(key=lambda place: place[1])
+        ranked = self.rank({place: self.of_cell(*place) for place in places})
+        repeated = {place: seeds for place in places if len(seeds := self._seeds(place)) > 1}
+        if repeated:
+            ranked = {place: replace(one, tied=False, best=False) for place, one in ranked.items()}
+            ranked |= self.rank(repeated)
+        return ranked
+
+    def _seeds(self, place: _Place) -> np.ndarray:
+        """A cell's candidate with all seeds that it was trained with, its own run first: [runs, n, classes]."""
+        others = [
+            self.of(run.name, place[1])
+            for run in self._again
+            if run.stage == REPEATS
+            and (run.values["learning_rate"], run.values["epochs"]) == (place[0], self._horizon(place[1]))
+            and len(run.epochs) >= place[1]
+        ]
+        return np.concatenate([self.of_cell(*place), *others])
+
+    def _horizon(self, epoch: int) -> int:
+        """Epochs of the schedule of a cell's run."""
+        return self._recipe.epochs if self._recipe.grid == "row" else epoch
+
+    # The sweeps
+
+    def sweeps(self) -> list[SweepEvidence]:
+        """Every swept parameter as far as the search has come."""
+        found = []
+        rows = self._results.rows(self._results.sweeps_file)
+        left_out = {line["run"] for line in Decisions(self._results.budget_file).of("leave_out")}
+        for parameter in dict.fromkeys(row["parameter"] for row in rows):
+            own = [row for row in rows if row["parameter"] == parameter]
+            ranked = self.rank({row["level"]: self._of_level(row) for row in own if row["status"] == "COMPLETED"})
+            typed = {str(level): level for level in self._recipe.sweeps[parameter]}
+            levels = []
+            for row in own:
+                one = ranked.get(row["level"], _UNSCORED)
+                levels.append(
+                    LevelEvidence(
+                        level=typed.get(row["level"], row["level"]),
+                        epoch=int(row["epoch"]) if one.score else None,
+                        score=one.score,
+                        p=one.p,
+                        tied=one.tied,
+                        chosen=row["chosen"] == "True",
+                        status="LEFT_OUT" if f"{parameter}={row['level']}" in left_out else row["status"],
+                    )
+                )
+            found.append(SweepEvidence(parameter, levels))
+        return found
+
+    def audits(self, best: CellEvidence) -> list[AuditEvidence]:
+        """What the runs of the audit say of the parameters that were swept."""
+        rows = self._results.rows(self._results.sweeps_file)
+        found = []
+        for run in self._again:
+            if run.stage != AUDIT or not run.epochs:
+                continue
+            assert run.parameter is not None
+            of_level = {row["level"]: row for row in rows if row["parameter"] == run.parameter}
+            chosen = next(level for level, row in of_level.items() if row["chosen"] == "True")
+            runner_up = str(run.values[run.parameter])
+            told = interaction(
+                self.split,
+                (self._of_level(of_level[chosen]), self._of_level(of_level[runner_up])),
+                (self.of_cell(best.learning_rate, best.epoch), self.of(run.name, len(run.epochs))),
+                self._recipe.metric,
+                self._recipe.direction(),
+            )
+            at_sweep, at_winner, change = (
+                Estimate(one.estimate, one.low, one.high) for one in (told.at_start, told.at_winner, told.change)
+            )
+            found.append(AuditEvidence(run.parameter, chosen, runner_up, at_sweep, at_winner, change, told.verdict))
+        return found
+
+    def _of_level(self, row: Mapping[str, str]) -> np.ndarray:
+        return self.of(f"trial_{row['trial_id']}", int(row["epoch"]))
+
+    # One candidate
+
+    def classes(self, candidate: np.ndarray) -> Classes:
+        """How a candidate's first run does on dev, class by class."""
+        from sklearn.metrics import confusion_matrix
+
+        ids = np.arange(len(self._labels))
+        confusion = confusion_matrix(self.split.truth, candidate[0].argmax(axis=1), labels=ids)
+        support = dict(zip(self._labels, confusion.sum(axis=1).tolist(), strict=True))
+        return Classes(self._labels, confusion, support, self._metrics(candidate[0]))
+
+    def calibration(self, candidate: np.ndarray) -> CalibrationEvidence:
+        """What its first run's probabilities are worth."""
+        truth, probabilities = self.split.truth, candidate[0]
+        found = calibrate(truth, probabilities, self.split.dialogues)
+        bins = reliability(truth, probabilities)
+        return CalibrationEvidence(
+            bins.confidence, bins.accuracy, bins.share, found.before, found.temperature, found.after
+        )
+
+    def _metrics(self, probabilities: np.ndarray) -> dict[str, float]:
+        return evaluate(self.split.truth, probabilities, self._labels)
+
+
+def beside(studies: Sequence[Results]) -> list[Ranked] | None:
+    """The winners of studies compared with each other, in the studies' order; None where one has none yet, or where
+    they were not scored on the same texts. Raises UserError where their metrics differ."""
+    metrics = {study.recipe().metric for study in studies}
+    if len(metrics) > 1:
+        raise UserError(f"The studies decide by {' and '.join(sorted(metrics))}: compare those of one metric.")
+    scored = [Scored(study) for study in studies]
+    if not all(one.winner() for one in scored) or not all(_alike(one.split, scored[0].split) for one in scored):
+        return None
+    candidates = {number: one.of_winner() for number, one in enumerate(scored)}
+    return list(scored[0].rank(candidates).values())
+
+
+def _alike(one: Split, other: Split) -> bool:
+    """Whether two splits are the same texts, as far as labels and dialogues tell."""
+    return (
+        one.labels == other.labels
+        and np.array_equal(one.truth, other.truth)
+        and np.array_equal(one.dialogues, other.dialogues)
+    )
+
+
+_OF_A_CELL = ("learning_rate", "epoch", "trial_id")
+
+
+def _place(row: Mapping[str, str]) -> _Place:
+    return float(row["learning_rate"]), int(row["epoch"])
+
+
+def _test(results: Results) -> Classes | None:
+    """The scores of the test split when it was opened first."""
+    for row in results.rows(results.evaluations_file):
+        if (row["split"], row["of"]) == ("test", "final"):
+            labels = tuple(results.facts().labels)
+            metrics = {name: float(value) for name, value in row.items() if name not in ("opened", "split", "of")}
+            return Classes(labels, None, {}, metrics)
+    return None
+
+
+def _cost(results: Results, recipe: Recipe, final: FinalRun | None) -> Cost:
+    searched = space(recipe)
+    cells = results.rows(results.cells_file)
+    rates = [float(row["train_tokens"]) / float(row["train_seconds"]) for row in cells if float(row["train_seconds"])]
+    unpadded = recipe.settings.batching != "grouped"
+    return Cost(
+        stages={time.stage: time.measured for time in results.times()},
+        # A diverged epoch predicts nothing, and ends its run.
+        epochs=len(list(results.predictions.glob("*-*.csv"))),
+        grid_epochs=sum(int(run["stop_after"]) for run in searched.grid_runs(searched.start)),
+        product_epochs=searched.plan().full_product_epochs,
+        tokens_per_second=median(rates) if rates else None,
+        padding_share=0.0 if unpadded else None,
+    )
+
+
+def _data(results: Results, recipe: Recipe) -> DataEvidence:
+    facts = results.facts() if results.facts_file.is_file() else None
+    lengths = [int(row["tokens"]) for row in results.rows(results.lengths_file) for _ in range(int(row["texts"]))]
+    settings = (results.best() if results.best_file.is_file() else recipe).settings
+    return DataEvidence(
+        recipe.corpus, facts.classes if facts else {}, np.array(lengths) if lengths else None, settings.max_length
+    )

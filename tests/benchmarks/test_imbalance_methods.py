@@ -1,0 +1,68 @@
+from io import StringIO
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from benchmarks.imbalance import COMPARED, METHODS, NONE, differences, run_name, show, train
+from benchmarks.work import Work
+from bertgrid_tf import predictions
+from bertgrid_tf import recipe as recipes
+from bertgrid_tf.recipe import Settings
+from bertgrid_tf.score.compare import Split
+
+LABELS = ("joy", "fear")
+TRUTH = np.arange(200) % 2
+SPLIT = Split(TRUTH, np.arange(200) // 10, LABELS)
+
+
+def right_on(texts: int) -> np.ndarray:
+    """Two seeds' probabilities of a method that has so many texts of each ten right."""
+    chosen = np.where(np.arange(200) % 10 < texts, TRUTH, 1 - TRUTH)
+    return np.stack([0.2 + 0.6 * np.eye(2)[chosen]] * 2)
+
+
+def test_every_method_is_a_setting_of_friends_and_none_is_its_recipe():
+    plain = recipes.load("friends").settings
+    for method, changed in METHODS.items():
+        assert (Settings.model_validate(plain.model_dump() | changed) == plain) == (method == NONE)
+
+
+def test_differences_are_the_methods_less_none_whichever_is_better():
+    found = differences({NONE: right_on(6), "better": right_on(8), "worse": right_on(4)}, SPLIT, "accuracy")
+    assert list(found) == ["better", "worse"]
+    assert [difference.estimate for difference, _ in found.values()] == pytest.approx([0.2, -0.2])
+    for difference, p in found.values():
+        assert difference.low <= difference.estimate <= difference.high
+        assert difference.p <= p < 0.05
+
+
+def test_runs_go_on_where_they_were_and_leave_their_predictions(recipe, corpus, tmp_path):
+    methods = {method: METHODS[method] for method in (NONE, "head rose")}
+    work = Work(tmp_path, recipe, corpus)
+    first = list(train(work, [1, 2], methods))
+    assert [(epoch, run["seed"], run["method"]) for epoch, run in first] == [
+        (epoch, seed, method) for seed in (1, 2) for method in methods for epoch in (1, 2)
+    ]
+    assert list(train(Work(tmp_path, recipe, corpus), [1, 2], methods)) == first
+    for epoch, run in first:
+        file = predictions.file(tmp_path / "predictions", run_name(run["seed"], run["method"]), epoch)
+        found = predictions.read(file, corpus.labels)
+        assert (found.probabilities.argmax(axis=1) == found.truth).mean() == pytest.approx(run["accuracy"])
+
+
+def test_the_table_has_means_over_the_seeds_and_what_is_compared():
+    scores = dict(zip(COMPARED, (0.5, 0.25), strict=True))
+    rows = [
+        {"seed": seed, "method": method, **scores, "recall_joy": seed / 10, "recall_fear": 0.0}
+        for seed in (1, 2)
+        for method in (NONE, "focal 2")
+    ]
+    console = Console(width=200, file=StringIO())
+    compared = differences({NONE: right_on(6), "focal 2": right_on(8)}, SPLIT, "accuracy")
+    show(console, pd.DataFrame(rows), LABELS, {"accuracy": compared})
+    lines = [line for line in console.file.getvalue().splitlines() if "focal 2" in line]
+    assert len(lines) == 1
+    for cell in ("+20.00 (", "50.00 %", "25.00 %", "15.00 %", "0.00 %"):
+        assert cell in lines[0]

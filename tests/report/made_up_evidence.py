@@ -1,0 +1,218 @@
+"""Evidence of a study that never was: of Friends' size, with labels that a page must not take for markup."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from bertgrid_tf import recipe as recipes
+from bertgrid_tf.evidence import (
+    AuditEvidence,
+    CalibrationEvidence,
+    CellEvidence,
+    Classes,
+    Cost,
+    DataEvidence,
+    Estimate,
+    Evidence,
+    GainEvidence,
+    LevelEvidence,
+    RepeatEvidence,
+    SweepEvidence,
+)
+from bertgrid_tf.results import Facts, FinalRun
+from bertgrid_tf.score.metrics import evaluate
+
+LABELS = ("neutral", "joy", "<b>fear</b> & 'awe'", "슬픔", "anger", "disgust", "non-neutral", "$surprise$")
+PRIORS = np.array([0.42, 0.11, 0.03, 0.06, 0.08, 0.02, 0.19, 0.09])
+RECIPE = recipes.load("friends", None, {"sweeps.max_length": [32, 64, 128], "sweeps.warmup": [0.1, 0.2]})
+HALF_WIDTH = 0.028
+
+
+def estimate(value: float, half_width: float = HALF_WIDTH) -> Estimate:
+    return Estimate(value, value - half_width, value + half_width)
+
+
+def sweep(parameter: str, scores: list[float]) -> SweepEvidence:
+    best = max(scores)
+    levels = [
+        LevelEvidence(
+            level, 2, estimate(one), max(0.0004, 1 - 40 * (best - one)), best - one < 0.02, one == best, "COMPLETED"
+        )
+        for level, one in zip(RECIPE.sweeps[parameter], scores, strict=True)
+    ]
+    return SweepEvidence(parameter, levels)
+
+
+def running_sweep() -> SweepEvidence:
+    ended, failed = sweep("speaker_format", [0.571, 0.55, 0.54, 0.53]).levels[:2]
+    return SweepEvidence(
+        "speaker_format",
+        [
+            replace(ended, chosen=False),
+            replace(failed, epoch=None, score=None, p=None, tied=False, status="FAILED"),
+            LevelEvidence("brackets", None, None, None, False, False, "RUNNING"),
+            LevelEvidence("says", None, None, None, False, False, "IDLE"),
+        ],
+    )
+
+
+def cells() -> list[CellEvidence]:
+    """Seven rows of ten epochs: learnt slowly at low rates, and overfitted late; the highest rate diverges."""
+    found = []
+    for row, rate in enumerate(RECIPE.learning_rates):
+        for epoch in range(1, RECIPE.epochs + 1):
+            pace = epoch * rate / 6e-6
+            value = 0.58 - 0.13 * np.exp(-0.9 * pace) - 0.0025 * max(pace - 4, 0) ** 0.8
+            value += 0.004 * np.sin(7 * row + 3 * epoch)
+            metrics = {"train_loss": 1.7 * np.exp(-0.12 * pace) + 0.05, "accuracy": value, "seconds": 20.0}
+            if row == 0 and epoch > 8:
+                found.append(CellEvidence(rate, epoch, None, None, False, dict.fromkeys(metrics, float("nan"))))
+                continue
+            found.append(CellEvidence(rate, epoch, estimate(value), None, False, metrics))
+    best = max(cell.score.value for cell in found if cell.score)
+    return [
+        replace(cell, p=1 - 40 * (best - cell.score.value), tied=True)
+        if cell.score and best - cell.score.value < 0.008
+        else cell
+        for cell in found
+    ]
+
+
+def classes(texts: int) -> Classes:
+    random = np.random.default_rng(1)
+    truth = random.choice(len(LABELS), texts, p=PRIORS)
+    logits = random.normal(size=(texts, len(LABELS))) + np.log(PRIORS)
+    logits[np.arange(texts), truth] += 1.6
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    confusion = np.zeros((len(LABELS), len(LABELS)), int)
+    np.add.at(confusion, (truth, probabilities.argmax(axis=1)), 1)
+    support = {label: int(count) for label, count in zip(LABELS, confusion.sum(axis=1), strict=True)}
+    return Classes(LABELS, confusion, support, evaluate(truth, probabilities, LABELS))
+
+
+def complete() -> Evidence:
+    """A study that has ended, with all that it can have."""
+    grid, dev, test = cells(), classes(1178), classes(2764)
+    best = max((cell for cell in grid if cell.score), key=lambda cell: cell.score.value)
+    winner = RECIPE.model_copy(
+        update={"settings": RECIPE.settings.model_copy(update={"context": "current+previous", "learning_rate": 5e-6})}
+    )
+    confidence = np.linspace(0.05, 0.95, 10)
+    return Evidence(
+        folder="results/friends",
+        recipe=RECIPE,
+        facts=Facts(
+            "9f2c41d07e55a8b3",
+            LABELS,
+            {"Ross": 900},
+            {"bert-base-cased": "sha256:1b2c3d4e5f60718293a4b5c6d7e8f90a"},
+            {"bertgrid-tf": "0.1.0", "tensorflow": "2.20.0", "transformers": "4.54.1", "numpy": "2.2.6"},
+        ),
+        hardware="NVIDIA A10 (24 GB), 16 CPU cores",
+        winner=winner,
+        best=best,
+        optimism=0.0052,
+        cheapest_tie=min((cell for cell in grid if cell.tied), key=lambda cell: cell.epoch),
+        sweeps=[
+            sweep("context", [0.552, 0.574, 0.551, 0.533, 0.56, 0.569]),
+            sweep("speaker_format", [0.571, 0.566, 0.557, 0.574]),
+            sweep("oversample", [0.574, 0.523]),
+            sweep("model", [0.574, 0.57]),
+            sweep("max_length", [0.565, 0.574, 0.573]),
+            sweep("warmup", [0.571, 0.574]),
+        ],
+        cells=grid,
+        dev=dev,
+        final=FinalRun("bert-large-cased", {}, 10, [dict(dev.metrics)] * best.epoch),
+        final_dev=dev,
+        test=replace(test, confusion=None),
+        audits=[
+            AuditEvidence(
+                "context",
+                "current+previous",
+                "previous2+previous+current",
+                estimate(0.005, 0.018),
+                estimate(0.009, 0.019),
+                estimate(0.004, 0.025),
+                "too little data to tell",
+            )
+        ],
+        repeats=[RepeatEvidence(5e-6, 3, [0.578, 0.571, 0.574]), RepeatEvidence(4e-6, 3, [0.577, 0.575])],
+        gains=[
+            GainEvidence("soup", "accuracy", 0.578, 0.584, 0.21, True, "Mean of the weights of 3 cells."),
+            GainEvidence("logit adjustment", "macro_f1", 0.331, 0.352, 0.0004, False, "Strength 0.4."),
+            GainEvidence("temperature", "calibration error", 0.081, 0.023, None, True, "Temperature 1.68."),
+        ],
+        calibration=CalibrationEvidence(
+            confidence, confidence**1.35, np.array([0, 2, 6, 10, 14, 16, 16, 14, 12, 10]) / 100, 0.081, 1.68, 0.023
+        ),
+        cost=Cost(
+            {"sweep:context": 1260, "sweep:model": 410, "grid": 5200, "audit": 130, "final": 2900},
+            epochs=125,
+            grid_epochs=70,
+            product_epochs=40_320,
+            tokens_per_second=18_432.7,
+            padding_share=0.0,
+        ),
+        data=DataEvidence(
+            "friends",
+            {
+                split: dict(zip(LABELS, (PRIORS * texts).astype(int).tolist(), strict=True))
+                for split, texts in (("train", 10561), ("dev", 1178), ("test", 2764))
+            },
+            np.random.default_rng(1).gamma(3, 9, 10561).astype(int) + 3,
+            64,
+        ),
+        command="bertgrid-tf tune friends --recipe results/friends/best.yaml --study again",
+    )
+
+
+def begun() -> Evidence:
+    """The same before anything was scored."""
+    return replace(
+        complete(),
+        hardware="",
+        winner=None,
+        best=None,
+        optimism=None,
+        cheapest_tie=None,
+        sweeps=[],
+        cells=[],
+        dev=None,
+        final=None,
+        final_dev=None,
+        test=None,
+        audits=[],
+        repeats=[],
+        gains=[],
+        calibration=None,
+        cost=Cost({}, 0, 70, 40_320, None, None),
+        data=replace(complete().data, lengths=None),
+        command="",
+    )
+
+
+def sweeping() -> Evidence:
+    """The same during its second sweep."""
+    ended = complete()
+    return replace(
+        begun(),
+        sweeps=[ended.sweeps[0], running_sweep()],
+        cost=Cost({"sweep:context": 900.0}, 16, 70, 40_320, None, None),
+    )
+
+
+def filling() -> Evidence:
+    """The same in the third row of its grid."""
+    ended = complete()
+    some = ended.cells[:24]
+    best = max((cell for cell in some if cell.score), key=lambda cell: cell.score.value)
+    return replace(sweeping(), sweeps=ended.sweeps, cells=some, best=best, cheapest_tie=None, dev=ended.dev)
+
+
+def searched() -> Evidence:
+    """The same with its winner found, and no final model yet."""
+    return replace(complete(), final=None, final_dev=None, test=None)
+
+
+STUDIES = {study.__name__: study for study in (complete, begun, sweeping, filling, searched)}

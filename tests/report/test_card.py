@@ -1,0 +1,282 @@
+"""What the model card says, and that its code does what the model was trained on."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from bertgrid_tf import recipe as recipes
+from bertgrid_tf.bert.checkpoint import load
+from bertgrid_tf.bert.trainer import Trainer
+from bertgrid_tf.corpus import CONTEXTS, Dialogue, Utterance
+from bertgrid_tf.evidence import (
+    AuditEvidence,
+    CalibrationEvidence,
+    CellEvidence,
+    Classes,
+    Cost,
+    DataEvidence,
+    Estimate,
+    Evidence,
+    GainEvidence,
+    RepeatEvidence,
+)
+from bertgrid_tf.recipe import Settings
+from bertgrid_tf.report.card import PLACE, card
+from bertgrid_tf.results import Facts, FinalRun
+from bertgrid_tf.run import encode_dialogues
+
+LABELS = ("joy", "no|ne", "sad")
+COUNTS = {"train": {"joy": 30, "no|ne": 60, "sad": 10}, "dev": {"joy": 3, "no|ne": 6, "sad": 1}}
+DIALOGUE = Dialogue(
+    tuple(
+        Utterance(text, speaker=speaker)
+        for text, speaker in [
+            ("Hi.", "Ross"),
+            ("Where have you been?", "Rachel"),
+            ("At the museum.", "Ross"),
+            ("Again?", "Rachel"),
+        ]
+    )
+)
+
+
+def metrics(accuracy: float) -> dict[str, float]:
+    overall = {"accuracy": accuracy, "macro_f1": 0.5, "weighted_f1": 0.625, "loss": 0.75}
+    per_class = {f"{name}_{label}": 0.5 for name in ("precision", "recall", "f1") for label in LABELS}
+    return overall | per_class | {"recall_sad": 0.0}
+
+
+def evidence(**changes: Any) -> Evidence:
+    """Of a study that has a final model and nothing that was asked for besides."""
+    recipe = recipes.load("sample", None, {"sweeps": {}})
+    settings = recipe.settings.model_copy(update={"model": "bert-large-cased", "context": "current+previous"})
+    settings = settings.model_copy(update=changes.pop("settings", {}))
+    tables = [CellEvidence(1e-3, epoch, Estimate(0.7, 0.61, 0.78), 1.0, True, metrics(0.7)) for epoch in (1, 2)]
+    return replace(
+        Evidence(
+            folder="results/mine",
+            recipe=recipe,
+            facts=Facts("0123456789abcdef", LABELS, {"Ross": 7}, {}, {"bertgrid-tf": "0.1.0", "tensorflow": "2.20.0"}),
+            hardware="",
+            winner=recipe,
+            best=tables[1],
+            optimism=None,
+            cheapest_tie=tables[0],
+            sweeps=[],
+            cells=[*tables, CellEvidence(5e-4, 1, Estimate(0.4, 0.3, 0.5), 0.01, False, metrics(0.4))],
+            dev=None,
+            final=FinalRun("bert-large-cased", settings.model_dump(), 4, [metrics(0.5), metrics(0.75)]),
+            final_dev=Classes(LABELS, None, COUNTS["dev"], metrics(0.75)),
+            test=None,
+            audits=[],
+            repeats=[],
+            gains=[],
+            calibration=None,
+            cost=Cost({}, 0, 0, 0, None, None),
+            data=DataEvidence("sample", COUNTS, None, 48),
+            command="bertgrid-tf tune sample --recipe results/mine/best.yaml --study again",
+        ),
+        **changes,
+    )
+
+
+def front(text: str) -> dict[str, Any]:
+    return yaml.safe_load(text.split("---\n")[1])
+
+
+def table(text: str, head: str) -> list[list[str]]:
+    """The lines of the table whose head begins so."""
+    lines = text[text.index(f"| {head}") :].split("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").replace(r"\|", "/").split("|")] for line in lines[2:]]
+
+
+def test_the_hub_reads_what_the_model_is_and_how_it_scores_by_split():
+    opened = Classes(LABELS, None, {"joy": 2, "no|ne": 5, "sad": 1}, metrics(0.625))
+    data = ModelCard(card(evidence(test=opened))).data
+    assert data.base_model == "bert-large-cased"
+    assert (data.library_name, data.pipeline_tag) == ("transformers", "text-classification")
+    assert data.metrics == ["accuracy", "f1"]
+    assert data.language is None
+    scores = {(one.dataset_split, one.metric_name): one.metric_value for one in data.eval_results}
+    assert data.model_name == "mine"
+    assert scores["dev", "Accuracy"] == 0.75
+    assert scores["test", "Accuracy"] == 0.625
+    assert scores["dev", "Macro-F1"] == 0.5
+    assert len(scores) == 6
+
+
+@pytest.mark.parametrize("model", ["scratch", "scratch:2x256", "./minilm", "/models/minilm"])
+def test_a_model_that_the_hub_does_not_have_is_not_named_as_its_base(model):
+    made = evidence()
+    assert made.final is not None
+    assert "base_model" not in front(card(replace(made, final=replace(made.final, model=model))))
+
+
+def test_the_data_stand_there_class_by_class_with_their_fingerprint():
+    said = card(evidence())
+    assert "The corpus sample (fingerprint `0123456789abcdef`)" in said
+    assert table(said, "class | train") == [
+        ["joy", "30 (30.0%)", "3 (30.0%)"],
+        ["no/ne", "60 (60.0%)", "6 (60.0%)"],
+        ["sad", "10 (10.0%)", "1 (10.0%)"],
+        ["in all", "100", "10"],
+    ]
+
+
+def test_scores_stand_beside_their_interval_and_how_flattering_they_are():
+    said = card(evidence(optimism=0.0125))
+    assert table(said, " | dev, 10 texts") == [
+        ["Accuracy", "75.00 %"],
+        ["Macro-F1", "50.00 %"],
+        ["Weighted F1", "62.50 %"],
+        ["Loss", "0.7500"],
+    ]
+    assert (
+        "reached accuracy 70.00 % (61.00 to 78.00) on dev; the interval, of 95 %, is over dialogues. Since it was "
+        "chosen among 3, that is expected to be 1.25 points too good." in said
+    )
+    assert "has not been opened" in said
+    assert table(said, "class | texts")[-1] == ["sad", "1", "50.00 %", "0.00 %", "50.00 %"]
+
+
+def test_the_opened_test_split_has_its_column_and_its_classes():
+    opened = Classes(LABELS, None, {"joy": 2, "no|ne": 5, "sad": 1}, metrics(0.625))
+    said = card(evidence(test=opened))
+    assert table(said, " | dev, 10 texts | test, 8 texts")[0] == ["Accuracy", "75.00 %", "62.50 %"]
+    assert "Class by class on test" in said
+    assert "has not been opened" not in said
+
+
+def test_limits_name_ties_small_classes_and_classes_never_found():
+    limits = card(evidence()).split("## Limits")[1]
+    assert "2 of the 3 pairs of learning rate and epoch that were tried cannot be told from the best" in limits
+    assert "60.0% of them are no|ne, 10.0% sad" in limits
+    assert "Not one text of sad was recognised on dev" in limits
+    nobody_sad = Classes(LABELS, None, {"joy": 3, "no|ne": 6, "sad": 0}, metrics(0.75))
+    assert "Not one text" not in card(evidence(final_dev=nobody_sad))
+    assert "70.00 % (61.00 to 78.00), could be any in that interval" in limits
+
+
+def test_what_was_not_looked_at_is_left_out_and_what_was_is_said():
+    audit = AuditEvidence("context", "a", "b", *[Estimate(0.0, -0.1, 0.1)] * 3, "interacts")
+    asked = {
+        "audits": [audit, replace(audit, parameter="warmup", verdict="too little data to tell")],
+        "repeats": [RepeatEvidence(1e-3, 2, [0.7, 0.66, 0.72])],
+        "gains": [
+            GainEvidence("soup", "accuracy", 0.7, 0.75, 0.01, True, "Of two cells."),
+            GainEvidence("logit adjustment", "macro_f1", 0.5, 0.49, None, False, "Strength 0."),
+            GainEvidence("temperature", "calibration error", 0.08, 0.03, None, True, "Temperature 1.40."),
+        ],
+        "calibration": CalibrationEvidence(np.zeros(1), np.zeros(1), np.zeros(1), 0.08, 1.4, 0.03),
+        "hardware": "2 cores of a CPU",
+    }
+    sentences = [
+        "`context` was chosen as if it did not depend on learning rate and epochs",
+        "With 3 seeds, learning rate 0.001 and epoch 2 reached accuracy from 66.00 % to 72.00 %",
+        "temperature: calibration error 8.00 % without, 3.00 % with it. Temperature 1.40.",
+        "by 8.0 points on average (expected calibration error)",
+        "It ran on 2 cores of a CPU.",
+    ]
+    plain, full = card(evidence()), card(evidence(**asked))
+    for sentence in sentences:
+        assert sentence in full
+        assert sentence not in plain
+    assert "warmup` was chosen" not in full
+    # The one was of no use, the other is another model.
+    assert "logit adjustment" not in full
+    assert "soup" not in full
+    # No number is missing where evidence is.
+    assert "None" not in plain.replace("`[None]`", "").replace("=None", "")
+
+
+def test_how_to_repeat_it_has_the_command_the_seed_and_the_versions():
+    said = card(evidence()).split("## How to repeat it")[1]
+    assert "```sh\nbertgrid-tf tune sample --recipe results/mine/best.yaml --study again\n```" in said
+    assert "Seed 1, with bertgrid-tf 0.1.0, tensorflow 2.20.0." in said
+    assert "```" not in card(evidence(command="")).split("## How to repeat it")[1]
+
+
+def test_the_layout_is_said_in_words():
+    said = card(evidence(settings={"rare_speaker": 5})).split("## Input")[1]
+    assert "A text alone is not what the model was trained on: an input is the text to classify with neighbours" in said
+    assert "in this order: the text itself, the one before it." in said
+    assert "`At the museum.`, is written `Ross : At the museum.`" in said
+    assert "fewer than 5 texts" in said
+    assert "more than 48 tokens" in said
+    alone = card(evidence(settings={"context": "current"})).split("## Input")[1]
+    assert "An input is one text alone. Where that makes more than 48 tokens" in alone
+    assert "[None]" not in alone
+
+
+def test_a_corpus_without_speakers_has_none_in_its_inputs():
+    made = evidence()
+    assert made.facts is not None
+    said = card(replace(made, facts=replace(made.facts, speakers={}))).split("## Input")[1].split("## Scores")[0]
+    assert '"At the museum."' in said
+    assert "Ross :" not in said
+    assert "What Ross says" not in said
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    """A tiny model, saved in a folder of its name."""
+    folder = str(tmp_path_factory.mktemp("card") / "model")
+    texts = [utterance.text for utterance in DIALOGUE.utterances]
+    drawn = load("scratch:1x32", LABELS, texts=[*texts, "Ross : Rachel Says [None]"] * 3)
+    drawn.reset(0)
+    drawn.save(Path(folder))
+    return Trainer(load(folder, LABELS))
+
+
+ANSWERS = """
+import ast, json, sys
+answers = []
+for code in json.load(sys.stdin):
+    program, names = ast.parse(code), {}
+    last = program.body.pop()
+    exec(compile(program, "card", "exec"), names)
+    answers.append(eval(compile(ast.Expression(last.value), "card", "eval"), names))
+    answers[-1] = getattr(answers[-1], "tolist", lambda: answers[-1])()
+print(json.dumps(answers))
+"""
+LAYOUTS = [
+    ("current", "says", 48),
+    ("current+previous", "brackets", 15),
+    ("previous+current", "colon", 14),
+    ("current+next", "plain", 48),
+    ("previous+current+next", "none", 12),
+    ("previous2+previous+current", "plain", 15),
+]
+"""Context, speaker format, and a maximum length that cuts or does not."""
+
+
+def test_the_code_gives_the_model_what_it_was_trained_on(classifier):
+    assert [context for context, *_ in LAYOUTS] == list(CONTEXTS)
+    made = [
+        evidence(settings=dict(zip(("context", "speaker_format", "max_length"), one, strict=True))) for one in LAYOUTS
+    ]
+    codes = [card(one).split("```python\n")[1].split("```")[0] for one in made]
+    codes = [code.replace(PLACE, classifier.checkpoint.name) for code in codes]
+    # In a process of its own, where transformers finds PyTorch if it is there, as it does for who reads the card.
+    plain = {name: value for name, value in os.environ.items() if name not in ("USE_TORCH", "USE_TF")}
+    command = [sys.executable, "-c", ANSWERS]
+    done = subprocess.run(command, input=json.dumps(codes), capture_output=True, text=True, env=plain)
+    assert done.returncode == 0, done.stderr
+    for layout, one, answer in zip(LAYOUTS, made, json.loads(done.stdout), strict=True):
+        assert one.final is not None
+        trained = Settings.model_validate(one.final.settings)
+        texts = encode_dialogues(classifier.checkpoint.tokenizer, [DIALOGUE], trained, {})
+        assert (texts.full_lengths[2] > texts.lengths[2]) == (layout[-1] < 48)
+        if isinstance(answer[0], dict):
+            scores = {label["label"]: label["score"] for label in answer}
+            answer = [[scores[label] for label in LABELS]]
+        np.testing.assert_allclose(answer[0], classifier.probabilities(texts)[2], atol=1e-5, err_msg=str(layout))

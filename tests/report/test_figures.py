@@ -1,0 +1,170 @@
+import logging
+import warnings
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import made_up_evidence as made_up
+import numpy as np
+import pytest
+from PIL import Image
+
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.report import figures
+
+SVG = "{http://www.w3.org/2000/svg}"
+PLAIN = ("paper", "line")
+"""The parts that nothing is read from."""
+
+
+def strongest_tile() -> float:
+    """The share of the accent colour in the best cell."""
+    return max(tile.get_alpha() or 0 for tile in figures.draw(made_up.filling())["grid"].axes[0].patches)
+
+
+def texts(svg: str) -> list[str]:
+    return [element.text for element in ElementTree.fromstring(svg).iter() if element.tag.endswith("text")]
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, str]:
+    return {name: figures.inline(name, figure) for name, figure in figures.draw(made_up.complete()).items()}
+
+
+def test_every_figure_is_written_as_png_and_as_svg_with_text_and_title(tmp_path):
+    figures.write(made_up.complete(), tmp_path / "figures")
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(
+        f"{name}.{kind}" for name in figures.TITLES for kind in ("png", "svg")
+    )
+    for name, title in figures.TITLES.items():
+        with Image.open(tmp_path / "figures" / f"{name}.png") as image:
+            assert round(image.info["dpi"][0]) == 200
+        svg = ElementTree.parse(tmp_path / "figures" / f"{name}.svg").getroot()
+        assert svg.find(f"{SVG}title").text == title
+        assert svg.findall(f".//{SVG}text")
+
+
+def test_the_same_evidence_gives_the_same_bytes(tmp_path):
+    for folder in ("one", "other"):
+        figures.write(made_up.sweeping(), tmp_path / folder)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes()
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "figures").write_text("a file")
+    with pytest.raises(UserError, match="Cannot write"):
+        figures.write(made_up.begun(), tmp_path / "figures")
+
+
+def test_labels_of_any_letters_are_drawn_as_they_are_and_without_a_warning(caplog):
+    study = made_up.sweeping()
+    names = ("☺ $x_1$ & <b>", "a\x00b\x1b\ud800", "기쁨", "l" * 80)
+    study = replace(study, data=replace(study.data, classes={"train": dict.fromkeys(names, 5)}))
+    with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
+        warnings.simplefilter("error")
+        drawn = texts(figures.inline("data", figures.draw(study)["data"]))
+    assert {"☺ $x_1$ & <b>", "a b  ", "기쁨", "l" * 12 + "…" + "l" * 15} <= set(drawn)
+    assert not caplog.records
+
+
+def test_the_page_s_figures_have_no_colour_and_no_id_but_their_own(drawn):
+    for name, svg in drawn.items():
+        assert not [part for part in svg.split("#") if part[:6].isalnum() and part[6:7] in ';"']
+        root = ElementTree.fromstring(svg)
+        ids = [element.get("id") for element in root.iter() if element.get("id")]
+        assert len(ids) == len(set(ids))
+        assert all(one.startswith(f"{name}-") for one in ids)
+        used = [element.get("href").removeprefix("#") for element in root.iter() if element.get("href")]
+        used += [e.get("clip-path")[5:-1] for e in root.iter() if e.get("clip-path")]
+        assert set(used) <= set(ids)
+
+
+def test_a_sweep_s_levels_stand_with_their_scores_and_what_became_of_them(drawn):
+    shown = texts(drawn["sweeps"])
+    assert {"57.40 % ◀ chosen", "56.90 % ≈ tied", "55.10 %", "previous2+previous+current"} <= set(shown)
+    running = figures.draw(made_up.sweeping())["sweeps"]
+    assert {"failed", "running", "waiting"} <= set(texts(figures.inline("sweeps", running)))
+
+
+def test_the_best_cell_is_starred_and_the_tied_ones_are_outlined(drawn):
+    study = made_up.complete()
+    assert [text for text in texts(drawn["grid"]) if "★" in text] == [f"{100 * study.best.score.value:.2f} ★"]
+    panel = figures.draw(study)["grid"].axes[0]
+    outlined = {
+        (round(patch.get_y() + 0.42), round(patch.get_x() + 0.45) + 1)
+        for patch in panel.patches
+        if not patch.get_fill()
+    }
+    rates = study.recipe.learning_rates
+    assert outlined == {(rates.index(cell.learning_rate), cell.epoch) for cell in study.tied}
+    assert texts(drawn["grid"]).count("×") == 2
+
+
+def test_the_better_a_cell_the_stronger_its_tile_also_where_less_is_better():
+    study = made_up.complete()
+    losses = replace(study, recipe=study.recipe.model_copy(update={"metric": "loss"}))
+    for one, sign in ((study, 1), (losses, -1)):
+        tiles = [patch for patch in figures.draw(one)["grid"].axes[0].patches if patch.get_fill()]
+        values = [sign * cell.score.value for cell in one.cells if cell.score]
+        order = np.argsort(values)
+        assert (np.diff([tiles[place].get_alpha() for place in order]) >= 0).all()
+        assert tiles[order[-1]].get_alpha() == strongest_tile()
+
+
+def test_a_confusion_matrix_shows_shares_of_its_rows_and_counts(drawn):
+    counts = made_up.complete().final_dev.confusion
+    shown = texts(drawn["confusion"])
+    assert f"{counts[0, 0]}" in shown
+    assert f"{counts[0, 0] / counts[0].sum():.0%}" in shown
+    assert figures.draw(replace(made_up.complete(), final_dev=made_up.complete().test)).keys() == (
+        figures.TITLES.keys() - {"confusion"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("study", "missing"),
+    [
+        ("begun", {"sweeps", "grid", "curves", "confusion", "classes", "calibration"}),
+        ("sweeping", {"grid", "curves", "confusion", "classes", "calibration"}),
+        ("filling", {"calibration"}),
+        ("searched", set()),
+    ],
+)
+def test_what_a_study_has_not_found_yet_is_not_drawn(study, missing):
+    assert figures.draw(made_up.STUDIES[study]()).keys() == figures.TITLES.keys() - missing
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours, from 1 to 21 (WCAG 2.2, "contrast ratio")."""
+
+    def luminance(colour: str) -> float:
+        shares = np.array([int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)])
+        return float(
+            np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+        )
+
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_every_colour_can_be_told_from_the_paper(theme):
+    paper = figures.COLOURS["paper"][theme]
+    for part, colours in figures.COLOURS.items():
+        # WCAG 2.2: 4.5 for text, 3 for what is drawn.
+        if part not in PLAIN:
+            assert contrast(colours[theme], paper) >= (3 if part.startswith("row") else 4.5), part
+    share = strongest_tile()
+    accent, below = (
+        np.array([int(figures.COLOURS[part][theme][place : place + 2], 16) for place in (1, 3, 5)])
+        for part in ("accent", "paper")
+    )
+    tile = np.rint(share * accent + (1 - share) * below).astype(int)
+    assert contrast("#{:02x}{:02x}{:02x}".format(*tile), figures.COLOURS["ink"][theme]) >= 4.5
+
+
+def test_the_colours_of_the_rows_differ_in_lightness_too():
+    paper = figures.COLOURS["paper"]
+    for theme in (0, 1):
+        steps = [contrast(figures.COLOURS[f"row{number}"][theme], paper[theme]) for number in range(8)]
+        assert (np.diff(steps) < 0).all() or (np.diff(steps) > 0).all()

@@ -1,0 +1,237 @@
+import html
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import made_up_evidence as made_up
+import pytest
+
+from bertgrid_tf.evidence import Evidence
+from bertgrid_tf.report import page
+
+VOID = {"meta", "link", "br"}
+PARTS = {
+    "complete": "sweeps grid curves classes audit gains cost data again",
+    "begun": "cost data again",
+    "sweeping": "sweeps cost data again",
+    "filling": "sweeps grid curves classes cost data again",
+    "searched": "sweeps grid curves classes audit gains cost data again",
+}
+
+
+class Outline(HTMLParser):
+    """A document's elements, with their attributes and the text right inside; asserts that they nest."""
+
+    def __init__(self, document: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str], list[str]]] = []
+        self._open: list[int] = []
+        self.feed(document)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag, attrs):
+        assert len(dict(attrs)) == len(attrs)
+        self.elements.append((tag, dict(attrs), []))
+        if tag not in VOID:
+            self._open.append(len(self.elements) - 1)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs), []))
+
+    def handle_endtag(self, tag):
+        assert self.elements[self._open.pop()][0] == tag
+
+    def handle_data(self, data):
+        if self._open:
+            self.elements[self._open[-1]][2].append(data)
+
+    def of(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes, _ in self.elements if name == tag]
+
+    def texts(self, *tags: str) -> list[str]:
+        return ["".join(parts).strip() for name, _, parts in self.elements if name in tags]
+
+
+@pytest.fixture(scope="module")
+def documents() -> dict[str, str]:
+    return {name: page.render(study()) for name, study in made_up.STUDIES.items()}
+
+
+@pytest.fixture(scope="module")
+def outlines(documents) -> dict[str, Outline]:
+    return {name: Outline(document) for name, document in documents.items()}
+
+
+def answer(document: str) -> str:
+    paragraph = re.search(r'id="answer".*?<p>(.*?)</p>', document, re.DOTALL)[1]
+    return html.unescape(re.sub("<[^>]+>", "", paragraph)).replace("\u00a0", " ")
+
+
+def lean(study: Evidence, **changes: object) -> Evidence:
+    """The study without most of what takes time to draw."""
+    return replace(study, **{"sweeps": [], "dev": None, "final_dev": None, "calibration": None} | changes)
+
+
+@pytest.mark.parametrize("study", made_up.STUDIES)
+def test_a_page_has_the_parts_that_there_is_something_to_say_of_in_order(outlines, study):
+    outline = outlines[study]
+    assert [section["id"] for section in outline.of("section")] == PARTS[study].split()
+    links = [link["href"] for link in outline.of("a")]
+    assert links == ["#answer", *(f"#{name}" for name in PARTS[study].split())]
+
+
+@pytest.mark.parametrize("study", made_up.STUDIES)
+def test_a_page_is_sound_for_a_screen_reader(outlines, study):
+    outline = outlines[study]
+    ids = [attributes["id"] for _, attributes, _ in outline.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    named = [a for _, attributes, _ in outline.elements for a in attributes.get("aria-labelledby", "").split()]
+    assert set(named) <= set(ids)
+    assert outline.of("html") == [{"lang": "en"}]
+    assert [len(outline.of(landmark)) for landmark in ("h1", "header", "main", "nav", "footer")] == [1] * 5
+    assert len(outline.texts("h2")) == len(outline.of("section"))
+    assert all(
+        figure == {"role": "group", "aria-labelledby": figure["aria-labelledby"]} for figure in outline.of("figure")
+    )
+    assert len(outline.of("figcaption")) == len(outline.of("figure")) == len(outline.of("svg"))
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in outline.of("svg"))
+    assert all(outline.texts("caption", "figcaption", "summary", "h1", "h2", "p"))
+    assert len(outline.of("caption")) == len(outline.of("table"))
+    assert {cell.get("scope") for cell in outline.of("th")} == {"col", "row"}
+    scrolled = [attributes for _, attributes, _ in outline.elements if attributes.get("class") == "scroll"]
+    assert all(one["tabindex"] == "0" and one["aria-label"] for one in scrolled)
+
+
+@pytest.mark.parametrize("study", made_up.STUDIES)
+def test_a_page_loads_nothing_and_runs_nothing(documents, outlines, study):
+    assert not outlines[study].of("script") + outlines[study].of("img")
+    for _, attributes, _ in outlines[study].elements:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href"):
+            assert attributes.get(name, "#").startswith(("#", "data:,"))
+    assert not re.search(r"@import|url\((?!#)", documents[study])
+
+
+def test_the_same_evidence_gives_the_same_page(documents, tmp_path):
+    page.write(made_up.sweeping(), tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == documents["sweeping"]
+
+
+def test_what_comes_from_outside_is_text():
+    evil = "</pre><script>alert('x')</script>\"&"
+    study = lean(made_up.complete(), final_dev=replace(made_up.complete().dev, confusion=None))
+    named = replace(
+        study,
+        folder=evil,
+        hardware=evil,
+        command=evil,
+        data=replace(study.data, name=evil, classes={evil: {evil: 3}}),
+        gains=[replace(study.gains[0], name=evil, metric=evil, detail=evil)],
+        audits=[replace(study.audits[0], parameter=evil, chosen=evil)],
+        final=replace(study.final, model=evil),
+        facts=replace(study.facts, versions={evil: evil}),
+        recipe=study.recipe.model_copy(update={"corpus": evil}),
+    )
+    outline = Outline(page.render(named))
+    assert not outline.of("script")
+    assert outline.texts("h1") == [f"What tuning {evil} has found"]
+    assert outline.texts("code")[-1] == evil
+    assert outline.texts("td").count(evil) == 5
+    cells = outline.texts("th")
+    assert "<b>fear</b> & 'awe'" in cells
+    assert "슬픔" in cells
+
+
+def test_the_answer_is_one_paragraph(documents):
+    assert answer(documents["complete"]) == (
+        "Best on dev: accuracy 58.04 % (95 % interval 55.24 to 60.84) after epoch 8 of 10 at learning rate 3e-06, "
+        "context=current+previous, speaker_format=colon, oversample=0.0, model=bert-base-cased, max_length=64, "
+        "warmup=0.2. 21 of 68 cells cannot be told from it at 5 %; the cheapest of them is epoch 1 at learning rate "
+        "2e-05 (57.41 %). As the best of 68 it is expected to look 0.52 points better than it is. The final model, "
+        "bert-large-cased, has 67.32 % on dev. On the sealed test split it has 64.58 %. That took 125 epochs and "
+        "2 h 45 min; every combination of all levels would take 40,320."
+    )
+    assert made_up.complete().command in documents["complete"]
+
+
+@pytest.mark.parametrize(
+    ("study", "begins", "says"),
+    [
+        ("begun", "No cell of the learning-rate × epoch table has a score so far.", ""),
+        ("sweeping", "No cell of", "So far it took 16 epochs and 15 min 00 s;"),
+        ("filling", "Best so far on dev: accuracy 57.70 %", "context=current+previous"),
+        ("searched", "Best on dev: accuracy 58.04 %", "The final model is not trained so far."),
+    ],
+)
+def test_a_study_under_way_says_so_far(documents, outlines, study, begins, says):
+    told = answer(documents[study])
+    assert told.startswith(begins)
+    assert says in told
+    assert outlines[study].texts("h1") == ["What tuning friends has found so far"]
+
+
+def test_a_study_without_a_final_model_has_ended_with_its_winner():
+    study = lean(made_up.searched())
+    recipe = study.recipe.model_copy(update={"final": study.recipe.final.model_copy(update={"model": "none"})})
+    assert "so far" not in page.render(replace(study, recipe=recipe))
+
+
+@pytest.mark.parametrize(
+    ("tied", "epoch", "sentence"),
+    [
+        (1, 8, "It can be told from each of the other 67 cells at 5 %."),
+        (3, 8, "3 of 68 cells cannot be told from it at 5 %; none of them takes fewer epochs."),
+    ],
+)
+def test_how_sure_the_best_is_is_said(tied, epoch, sentence):
+    study = lean(made_up.complete())
+    others = [cell for cell in study.cells if cell != study.best and cell.score and cell.epoch >= epoch][: tied - 1]
+    cells = [replace(cell, tied=cell == study.best or cell in others) for cell in study.cells]
+    assert sentence in answer(page.render(replace(study, cells=cells, cheapest_tie=study.best)))
+
+
+def test_a_sweep_without_a_score_is_a_table_that_stands():
+    study = lean(made_up.sweeping(), sweeps=[made_up.running_sweep()])
+    outline = Outline(page.render(replace(study, sweeps=[replace(study.sweeps[0], levels=study.sweeps[0].levels[1:])])))
+    assert "sweeps" not in [figure["aria-labelledby"].removesuffix("-caption") for figure in outline.of("figure")]
+    assert {"speaker_format=plain", "speaker_format=says"} <= set(outline.texts("th"))
+    assert [text for text in outline.texts("td") if text in ("failed", "running", "waiting")] == [
+        "failed",
+        "running",
+        "waiting",
+    ]
+
+
+def test_a_metric_of_which_less_is_better_has_its_own_unit():
+    study = lean(made_up.complete())
+    losses = replace(study, recipe=study.recipe.model_copy(update={"metric": "loss"}))
+    document = page.render(losses)
+    assert "loss 0.5804 (95 % interval 0.5524 to 0.6084)" in answer(document)
+    assert "0.0052 nats better" in answer(document)
+    assert "loss on dev, in nats" in document
+
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+MEASURED = """<!DOCTYPE html><iframe style="width:360px;border:0" srcdoc="{page}"></iframe><script>
+document.querySelector("iframe").onload = function () {{
+  const root = this.contentDocument.documentElement;
+  document.title = root.scrollWidth + " in " + root.clientWidth;
+}};
+</script>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium, to see the page as a phone does")
+def test_a_page_fits_a_phone_and_a_browser_finds_nothing_wrong(documents, tmp_path):
+    opened = documents["complete"].replace("<details>", "<details open>")
+    (tmp_path / "phone.html").write_text(MEASURED.format(page=html.escape(opened)), encoding="utf-8")
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom"]
+    done = subprocess.run(
+        [*command, (tmp_path / "phone.html").as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    width, room = map(int, re.search(r"<title>(\d+) in (\d+)</title>", done.stdout).groups())
+    assert width <= room <= 360
+    assert "CONSOLE" not in done.stderr

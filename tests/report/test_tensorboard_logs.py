@@ -1,0 +1,171 @@
+"""TensorBoard itself reads what is logged: the table of its HParams plugin, and the scalars."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras_tuner
+import pytest
+from keras_tuner.engine.trial import Trial, TrialStatus
+from tensorboard.backend.application import TensorBoardWSGI
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
+from tensorboard.plugins.scalar.scalars_plugin import ScalarsPlugin
+from werkzeug.test import Client
+
+from bertgrid_tf import recipe as recipes
+from bertgrid_tf.report.tensorboard import write_log, write_logs
+from bertgrid_tf.results import Again, FinalRun, Results
+
+OVERALL = ["accuracy", "loss", "macro_f1", "seconds", "train_loss", "weighted_f1"]
+Ask = Callable[..., Any]
+
+
+def epoch(accuracy: float) -> dict[str, float]:
+    return dict.fromkeys(OVERALL, 0.25) | {"accuracy": accuracy, "seconds": 10.0, "f1_joy": 0.5}
+
+
+def add_trial(results: Results, trial_id: str, stage: str, accuracies: list[float], status: str, **values: Any) -> Path:
+    """Writes a trial's file as the oracle does."""
+    parameters = keras_tuner.HyperParameters()
+    parameters.values = results.recipe().settings.model_dump() | {"epochs": 4} | values | {"tuner/stage": stage}
+    trial = Trial(parameters, trial_id, status)
+    for step, accuracy in enumerate(accuracies, start=1):
+        for name, value in epoch(accuracy).items():
+            if not trial.metrics.exists(name):
+                trial.metrics.register(name, "max")
+            trial.metrics.update(name, value, step)
+    file = results.folder / f"trial_{trial_id}" / "trial.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(trial.get_state()))
+    return file
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    """A study with a trial of a sweep that has ended, one that has failed, and one of the grid that is running."""
+    results = Results(tmp_path / "study")
+    results.folder.mkdir()
+    sweeps = {"context": ["current", "current+previous"]}
+    results.recipe_file.write_text(recipes.load("sample", None, {"sweeps": sweeps}).to_yaml())
+    add_trial(results, "0000", "sweep:context", [0.5, 0.75], TrialStatus.COMPLETED)
+    add_trial(results, "0001", "sweep:context", [], TrialStatus.FAILED, context="current+previous")
+    add_trial(results, "0002", "grid", [0.625], TrialStatus.RUNNING, learning_rate=0.5)
+    return results
+
+
+def tensorboard(results: Results) -> Ask:
+    """Asks TensorBoard's own plugins, as its page does, about the study's logs as they are then."""
+    logs = str(results.folder / "tensorboard")
+    events = EventMultiplexer()
+    provider = MultiplexerDataProvider(events, logs)
+    context = TBContext(data_provider=provider, logdir=logs)
+    board = Client(TensorBoardWSGI([ScalarsPlugin(context), HParamsPlugin(context)], data_provider=provider))
+
+    def ask(path: str, **parameters: Any) -> Any:
+        events.AddRunsFromDirectory(logs)
+        events.Reload()
+        given = {"json": parameters, "method": "POST"} if path.startswith("hparams") else {"query_string": parameters}
+        answer = board.open(f"/data/plugin/{path}", **given)
+        assert answer.status_code == 200, answer.text
+        return json.loads(answer.text)
+
+    return ask
+
+
+def rows(ask: Ask) -> dict[str, dict[str, Any]]:
+    """The rows of the HParams table by trial."""
+    statuses = [f"STATUS_{name}" for name in ("UNKNOWN", "SUCCESS", "FAILURE", "RUNNING")]
+    found = ask("hparams/session_groups", startIndex=0, sliceSize=100, allowedStatuses=statuses)
+    return {row["name"]: row for row in found["sessionGroups"]}
+
+
+def curve(ask: Ask, run: str, tag: str) -> list[tuple[int, float]]:
+    return [(step, value) for _, step, value in ask("scalars/scalars", run=run, tag=tag)]
+
+
+def test_every_trial_is_a_row_with_its_hyperparameters_and_its_last_metrics(results):
+    write_logs(results)
+    found = rows(tensorboard(results))
+    assert {name: row["hparams"] for name, row in found.items()} == {
+        trial: {
+            "stage": stage,
+            "seed": 1,
+            "model": "scratch:2x128",
+            "learning_rate": rate,
+            "epochs": 4,
+            "context": context,
+        }
+        for trial, stage, rate, context in [
+            ("0000", "sweep:context", 1e-3, "current"),
+            ("0001", "sweep:context", 1e-3, "current+previous"),
+            ("0002", "grid", 0.5, "current"),
+        ]
+    }
+    assert {name: row["sessions"][0]["status"] for name, row in found.items()} == {
+        "0000": "STATUS_SUCCESS",
+        "0001": "STATUS_FAILURE",
+        "0002": "STATUS_UNKNOWN",
+    }
+    metrics = {metric["name"]["tag"]: metric["value"] for metric in found["0000"]["metricValues"]}
+    assert metrics == {name: value for name, value in epoch(0.75).items() if name in OVERALL}
+
+
+def test_every_overall_metric_is_a_curve_with_a_point_at_the_end_of_each_epoch(results):
+    write_logs(results)
+    ask = tensorboard(results)
+    assert {run: sorted(set(tags) & set(epoch(0))) for run, tags in ask("scalars/tags").items()} == {
+        "0000": OVERALL,
+        "0002": OVERALL,
+    }
+    assert curve(ask, "0000", "accuracy") == [(1, 0.5), (2, 0.75)]
+    (first, *_), (second, *_) = ask("scalars/scalars", run="0000", tag="accuracy")
+    assert second - first == pytest.approx(10)
+
+
+def test_the_metric_that_decides_has_a_curve_too(results):
+    results.recipe_file.write_text(recipes.load("sample", None, {"metric": "f1_joy"}).to_yaml())
+    write_log(results, "0000")
+    assert curve(tensorboard(results), "0000", "f1_joy") == [(1, 0.5), (2, 0.5)]
+
+
+def test_a_log_is_written_anew_as_its_trial_goes_on_and_an_open_tensorboard_follows(results):
+    write_logs(results)
+    ask = tensorboard(results)
+    assert curve(ask, "0002", "accuracy") == [(1, 0.625)]
+    time.sleep(1)  # TensorBoard takes the files of a run in the order of their names, which hold the second
+    add_trial(results, "0002", "grid", [0.625, 0.875], TrialStatus.COMPLETED, learning_rate=0.5)
+    write_log(results, "0002")
+    for board in (ask, tensorboard(results)):
+        assert curve(board, "0002", "accuracy") == [(1, 0.625), (2, 0.875)]
+        assert rows(board)["0002"]["sessions"][0]["status"] == "STATUS_SUCCESS"
+    assert [len(list(folder.iterdir())) for folder in (results.folder / "tensorboard").iterdir()] == [1, 1, 1]
+
+
+def test_the_final_model_is_a_row_and_a_curve(results):
+    settings = results.recipe().settings.model_copy(update={"model": "scratch:2x256"})
+    results.write_final(FinalRun("scratch:2x256", settings.model_dump(), 4, [epoch(0.5), epoch(0.75)]))
+    write_logs(results)
+    ask = tensorboard(results)
+    assert curve(ask, "final", "accuracy") == [(1, 0.5), (2, 0.75)]
+    assert rows(ask)["final"]["hparams"] | {"stage": "final", "model": "scratch:2x256"} == rows(ask)["final"]["hparams"]
+
+
+def test_a_run_after_the_search_is_a_row_with_its_seed(results):
+    values = results.recipe().settings.model_dump() | {"epochs": 4}
+    results.write_again(Again("repeat_0000_7", "repeats", values, 7, None, [epoch(0.5), epoch(0.75)]))
+    write_logs(results)
+    ask = tensorboard(results)
+    assert curve(ask, "repeat_0000_7", "accuracy") == [(1, 0.5), (2, 0.75)]
+    shown = rows(ask)["repeat_0000_7"]["hparams"]
+    assert (shown["stage"], shown["seed"]) == ("repeats", 7)
+
+
+def test_a_diverged_epoch_is_shown_as_no_number(results):
+    add_trial(results, "0003", "grid", [0.5, float("nan")], TrialStatus.FAILED)
+    write_logs(results)
+    assert curve(tensorboard(results), "0003", "accuracy") == [(1, 0.5), (2, "NaN")]

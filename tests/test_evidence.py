@@ -1,0 +1,105 @@
+from itertools import count
+
+import made_up_study
+import numpy as np
+import pytest
+from made_up_study import right_in, write_predictions
+
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.evidence import beside, gather
+from bertgrid_tf.results import Again
+
+seeds = count()
+
+
+def right_for(share: float) -> np.ndarray:
+    """Right for `share` of the texts, of which others are drawn each time."""
+    return right_in(share, next(seeds))
+
+
+def test_the_tied_set_is_what_cannot_be_told_from_the_best(tmp_path):
+    cells = {(1e-3, 1): right_for(0.5), (1e-3, 2): right_for(0.79), (5e-4, 1): None, (5e-4, 2): right_for(0.80)}
+    evidence = gather(made_up_study.make(tmp_path / "study", cells))
+    assert [(cell.learning_rate, cell.epoch) for cell in evidence.tied] == [(1e-3, 2), (5e-4, 2)]
+    assert (evidence.best.learning_rate, evidence.best.epoch, evidence.best.p) == (5e-4, 2, 1)
+    assert evidence.best.score.value == 0.8
+    assert evidence.best.score.low < 0.8 < evidence.best.score.high
+    far, _, diverged, _ = evidence.cells
+    assert far.p < 0.05
+    assert diverged.score is None
+    assert not diverged.tied
+    assert evidence.optimism > 0
+
+
+def test_of_tied_cells_the_cheapest_has_the_fewest_epochs_and_wins_if_it_is_to(tmp_path):
+    cells = {(1e-3, 1): right_for(0.79), (1e-3, 2): right_for(0.795), (1e-3, 3): right_for(0.80)}
+    best = gather(made_up_study.make(tmp_path / "best", cells))
+    assert (best.best.epoch, best.cheapest_tie.epoch) == (3, 1)
+    cheap = gather(made_up_study.make(tmp_path / "cheap", cells, choose="cheapest-tie"))
+    assert cheap.best.epoch == 1
+
+
+def test_cells_that_were_repeated_are_compared_by_the_mean_over_their_seeds(tmp_path):
+    cells = {(1e-3, 1): right_for(0.80), (5e-4, 1): right_for(0.79), (2e-4, 1): right_for(0.785)}
+    results = made_up_study.make(tmp_path / "study", cells, repeats=2)
+    for rate, other in ((1e-3, 0.70), (5e-4, 0.79)):
+        name = f"repeat_{rate:g}_1_2"
+        metrics = write_predictions(results, name, 1, right_for(other))
+        results.write_again(Again(name, "repeats", {"learning_rate": rate, "epochs": 1}, 2, None, [metrics]))
+    evidence = gather(results)
+    assert (evidence.best.learning_rate, evidence.best.score.value) == (5e-4, pytest.approx(0.79))
+    assert [(one.learning_rate, list(one.scores)) for one in evidence.repeats] == [
+        (1e-3, pytest.approx([0.80, 0.70])),
+        (5e-4, pytest.approx([0.79, 0.79])),
+    ]
+    # What was not good enough to be repeated is out, whatever its one score.
+    assert not evidence.cells[-1].tied
+
+
+def test_the_levels_of_a_sweep_are_compared_with_its_best(tmp_path):
+    levels = [
+        ("context", "current", right_for(0.5), "COMPLETED"),
+        ("context", "current+previous", right_for(0.8), "COMPLETED*"),
+        ("context", "current+next", right_for(0.79), "COMPLETED"),
+        ("oversample", "0.0", None, "RUNNING"),
+        ("oversample", "1.0", None, "FAILED"),
+    ]
+    sweeps = {"context": ["current", "current+previous", "current+next"], "oversample": [0, 1]}
+    context, oversample = gather(made_up_study.make(tmp_path / "study", {}, levels, sweeps=sweeps)).sweeps
+    assert [(level.level, level.tied, level.chosen) for level in context.levels] == [
+        ("current", False, False),
+        ("current+previous", True, True),
+        ("current+next", True, False),
+    ]
+    assert [(level.level, level.score, level.status) for level in oversample.levels] == [
+        (0.0, None, "RUNNING"),
+        (1.0, None, "FAILED"),
+    ]
+
+
+def test_a_parameter_whose_runner_up_wins_at_the_winner_interacts(tmp_path):
+    levels = [
+        ("context", "current", right_for(0.5), "COMPLETED"),
+        ("context", "current+previous", right_for(0.6), "COMPLETED*"),
+    ]
+    sweeps = {"context": ["current", "current+previous"]}
+    results = made_up_study.make(tmp_path / "study", {(1e-3, 1): right_for(0.7)}, levels, sweeps=sweeps)
+    for reached, verdict in ((0.9, "interacts"), (0.6, "independent as far as can be seen")):
+        metrics = write_predictions(results, "audit_context", 1, right_for(reached))
+        results.write_again(Again("audit_context", "audit", {"context": "current"}, 1, "context", [metrics]))
+        (audit,) = gather(results).audits
+        assert (audit.parameter, audit.chosen, audit.runner_up) == ("context", "current+previous", "current")
+        assert audit.at_sweep.value == pytest.approx(0.1)
+        assert audit.at_winner.value == pytest.approx(0.7 - reached)
+        assert audit.verdict == verdict
+
+
+def test_studies_are_compared_text_by_text_where_their_dev_splits_are_the_same(tmp_path):
+    one = made_up_study.make(tmp_path / "one", {(1e-3, 1): right_for(0.8)})
+    worse = made_up_study.make(tmp_path / "worse", {(1e-3, 1): right_for(0.6)})
+    assert [(study.best, study.tied) for study in beside([worse, one])] == [(False, False), (True, True)]
+    empty = made_up_study.make(tmp_path / "empty", {})
+    assert beside([one, empty]) is None
+    other = made_up_study.make(tmp_path / "other", {}, metric="macro_f1")
+    with pytest.raises(UserError, match="decide by accuracy and macro_f1"):
+        beside([one, other])
