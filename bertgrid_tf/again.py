@@ -20,7 +20,7 @@ def repeats(recipe: Recipe, winner: Mapping[str, Value], cells: Sequence[CellEvi
     for cell in cells:
         if cell.tied:
             # The cells of an independent grid have a schedule each.
-            horizon = recipe.epochs if recipe.grid == "row" else cell.epoch
+            horizon = int(winner["epochs"]) if recipe.grid == "row" else cell.epoch
             place = (cell.learning_rate, horizon)
             last[place] = max(cell.epoch, last.get(place, 0))
     found = []

@@ -223,14 +223,11 @@ def report(folder: ResultsFolder) -> None:
     """Draw a study's report.html and its figures anew; it may still be running."""
     from rich.console import Console
 
-    from bertgrid_tf.evidence import gather
-    from bertgrid_tf.report import figures, page
+    from bertgrid_tf.report.drawing import draw
     from bertgrid_tf.results import Results
 
     results = Results.existing(folder)
-    evidence = gather(results)
-    page.write(evidence, results.report_file)
-    figures.write(evidence, results.figures)
+    draw(results)
     said = f"The report is {results.report_file}, its figures lie in {results.figures}."
     Console().print(said, markup=False, highlight=False, soft_wrap=True)
 
@@ -300,6 +297,7 @@ def evaluate(
     from rich.console import Console
 
     from bertgrid_tf.data import data_dirs, open_corpus
+    from bertgrid_tf.report.drawing import draw
     from bertgrid_tf.report.summary import scores_table, variants
     from bertgrid_tf.results import Results
 
@@ -317,6 +315,7 @@ def evaluate(
     console.print(scores_table(corpus.labels, found.metrics["final"], found.support, title))
     for line in variants(found.metrics):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    draw(results)
     console.print(f"Written down in {results.evaluations_file}.", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -1,6 +1,6 @@
 """A finished study's model at work: scores on a split, labels for new texts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,8 +117,9 @@ def evaluate_split(results: Results, corpus: Corpus, split: str, on_step: OnStep
         name: evaluate(truth, one, predictor.labels) | {"calibration_error": expected_calibration_error(truth, one)}
         for name, one in found.items()
     }
-    _write_down(results, split, metrics)
-    return Evaluation(metrics, {label: counts[label] for label in predictor.labels})
+    evaluation = Evaluation(metrics, {label: counts[label] for label in predictor.labels})
+    _write_down(results, split, evaluation)
+    return evaluation
 
 
 @dataclass(frozen=True)
@@ -220,8 +221,9 @@ def _refuse_out(out: Path, file: Path) -> None:
         raise UserError(f"{out} cannot be written, since {out.parent} is no folder to write to: name another with -o.")
 
 
-def _write_down(results: Results, split: str, metrics: Mapping[str, Mapping[str, float]]) -> None:
+def _write_down(results: Results, split: str, evaluation: Evaluation) -> None:
     opened = {"opened": datetime.now(UTC).isoformat(timespec="seconds"), "split": split}
-    rows = [{**opened, "of": name, **found} for name, found in metrics.items()]
+    texts = {f"texts_{label}": count for label, count in evaluation.support.items()}
+    rows = [{**opened, "of": name, **found, **texts} for name, found in evaluation.metrics.items()]
     table = pd.DataFrame([*results.rows(results.evaluations_file), *rows])
     write_table(results.evaluations_file, table)

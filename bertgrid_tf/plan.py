@@ -14,7 +14,8 @@ from tuners.space import SearchSpace
 from tuners.strategies import strategy
 
 REPEATS, AUDIT, FINAL = "repeats", "audit", "final"
-"""The stages after the search."""
+LATER = (REPEATS, AUDIT, FINAL)
+"""The stages after the search: how long they are depends on what wins."""
 SOUP = "soup"
 """What the average of the rows' weights is called, as a run."""
 
@@ -158,7 +159,7 @@ def plan(recipe: Recipe, corpus: Corpus) -> StudyPlan:
             len(runs),
             sum(int(run["stop_after"]) for run in runs),
             sum(int(run["stop_after"]) * steps_per_epoch(recipe, corpus, run) for run in runs),
-            at_most=name in (REPEATS, AUDIT, FINAL) or (name == "grid" and recipe.search != "grid"),
+            at_most=name in LATER or (name == "grid" and recipe.search != "grid"),
         )
         for name, runs in stage_runs(recipe)
     ]

@@ -156,7 +156,8 @@ class Runs:
     def soup(
         self, settings: Settings, rows: Sequence[Ingredient], model: Path
     ) -> tuple[list[Ingredient], dict[str, float]]:
-        """Averages the weights of rows of these settings (`soup.greedy`), and saves the result in the folder `model`.
+        """Averages the weights of rows of these settings (`soup.greedy`), and saves the result in the folder `model`
+        unless it is one of them.
 
         Returns:
             the rows that went in, and the dev metrics.
@@ -164,7 +165,8 @@ class Runs:
         trainer, dev = self.trainer(settings), self._split(settings, "dev")
         chosen, probabilities = greedy(trainer, rows, dev.texts, dev.labels, self.recipe)
         self._write_predictions(SOUP, 1, dev, probabilities)
-        trainer.checkpoint.save(model)
+        if len(chosen) > 1:
+            trainer.checkpoint.save(model)
         return chosen, evaluate(dev.labels, probabilities, self.corpus.labels)
 
     def _write_predictions(self, run: str, epoch: int, dev: Labelled, probabilities: np.ndarray) -> None:

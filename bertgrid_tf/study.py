@@ -27,14 +27,13 @@ from bertgrid_tf.budget import Budget
 from bertgrid_tf.clock import Clock
 from bertgrid_tf.corpus import Corpus, label_counts, speaker_counts, utterances
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.evidence import Scored, gather
+from bertgrid_tf.evidence import Scored
 from bertgrid_tf.files import write_table, write_text
 from bertgrid_tf.machine.container import LOCAL_ERRORS, blocked, engine
 from bertgrid_tf.measured import AUTOS, Place, resolve
 from bertgrid_tf.plan import AUDIT, FINAL, REPEATS, final_run, space
 from bertgrid_tf.recipe import NO_MODEL, Recipe, Settings, Value, differing, short
-from bertgrid_tf.report import figures, page
-from bertgrid_tf.report.card import card
+from bertgrid_tf.report.drawing import draw
 from bertgrid_tf.report.tensorboard import write_log, write_logs
 from bertgrid_tf.results import Again, Facts, FinalRun, Measured, Results, Soup
 from bertgrid_tf.run import Runs
@@ -325,12 +324,11 @@ class Study:
             self._due[what] = monotonic() + 19 * (monotonic() - began)
 
     def _draw(self) -> None:
-        """Draws the report of what is there."""
-        evidence = gather(self.results)
-        page.write(evidence, self.results.report_file)
-        figures.write(evidence, self.results.figures)
-        if evidence.final is not None:
-            write_text(self.results.model / "README.md", card(evidence))
+        """Draws the report of what is there; a study does not end for want of one."""
+        try:
+            draw(self.results)
+        except UserError as error:
+            self._listener.on_note(f"The report was not drawn: {error}")
         if self._tensorboard:
             write_logs(self.results)
 

@@ -24,17 +24,18 @@ def level(value: str, score: float | None, chosen: bool = False) -> LevelEvidenc
 def test_every_row_with_tied_cells_is_repeated_up_to_the_last_of_them():
     cells = [cell(1e-3, 1, True), cell(1e-3, 2, True), cell(1e-3, 3, False), cell(5e-4, 2, False), cell(2e-4, 3, True)]
     recipe = tiny(repeats=3, epochs=3, seed=7)
-    found = repeats(recipe, {"context": "current"}, cells)
-    assert [(run.seed, *list(run.values.values())[1:]) for run in found] == [
+    found = repeats(recipe, {"context": "current", "epochs": 3}, cells)
+    schedule = ("learning_rate", "epochs", "stop_after")
+    assert [(run.seed, *(run.values[name] for name in schedule)) for run in found] == [
         (8, 1e-3, 3, 2),
         (8, 2e-4, 3, 3),
         (9, 1e-3, 3, 2),
         (9, 2e-4, 3, 3),
     ]
     assert len({run.name for run in found}) == 4
-    independent = repeats(tiny(repeats=2, epochs=3, grid="independent"), {}, cells)
+    independent = repeats(tiny(repeats=2, epochs=3, grid="independent"), {"epochs": 3}, cells)
     assert [(run.values["epochs"], run.values["stop_after"]) for run in independent] == [(1, 1), (2, 2), (3, 3)]
-    assert repeats(tiny(), {}, cells) == []
+    assert repeats(tiny(), {"epochs": 3}, cells) == []
 
 
 def test_the_runner_up_is_the_best_level_that_was_not_chosen():

@@ -103,3 +103,13 @@ def test_studies_are_compared_text_by_text_where_their_dev_splits_are_the_same(t
     other = made_up_study.make(tmp_path / "other", {}, metric="macro_f1")
     with pytest.raises(UserError, match="decide by accuracy and macro_f1"):
         beside([one, other])
+
+
+def test_the_sealed_test_split_counts_as_it_was_first_opened(tmp_path):
+    results = made_up_study.make(tmp_path / "study", {(1e-3, 1): right_for(0.8)})
+    assert gather(results).test is None
+    lines = ["split,of,accuracy,texts_joy,texts_neutral", "dev,final,0.9,2,1", "test,final,0.7,4,3"]
+    lines += ["test,corrected,0.8,4,3", "test,final,0.6,4,3"]
+    results.evaluations_file.write_text("\n".join(lines))
+    found = gather(results).test
+    assert (found.metrics, dict(found.support)) == ({"accuracy": 0.7}, {"joy": 4, "neutral": 3})

@@ -275,7 +275,8 @@ class Scored:
 
     def _horizon(self, epoch: int) -> int:
         """Epochs of the schedule of a cell's run."""
-        return self._recipe.epochs if self._recipe.grid == "row" else epoch
+        searched = Decisions(self._results.budget_file).chosen(self._recipe)
+        return searched.epochs if searched.grid == "row" else epoch
 
     # The sweeps
 
@@ -390,8 +391,9 @@ def _test(results: Results) -> Classes | None:
     for row in results.rows(results.evaluations_file):
         if (row["split"], row["of"]) == ("test", "final"):
             labels = tuple(results.facts().labels)
-            metrics = {name: float(value) for name, value in row.items() if name not in ("opened", "split", "of")}
-            return Classes(labels, None, {}, metrics)
+            numbers = {name: float(value) for name, value in row.items() if name not in ("opened", "split", "of")}
+            support = {label: int(numbers.pop(f"texts_{label}")) for label in labels}
+            return Classes(labels, None, support, numbers)
     return None
 
 
@@ -403,7 +405,7 @@ def _cost(results: Results, recipe: Recipe, final: FinalRun | None) -> Cost:
     return Cost(
         stages={time.stage: time.measured for time in results.times()},
         # A diverged epoch predicts nothing, and ends its run.
-        epochs=len(list(results.predictions.glob("*-*.csv"))),
+        epochs=sum(not file.name.startswith(SOUP) for file in results.predictions.glob("*-*.csv")),
         grid_epochs=sum(int(run["stop_after"]) for run in searched.grid_runs(searched.start)),
         product_epochs=searched.plan().full_product_epochs,
         tokens_per_second=median(rates) if rates else None,

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from bertgrid_tf.clock import FIRST_STEPS, Clock, StageWork
-from bertgrid_tf.plan import AUDIT, FINAL, REPEATS
+from bertgrid_tf.plan import AUDIT, FINAL, LATER, REPEATS
 from bertgrid_tf.report.format import duration, score
 from bertgrid_tf.report.measured import measured_table
 from bertgrid_tf.results import Measured
@@ -130,8 +130,8 @@ class Lines:
 
 
 def _at_most(stage: StageWork) -> str:
-    # The winning epoch is the last that the final model is trained for.
-    return "at most " if stage.at_most or stage.name == FINAL else ""
+    # The winning epoch is the last that what comes after the search is trained for.
+    return "at most " if stage.at_most or stage.name in LATER else ""
 
 
 class Bars(Lines):

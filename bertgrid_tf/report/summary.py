@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
-from statistics import fmean
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
@@ -13,7 +12,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from bertgrid_tf.budget import Decisions
-from bertgrid_tf.evidence import AuditEvidence, Evidence, SweepEvidence, gather
+from bertgrid_tf.evidence import AuditEvidence, Evidence, GainEvidence, SweepEvidence, gather
 from bertgrid_tf.plan import StudyPlan
 from bertgrid_tf.report.format import WITHOUT_SCORE, difference, interval, limits, points, score
 from bertgrid_tf.report.measured import measured_line
@@ -73,6 +72,7 @@ def print_summary(console: Console, results: Results) -> None:
         final = evidence.final
         lines.append(Text(f"Final model {final.model}, epoch {len(final.epochs)} of {final.horizon}, on dev:"))
         lines.append(Text(_overall(final.epochs[-1])))
+    lines += [Text(_gain(gain)) for gain in evidence.gains]
     if times := results.times():
         ended = evidence.final is not None or (evidence.winner is not None and not recipe.final_models())
         lines.append(times_table(times, chosen, ended))
@@ -107,12 +107,17 @@ def _answer(evidence: Evidence) -> list[str]:
         drop = points(metric, evidence.optimism)
         sentences.append(f"Being the best of {scored}, its score is expected to be {drop} too good.")
     for repeat in evidence.repeats:
-        sentences.append(
-            f"Learning rate {repeat.learning_rate:g}, epoch {repeat.epoch}, {len(repeat.scores)} seeds: mean "
-            f"{score(metric, fmean(repeat.scores))}, from {score(metric, min(repeat.scores))} to "
-            f"{score(metric, max(repeat.scores))}."
-        )
+        if (repeat.learning_rate, repeat.epoch) == (best.learning_rate, best.epoch):
+            least, most = (score(metric, one) for one in (min(repeat.scores), max(repeat.scores)))
+            sentences.append(f"It is the mean of {len(repeat.scores)} seeds, from {least} to {most}.")
     return sentences
+
+
+def _gain(gain: GainEvidence) -> str:
+    """What something better for free does."""
+    before, after = score(gain.metric, gain.before), score(gain.metric, gain.after)
+    told = "" if gain.p is None else f", p {gain.p:.2g}"
+    return f"{gain.name}: {gain.metric} {before} ▶ {after}{told}; {'kept' if gain.kept else 'not kept'}"
 
 
 def scores_table(
@@ -139,7 +144,7 @@ def variants(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
     raw = metrics["final"]["calibration_error"]
     lines = [f"calibration error {100 * raw:.1f} points"]
     for name, found in metrics.items():
-        if name != "final":
+        if found != metrics["final"]:
             lines.append(f"{name}: {_overall(found)}, calibration error {100 * found['calibration_error']:.1f} points")
     return lines
 
@@ -172,7 +177,7 @@ def _sweeps(sweeps: Sequence[SweepEvidence], metric: str) -> RenderableType:
                 shown = score(metric, level.score.value), limits(metric, level.score)
             else:
                 shown = WITHOUT_SCORE.get(level.status, "running"), ""
-            marks = ["◀ chosen"] * level.chosen + ["≈ best"] * (level.tied and several)
+            marks = ["◀ chosen"] * level.chosen + ["≈"] * (level.tied and several)
             grid.add_row(
                 "" if number else sweep.parameter,
                 escape(str(level.level)),

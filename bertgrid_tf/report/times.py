@@ -6,7 +6,7 @@ from rich.console import RenderableType
 from rich.table import Column, Table
 
 from bertgrid_tf.clock import START, StageTime
-from bertgrid_tf.plan import FINAL
+from bertgrid_tf.plan import LATER
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.format import duration
 
@@ -14,8 +14,8 @@ from bertgrid_tf.report.format import duration
 def times_table(times: Sequence[StageTime], searched: Recipe, ended: bool) -> RenderableType:
     """What every stage took and was predicted to take, with the error in percent of what it took.
 
-    Where only an upper bound was predicted (the final model before its epoch was known, a search that leaves cells
-    out), and of a stage that is not over, there is no error.
+    Where only an upper bound was predicted (what comes after the search before its winner was known, a search that
+    leaves cells out), and of a stage that is not over, there is no error.
 
     Args:
         times: of the stages in order.
@@ -36,7 +36,7 @@ def times_table(times: Sequence[StageTime], searched: Recipe, ended: bool) -> Re
             "before and between" if time.stage == START else time.stage,
             duration(time.measured),
             _predicted(time.at_beginning, time.measured, climbed, over),
-            _predicted(time.after_first_epoch, time.measured, climbed or time.stage == FINAL, over),
+            _predicted(time.after_first_epoch, time.measured, climbed or time.stage in LATER, over),
         )
     grid.add_section()
     grid.add_row("in all", duration(sum(time.measured for time in times)))
