@@ -168,8 +168,8 @@ def _better_sweep(evidence: Evidence) -> str | None:
 
 
 def _sweeps(sweeps: Sequence[SweepEvidence], metric: str) -> RenderableType:
-    columns = [Column(name, justify="right") for name in ("epoch", escape(metric), "95 % interval")]
-    grid = Grid("sweep", "level", *columns, "", title="Sweeps", title_justify="left")
+    columns = [Column(name, justify="right", no_wrap=True) for name in ("epoch", escape(metric), "95 % interval")]
+    grid = Grid("sweep", "level", *columns, Column(no_wrap=True), title="Sweeps", title_justify="left")
     for sweep in sweeps:
         several = sum(level.tied for level in sweep.levels) > 1
         for number, level in enumerate(sweep.levels):
