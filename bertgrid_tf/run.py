@@ -141,6 +141,8 @@ class Runs:
             train, dev = self._training_texts(settings), self._split(settings, "dev")
             run = self._train_settings(settings, int(values["epochs"]), int(values["stop_after"]))
             tokens = {"train_tokens": float(train.texts.lengths.sum())}
+            if trainer.unpadded:
+                tokens["train_padding"] = 0.0
             best = -np.inf
             for result in trainer.run(train, dev, run, folder, self._on_step, keep_weights=final):
                 if result.probabilities is not None:

@@ -401,7 +401,6 @@ def _cost(results: Results, recipe: Recipe, final: FinalRun | None) -> Cost:
     searched = space(recipe)
     cells = results.rows(results.cells_file)
     rates = [float(row["train_tokens"]) / float(row["train_seconds"]) for row in cells if float(row["train_seconds"])]
-    unpadded = recipe.settings.batching != "grouped"
     return Cost(
         stages={time.stage: time.measured for time in results.times()},
         # A diverged epoch predicts nothing, and ends its run.
@@ -409,7 +408,8 @@ def _cost(results: Results, recipe: Recipe, final: FinalRun | None) -> Cost:
         grid_epochs=sum(int(run["stop_after"]) for run in searched.grid_runs(searched.start)),
         product_epochs=searched.plan().full_product_epochs,
         tokens_per_second=median(rates) if rates else None,
-        padding_share=0.0 if unpadded else None,
+        # What other architectures compute of it is not counted.
+        padding_share=float(cells[0]["train_padding"]) if cells and "train_padding" in cells[0] else None,
     )
 
 
