@@ -21,7 +21,7 @@ from tuners.rehearsal import rehearse
 from tuners.replay import SimulatedPool
 from tuners.space import SearchSpace, key
 from tuners.strategies import Asha, Climb, Genetic, Search, strategy
-from tuners.strategies.strategy import Progress, Tried
+from tuners.strategies.strategy import WAIT, Progress, Tried
 from tuners.surface import Noise, draw_surface
 from tuners.table import Table
 
@@ -370,6 +370,13 @@ def test_the_distance_doubles_as_long_as_a_direction_wins():
     first, second = (rates[0], [0.3, 0.4]), (rates[1], [0.4, 0.5])
     assert Climb().propose(climbing(first, rates=rates)) == {"learning_rate": rates[1]}
     assert Climb().propose(climbing(first, second, rates=rates)) == {"learning_rate": rates[3]}
+
+
+def test_where_nothing_was_learned_after_the_first_epoch_lower_rates_are_tried():
+    fallen, flat = (8e-5, [0.5, 0.4]), (4e-5, [0.4, 0.4])
+    assert Climb().propose(climbing(fallen, flat)) == {"learning_rate": 2e-5}
+    risen = (8e-5, [0.4, 0.5])
+    assert Climb().propose(climbing(risen, flat)) is WAIT
 
 
 def test_rows_that_diverge_are_followed_by_slower_ones():

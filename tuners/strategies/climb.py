@@ -113,6 +113,10 @@ class Climb:
         for direction in directions:
             if (rate := self._between(leader.rate, direction, rates, tried)) is not None:
                 return rate
+        if leader.best_epoch == 1:
+            # Nothing has been learned since: the way up has not been found, most likely below.
+            untried = [rate for rate in rates if rate not in tried]
+            return max([rate for rate in untried if rate < leader.rate] or untried, default=None)
         return None
 
     def _between(self, leader: float, direction: int, rates: Iterable[float], tried: set[float]) -> float | None:
