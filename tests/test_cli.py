@@ -932,3 +932,50 @@ def test_what_cannot_be_labelled_is_refused_before_anything_is_written(bertgrid,
     before = content(Path.cwd())
     assert bertgrid("predict", study, *words).refusal.startswith(sentence)
     assert content(Path.cwd()) == before
+
+
+# The evidence
+
+
+def test_a_report_is_drawn_with_the_study_and_anew_when_asked(bertgrid, study):
+    drawn = (study / "report.html").read_bytes()
+    (study / "report.html").unlink()
+    shutil.rmtree(study / "figures")
+    answer = bertgrid("report", study)
+    assert answer.out == f"The report is {study}/report.html, its figures lie in {study}/figures.\n"
+    # Its own path stands in it.
+    page = (study / "report.html").read_bytes()
+    assert len(page) == pytest.approx(len(drawn), rel=0.01)
+    assert {"grid.svg", "grid.png", "sweeps.svg", "confusion.png"} <= {
+        file.name for file in (study / "figures").iterdir()
+    }
+    assert (study / "model" / "README.md").read_text().startswith("---\nlibrary_name: transformers\n")
+
+
+def test_studies_stand_side_by_side_with_what_can_be_told_apart(bertgrid, study):
+    again = Path(shutil.copytree(study, study.parent / "again"))
+    answer = bertgrid("compare", study, again)
+    assert "winner's accuracy" in answer.out
+    assert "≈ best" in answer.out
+    assert bertgrid("compare", study).refusal == "compare needs two results folders or more."
+    assert bertgrid("compare", study, study.parent).refusal.startswith(f"{study.parent} is no results folder")
+
+
+def test_a_model_is_exported_and_not_over_what_is_there(bertgrid, study):
+    answer = bertgrid("export", study, "--format", "savedmodel")
+    assert answer.out.startswith(f"{study}/savedmodel holds the model: on 16 texts its probabilities are those of the")
+    refused = bertgrid("export", study, "--format", "savedmodel").refusal
+    assert refused == f"{study}/savedmodel is there already: delete it, or name another folder with -o."
+    assert bertgrid("export", study, "--format", "pmml").refusal == (
+        "A model cannot be exported as 'pmml': choose from savedmodel, onnx."
+    )
+
+
+def test_a_soup_that_was_not_made_cannot_be_used(bertgrid, study, own):
+    refused = bertgrid("predict", study, own, "--text-column", "text", "-o", "out.csv", "--soup").refusal
+    assert refused == f"The study in {study} has no soup folder: give --soup to its `tune` command."
+
+
+def test_soup_and_a_refitted_head_are_not_asked_for_together(bertgrid):
+    refused = bertgrid("tune", "sample", "--soup", "--set", "head=smote").refusal
+    assert refused.endswith("soup averages heads that were trained: give head trained alone, or no soup.")

@@ -151,3 +151,14 @@ def test_without_ray_one_sentence_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tuners.ray_pool", None)
     with pytest.raises(UserError, match=r"pip install 'bertgrid-tf\[ray\]'"):
         tiny_study.run(tmp_path / "study", workers=Workers(2))
+
+
+def test_what_looks_at_the_winner_again_is_carried_by_workers_too(tmp_path):
+    recipe = tiny_study.tiny(**{"repeats": 2, "audit": True, "final.model": "none", "learning_rates": [2e-3]})
+    found = []
+    for name, carriers in (("alone", None), ("workers", Workers(2))):
+        tiny_study.run(tmp_path / name, recipe, workers=carriers)
+        runs = Results(tmp_path / name).again()
+        found.append([(run.name, [epoch["loss"] for epoch in run.epochs]) for run in runs])
+    assert {run.stage for run in runs} == {"repeats", "audit"}
+    assert found[0] == found[1]
