@@ -26,7 +26,7 @@ tune: install
 	$(BIN)/bertgrid-tf tune sample
 
 test: install
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff format --check .
