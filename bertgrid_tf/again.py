@@ -39,10 +39,9 @@ def audits(recipe: Recipe, winner: Mapping[str, Value], sweeps: Sequence[SweepEv
         winner: the values of the winning run, stopped after the winning epoch.
         sweeps: as they ended.
     """
-    sign = 1 if recipe.direction() == "max" else -1
     found = []
     for sweep in sweeps if recipe.audit else ():
-        scored = [(sign * level.score.value, level.level) for level in sweep.levels if level.score is not None]
+        scored = [(recipe.signed(level.score.value), level.level) for level in sweep.levels if level.score is not None]
         others = [one for one in scored if one[1] != winner[sweep.parameter]]
         if others:
             _, runner_up = max(others, key=lambda one: one[0])

@@ -169,17 +169,14 @@ def predict_file(
     _refuse_out(out, file)
     predictor = Predictor(results, soup)
     probabilities = predictor.probabilities(dialogues, on_step)
-    moved: Shifted | None = None
-    if not soup:
-        dev = predictions.read(
-            predictions.file(results.predictions, FINAL, len(results.final().epochs)), predictor.labels
-        )
-        moved = shifted(dev.truth, dev.probabilities, probabilities, dev.dialogues, dialogue_numbers(dialogues))
-        if (correction := results.correction()) is not None:
-            probabilities = correction.of(probabilities)
-    allowed_for = correct_shift and moved is not None and moved.found and moved.correctable
-    if allowed_for and moved is not None:
-        probabilities = moved.probabilities
+    # What is known of the final model's probabilities does not hold for the soup's.
+    shift = None if soup else _shift(results, predictor.labels, dialogues, probabilities)
+    correction = None if soup else results.correction()
+    allowed_for = correct_shift and shift is not None and shift.found and shift.correctable
+    if allowed_for and shift is not None:
+        probabilities = shift.probabilities
+    elif correction is not None:
+        probabilities = correction.of(probabilities)
     texts = list(utterances(dialogues))
     keys = [utterance.key or str(number) for number, utterance in enumerate(texts, start=1)]
     chosen = [predictor.labels[i] for i in probabilities.argmax(axis=1)]
@@ -187,7 +184,15 @@ def predict_file(
     if proba:
         table[[f"p_{label}" for label in predictor.labels]] = probabilities
     write_table(out, table)
-    return Labelling(len(texts), predictor.labels, moved, allowed_for)
+    return Labelling(len(texts), predictor.labels, shift, allowed_for)
+
+
+def _shift(
+    results: Results, labels: tuple[str, ...], dialogues: Sequence[Dialogue], probabilities: np.ndarray
+) -> Shifted:
+    """Whether new texts come in other shares than dev's, by what the final model says of both."""
+    dev = predictions.read(predictions.file(results.predictions, FINAL, len(results.final().epochs)), labels)
+    return shifted(dev.truth, dev.probabilities, probabilities, dev.dialogues, dialogue_numbers(dialogues))
 
 
 def _read(results: Results, file: Path, given: Columns | None) -> tuple[Sequence[Dialogue], tuple[str, str]]:

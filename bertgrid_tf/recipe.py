@@ -246,6 +246,10 @@ class Recipe(_Strict):
         """Whether more or less of the metric is better."""
         return OVERALL.get(self.metric, "max")
 
+    def signed(self, score: float) -> float:
+        """A score of the metric, turned so that more is better."""
+        return score if self.direction() == "max" else -score
+
     def check_classes(self, labels: Iterable[str]) -> None:
         """Raises UserError where the metric or a level names a class that the corpus lacks."""
         labels = tuple(labels)

@@ -147,7 +147,7 @@ class Runs:
             for result in trainer.run(train, dev, run, folder, self._on_step, keep_weights=final):
                 if result.probabilities is not None:
                     self._write_predictions(folder.name, result.epoch, dev, result.probabilities)
-                    score = result.metrics[self.recipe.metric] * (1 if self.recipe.direction() == "max" else -1)
+                    score = self.recipe.signed(result.metrics[self.recipe.metric])
                     if self.recipe.soup and score > best and not (final or result.told_again):
                         keep(trainer, folder, result.epoch)
                     best = max(best, score)

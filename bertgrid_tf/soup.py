@@ -59,21 +59,20 @@ def greedy(
     Returns:
         what went in, and the soup's probabilities, float32 [n, classes].
     """
-    sign = 1 if recipe.direction() == "max" else -1
     chosen: list[Ingredient] = []
     total: list[np.ndarray] = []
-    best, kept = -np.inf, np.empty(0)
-    for one in sorted(ingredients, key=lambda one: -sign * one.score):
+    best, probabilities = -np.inf, np.empty(0)
+    for one in sorted(ingredients, key=lambda one: -recipe.signed(one.score)):
         with np.load(one.file) as stored:
             weights = [stored[name] for name in stored.files]
         tried = [mine + theirs for mine, theirs in zip(total, weights, strict=True)] if total else weights
         _pour(trainer, tried, len(chosen) + 1)
-        probabilities = trainer.probabilities(texts)
-        reached = sign * evaluate(truth, probabilities, trainer.checkpoint.labels)[recipe.metric]
+        said = trainer.probabilities(texts)
+        reached = recipe.signed(evaluate(truth, said, trainer.checkpoint.labels)[recipe.metric])
         if reached >= best:
-            chosen, total, best, kept = [*chosen, one], tried, reached, probabilities
+            chosen, total, best, probabilities = [*chosen, one], tried, reached, said
     _pour(trainer, total, len(chosen))
-    return chosen, kept
+    return chosen, probabilities
 
 
 def _pour(trainer: Trainer, total: Sequence[np.ndarray], count: int) -> None:

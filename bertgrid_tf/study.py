@@ -163,6 +163,8 @@ class Study:
                     self._train_final(values, carriers)
                 self._time.write()
                 self._draw()
+                if self._tensorboard:
+                    write_logs(self.results)
 
     def _resolve(self, carriers: Crew | None) -> dict[str, Measured]:
         """Gives every `auto` of the recipe a value; before this process takes any of a GPU's memory."""
@@ -255,7 +257,7 @@ class Study:
                 f"Every run of the grid diverged or failed ({self.results.folder}): try lower --learning-rates."
             ) from error
         if self.recipe.repeats > 1:
-            self._run_again(REPEATS, repeats(self.recipe, best.values, Scored(self.results).cells()), carriers)
+            self._run_again(REPEATS, repeats(self.recipe, best.values, Scored(self.results).cells), carriers)
         scored = Scored(self.results)
         cell = scored.winner()
         assert cell is not None
@@ -269,7 +271,7 @@ class Study:
         """Averages the rows of the grid; a row whose weights were lost when a process was killed is left out."""
         rows = [
             Ingredient(cell.learning_rate, cell.epoch, cell.score.value, file)
-            for cell in scored.cells()
+            for cell in scored.cells
             if cell.score is not None
             and (
                 file := kept(self.results.folder / scored.run_of(cell.learning_rate, cell.epoch), cell.epoch)
@@ -329,8 +331,6 @@ class Study:
             draw(self.results)
         except UserError as error:
             self._listener.on_note(f"The report was not drawn: {error}")
-        if self._tensorboard:
-            write_logs(self.results)
 
     def _train_final(self, values: Mapping[str, Value], carriers: Crew | None) -> None:
         """Act three: the winning cell's schedule, cut off after its epoch, repeated with the final profile."""
@@ -363,7 +363,7 @@ class Study:
             )
         horizon = int(values["epochs"])
         scored = Scored(self.results)
-        self.results.write_correction(scored.correction(scored.of(FINAL, len(epochs)), settings))
+        self.results.write_correction(scored.fit(scored.of(FINAL, len(epochs)), settings).correction)
         self.results.write_final(FinalRun(settings.model, settings.model_dump(mode="json"), horizon, epochs, gpus))
         shutil.rmtree(folder)
 
@@ -473,10 +473,8 @@ class Study:
         fingerprint = self.corpus.fingerprint()
         splits = self.corpus.splits
         speakers = dict(sorted(speaker_counts(splits["train"]).items()))
-        classes = {
-            split: {label: label_counts(splits[split])[label] for label in self.corpus.labels}
-            for split in ("train", "dev")
-        }
+        counts = {split: label_counts(splits[split]) for split in ("train", "dev")}
+        classes = {split: {label: found[label] for label in self.corpus.labels} for split, found in counts.items()}
         checkpoints = self._runs.checkpoints()
         write_text(self.results.recipe_file, self._asked.to_yaml())
         self.results.write_facts(
@@ -509,6 +507,7 @@ class Study:
                 "sweeps": {},
                 "repeats": 1,
                 "audit": False,
+                "soup": False,
                 "learning_rates": [best.learning_rate],
                 "epochs": int(best.values["epochs"]),
                 "final": self.recipe.final.model_copy(

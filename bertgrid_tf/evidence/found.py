@@ -129,11 +129,11 @@ class GainEvidence:
     """Something better for free: a soup, an adjustment, a calibration.
 
     Attributes:
-        name: "soup", "snapshots", "logit adjustment", "temperature".
+        name: "soup", "ensemble" (of the rows that could go into it), "logit adjustment", "temperature".
         metric: what it is judged by: the study's metric, macro_f1, or "calibration error".
         before, after: on dev, by held-out folds where it was fitted there.
         p: of no difference, paired; None where no test applies.
-        kept: whether the final model uses it.
+        kept: whether `predict` uses it; of the soup, whether there is one, for `predict --soup`.
         detail: one sentence: its strength, its members.
     """
 
@@ -170,7 +170,7 @@ class Cost:
     """What the study took.
 
     Attributes:
-        stages: seconds of every stage, by its name, in order: sweep:<parameter>, grid, audit, final.
+        stages: seconds of every stage, by its name, in order: start, sweep:<parameter>, grid, repeats, audit, final.
         epochs: trained by the study so far, the final model's included.
         grid_epochs: of the plain grid alone (all rows, all epochs).
         product_epochs: of every combination of all levels, as the plan counts them.
@@ -252,6 +252,18 @@ class Evidence:
     cost: Cost
     data: DataEvidence
     command: str
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to be trained."""
+        if self.winner is None:
+            return False
+        return self.final is not None or self.recipe.final.model_for(self.winner.settings.model) is None
+
+    @property
+    def scored(self) -> int:
+        """How many cells have a score."""
+        return sum(cell.score is not None for cell in self.cells)
 
     @property
     def tied(self) -> list[CellEvidence]:

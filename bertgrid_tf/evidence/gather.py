@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from math import isnan
 from statistics import median
 from typing import TypeVar
@@ -28,13 +29,11 @@ from bertgrid_tf.evidence.found import (
     RepeatEvidence,
     SweepEvidence,
 )
-from bertgrid_tf.plan import AUDIT, REPEATS, SOUP, space
+from bertgrid_tf.plan import AUDIT, FINAL, REPEATS, SOUP, space
 from bertgrid_tf.recipe import Recipe, Settings
 from bertgrid_tf.results import FinalRun, Results
-from bertgrid_tf.score.adjustment import choose_strength
-from bertgrid_tf.score.calibration import calibrate, reliability
 from bertgrid_tf.score.compare import Split, compare_with_best, difference, interaction, selection_optimism
-from bertgrid_tf.score.correction import Correction, favours_rare_classes, fit
+from bertgrid_tf.score.correction import Fitted, fit
 from bertgrid_tf.score.metrics import evaluate
 
 _Key = TypeVar("_Key")
@@ -51,12 +50,12 @@ def gather(results: Results) -> Evidence:
     facts = results.facts() if results.facts_file.is_file() else None
     final = results.final() if results.final_file.is_file() else None
     ended = results.best_file.is_file()
-    cells = scored.cells()
     best = scored.winner()
     of_best = scored.of_cell(best.learning_rate, best.epoch) if best else None
-    of_final = scored.of("final", len(final.epochs)) if final else None
+    of_final = scored.of(FINAL, len(final.epochs)) if final else None
     kept = of_best if of_final is None else of_final
     settings = Settings.model_validate(final.settings) if final else (results.best() if ended else recipe).settings
+    fitted = None if kept is None else scored.fit(kept, settings)
     command = f"bertgrid-tf tune {recipe.corpus} --recipe {shlex.quote(str(results.best_file))} --study again"
     return Evidence(
         folder=str(results.folder),
@@ -66,17 +65,17 @@ def gather(results: Results) -> Evidence:
         winner=results.best() if ended else None,
         best=best,
         optimism=scored.optimism(),
-        cheapest_tie=min((cell for cell in cells if cell.tied), key=lambda cell: cell.epoch, default=None),
+        cheapest_tie=scored.cheapest_tie(),
         sweeps=scored.sweeps(),
-        cells=cells,
+        cells=scored.cells,
         dev=None if of_best is None else scored.classes(of_best),
         final=final,
         final_dev=None if of_final is None else scored.classes(of_final),
         test=_test(results),
         audits=scored.audits(best) if best else [],
         repeats=scored.repeats(),
-        gains=[] if kept is None else scored.gains(kept, settings),
-        calibration=None if kept is None else scored.calibration(kept),
+        gains=[] if kept is None or fitted is None else [*scored.soups(), *scored.corrections(kept, fitted)],
+        calibration=_calibration(fitted) if fitted else None,
         cost=_cost(results, recipe, final),
         data=_data(results, recipe),
         command=command if ended else "",
@@ -109,15 +108,17 @@ class Scored:
     def __init__(self, results: Results) -> None:
         self._results = results
         self._recipe = results.recipe()
+        self._decisions = Decisions(results.budget_file)
+        self._searched = self._decisions.chosen(self._recipe)
         self._labels = tuple(results.facts().labels) if results.facts_file.is_file() else ()
         self._split: Split | None = None
         self._again = results.again()
         self._cells = results.rows(results.cells_file)
         self._trials: dict[_Place, str] = {_place(row): row["trial_id"] for row in self._cells}
-        self._ranked = self._rank_cells()
-
-    def of(self, run: str, epoch: int) -> np.ndarray:
+        self.of = cache(self._read)
         """The probabilities after a run's epoch, as a candidate: float32 [1, n, classes]."""
+
+    def _read(self, run: str, epoch: int) -> np.ndarray:
         found = predictions.read(predictions.file(self._results.predictions, run, epoch), self._labels)
         if self._split is None:
             self._split = Split(found.truth, found.dialogues, self._labels)
@@ -150,17 +151,37 @@ class Scored:
             ranked[key] = Ranked(score, found.p[number], found.tied[number], number == found.best)
         return ranked
 
-    def correction(self, candidate: np.ndarray, settings: Settings) -> Correction:
-        """What is to be done to the probabilities of a model trained in these settings, by a candidate's first run."""
-        split = self.split
-        priors = self._priors(settings)
+    def fit(self, candidate: np.ndarray, settings: Settings) -> Fitted:
+        """The correction of a model trained in these settings, by what a candidate's first run says of dev."""
+        split, priors = self.split, self._priors(settings)
         return fit(split.truth, candidate[0], split.dialogues, priors, self._labels, self._recipe.metric)
 
-    def gains(self, candidate: np.ndarray, settings: Settings) -> list[GainEvidence]:
-        """What averaging, adjusting and calibrating do for the model that is kept, of which `candidate` is told."""
-        return [*self._soups(), self._adjusted(candidate, settings), self._calibrated(candidate)]
+    def corrections(self, candidate: np.ndarray, fitted: Fitted) -> list[GainEvidence]:
+        """What adjusting and calibrating do for the model of which `candidate` and `fitted` are."""
+        adjustment, calibration = fitted.adjustment, fitted.calibration
+        p = difference(self.split, adjustment.probabilities[None], candidate[:1], fitted.metric).p
+        return [
+            GainEvidence(
+                name="logit adjustment",
+                metric=fitted.metric,
+                before=adjustment.unadjusted,
+                after=adjustment.cross_validated,
+                p=p,
+                kept=fitted.correction.strength > 0,
+                detail=f"Strength {adjustment.strength:g}, chosen by cross-validation over dialogues.",
+            ),
+            GainEvidence(
+                name="temperature",
+                metric="calibration error",
+                before=calibration.before,
+                after=calibration.after,
+                p=None,
+                kept=calibration.gains,
+                detail=f"Temperature {calibration.temperature:.2f}; the likeliest class stays the same.",
+            ),
+        ]
 
-    def _soups(self) -> list[GainEvidence]:
+    def soups(self) -> list[GainEvidence]:
         """The soup of the rows' weights, and the mean of the same rows' probabilities, which costs a model each."""
         soup, winner = self._results.read_soup(), self.winner()
         if soup is None or winner is None:
@@ -179,24 +200,10 @@ class Scored:
         ):
             told_apart = difference(self.split, candidate, best, self._recipe.metric)
             after, before = (self._metrics(one[0])[self._recipe.metric] for one in (candidate, best))
-            sign = 1 if self._recipe.direction() == "max" else -1
-            kept = name == "soup" and len(soup.cells) > 1 and sign * after >= sign * before
+            better = self._recipe.signed(after) >= self._recipe.signed(before)
+            kept = name == "soup" and len(soup.cells) > 1 and better
             found.append(GainEvidence(name, self._recipe.metric, before, after, told_apart.p, kept, detail))
         return found
-
-    def _adjusted(self, candidate: np.ndarray, settings: Settings) -> GainEvidence:
-        metric = self._recipe.metric if favours_rare_classes(self._recipe.metric) else "macro_f1"
-        split, priors = self.split, self._priors(settings)
-        found = choose_strength(split.truth, candidate[0], split.dialogues, priors, self._labels, metric)
-        p = difference(split, found.probabilities[None], candidate[:1], metric).p
-        kept = found.strength > 0 and metric == self._recipe.metric
-        detail = f"Strength {found.strength:g}, chosen by cross-validation over dialogues."
-        return GainEvidence("logit adjustment", metric, found.unadjusted, found.cross_validated, p, kept, detail)
-
-    def _calibrated(self, candidate: np.ndarray) -> GainEvidence:
-        found = calibrate(self.split.truth, candidate[0], self.split.dialogues)
-        detail = f"Temperature {found.temperature:.2f}; the likeliest class stays the same."
-        return GainEvidence("temperature", "calibration error", found.before, found.after, None, found.gains, detail)
 
     def _priors(self, settings: Settings) -> np.ndarray:
         """Each class's share of what a model is trained on in these settings, its weights included."""
@@ -209,6 +216,7 @@ class Scored:
 
     # The grid
 
+    @cached_property
     def cells(self) -> list[CellEvidence]:
         """All cells that were tried, row by row."""
         found = []
@@ -220,16 +228,19 @@ class Scored:
 
     def winner(self) -> CellEvidence | None:
         """The cell that the recipe's `choose` takes; None where none has a score."""
-        tied = [cell for cell in self.cells() if cell.tied]
         if self._recipe.choose == "cheapest-tie":
-            return min(tied, key=lambda cell: cell.epoch, default=None)
-        return next((cell for cell in tied if self._ranked[cell.learning_rate, cell.epoch].best), None)
+            return self.cheapest_tie()
+        return next((cell for cell in self.cells if self._ranked.get(_at(cell), _UNSCORED).best), None)
+
+    def cheapest_tie(self) -> CellEvidence | None:
+        """Of the cells that cannot be told from the best, the one of the fewest epochs; None where none has a score."""
+        return min((cell for cell in self.cells if cell.tied), key=lambda cell: cell.epoch, default=None)
 
     def of_winner(self) -> np.ndarray:
         """The winner's candidate, with all of its seeds."""
         winner = self.winner()
         assert winner is not None
-        return self._seeds((winner.learning_rate, winner.epoch))
+        return self._seeds(_at(winner))
 
     def optimism(self) -> float | None:
         """By how much the best cell's score is expected to be too good; None where there is only one cell."""
@@ -247,7 +258,8 @@ class Scored:
                 found.append(RepeatEvidence(*place, [self._metrics(run)[self._recipe.metric] for run in candidate]))
         return found
 
-    def _rank_cells(self) -> dict[_Place, Ranked]:
+    @cached_property
+    def _ranked(self) -> dict[_Place, Ranked]:
         """The cells with a score, the preferred of equal ones first: fewer epochs, then the earlier row.
 
         Cells that were trained with more seeds are compared anew by all of these; since they were those that could not
@@ -275,8 +287,7 @@ class Scored:
 
     def _horizon(self, epoch: int) -> int:
         """Epochs of the schedule of a cell's run."""
-        searched = Decisions(self._results.budget_file).chosen(self._recipe)
-        return searched.epochs if searched.grid == "row" else epoch
+        return self._searched.epochs if self._searched.grid == "row" else epoch
 
     # The sweeps
 
@@ -284,7 +295,7 @@ class Scored:
         """Every swept parameter as far as the search has come."""
         found = []
         rows = self._results.rows(self._results.sweeps_file)
-        left_out = {line["run"] for line in Decisions(self._results.budget_file).of("leave_out")}
+        left_out = {line["run"] for line in self._decisions.of("leave_out")}
         for parameter in dict.fromkeys(row["parameter"] for row in rows):
             own = [row for row in rows if row["parameter"] == parameter]
             ranked = self.rank({row["level"]: self._of_level(row) for row in own if row["status"] == "COMPLETED"})
@@ -344,15 +355,6 @@ class Scored:
         support = dict(zip(self._labels, confusion.sum(axis=1).tolist(), strict=True))
         return Classes(self._labels, confusion, support, self._metrics(candidate[0]))
 
-    def calibration(self, candidate: np.ndarray) -> CalibrationEvidence:
-        """What its first run's probabilities are worth."""
-        truth, probabilities = self.split.truth, candidate[0]
-        found = calibrate(truth, probabilities, self.split.dialogues)
-        bins = reliability(truth, probabilities)
-        return CalibrationEvidence(
-            bins.confidence, bins.accuracy, bins.share, found.before, found.temperature, found.after
-        )
-
     def _metrics(self, probabilities: np.ndarray) -> dict[str, float]:
         return evaluate(self.split.truth, probabilities, self._labels)
 
@@ -380,6 +382,15 @@ def _alike(one: Split, other: Split) -> bool:
 
 
 _OF_A_CELL = ("learning_rate", "epoch", "trial_id")
+
+
+def _calibration(fitted: Fitted) -> CalibrationEvidence:
+    bins, found = fitted.reliability, fitted.calibration
+    return CalibrationEvidence(bins.confidence, bins.accuracy, bins.share, found.before, found.temperature, found.after)
+
+
+def _at(cell: CellEvidence) -> _Place:
+    return cell.learning_rate, cell.epoch
 
 
 def _place(row: Mapping[str, str]) -> _Place:

@@ -76,7 +76,7 @@ def render(evidence: Evidence) -> str:
     rules = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return rules.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         evidence=evidence,
-        ended=_ended(evidence),
+        ended=evidence.ended,
         answer=_answer(evidence),
         sections=[section for section in sections if section is not None],
         colours=figures.COLOURS,
@@ -96,7 +96,7 @@ def _answer(evidence: Evidence) -> list[Markup]:
     if evidence.final is not None:
         reached = strong(score(metric, evidence.final.epochs[-1][metric]))
         sentences.append(Markup("The final model, {}, has {} on dev.").format(evidence.final.model, reached))
-    elif evidence.winner is not None and not _ended(evidence):
+    elif evidence.winner is not None and not evidence.ended:
         sentences.append(Markup("The final model is not trained so far."))
     if evidence.test is not None:
         sentences.append(
@@ -105,7 +105,7 @@ def _answer(evidence: Evidence) -> list[Markup]:
     if cost.epochs:
         sentences.append(
             Markup("{} {} epochs{}; every combination of all levels would take {:,}.").format(
-                "That took" if _ended(evidence) else "So far it took",
+                "That took" if evidence.ended else "So far it took",
                 strong(f"{cost.epochs:,}"),
                 Markup(" and {}").format(strong(duration(cost.seconds))) if cost.seconds else "",
                 cost.product_epochs,
@@ -132,7 +132,7 @@ def _best(evidence: Evidence) -> list[Markup]:
             Markup("").join(setting(*pair) for pair in _levels(evidence).items()),
         )
     ]
-    tied, scored = len(evidence.tied), sum(cell.score is not None for cell in evidence.cells)
+    tied, scored = len(evidence.tied), evidence.scored
     if tied > 1 and cheapest is not None and cheapest.score is not None:
         cheaper = Markup("the cheapest of them is epoch {} at learning rate <span>{:g}</span> ({})").format(
             cheapest.epoch, cheapest.learning_rate, score(metric, cheapest.score.value)
@@ -320,7 +320,7 @@ def _gains(evidence: Evidence) -> Section | None:
 
 
 def _cost(evidence: Evidence, drawn: Mapping[str, str]) -> Section:
-    cost, so_far = evidence.cost, "" if _ended(evidence) else " so far"
+    cost, so_far = evidence.cost, "" if evidence.ended else " so far"
     text = [
         f"The study trained {cost.epochs:,} epochs{so_far}. The plain grid alone has {cost.grid_epochs:,}, every "
         f"combination of all levels {cost.product_epochs:,}."
@@ -408,12 +408,6 @@ def _part(counts: Mapping[str, int], label: str) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def _ended(evidence: Evidence) -> bool:
-    if evidence.winner is None:
-        return False
-    return evidence.final is not None or evidence.recipe.final.model_for(evidence.winner.settings.model) is None
 
 
 def _levels(evidence: Evidence) -> dict[str, Value]:

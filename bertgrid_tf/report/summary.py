@@ -74,8 +74,7 @@ def print_summary(console: Console, results: Results) -> None:
         lines.append(Text(_overall(final.epochs[-1])))
     lines += [Text(_gain(gain)) for gain in evidence.gains]
     if times := results.times():
-        ended = evidence.final is not None or (evidence.winner is not None and not recipe.final_models())
-        lines.append(times_table(times, chosen, ended))
+        lines.append(times_table(times, chosen, evidence.ended))
     lines += [Text(sentence) for sentence in decisions.sentences()]
     if results.report_file.is_file():
         lines.append(Text(f"Report: {results.report_file}"))
@@ -97,7 +96,7 @@ def _answer(evidence: Evidence) -> list[str]:
         sentences.append(f"Winner: {winner}: {reached} ({Path(evidence.folder, 'best.yaml')})")
     else:
         sentences.append(f"Best so far: learning_rate={best.learning_rate:g}: {reached}")
-    scored = sum(cell.score is not None for cell in evidence.cells)
+    scored = evidence.scored
     if (cheapest := evidence.cheapest_tie) is not None and len(evidence.tied) > 1:
         sentences.append(
             f"{len(evidence.tied)} of {scored} cells cannot be told from the best at 5 % (≈); the cheapest of them: "
@@ -155,16 +154,16 @@ def _overall(metrics: Mapping[str, float]) -> str:
 
 def _better_sweep(evidence: Evidence) -> str | None:
     """The sweep's run that beat the grid's best cell, if one did, with its score."""
-    metric, sign = evidence.recipe.metric, 1 if evidence.recipe.direction() == "max" else -1
+    recipe, metric = evidence.recipe, evidence.recipe.metric
     assert evidence.best is not None and evidence.best.score is not None
     found = [
-        (sign * level.score.value, f"{sweep.parameter}={level.level}, {score(metric, level.score.value)},")
+        (recipe.signed(level.score.value), f"{sweep.parameter}={level.level}, {score(metric, level.score.value)},")
         for sweep in evidence.sweeps
         for level in sweep.levels
         if level.score is not None
     ]
     value, run = max(found, key=lambda one: one[0], default=(-np.inf, None))
-    return run if value > sign * evidence.best.score.value else None
+    return run if value > recipe.signed(evidence.best.score.value) else None
 
 
 def _sweeps(sweeps: Sequence[SweepEvidence], metric: str) -> RenderableType:

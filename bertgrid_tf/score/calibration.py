@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
-from scipy.special import log_softmax, softmax
 
 FOLDS = 5
 
@@ -80,6 +78,8 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
     Returns:
         float64 [n, classes].
     """
+    from scipy.special import softmax
+
     return softmax(_logits(probabilities) / temperature, axis=1)
 
 
@@ -90,6 +90,8 @@ def fit_temperature(truth: np.ndarray, probabilities: np.ndarray) -> float:
         truth: class ids, int [n].
         probabilities: float [n, classes].
     """
+    from scipy.optimize import minimize_scalar
+
     logits = _logits(probabilities)
     found = minimize_scalar(
         lambda log_temperature: _loss(truth, logits / np.exp(log_temperature)),
@@ -181,6 +183,8 @@ def apply_bcts(probabilities: np.ndarray, scaling: BiasCorrectedTemperature) -> 
         probabilities: float [n, classes].
         scaling: fitted on other texts.
     """
+    from scipy.special import softmax
+
     return softmax(_logits(probabilities) / scaling.temperature + scaling.biases, axis=1)
 
 
@@ -196,6 +200,9 @@ def fit_bcts(truth: np.ndarray, probabilities: np.ndarray) -> BiasCorrectedTempe
         truth: class ids, int [n].
         probabilities: float [n, classes].
     """
+    from scipy.optimize import minimize
+    from scipy.special import softmax
+
     logits = _logits(probabilities)
     n, classes = logits.shape
     own = np.eye(classes)[truth]
@@ -219,4 +226,6 @@ def _logits(probabilities: np.ndarray) -> np.ndarray:
 
 
 def _loss(truth: np.ndarray, logits: np.ndarray) -> float:
+    from scipy.special import log_softmax
+
     return float(-log_softmax(logits, axis=1)[np.arange(len(truth)), truth].mean())

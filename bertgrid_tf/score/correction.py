@@ -5,8 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bertgrid_tf.score.adjustment import adjust, choose_strength
-from bertgrid_tf.score.calibration import apply_bcts, apply_temperature, calibrate, fit_bcts
+from bertgrid_tf.score.adjustment import Adjustment, adjust, choose_strength
+from bertgrid_tf.score.calibration import (
+    Calibration,
+    Reliability,
+    apply_bcts,
+    apply_temperature,
+    calibrate,
+    fit_bcts,
+    reliability,
+)
 from bertgrid_tf.score.metrics import OVERALL
 from bertgrid_tf.score.prior import Shift, correct_priors, estimate_priors, shift_test
 
@@ -34,9 +42,23 @@ class Correction:
         return apply_temperature(adjusted, self.temperature)
 
 
-def favours_rare_classes(metric: str) -> bool:
-    """Whether a metric has something to win by logit adjustment: those that count classes and not texts."""
-    return metric not in OVERALL or metric == "macro_f1"
+@dataclass(frozen=True)
+class Fitted:
+    """A correction, and what is known of it.
+
+    Attributes:
+        metric: that the adjustment was chosen for.
+        adjustment: what it does on dev, kept or not.
+        reliability: of the probabilities before the temperature.
+        calibration: what the temperature does on dev, kept or not.
+        correction: what of both is kept.
+    """
+
+    metric: str
+    adjustment: Adjustment
+    reliability: Reliability
+    calibration: Calibration
+    correction: Correction
 
 
 def fit(
@@ -46,12 +68,12 @@ def fit(
     priors: np.ndarray,
     labels: Sequence[str],
     metric: str,
-) -> Correction:
+) -> Fitted:
     """The correction of a model by what it says of dev.
 
-    Where the study is decided by accuracy, weighted F1 or the loss there is no adjustment, which would trade them for
-    the rare classes; where it is by a metric of classes, there is if held-out folds gain by it. So it is with the
-    temperature and the cross-entropy.
+    Where the study is decided by accuracy, weighted F1 or the loss, no adjustment is kept, which would trade them for
+    the rare classes, and what it would do for macro-F1 is told; where it is by a metric of classes, it is kept if
+    held-out folds gain by it. So it is with the temperature and the cross-entropy.
 
     Args:
         truth: class ids, int [n].
@@ -61,11 +83,15 @@ def fit(
         labels: class names in the order of their ids.
         metric: that the study is decided by.
     """
-    strength = 0.0
-    if favours_rare_classes(metric):
-        strength = choose_strength(truth, probabilities, dialogues, priors, labels, metric).strength
-    calibration = calibrate(truth, adjust(probabilities, priors, strength), dialogues)
-    return Correction(strength, priors.tolist(), calibration.temperature if calibration.gains else 1.0)
+    counts_classes = metric not in OVERALL or metric == "macro_f1"
+    judged_by = metric if counts_classes else "macro_f1"
+    adjustment = choose_strength(truth, probabilities, dialogues, priors, labels, judged_by)
+    strength = adjustment.strength if counts_classes else 0.0
+    adjusted = adjust(probabilities, priors, strength)
+    calibration = calibrate(truth, adjusted, dialogues)
+    temperature = calibration.temperature if calibration.gains else 1.0
+    correction = Correction(strength, priors.tolist(), temperature)
+    return Fitted(judged_by, adjustment, reliability(truth, adjusted), calibration, correction)
 
 
 @dataclass(frozen=True)

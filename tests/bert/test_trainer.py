@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 from tiny_bert import LABELS
 
-from bertgrid_tf.bert.checkpoint import load
+from bertgrid_tf.bert.checkpoint import Checkpoint, load
 from bertgrid_tf.bert.head import refit
 from bertgrid_tf.bert.trainer import EpochResult, Trainer, TrainSettings
 from bertgrid_tf.errors import UserError
@@ -102,20 +102,26 @@ def test_a_loss_that_is_no_number_ends_the_run(checkpoint, train, dev, tmp_path)
     assert [result.diverged for result in again] == [True]
 
 
+class Counting:
+    """A model's own forward pass, which counts how often it is traced."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.traces = 0
+        self._checkpoint = checkpoint
+
+    def __call__(self, ids, types, mask, training):
+        self.traces += 1
+        return self._checkpoint.logits(ids, types, mask, training)
+
+
 def test_one_trace_serves_every_shape_and_every_run(checkpoint, train, dev, tmp_path):
-    traces = 0
-
-    def counting(ids, types, mask, training):
-        nonlocal traces
-        traces += 1
-        return checkpoint.logits(ids, types, mask, training)
-
+    counting = Counting(checkpoint)
     trainer = Trainer(checkpoint, forward=counting)
     for number, settings in enumerate(
         (SETTINGS, TrainSettings(1e-2, 2, 2, 5, 0.5, "constant", 0.1, 2.0, "grouped", 3))
     ):
         run(trainer, train, dev, tmp_path / str(number), settings)
-    assert traces == 2  # one for training, one for prediction
+    assert counting.traces == 2  # one for training, one for prediction
 
 
 def test_probabilities_come_in_the_order_of_the_texts(trainer, checkpoint, dev):
@@ -221,19 +227,13 @@ def test_weighted_targets_are_trained_in_parts_with_the_same_result(calm, train,
 
 
 def test_targets_are_traced_once_for_every_loss(checkpoint, train, dev, tmp_path):
-    traces = 0
-
-    def counting(ids, types, mask, training):
-        nonlocal traces
-        traces += 1
-        return checkpoint.logits(ids, types, mask, training)
-
+    counting = Counting(checkpoint)
     trainer = Trainer(checkpoint, forward=counting)
     for number, gamma in enumerate((0.0, 2.0)):
         settings = replace(SETTINGS, epochs=1, stop_after=1, focal=gamma)
         run(trainer, replace(train, targets=one_hot(train.labels)), dev, tmp_path / f"targets {number}", settings)
         run(trainer, train, dev, tmp_path / f"labels {number}", settings)
-    assert traces == 3  # training on labels, on targets, and prediction
+    assert counting.traces == 3  # training on labels, on targets, and prediction
 
 
 @pytest.mark.parametrize("head", ["smote", "rose"])

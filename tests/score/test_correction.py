@@ -18,7 +18,7 @@ def world(priors=PRIORS, seed=0, dialogues=120, separation=1.5):
 def test_a_study_decided_by_accuracy_gets_a_temperature_and_no_adjustment():
     truth, likelihoods, dialogues = world()
     sure = softmax(2 * (likelihoods + np.log(PRIORS)), axis=1)
-    found = fit(truth, sure, dialogues, PRIORS, LABELS, "accuracy")
+    found = fit(truth, sure, dialogues, PRIORS, LABELS, "accuracy").correction
     assert found.strength == 0
     assert found.temperature == pytest.approx(2, rel=0.2)
     np.testing.assert_array_equal(found.of(sure).argmax(axis=1), sure.argmax(axis=1))
@@ -28,7 +28,7 @@ def test_a_study_decided_by_accuracy_gets_a_temperature_and_no_adjustment():
 def test_a_study_decided_by_macro_f1_is_adjusted_and_the_sum_of_probabilities_stays_one():
     truth, likelihoods, dialogues = world(separation=1.0)
     probabilities = posterior(likelihoods, PRIORS)
-    found = fit(truth, probabilities, dialogues, PRIORS, LABELS, "macro_f1")
+    found = fit(truth, probabilities, dialogues, PRIORS, LABELS, "macro_f1").correction
     corrected = found.of(probabilities)
     assert found.strength > 0
     assert evaluate(truth, corrected, LABELS)["macro_f1"] > evaluate(truth, probabilities, LABELS)["macro_f1"]
@@ -37,7 +37,7 @@ def test_a_study_decided_by_macro_f1_is_adjusted_and_the_sum_of_probabilities_st
 
 def test_probabilities_that_are_right_as_they_are_are_left_alone():
     truth, likelihoods, dialogues = world(seed=3)
-    found = fit(truth, posterior(likelihoods, PRIORS), dialogues, PRIORS, LABELS, "accuracy")
+    found = fit(truth, posterior(likelihoods, PRIORS), dialogues, PRIORS, LABELS, "accuracy").correction
     assert found.temperature == pytest.approx(1, abs=0.1)
 
 
