@@ -35,6 +35,7 @@ METHODS: dict[str, dict[str, Value]] = {
     "focal 2": {"focal": 2.0},
     "soft_labels 0.5": {"soft_labels": 0.5},
     "soft_labels 1": {"soft_labels": 1.0},
+    "head refit": {"head": "refit"},
     "head smote": {"head": "smote"},
     "head rose": {"head": "rose"},
 }

@@ -4,9 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import transformers
 
-from benchmarks.flops import BertShape
 from benchmarks.texts import Padded
 from bertgrid_tf.bert.checkpoint import load_tokenizer
 from bertgrid_tf.corpus import Corpus, limit, speaker_counts, utterances
@@ -30,11 +28,6 @@ def padded(corpus: Corpus, settings: Settings, split: str) -> Padded:
     encoded = encode_dialogues(load_tokenizer(settings.model), dialogues, settings, speakers)
     labels = [corpus.labels.index(utterance.label or "") for utterance in utterances(dialogues)]
     return Padded.of(encoded, np.array(labels), settings.max_length)
-
-
-def bert_shape(settings: Settings, corpus: Corpus) -> BertShape:
-    """The sizes of the settings' checkpoint, with a head for the corpus's classes."""
-    return BertShape.of(transformers.AutoConfig.from_pretrained(settings.model), len(corpus.labels))
 
 
 def limit_dev(corpus: Corpus, count: int, seed: int) -> Corpus:

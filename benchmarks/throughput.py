@@ -7,8 +7,8 @@ Every contender is a process of its own, with the same checkpoint, texts, batch 
 the first round, in which functions are traced, does not count. Numbers are medians over the rounds, ratios medians of
 the rounds' ratios. Texts are current and previous utterance, or what `--set context=…` says.
 
-The machine limit is the time that the matrix products on the texts' own tokens take (`benchmarks.flops`) at the best
-rate that TensorFlow's matrix product reached in any round in the same precision, at this checkpoint's sizes.
+The machine limit is the time that the matrix products on the texts' own tokens take (`bertgrid_tf.bert.flops`) at the
+best rate that TensorFlow's matrix product reached in any round in the same precision, at this checkpoint's sizes.
 """
 
 import tempfile
@@ -25,8 +25,9 @@ from rich.table import Table
 
 from benchmarks import command
 from benchmarks.contenders.process import Contender, Process
-from benchmarks.flops import products, training_flops
-from benchmarks.layout import bert_shape, padded
+from benchmarks.layout import padded
+from bertgrid_tf.bert.dimensions import dimensions
+from bertgrid_tf.bert.flops import products, training_flops
 from bertgrid_tf.data import data_dirs
 from bertgrid_tf.files import write_table
 from bertgrid_tf.machine.host import readable
@@ -100,7 +101,7 @@ def main() -> None:
     settings = recipes["fp32"].settings
     corpus = command.corpus(flags, recipes["fp32"])
     texts = padded(corpus, settings, "train")
-    shape = bert_shape(settings, corpus)
+    size = dimensions(settings.model, len(corpus.labels))
     tokens_a_step = int(texts.lengths.mean() * settings.batch_size)
 
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
@@ -125,7 +126,7 @@ def main() -> None:
                 Process(
                     "matmul",
                     framework,
-                    {"framework": framework, "products": products(shape, tokens_a_step)},
+                    {"framework": framework, "products": products(size, tokens_a_step)},
                     folder / f"{framework}-matmul.log",
                 )
             )
@@ -151,7 +152,7 @@ def main() -> None:
         (one.name, one.precision): Measured(tuple(taken), peak)
         for one, taken, peak in zip(everyone, seconds, peaks, strict=True)
     }
-    flops = training_flops(shape, texts.lengths)
+    flops = training_flops(size, texts.lengths)
     limits = {precision: rates["tensorflow", precision] * len(texts) / flops for precision in PRECISIONS}
     table = Table(
         f"{len(texts)} texts of {texts.lengths.mean():.1f} tokens",

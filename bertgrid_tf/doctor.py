@@ -43,7 +43,6 @@ _MEMORY = 4 * 10**9
 # Below this, which docker's 64 MB are, Ray keeps what --workers are given on disk.
 _SHARED_MEMORY = 256 * 10**6
 _SECONDS_TO_ANSWER = 3
-_SECONDS_PER_PRECISION = 0.8
 # Less is not worth the trouble with a narrower format.
 _WORTHWHILE = 1.2
 
@@ -415,12 +414,9 @@ def cuda_libraries() -> Finding:
 
 def precision() -> Finding:
     """How fast matrices of BERT's shapes are multiplied in each format, and which format pays."""
-    import tensorflow as tf
-
     from bertgrid_tf.bert import device
 
-    formats = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}
-    rates = {name: device.matmul_rate(dtype, _SECONDS_PER_PRECISION) for name, dtype in formats.items()}
+    rates: dict[str, float] = {name: device.peak(name) for name in ("fp32", "bf16", "fp16")}
     names = {"fp32": "fp32 (as TF32)"} if device.rounds_to_tf32() else {}
     measured = ", ".join(f"{names.get(name, name)} {flops(rate)}" for name, rate in rates.items())
     return Finding("precision", "ok", f"{measured}: {worthwhile(rates)}")

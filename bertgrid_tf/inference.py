@@ -26,13 +26,16 @@ from bertgrid_tf.corpus import (
 from bertgrid_tf.corpus.table import quoted_rows
 from bertgrid_tf.data import columns
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.evidence import Estimate
 from bertgrid_tf.files import write_table
 from bertgrid_tf.machine.container import blocked
-from bertgrid_tf.plan import FINAL
+from bertgrid_tf.plan import FINAL, SOUP
+from bertgrid_tf.predictions import Predictions
 from bertgrid_tf.recipe import Settings
 from bertgrid_tf.results import Results
 from bertgrid_tf.run import encode_dialogues
 from bertgrid_tf.score.calibration import expected_calibration_error
+from bertgrid_tf.score.compare import Split, interval
 from bertgrid_tf.score.correction import Shifted, shifted
 from bertgrid_tf.score.metrics import evaluate
 
@@ -81,15 +84,17 @@ class Evaluation:
     Attributes:
         metrics: of the "final" model, of it "corrected" (as `predict` does), and of the "soup" if there is one: those
             of `score.metrics.evaluate`, with the calibration_error.
+        score: the final model's score in the study's metric, with its interval.
         support: number of texts of each class.
     """
 
     metrics: dict[str, dict[str, float]]
+    score: Estimate
     support: dict[str, int]
 
 
 def evaluate_split(results: Results, corpus: Corpus, split: str, on_step: OnStep | None = None) -> Evaluation:
-    """Scores a study's models on a split and writes down in the results folder that it was opened.
+    """Scores a study's models on a split and writes down in the results folder that it was opened, and what they said.
 
     Raises:
         UserError: there is no final model, no such split, or the split has no labels; or the corpus is not the study's.
@@ -108,16 +113,24 @@ def evaluate_split(results: Results, corpus: Corpus, split: str, on_step: OnStep
     predictor = Predictor(results)
     ids = {label: i for i, label in enumerate(predictor.labels)}
     truth = np.array([ids[utterance.label or ""] for utterance in utterances(dialogues)])
-    found = {"final": predictor.probabilities(dialogues, on_step)}
-    if (correction := results.correction()) is not None:
-        found["corrected"] = correction.of(found["final"])
+    numbers = dialogue_numbers(dialogues)
+    found = {FINAL: predictor.probabilities(dialogues, on_step)}
     if results.soup.is_dir():
-        found["soup"] = Predictor(results, soup=True).probabilities(dialogues, on_step)
+        found[SOUP] = Predictor(results, soup=True).probabilities(dialogues, on_step)
+    for of, one in found.items():
+        predictions.write(results.evaluation(split, of), Predictions(numbers, truth, one), predictor.labels)
+    if (correction := results.correction()) is not None:
+        found["corrected"] = correction.of(found[FINAL])
     metrics = {
         name: evaluate(truth, one, predictor.labels) | {"calibration_error": expected_calibration_error(truth, one)}
         for name, one in found.items()
     }
-    evaluation = Evaluation(metrics, {label: counts[label] for label in predictor.labels})
+    metric, opened = results.recipe().metric, Split(truth, numbers, predictor.labels)
+    evaluation = Evaluation(
+        metrics,
+        Estimate(metrics[FINAL][metric], *interval(opened, found[FINAL][None], metric)),
+        {label: counts[label] for label in predictor.labels},
+    )
     _write_down(results, split, evaluation)
     return evaluation
 

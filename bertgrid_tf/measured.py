@@ -168,7 +168,8 @@ class _Demand:
 
     @classmethod
     def of(cls, key: str, recipe: Recipe, corpus: Corpus, final_gpus: int) -> "_Demand":
-        from bertgrid_tf.bert.memory import dimensions, most_texts
+        from bertgrid_tf.bert.dimensions import dimensions
+        from bertgrid_tf.bert.memory import most_texts
 
         models, max_length, precision = _demanded(key, recipe)
         if len(models) > 1:
@@ -245,7 +246,8 @@ def estimated(recipe: Recipe, corpus: Corpus, gpu_memory: int | None = None) -> 
         gpu_memory: bytes that may be taken of each GPU; None for all.
     """
     from bertgrid_tf.bert import device
-    from bertgrid_tf.bert.memory import dimensions, largest_by_estimate
+    from bertgrid_tf.bert.dimensions import dimensions
+    from bertgrid_tf.bert.memory import largest_by_estimate
     from bertgrid_tf.bert.probe import available
 
     if gpu_memory is not None:

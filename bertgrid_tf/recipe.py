@@ -81,8 +81,9 @@ class Settings(_Strict):
     )
     focal: float = Field(0.0, ge=0, allow_inf_nan=False, description="γ of the focal loss; 0: cross-entropy")
     soft_labels: float = Field(0.0, ge=0, le=1, description="share of the raters' votes in what is trained towards")
-    head: Literal["trained", "smote", "rose"] = Field(
-        "trained", description="or refitted after each epoch to classes that were made as large as the largest"
+    head: Literal["trained", "refit", "smote", "rose"] = Field(
+        "trained",
+        description="or refitted after each epoch, to the classes as they are, or all as large as the largest",
     )
     warmup: float = Field(0.2, ge=0, le=1, description="share of all steps")
     schedule: Literal["linear", "constant"] = Field("linear", description="after warm-up: fall to 0, or stay")

@@ -125,9 +125,9 @@ class Results:
     run says of dev after each epoch. `lengths.csv`: how long the winner's inputs are. `again/`: runs by which the
     winner is looked at again. `soup.json`, `soup/`: the rows' weights averaged. `final/`, `final.json`, `model/`: the
     final model's state, scores and files. `report.html`, `figures/`: all of it for a person to look at.
-    `evaluations.csv`: who opened which split when. `measured.json`: what `auto` stands for. `clock.csv`: what every
-    stage was predicted to take and took. `budget.jsonl`: what was left out for lack of time. `opening/`: the epoch by
-    which that is chosen.
+    `evaluations.csv`, `evaluations/`: which split was opened when, and what the models say of it. `measured.json`: what
+    `auto` stands for. `clock.csv`: what every stage was predicted to take and took. `budget.jsonl`: what was left out
+    for lack of time. `opening/`: the epoch by which that is chosen.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -141,6 +141,7 @@ class Results:
         self.final_file = folder / "final.json"
         self.measured_file = folder / "measured.json"
         self.evaluations_file = folder / "evaluations.csv"
+        self.evaluations = folder / "evaluations"
         self.clock_file = folder / "clock.csv"
         self.budget_file = folder / "budget.jsonl"
         self.lengths_file = folder / "lengths.csv"
@@ -256,6 +257,10 @@ class Results:
     def write_soup(self, soup: Soup) -> None:
         """Writes `soup.json`."""
         write_text(self.soup_file, json.dumps(asdict(soup), ensure_ascii=False, indent=1) + "\n")
+
+    def evaluation(self, split: str, of: str) -> Path:
+        """What the "final" model or the "soup" says of a split that was opened (`predictions.write`)."""
+        return self.evaluations / f"{split}-{of}.csv"
 
     def correction(self) -> Correction | None:
         """What is done to the final model's probabilities; None where nothing was fitted. Raises UserError where

@@ -58,6 +58,7 @@ ARROWS = {
         "bertgrid_tf",
     },
     "inference": {
+        "evidence",
         "bert",
         "corpus",
         "data",

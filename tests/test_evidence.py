@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from made_up_study import right_in, write_predictions
 
+from bertgrid_tf import predictions
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.evidence import beside, gather
-from bertgrid_tf.results import Again
+from bertgrid_tf.predictions import Predictions
+from bertgrid_tf.results import Again, FinalRun, Soup
 
 seeds = count()
 
@@ -29,6 +31,11 @@ def test_the_tied_set_is_what_cannot_be_told_from_the_best(tmp_path):
     assert diverged.score is None
     assert not diverged.tied
     assert evidence.optimism > 0
+
+
+def test_the_cost_tells_how_near_the_machine_s_limit_the_grid_was_trained(tmp_path):
+    cost = gather(made_up_study.make(tmp_path / "study", {(1e-3, 1): right_for(0.8)})).cost
+    assert (cost.tokens_per_second, cost.padding_share, cost.limit_share) == (500.0, 0.0, 0.25)
 
 
 def test_of_tied_cells_the_cheapest_has_the_fewest_epochs_and_wins_if_it_is_to(tmp_path):
@@ -105,11 +112,41 @@ def test_studies_are_compared_text_by_text_where_their_dev_splits_are_the_same(t
         beside([one, other])
 
 
-def test_the_sealed_test_split_counts_as_it_was_first_opened(tmp_path):
-    results = made_up_study.make(tmp_path / "study", {(1e-3, 1): right_for(0.8)})
+def test_the_opened_test_split_tells_the_final_model_and_what_was_better_for_free(tmp_path):
+    best = right_for(0.8)
+    results = made_up_study.make(tmp_path / "study", {(1e-3, 1): best, (5e-4, 1): right_for(0.75)})
+    model = results.recipe().settings
+    results.best_file.write_text(results.recipe().to_yaml())
+    results.write_final(FinalRun(model.model, model.model_dump(), 1, [write_predictions(results, "final", 1, best)]))
+    results.write_soup(Soup([(1e-3, 1), (5e-4, 1)], [], write_predictions(results, "soup", 1, right_for(0.82))))
     assert gather(results).test is None
-    lines = ["split,of,accuracy,texts_joy,texts_neutral", "dev,final,0.9,2,1", "test,final,0.7,4,3"]
-    lines += ["test,corrected,0.8,4,3", "test,final,0.6,4,3"]
-    results.evaluations_file.write_text("\n".join(lines))
-    found = gather(results).test
-    assert (found.metrics, dict(found.support)) == ({"accuracy": 0.7}, {"joy": 4, "neutral": 3})
+    assert {gain.on_test for gain in gather(results).gains} == {None}
+    for of, right in (("final", right_for(0.6)), ("soup", right_for(0.9))):
+        said = Predictions(made_up_study.DIALOGUES, made_up_study.TRUTH, right)
+        predictions.write(results.evaluation("test", of), said, made_up_study.LABELS)
+    found = gather(results)
+    assert (found.test.score.value, found.test.metrics["accuracy"]) == (0.6, 0.6)
+    assert found.test.score.low < 0.6 < found.test.score.high
+    assert found.test.confusion.sum() == made_up_study.TEXTS
+    gains = {gain.name: gain for gain in found.gains}
+    soup, temperature = gains["soup"], gains["temperature"]
+    assert (soup.on_test.before, soup.on_test.after, soup.kept) == (0.6, 0.9, True)
+    assert soup.on_test.p < 0.001 < soup.on_dev.p
+    # Right in 0.8 of dev and 0.6 of test, and always said to be in 0.75.
+    assert temperature.on_dev.before == pytest.approx(0.05, abs=1e-6)
+    assert temperature.on_test.before == pytest.approx(0.15, abs=1e-6)
+    assert temperature.on_test.after == pytest.approx(0.2, abs=0.01)
+    assert gains["ensemble"].on_test is None
+
+
+def test_a_soup_is_not_compared_with_a_final_model_of_another_kind(tmp_path):
+    results = made_up_study.make(tmp_path / "study", {(1e-3, 1): (best := right_for(0.8))})
+    other = results.recipe().settings.model_copy(update={"model": "bert-large-cased"})
+    results.best_file.write_text(results.recipe().to_yaml())
+    results.write_final(FinalRun(other.model, other.model_dump(), 1, [write_predictions(results, "final", 1, best)]))
+    results.write_soup(Soup([(1e-3, 1)], [], write_predictions(results, "soup", 1, best)))
+    for of in ("final", "soup"):
+        said = Predictions(made_up_study.DIALOGUES, made_up_study.TRUTH, best)
+        predictions.write(results.evaluation("test", of), said, made_up_study.LABELS)
+    soup = next(gain for gain in gather(results).gains if gain.name == "soup")
+    assert soup.on_test is None and not soup.kept

@@ -56,6 +56,7 @@ def scores(runs: Runs, folder: Path, **changed: object) -> list[dict[str, float]
         {"class_weights": "balanced"},
         {"focal": 2.0},
         {"soft_labels": 0.5},
+        {"head": "refit"},
         {"head": "smote"},
         {"head": "rose"},
         {"class_weights": "effective", "focal": 1.0, "soft_labels": 1.0, "head": "smote", "oversample": 0.5},
@@ -123,7 +124,7 @@ def test_a_head_is_refitted_on_bert_alone(tmp_path, changed):
         ({"focal": -1}, "focal must be at least 0, not -1"),
         ({"focal": "nan"}, "focal must be"),
         ({"soft_labels": 1.5}, "soft_labels must be at most 1, not 1.5"),
-        ({"head": "both"}, "head must be 'trained', 'smote' or 'rose', not 'both'"),
+        ({"head": "both"}, "head must be 'trained', 'refit', 'smote' or 'rose', not 'both'"),
     ],
     ids=str,
 )

@@ -63,7 +63,7 @@ def test_a_study_tells_what_its_soup_gained_and_can_use_it(cooked):
     gains = {gain.name: gain for gain in gather(cooked).gains}
     labels = corpus_of(tiny()).labels
     found = predictions.read(predictions.file(cooked.predictions, "soup", 1), labels)
-    assert gains["soup"].after == pytest.approx((found.probabilities.argmax(axis=1) == found.truth).mean())
+    assert gains["soup"].on_dev.after == pytest.approx((found.probabilities.argmax(axis=1) == found.truth).mean())
     assert gains["soup"].kept == (len(soup.cells) > 1)
     assert "ensemble" in gains
     assert not list(cooked.folder.glob("trial_*/weights-*"))

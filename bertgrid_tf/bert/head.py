@@ -1,10 +1,12 @@
-"""A classifier's head fitted anew to balanced classes, the encoder left as it is."""
+"""A classifier's head fitted anew, to the classes as they are or balanced, the encoder left as it is."""
 
 from typing import Any, Literal
 
 import numpy as np
 
-Head = Literal["trained", "smote", "rose"]
+Balance = Literal["smote", "rose"]
+Refitted = Literal["refit"] | Balance
+Head = Literal["trained"] | Refitted
 
 NEIGHBOURS = 5
 """SMOTE draws between a text and one of its so many nearest, as its authors did."""
@@ -12,17 +14,18 @@ C = 1.0
 """The sum of all losses counts so many times as much as half the kernel's squared norm: scikit-learn's own default."""
 
 
-def refit(features: np.ndarray, labels: np.ndarray, head: Head, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fits a softmax regression with an L2 penalty to features of which every class has as many (`balance`).
+def refit(features: np.ndarray, labels: np.ndarray, head: Refitted, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Fits a softmax regression with an L2 penalty to features, of which every class may have as many (`balance`).
 
     This is the classifier re-training of Kang et al. 2020 (arXiv 1910.09217, section 4): an encoder learns best from
     the classes as they are, a classifier from balanced ones. Theirs repeat texts; these are new points between or
-    around them. The problem is convex, so that the head that was trained plays no part in it.
+    around them, or with "refit" none, by which one sees what the fit does and what the balance. The problem is convex,
+    so that the head that was trained plays no part in it.
 
     Args:
         features: what the head reads of each text, float32 [n, width].
         labels: label ids, int [n]; every class is there.
-        head: "smote" or "rose".
+        head: "refit", "smote" or "rose".
         seed: decides the new points.
 
     Returns:
@@ -34,7 +37,9 @@ def refit(features: np.ndarray, labels: np.ndarray, head: Head, seed: int) -> tu
     # The fit is hundreds of short products: threads would wait for one another, and as many as there are would round
     # in their own way.
     with threadpool_limits(1):
-        fitted = LogisticRegression(C=C, max_iter=1_000).fit(*balance(features, labels, head, seed))
+        if head != "refit":
+            features, labels = balance(features, labels, head, seed)
+        fitted = LogisticRegression(C=C, max_iter=1_000).fit(features, labels)
     kernel, bias = fitted.coef_.T, fitted.intercept_
     if len(fitted.classes_) == 2:
         # It keeps the second class's log odds alone.
@@ -42,7 +47,7 @@ def refit(features: np.ndarray, labels: np.ndarray, head: Head, seed: int) -> tu
     return kernel.astype(np.float32), bias.astype(np.float32)
 
 
-def balance(features: np.ndarray, labels: np.ndarray, head: Head, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def balance(features: np.ndarray, labels: np.ndarray, head: Balance, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """All features and, of every smaller class, new ones that make it as large as the largest.
 
     SMOTE (Chawla et al. 2002) puts them on the lines between a text and its nearest of the same class: of 5, or of as

@@ -3,13 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate
-from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
-from transformers import BertConfig
 
-from bertgrid_tf.bert.checkpoint import HEAD_WIDTH, SCRATCH, SCRATCH_VOCABULARY, _config, _scratch_size, cached
+from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.unpadded import Precision
 
 SHARE = 0.8
@@ -18,54 +16,6 @@ LEAST_STEPS = 50
 """Steps that an epoch keeps however large the memory is."""
 PROCESS, LAYER = 50 * 2**20, 5 * 2**20
 """Bytes that a process on a CPU takes to trace a step and to run it: of any model, and of each of its layers."""
-
-
-@dataclass(frozen=True)
-class Dimensions:
-    """What a BERT's size depends on.
-
-    Attributes:
-        layers, width, heads, intermediate: of the encoder.
-        vocabulary, positions, types: rows of the embeddings.
-        classes: of the classifier.
-    """
-
-    layers: int
-    width: int
-    heads: int
-    intermediate: int
-    vocabulary: int
-    positions: int
-    types: int
-    classes: int
-
-    @classmethod
-    def of(cls, config: Any, classes: int) -> Self:
-        """The dimensions that a configuration of transformers states; DistilBERT names one of its own."""
-        return cls(
-            config.num_hidden_layers,
-            config.hidden_size,
-            config.num_attention_heads,
-            getattr(config, "intermediate_size", None) or config.hidden_dim,
-            config.vocab_size,
-            config.max_position_embeddings,
-            getattr(config, "type_vocab_size", 0),
-            classes,
-        )
-
-    @property
-    def kernels(self) -> int:
-        """Weights that enter a matrix product: of the layers, the pooler and the classifier."""
-        width = self.width
-        return self.layers * (4 * width**2 + 2 * width * self.intermediate) + width**2 + width * self.classes
-
-    @property
-    def parameters(self) -> int:
-        """All weights of the classifier."""
-        embeddings = (self.vocabulary + self.positions + self.types) * self.width
-        # LayerNorm has a scale and a shift: one after the embeddings, two in every layer.
-        vectors = 2 * self.width + self.layers * (9 * self.width + self.intermediate) + self.width + self.classes
-        return embeddings + self.kernels + vectors
 
 
 @dataclass(frozen=True)
@@ -139,17 +89,6 @@ def estimate(dimensions: Dimensions, batch: int, max_length: int, precision: Pre
         workspace=tokens * 3 * 4 * wide,
         process=0 if on_gpu else PROCESS + dimensions.layers * LAYER,
     )
-
-
-def dimensions(model: str, classes: int) -> Dimensions:
-    """The dimensions of a checkpoint, read off its config alone, which alone is downloaded; errors as for
-    `checkpoint.load`. Of `scratch`, the vocabulary is the largest that it may get."""
-    if scratch := SCRATCH.fullmatch(model):
-        layers, width = _scratch_size(scratch)
-        own = BertConfig()
-        positions, types = own.max_position_embeddings, own.type_vocab_size
-        return Dimensions(layers, width, width // HEAD_WIDTH, 4 * width, SCRATCH_VOCABULARY, positions, types, classes)
-    return Dimensions.of(_config(cached(model) or Path(model)), classes)
 
 
 class Point(NamedTuple):

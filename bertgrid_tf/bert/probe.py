@@ -20,8 +20,9 @@ import tensorflow as tf
 
 from bertgrid_tf.bert import device
 from bertgrid_tf.bert.checkpoint import load
+from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.encode import Encoded
-from bertgrid_tf.bert.memory import Dimensions, Point, largest, predicted
+from bertgrid_tf.bert.memory import Point, largest, predicted
 from bertgrid_tf.bert.trainer import Labelled, Trainer, TrainSettings
 from bertgrid_tf.bert.unpadded import Precision
 from bertgrid_tf.errors import UserError

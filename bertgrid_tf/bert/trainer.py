@@ -69,7 +69,7 @@ class TrainSettings:
             is computed, grouped otherwise.
         seed: decides the order, dropout, the head's first weights, and what it is refitted to.
         focal: γ of the focal loss (`bert.loss`); 0 is cross-entropy.
-        head: "trained"; or how the classes are balanced to which a head is refitted after each epoch (`bert.head`).
+        head: "trained"; or what it is refitted to after each epoch (`bert.head`).
     """
 
     learning_rate: float

@@ -2,8 +2,8 @@
 
 from bertgrid_tf.evidence.found import (
     AuditEvidence,
-    CalibrationEvidence,
     CellEvidence,
+    Change,
     Classes,
     Cost,
     DataEvidence,
@@ -18,8 +18,8 @@ from bertgrid_tf.evidence.gather import Ranked, Scored, beside, gather
 
 __all__ = [
     "AuditEvidence",
-    "CalibrationEvidence",
     "CellEvidence",
+    "Change",
     "Classes",
     "Cost",
     "DataEvidence",

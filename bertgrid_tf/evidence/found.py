@@ -7,6 +7,7 @@ import numpy as np
 
 from bertgrid_tf.recipe import Recipe, Value
 from bertgrid_tf.results import Facts, FinalRun
+from bertgrid_tf.score.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,17 @@ class Classes:
 
     Attributes:
         labels: class names.
-        confusion: int [classes, classes], truth by prediction; None where only scores were kept.
+        confusion: int [classes, classes], truth by prediction.
         support: texts of each class.
         metrics: all of score.metrics.evaluate.
+        score: the study's metric with its interval.
     """
 
     labels: tuple[str, ...]
-    confusion: np.ndarray | None
+    confusion: np.ndarray
     support: Mapping[str, int]
     metrics: Mapping[str, float]
+    score: Estimate
 
 
 @dataclass(frozen=True)
@@ -125,44 +128,33 @@ class RepeatEvidence:
 
 
 @dataclass(frozen=True)
+class Change:
+    """A score without something and with it; p of no difference, paired, None where no test applies."""
+
+    before: float
+    after: float
+    p: float | None
+
+
+@dataclass(frozen=True)
 class GainEvidence:
     """Something better for free: a soup, an adjustment, a calibration.
 
     Attributes:
         name: "soup", "ensemble" (of the rows that could go into it), "logit adjustment", "temperature".
         metric: what it is judged by: the study's metric, macro_f1, or "calibration error".
-        before, after: on dev, by held-out folds where it was fitted there.
-        p: of no difference, paired; None where no test applies.
+        on_dev: by held-out folds where it was fitted there.
+        on_test: nothing was decided by it; None where that split was not opened, or has nothing to compare.
         kept: whether `predict` uses it; of the soup, whether there is one, for `predict --soup`.
         detail: one sentence: its strength, its members.
     """
 
     name: str
     metric: str
-    before: float
-    after: float
-    p: float | None
+    on_dev: Change
+    on_test: Change | None
     kept: bool
     detail: str
-
-
-@dataclass(frozen=True)
-class CalibrationEvidence:
-    """Reliability of the final model's (else the winner's) probabilities on dev, in bins of the top probability.
-
-    Attributes:
-        confidence, accuracy, share: float [bins]: mean top probability, share of right texts, share of all texts.
-        error: expected calibration error.
-        temperature: fitted on dev; 1 leaves the probabilities as they are.
-        error_after: the error with temperature, by held-out folds.
-    """
-
-    confidence: np.ndarray
-    accuracy: np.ndarray
-    share: np.ndarray
-    error: float
-    temperature: float
-    error_after: float
 
 
 @dataclass(frozen=True)
@@ -176,6 +168,8 @@ class Cost:
         product_epochs: of every combination of all levels, as the plan counts them.
         tokens_per_second: non-padding tokens trained a second in the grid (median over epochs); None if unknown.
         padding_share: of the tokens that were computed, those that were padding; 0 for the unpadded pass.
+        limit_share: of a grid epoch's training time, what its matrix products alone would take at the best rate that
+            the machine was measured to multiply matrices at (median over epochs); None if unknown.
     """
 
     stages: Mapping[str, float]
@@ -184,6 +178,7 @@ class Cost:
     product_epochs: int
     tokens_per_second: float | None
     padding_share: float | None
+    limit_share: float | None
 
     @property
     def seconds(self) -> float:
@@ -224,9 +219,9 @@ class Evidence:
         sweeps, cells: all so far; cells row by row, learning rates in the table's order.
         dev: the best cell's classes on dev; None before there is one.
         final: the final model's run, its classes on dev; None before it is trained.
-        test: scores of the final model on the test split, if it was opened; its first opening's.
+        test: the final model's classes on the test split, if it was opened.
         audits, repeats, gains: empty where not asked for or not yet there.
-        calibration: None before there is a model.
+        calibration: of the final model's (else the winner's) probabilities on dev; None before there is a model.
         cost, data: as far as known.
         command: trains the winner again; empty before there is one.
     """
@@ -248,7 +243,7 @@ class Evidence:
     audits: Sequence[AuditEvidence]
     repeats: Sequence[RepeatEvidence]
     gains: Sequence[GainEvidence]
-    calibration: CalibrationEvidence | None
+    calibration: Calibration | None
     cost: Cost
     data: DataEvidence
     command: str

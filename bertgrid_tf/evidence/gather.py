@@ -17,8 +17,8 @@ from bertgrid_tf.corpus.balance import class_weights
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.evidence.found import (
     AuditEvidence,
-    CalibrationEvidence,
     CellEvidence,
+    Change,
     Classes,
     Cost,
     DataEvidence,
@@ -32,7 +32,9 @@ from bertgrid_tf.evidence.found import (
 from bertgrid_tf.plan import AUDIT, FINAL, REPEATS, SOUP, space
 from bertgrid_tf.recipe import Recipe, Settings
 from bertgrid_tf.results import FinalRun, Results
-from bertgrid_tf.score.compare import Split, compare_with_best, difference, interaction, selection_optimism
+from bertgrid_tf.score.adjustment import adjust
+from bertgrid_tf.score.calibration import apply_temperature, expected_calibration_error
+from bertgrid_tf.score.compare import Split, compare_with_best, difference, interaction, interval, selection_optimism
 from bertgrid_tf.score.correction import Fitted, fit
 from bertgrid_tf.score.metrics import evaluate
 
@@ -56,6 +58,7 @@ def gather(results: Results) -> Evidence:
     kept = of_best if of_final is None else of_final
     settings = Settings.model_validate(final.settings) if final else (results.best() if ended else recipe).settings
     fitted = None if kept is None else scored.fit(kept, settings)
+    opened = _open(results)
     command = f"bertgrid-tf tune {recipe.corpus} --recipe {shlex.quote(str(results.best_file))} --study again"
     return Evidence(
         folder=str(results.folder),
@@ -68,14 +71,16 @@ def gather(results: Results) -> Evidence:
         cheapest_tie=scored.cheapest_tie(),
         sweeps=scored.sweeps(),
         cells=scored.cells,
-        dev=None if of_best is None else scored.classes(of_best),
+        dev=None if of_best is None else _classes(scored.split, of_best, recipe.metric),
         final=final,
-        final_dev=None if of_final is None else scored.classes(of_final),
-        test=_test(results),
+        final_dev=None if of_final is None else _classes(scored.split, of_final, recipe.metric),
+        test=None if opened is None else _classes(opened.split, opened.final, recipe.metric),
         audits=scored.audits(best) if best else [],
         repeats=scored.repeats(),
-        gains=[] if kept is None or fitted is None else [*scored.soups(), *scored.corrections(kept, fitted)],
-        calibration=_calibration(fitted) if fitted else None,
+        gains=[]
+        if kept is None or fitted is None
+        else [*scored.soups(opened), *_corrections(scored.split, kept, fitted, opened)],
+        calibration=fitted.calibration if fitted else None,
         cost=_cost(results, recipe, final),
         data=_data(results, recipe),
         command=command if ended else "",
@@ -156,54 +161,37 @@ class Scored:
         split, priors = self.split, self._priors(settings)
         return fit(split.truth, candidate[0], split.dialogues, priors, self._labels, self._recipe.metric)
 
-    def corrections(self, candidate: np.ndarray, fitted: Fitted) -> list[GainEvidence]:
-        """What adjusting and calibrating do for the model of which `candidate` and `fitted` are."""
-        adjustment, calibration = fitted.adjustment, fitted.calibration
-        p = difference(self.split, adjustment.probabilities[None], candidate[:1], fitted.metric).p
-        return [
-            GainEvidence(
-                name="logit adjustment",
-                metric=fitted.metric,
-                before=adjustment.unadjusted,
-                after=adjustment.cross_validated,
-                p=p,
-                kept=fitted.correction.strength > 0,
-                detail=f"Strength {adjustment.strength:g}, chosen by cross-validation over dialogues.",
-            ),
-            GainEvidence(
-                name="temperature",
-                metric="calibration error",
-                before=calibration.before,
-                after=calibration.after,
-                p=None,
-                kept=calibration.gains,
-                detail=f"Temperature {calibration.temperature:.2f}; the likeliest class stays the same.",
-            ),
-        ]
-
-    def soups(self) -> list[GainEvidence]:
+    def soups(self, opened: "_Opened | None") -> list[GainEvidence]:
         """The soup of the rows' weights, and the mean of the same rows' probabilities, which costs a model each."""
         soup, winner = self._results.read_soup(), self.winner()
         if soup is None or winner is None:
             return []
-        best = self.of_cell(winner.learning_rate, winner.epoch)
-        members = [self.of_cell(rate, epoch) for rate, epoch in [*soup.cells, *soup.left_out]]
+        metric, best = self._recipe.metric, self.of_cell(winner.learning_rate, winner.epoch)
+        averaged = _change(self.split, best, self.of(SOUP, 1), metric)
+        on_test = None
+        if opened is not None and opened.soup is not None:
+            on_test = _change(opened.split, opened.final, opened.soup, metric)
+        loses = self._recipe.signed(averaged.after) < self._recipe.signed(averaged.before)
         told = ", ".join(f"{rate:g} after epoch {epoch}" for rate, epoch in soup.cells)
-        found = []
-        for name, candidate, detail in (
-            ("soup", self.of(SOUP, 1), f"The mean of the weights of learning rates {told}."),
-            (
-                "ensemble",
-                np.mean(members, axis=0),
-                f"The mean of {len(members)} rows' probabilities, each from its model.",
+        members = [self.of_cell(rate, epoch) for rate, epoch in [*soup.cells, *soup.left_out]]
+        return [
+            GainEvidence(
+                name="soup",
+                metric=metric,
+                on_dev=averaged,
+                on_test=on_test,
+                kept=len(soup.cells) > 1 and not loses,
+                detail=f"The mean of the weights of learning rates {told}.",
             ),
-        ):
-            told_apart = difference(self.split, candidate, best, self._recipe.metric)
-            after, before = (self._metrics(one[0])[self._recipe.metric] for one in (candidate, best))
-            better = self._recipe.signed(after) >= self._recipe.signed(before)
-            kept = name == "soup" and len(soup.cells) > 1 and better
-            found.append(GainEvidence(name, self._recipe.metric, before, after, told_apart.p, kept, detail))
-        return found
+            GainEvidence(
+                name="ensemble",
+                metric=metric,
+                on_dev=_change(self.split, best, np.mean(members, axis=0), metric),
+                on_test=None,
+                kept=False,
+                detail=f"The mean of {len(members)} rows' probabilities, each from its model.",
+            ),
+        ]
 
     def _priors(self, settings: Settings) -> np.ndarray:
         """Each class's share of what a model is trained on in these settings, its weights included."""
@@ -344,17 +332,6 @@ class Scored:
     def _of_level(self, row: Mapping[str, str]) -> np.ndarray:
         return self.of(f"trial_{row['trial_id']}", int(row["epoch"]))
 
-    # One candidate
-
-    def classes(self, candidate: np.ndarray) -> Classes:
-        """How a candidate's first run does on dev, class by class."""
-        from sklearn.metrics import confusion_matrix
-
-        ids = np.arange(len(self._labels))
-        confusion = confusion_matrix(self.split.truth, candidate[0].argmax(axis=1), labels=ids)
-        support = dict(zip(self._labels, confusion.sum(axis=1).tolist(), strict=True))
-        return Classes(self._labels, confusion, support, self._metrics(candidate[0]))
-
     def _metrics(self, probabilities: np.ndarray) -> dict[str, float]:
         return evaluate(self.split.truth, probabilities, self._labels)
 
@@ -384,9 +361,80 @@ def _alike(one: Split, other: Split) -> bool:
 _OF_A_CELL = ("learning_rate", "epoch", "trial_id")
 
 
-def _calibration(fitted: Fitted) -> CalibrationEvidence:
-    bins, found = fitted.reliability, fitted.calibration
-    return CalibrationEvidence(bins.confidence, bins.accuracy, bins.share, found.before, found.temperature, found.after)
+@dataclass(frozen=True)
+class _Opened:
+    """The test split with the candidates that were scored on it, float32 [1, n, classes]; the soup where it is one of
+    the final model's own kind."""
+
+    split: Split
+    final: np.ndarray
+    soup: np.ndarray | None
+
+
+def _open(results: Results) -> _Opened | None:
+    """What `evaluate` left of the test split; None where it was not opened."""
+    of_final, of_soup = (results.evaluation("test", of) for of in (FINAL, SOUP))
+    if not of_final.is_file():
+        return None
+    labels = tuple(results.facts().labels)
+    found = predictions.read(of_final, labels)
+    comparable = of_soup.is_file() and results.final().model == results.best().settings.model
+    return _Opened(
+        Split(found.truth, found.dialogues, labels),
+        found.probabilities[None],
+        predictions.read(of_soup, labels).probabilities[None] if comparable else None,
+    )
+
+
+def _classes(split: Split, candidate: np.ndarray, metric: str) -> Classes:
+    """How a candidate's first run does, class by class."""
+    from sklearn.metrics import confusion_matrix
+
+    metrics = evaluate(split.truth, candidate[0], split.labels)
+    confusion = confusion_matrix(split.truth, candidate[0].argmax(axis=1), labels=np.arange(len(split.labels)))
+    support = dict(zip(split.labels, confusion.sum(axis=1).tolist(), strict=True))
+    score = Estimate(metrics[metric], *interval(split, candidate[:1], metric))
+    return Classes(split.labels, confusion, support, metrics, score)
+
+
+def _corrections(split: Split, candidate: np.ndarray, fitted: Fitted, opened: _Opened | None) -> list[GainEvidence]:
+    """What adjusting and calibrating do for the model of which `candidate` and `fitted` are."""
+    adjustment, calibration, correction = fitted.adjustment, fitted.calibration, fitted.correction
+    adjusted_on_test = scaled_on_test = None
+    if opened is not None:
+        priors = np.array(correction.priors)
+        adjusted = adjust(opened.final[0], priors, adjustment.strength)
+        adjusted_on_test = _change(opened.split, opened.final, adjusted[None], fitted.metric)
+        kept = adjust(opened.final[0], priors, correction.strength)
+        before, after = (
+            expected_calibration_error(opened.split.truth, one)
+            for one in (kept, apply_temperature(kept, calibration.temperature))
+        )
+        scaled_on_test = Change(before, after, None)
+    return [
+        GainEvidence(
+            name="logit adjustment",
+            metric=fitted.metric,
+            on_dev=_change(split, candidate[:1], adjustment.probabilities[None], fitted.metric),
+            on_test=adjusted_on_test,
+            kept=correction.strength > 0,
+            detail=f"Strength {adjustment.strength:g}, chosen by cross-validation over dialogues.",
+        ),
+        GainEvidence(
+            name="temperature",
+            metric="calibration error",
+            on_dev=Change(calibration.before.error, calibration.after.error, None),
+            on_test=scaled_on_test,
+            kept=calibration.gains,
+            detail=f"Temperature {calibration.temperature:.2f}; the likeliest class stays the same.",
+        ),
+    ]
+
+
+def _change(split: Split, before: np.ndarray, after: np.ndarray, metric: str) -> Change:
+    """Two candidates of one run compared."""
+    without, changed = (evaluate(split.truth, one[0], split.labels)[metric] for one in (before, after))
+    return Change(without, changed, difference(split, after, before, metric).p)
 
 
 def _at(cell: CellEvidence) -> _Place:
@@ -397,21 +445,13 @@ def _place(row: Mapping[str, str]) -> _Place:
     return float(row["learning_rate"]), int(row["epoch"])
 
 
-def _test(results: Results) -> Classes | None:
-    """The scores of the test split when it was opened first."""
-    for row in results.rows(results.evaluations_file):
-        if (row["split"], row["of"]) == ("test", "final"):
-            labels = tuple(results.facts().labels)
-            numbers = {name: float(value) for name, value in row.items() if name not in ("opened", "split", "of")}
-            support = {label: int(numbers.pop(f"texts_{label}")) for label in labels}
-            return Classes(labels, None, support, numbers)
-    return None
-
-
 def _cost(results: Results, recipe: Recipe, final: FinalRun | None) -> Cost:
     searched = space(recipe)
     cells = results.rows(results.cells_file)
-    rates = [float(row["train_tokens"]) / float(row["train_seconds"]) for row in cells if float(row["train_seconds"])]
+    trained = [row for row in cells if float(row["train_seconds"])]
+    rates = [float(row["train_tokens"]) / float(row["train_seconds"]) for row in trained]
+    # Of other architectures neither their padding nor their products are counted.
+    limits = [float(row["limit_seconds"]) / float(row["train_seconds"]) for row in trained if "limit_seconds" in row]
     return Cost(
         stages={time.stage: time.measured for time in results.times()},
         # A diverged epoch predicts nothing, and ends its run.
@@ -419,8 +459,8 @@ def _cost(results: Results, recipe: Recipe, final: FinalRun | None) -> Cost:
         grid_epochs=sum(int(run["stop_after"]) for run in searched.grid_runs(searched.start)),
         product_epochs=searched.plan().full_product_epochs,
         tokens_per_second=median(rates) if rates else None,
-        # What other architectures compute of it is not counted.
         padding_share=float(cells[0]["train_padding"]) if cells and "train_padding" in cells[0] else None,
+        limit_share=median(limits) if limits else None,
     )
 
 

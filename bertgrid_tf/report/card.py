@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from bertgrid_tf.corpus import NONE_MARKER, Dialogue, Layout, Utterance, render
 from bertgrid_tf.evidence import Classes, Evidence, GainEvidence
 from bertgrid_tf.recipe import Settings
-from bertgrid_tf.report.format import interval, points, score
+from bertgrid_tf.report.format import interval, limits, percent, points, score
 from bertgrid_tf.results import Facts, FinalRun
 from bertgrid_tf.score.metrics import OVERALL, PER_CLASS
 
@@ -184,13 +184,14 @@ def _input(settings: Settings, facts: Facts) -> list[str]:
 
 def _scores(evidence: Evidence, splits: Mapping[str, Classes]) -> list[str]:
     heads = [f"{split}, {sum(classes.support.values()):,} texts" for split, classes in splits.items()]
+    metric, best = evidence.recipe.metric, evidence.best
     rows = [[_NAMES[name], *(score(name, c.metrics[name]) for c in splits.values())] for name in OVERALL]
+    rows.append([f"95 % interval of {metric}", *(limits(metric, c.score) for c in splits.values())])
     parts = ["## Scores", _table(["", *heads], rows)]
     if "test" in splits:
-        parts.append("The test split's scores are those of its first opening; nothing was decided by them.")
+        parts.append("Nothing was decided by the test split's scores.")
     else:
         parts.append("Settings and epoch were chosen on dev; the test split, if there is one, has not been opened.")
-    metric, best = evidence.recipe.metric, evidence.best
     if best is not None and best.score is not None:
         parts.append(
             f"In the search, the configuration reached {metric} {interval(metric, best.score)} on dev; the interval, "
@@ -222,8 +223,8 @@ def _limits(evidence: Evidence, splits: Mapping[str, Classes]) -> list[str]:
         total = sum(train.values())
         most, least = max(train, key=lambda label: train[label]), min(train, key=lambda label: train[label])
         found.append(
-            f"It has learned from more texts of some classes than of others: {_percent(train[most], total)} of them "
-            f"are {most}, {_percent(train[least], total)} {least}."
+            f"It has learned from more texts of some classes than of others: {percent(train[most] / total)} of them "
+            f"are {most}, {percent(train[least] / total)} {least}."
         )
     split, classes = list(splits.items())[-1]
     if missed := [one for one in classes.labels if classes.support.get(one) and not classes.metrics[f"recall_{one}"]]:
@@ -253,7 +254,7 @@ def _limits(evidence: Evidence, splits: Mapping[str, Classes]) -> list[str]:
     if calibration := evidence.calibration:
         found.append(
             "Its probabilities are not shares of right answers: on dev they differ from them by "
-            f"{100 * calibration.error:.1f} points on average (expected calibration error)."
+            f"{100 * calibration.before.error:.1f} points on average (expected calibration error)."
         )
     return found
 
@@ -273,15 +274,12 @@ def _optimism(evidence: Evidence) -> str:
 
 
 def _gained(gain: GainEvidence) -> str:
-    return f"{gain.metric} {score(gain.metric, gain.before)} without, {score(gain.metric, gain.after)} with it"
+    before, after = score(gain.metric, gain.on_dev.before), score(gain.metric, gain.on_dev.after)
+    return f"{gain.metric} {before} without, {after} with it on dev"
 
 
 def _share(count: int, total: int) -> str:
-    return f"{count:,} ({_percent(count, total)})"
-
-
-def _percent(count: int, total: int) -> str:
-    return f"{count / max(total, 1):.1%}"
+    return f"{count:,} ({percent(count / max(total, 1))})"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

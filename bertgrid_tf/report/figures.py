@@ -250,7 +250,7 @@ def _curves(evidence: Evidence) -> "Figure | None":
 
 def _confusion(evidence: Evidence) -> "Figure | None":
     classes = evidence.final_dev or evidence.dev
-    if classes is None or classes.confusion is None:
+    if classes is None:
         return None
     counts, labels = classes.confusion, [_short(label) for label in classes.labels]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -293,19 +293,19 @@ def _calibration(evidence: Evidence) -> "Figure | None":
     found = evidence.calibration
     if found is None:
         return None
-    filled = found.share > 0
-    confidence, accuracy, share = (100 * part[filled] for part in (found.confidence, found.accuracy, found.share))
-    figure = _figure(4.4, 4.8)
-    panel, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    figure = _figure(4.4, 4.4)
+    panel = figure.subplots()
     panel.plot((0, 100), (0, 100), color=_ink("quiet"), linewidth=1, linestyle="--", label="as often right as claimed")
-    panel.vlines(confidence, confidence, accuracy, colors=_ink("second"), linewidth=1.4)
-    panel.plot(confidence, accuracy, "o-", color=_ink("accent"), markersize=5, label="found")
-    panel.set(ylabel="right, %", xlim=(0, 100), ylim=(0, 100))
+    for of, part, marker, label in (
+        (found.before, "accent", "o-", "as they are"),
+        (found.after, "second", "s-", f"with temperature {found.temperature:.2f}"),
+    ):
+        panel.plot(100 * of.confidence, 100 * of.accuracy, marker, color=_ink(part), markersize=4, label=label)
+    panel.set(
+        xlabel="probability of the predicted class, %", ylabel="right, %", xlim=(0, 100), ylim=(0, 100), aspect="equal"
+    )
     panel.grid()
     panel.legend(loc="upper left")
-    below.vlines(confidence, 0, share, colors=_ink("accent"), linewidth=6)
-    below.set(xlabel="probability of the predicted class, %", ylabel="texts, %", ylim=(0, None))
-    below.grid(axis="y")
     return figure
 
 

@@ -28,6 +28,11 @@ def interval(metric: str, estimate: Estimate) -> str:
     return f"{score(metric, estimate.value)} ({limits(metric, estimate)})"
 
 
+def percent(share: float) -> str:
+    """A share, a fraction of 1, for which a tenth of a percent is exact enough."""
+    return f"{100 * share:.1f} %"
+
+
 def points(metric: str, value: float) -> str:
     """A difference of scores: shares in percentage points, the loss in nats."""
     return f"{value:.4f} nats" if metric.endswith("loss") else f"{100 * value:.2f} points"

@@ -8,11 +8,11 @@ from statistics import fmean
 from markupsafe import Markup
 
 from bertgrid_tf.corpus import describe_tokens
-from bertgrid_tf.evidence import CellEvidence, Classes, Evidence, LevelEvidence
+from bertgrid_tf.evidence import CellEvidence, Change, Classes, Evidence, LevelEvidence
 from bertgrid_tf.files import write_text
 from bertgrid_tf.recipe import Value
 from bertgrid_tf.report import figures
-from bertgrid_tf.report.format import WITHOUT_SCORE, difference, duration, interval, limits, points, score
+from bertgrid_tf.report.format import WITHOUT_SCORE, difference, duration, interval, limits, percent, points, score
 from bertgrid_tf.score.metrics import OVERALL, PER_CLASS
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -95,12 +95,15 @@ def _answer(evidence: Evidence) -> list[Markup]:
     sentences = _best(evidence)
     if evidence.final is not None:
         reached = strong(score(metric, evidence.final.epochs[-1][metric]))
-        sentences.append(Markup("The final model, {}, has {} on dev.").format(evidence.final.model, reached))
+        sure = "" if evidence.final_dev is None else f" ({limits(metric, evidence.final_dev.score)})"
+        sentences.append(Markup("The final model, {}, has {}{} on dev.").format(evidence.final.model, reached, sure))
     elif evidence.winner is not None and not evidence.ended:
         sentences.append(Markup("The final model is not trained so far."))
     if evidence.test is not None:
         sentences.append(
-            Markup("On the sealed test split it has {}.").format(strong(score(metric, evidence.test.metrics[metric])))
+            Markup("On the sealed test split it has {} ({}).").format(
+                strong(score(metric, evidence.test.score.value)), limits(metric, evidence.test.score)
+            )
         )
     if cost.epochs:
         sentences.append(
@@ -234,18 +237,16 @@ def _classes(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:
     if classes is None:
         return None
     text = [f"{'The final model' if evidence.final_dev else 'The best cell'} on dev: {_overall(classes)}."]
-    plates, tables = [], []
-    if classes.confusion is not None:
-        counts = [
-            [label, *(f"{count:,}" for count in row)]
-            for label, row in zip(classes.labels, classes.confusion, strict=True)
-        ]
-        plates += _plate(
-            drawn,
-            "confusion",
-            "What the texts of each class, a row, were taken for: the share of the row, and how many texts.",
-            Table("Texts of each class by the class predicted", ("truth", *classes.labels), counts),
-        )
+    tables = []
+    counts = [
+        [label, *(f"{count:,}" for count in row)] for label, row in zip(classes.labels, classes.confusion, strict=True)
+    ]
+    plates = _plate(
+        drawn,
+        "confusion",
+        "What the texts of each class, a row, were taken for: the share of the row, and how many texts.",
+        Table("Texts of each class by the class predicted", ("truth", *classes.labels), counts),
+    )
     plates += _plate(
         drawn,
         "classes",
@@ -254,11 +255,15 @@ def _classes(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:
     )
     if (found := evidence.calibration) is not None:
         text.append(
-            f"Its probabilities are off by {score('', found.error)} (expected calibration error); with a temperature "
-            f"of {found.temperature:.2f}, fitted on other dialogues than those measured, by "
-            f"{score('', found.error_after)}."
+            f"Its probabilities are off by {score('', found.before.error)} (expected calibration error); with a "
+            f"temperature of {found.temperature:.2f}, fitted on other dialogues than those measured, by "
+            f"{score('', found.after.error)}."
         )
-        bins = zip(found.confidence, found.accuracy, found.share, strict=True)
+        rows = [
+            [name, *(percent(one) for one in row)]
+            for name, of in (("as they are", found.before), ("with the temperature", found.after))
+            for row in zip(of.confidence, of.accuracy, of.share, strict=True)
+        ]
         plates += _plate(
             drawn,
             "calibration",
@@ -266,8 +271,8 @@ def _classes(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:
             "probability. On the dashed line 80 % means right in 80 of 100.",
             Table(
                 "Texts by the probability of the predicted class",
-                ("mean probability", "right", "texts"),
-                [[_percent(one) for one in row] for row in bins if row[2] > 0],
+                ("probabilities", "their mean", "right", "texts"),
+                rows,
             ),
         )
     if evidence.test is not None:
@@ -303,20 +308,19 @@ def _gains(evidence: Evidence) -> Section | None:
     if not evidence.gains:
         return None
     rows = [
-        [
-            gain.name,
-            gain.metric,
-            score(gain.metric, gain.before),
-            score(gain.metric, gain.after),
-            _p(gain.p),
-            "kept" if gain.kept else "not kept",
-            gain.detail,
-        ]
+        [gain.name, gain.metric, *_change(gain.metric, gain.on_dev), "kept" if gain.kept else "not kept", gain.detail]
         for gain in evidence.gains
     ]
-    columns = ("what", "judged by", "before", "after", "p", "", "how")
-    table = Table("On dev, without training anything more", columns, rows, ("judged by", "", "how"))
-    return Section("gains", "Better for free", ["What does not lose is kept."], tables=[table])
+    columns = ("what", "judged by", "without", "with", "p", "", "how")
+    tables = [Table("On dev, without training anything more", columns, rows, ("judged by", "", "how"))]
+    opened = [[gain.name, gain.metric, *_change(gain.metric, gain.on_test)] for gain in evidence.gains if gain.on_test]
+    if opened:
+        tables.append(Table("On the test split, by which nothing was decided", columns[:5], opened, ("judged by",)))
+    return Section("gains", "Better for free", ["What does not lose is kept."], tables=tables)
+
+
+def _change(metric: str, change: Change) -> list[str]:
+    return [score(metric, change.before), score(metric, change.after), _p(change.p)]
 
 
 def _cost(evidence: Evidence, drawn: Mapping[str, str]) -> Section:
@@ -327,9 +331,14 @@ def _cost(evidence: Evidence, drawn: Mapping[str, str]) -> Section:
     ]
     if cost.tokens_per_second is not None:
         padding = (
-            "" if cost.padding_share is None else f"; {_percent(cost.padding_share)} of those computed were padding"
+            "" if cost.padding_share is None else f"; {percent(cost.padding_share)} of those computed were padding"
         )
         text.append(f"The grid trained {cost.tokens_per_second:,.0f} tokens a second, padding not counted{padding}.")
+    if cost.limit_share is not None:
+        text.append(
+            f"Of that time, {percent(cost.limit_share)} are what its matrix products alone would take at the best rate "
+            "that was measured here."
+        )
     rows = [
         ["this study", f"{cost.epochs:,} epochs"],
         ["plain grid", f"{cost.grid_epochs:,} epochs"],
@@ -351,7 +360,7 @@ def _data(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:
         found = describe_tokens(data.lengths, data.max_length)
         text.append(
             f"A training input has {found.mean:.1f} tokens on average, half of them have {found.median:g} or less, the "
-            f"longest {found.max:,}; {_percent(found.over)} are longer than {data.max_length} and are cut."
+            f"longest {found.max:,}; {percent(found.over)} are longer than {data.max_length} and are cut."
         )
         caption += ", and how long the training inputs are in the winning layout"
     labels = dict.fromkeys(label for counts in data.classes.values() for label in counts)
@@ -403,11 +412,7 @@ def _overall(classes: Classes) -> str:
 
 def _part(counts: Mapping[str, int], label: str) -> str:
     count = counts.get(label, 0)
-    return f"{count:,} ({_percent(count / max(sum(counts.values()), 1))})"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{count:,} ({percent(count / max(sum(counts.values()), 1))})"
 
 
 def _levels(evidence: Evidence) -> dict[str, Value]:

@@ -12,7 +12,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from bertgrid_tf.budget import Decisions
-from bertgrid_tf.evidence import AuditEvidence, Evidence, GainEvidence, SweepEvidence, gather
+from bertgrid_tf.evidence import AuditEvidence, Change, Evidence, GainEvidence, SweepEvidence, gather
 from bertgrid_tf.plan import StudyPlan
 from bertgrid_tf.report.format import WITHOUT_SCORE, difference, interval, limits, points, score
 from bertgrid_tf.report.measured import measured_line
@@ -70,8 +70,18 @@ def print_summary(console: Console, results: Results) -> None:
     lines += [Text(audit_sentence(audit, recipe.metric)) for audit in evidence.audits]
     if evidence.final is not None:
         final = evidence.final
-        lines.append(Text(f"Final model {final.model}, epoch {len(final.epochs)} of {final.horizon}, on dev:"))
+        reached = (
+            ""
+            if evidence.final_dev is None
+            else f": {recipe.metric} {interval(recipe.metric, evidence.final_dev.score)}"
+        )
+        lines.append(Text(f"Final model {final.model}, epoch {len(final.epochs)} of {final.horizon}, on dev{reached}"))
         lines.append(Text(_overall(final.epochs[-1])))
+    if evidence.test is not None:
+        lines.append(
+            Text(f"On the test split, which was opened: {recipe.metric} {interval(recipe.metric, evidence.test.score)}")
+        )
+        lines.append(Text(_overall(evidence.test.metrics)))
     lines += [Text(_gain(gain)) for gain in evidence.gains]
     if times := results.times():
         lines.append(times_table(times, chosen, evidence.ended))
@@ -114,9 +124,14 @@ def _answer(evidence: Evidence) -> list[str]:
 
 def _gain(gain: GainEvidence) -> str:
     """What something better for free does."""
-    before, after = score(gain.metric, gain.before), score(gain.metric, gain.after)
-    told = "" if gain.p is None else f", p {gain.p:.2g}"
-    return f"{gain.name}: {gain.metric} {before} ▶ {after}{told}; {'kept' if gain.kept else 'not kept'}"
+    on_test = "" if gain.on_test is None else f"; on test {_change(gain.metric, gain.on_test)}"
+    kept = "kept" if gain.kept else "not kept"
+    return f"{gain.name}: {gain.metric} {_change(gain.metric, gain.on_dev)}; {kept}{on_test}"
+
+
+def _change(metric: str, change: Change) -> str:
+    told = "" if change.p is None else f", p {change.p:.2g}"
+    return f"{score(metric, change.before)} ▶ {score(metric, change.after)}{told}"
 
 
 def scores_table(

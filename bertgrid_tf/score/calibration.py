@@ -106,14 +106,14 @@ class Calibration:
 
     Attributes:
         temperature: fitted on all of dev; for new texts.
-        before: expected calibration error without it, a fraction of 1.
+        before: of the probabilities as they are.
         after: with it, every text's temperature fitted on the folds without its dialogue.
         loss_before, loss_after: cross-entropy likewise, in nats.
     """
 
     temperature: float
-    before: float
-    after: float
+    before: Reliability
+    after: Reliability
     loss_before: float
     loss_after: float
 
@@ -138,8 +138,8 @@ def calibrate(truth: np.ndarray, probabilities: np.ndarray, dialogues: np.ndarra
     held_out = cross_fitted(probabilities, dialogues, scale)
     return Calibration(
         temperature=fit_temperature(truth, probabilities),
-        before=expected_calibration_error(truth, probabilities),
-        after=expected_calibration_error(truth, held_out),
+        before=reliability(truth, probabilities),
+        after=reliability(truth, held_out),
         loss_before=_loss(truth, _logits(probabilities)),
         loss_after=_loss(truth, _logits(held_out)),
     )

@@ -6,15 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bertgrid_tf.score.adjustment import Adjustment, adjust, choose_strength
-from bertgrid_tf.score.calibration import (
-    Calibration,
-    Reliability,
-    apply_bcts,
-    apply_temperature,
-    calibrate,
-    fit_bcts,
-    reliability,
-)
+from bertgrid_tf.score.calibration import Calibration, apply_bcts, apply_temperature, calibrate, fit_bcts
 from bertgrid_tf.score.metrics import OVERALL
 from bertgrid_tf.score.prior import Shift, correct_priors, estimate_priors, shift_test
 
@@ -49,14 +41,12 @@ class Fitted:
     Attributes:
         metric: that the adjustment was chosen for.
         adjustment: what it does on dev, kept or not.
-        reliability: of the probabilities before the temperature.
-        calibration: what the temperature does on dev, kept or not.
+        calibration: what the temperature does on dev to what is adjusted, kept or not.
         correction: what of both is kept.
     """
 
     metric: str
     adjustment: Adjustment
-    reliability: Reliability
     calibration: Calibration
     correction: Correction
 
@@ -91,7 +81,7 @@ def fit(
     calibration = calibrate(truth, adjusted, dialogues)
     temperature = calibration.temperature if calibration.gains else 1.0
     correction = Correction(strength, priors.tolist(), temperature)
-    return Fitted(judged_by, adjustment, reliability(truth, adjusted), calibration, correction)
+    return Fitted(judged_by, adjustment, calibration, correction)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A head refitted to balanced features."""
+"""A head refitted to features, balanced or not."""
 
 import numpy as np
 import pytest
@@ -69,7 +69,15 @@ def test_rare_classes_are_found_more_often_than_by_a_fit_to_the_classes_as_they_
     assert after.mean() > before.mean() + 0.05
 
 
-@HEADS
+def test_without_new_points_it_is_the_fit_to_the_classes_as_they_are():
+    features, labels = clouds(60, 9, 4)
+    expected = LogisticRegression(max_iter=1_000).fit(features, labels)
+    for seed in (0, 1):
+        kernel, bias = refit(features, labels, "refit", seed)
+        np.testing.assert_allclose(features @ kernel + bias, expected.decision_function(features), atol=1e-4)
+
+
+@pytest.mark.parametrize("head", ["refit", "smote", "rose"])
 def test_of_two_classes_each_has_a_column_and_their_log_odds_are_the_fit_s(head):
     features, labels = clouds(30, 30)
     scores = np.subtract.reduce((features @ refit(features, labels, head, 0)[0])[:, ::-1], axis=1)

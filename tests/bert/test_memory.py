@@ -7,7 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bertgrid_tf.bert import memory
-from bertgrid_tf.bert.memory import LEAST_STEPS, SHARE, Dimensions, Point, estimate, largest, predicted, sizes
+from bertgrid_tf.bert.dimensions import Dimensions
+from bertgrid_tf.bert.memory import LEAST_STEPS, SHARE, Point, estimate, largest, predicted, sizes
 
 BASE = Dimensions(
     layers=12, width=768, heads=12, intermediate=3072, vocabulary=28996, positions=512, types=2, classes=8
@@ -18,23 +19,6 @@ BATCHES = st.integers(1, 2000)
 
 def curve(fixed: float, per_text: float, batches: list[int]) -> list[Point]:
     return [Point(batch, round(fixed + per_text * batch), 1.0) for batch in batches]
-
-
-def test_parameters_are_counted_as_the_model_counts_them(checkpoint):
-    assert Dimensions.of(checkpoint.model.config, 2).parameters == checkpoint.model.count_params()
-
-
-def test_bert_base_cased_has_as_many_parameters_as_its_files():
-    assert BASE.parameters == 108_310_272 + 8 * 769  # the encoder with its pooler, and the classifier
-
-
-def test_dimensions_are_read_off_the_config_alone(checkpoint, saved):
-    (saved / "model.safetensors").write_bytes(b"")
-    config = checkpoint.model.config
-    assert memory.dimensions(str(saved), 2) == Dimensions.of(config, 2)
-    own = memory.dimensions("scratch:1x32", 2)
-    assert replace(own, vocabulary=config.vocab_size) == Dimensions.of(config, 2)
-    assert own.vocabulary >= config.vocab_size
 
 
 def test_fine_tuning_bert_takes_what_is_known_of_it():

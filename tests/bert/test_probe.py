@@ -11,7 +11,8 @@ from made_up_gpus import A10, T4, give
 from tiny_bert import LABELS, sentences
 
 from bertgrid_tf.bert import device, probe
-from bertgrid_tf.bert.memory import SHARE, Dimensions, Point, estimate, sizes
+from bertgrid_tf.bert.dimensions import Dimensions
+from bertgrid_tf.bert.memory import SHARE, Point, estimate, sizes
 from bertgrid_tf.bert.probe import Probe, Question, search
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.machine import alone

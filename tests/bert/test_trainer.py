@@ -236,7 +236,7 @@ def test_targets_are_traced_once_for_every_loss(checkpoint, train, dev, tmp_path
     assert counting.traces == 3  # training on labels, on targets, and prediction
 
 
-@pytest.mark.parametrize("head", ["smote", "rose"])
+@pytest.mark.parametrize("head", ["refit", "smote", "rose"])
 def test_every_epoch_is_scored_with_a_refitted_head_and_trained_with_its_own(trainer, train, dev, tmp_path, head):
     plain = run(trainer, train, dev, tmp_path / "trained")
     found = run(trainer, train, dev, tmp_path / head, replace(SETTINGS, head=head))

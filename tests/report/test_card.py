@@ -19,8 +19,8 @@ from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.corpus import CONTEXTS, Dialogue, Utterance
 from bertgrid_tf.evidence import (
     AuditEvidence,
-    CalibrationEvidence,
     CellEvidence,
+    Change,
     Classes,
     Cost,
     DataEvidence,
@@ -33,6 +33,7 @@ from bertgrid_tf.recipe import Settings
 from bertgrid_tf.report.card import PLACE, card
 from bertgrid_tf.results import Facts, FinalRun
 from bertgrid_tf.run import encode_dialogues
+from bertgrid_tf.score.calibration import Calibration, Reliability
 
 LABELS = ("joy", "no|ne", "sad")
 COUNTS = {"train": {"joy": 30, "no|ne": 60, "sad": 10}, "dev": {"joy": 3, "no|ne": 6, "sad": 1}}
@@ -55,6 +56,17 @@ def metrics(accuracy: float) -> dict[str, float]:
     return overall | per_class | {"recall_sad": 0.0}
 
 
+def classes(joy: int, nobody: int, sad: int, accuracy: float) -> Classes:
+    """So many texts of each class, and the accuracy, 0.1 more or less."""
+    support = dict(zip(LABELS, (joy, nobody, sad), strict=True))
+    score = Estimate(accuracy, accuracy - 0.1, accuracy + 0.1)
+    return Classes(LABELS, np.diag(list(support.values())), support, metrics(accuracy), score)
+
+
+def reliability_off_by(error: float) -> Reliability:
+    return Reliability(np.array([0.5 + error]), np.array([0.5]), np.ones(1))
+
+
 def evidence(**changes: Any) -> Evidence:
     """Of a study that has a final model and nothing that was asked for besides."""
     recipe = recipes.load("sample", None, {"sweeps": {}})
@@ -75,13 +87,13 @@ def evidence(**changes: Any) -> Evidence:
             cells=[*tables, CellEvidence(5e-4, 1, Estimate(0.4, 0.3, 0.5), 0.01, False, metrics(0.4))],
             dev=None,
             final=FinalRun("bert-large-cased", settings.model_dump(), 4, [metrics(0.5), metrics(0.75)]),
-            final_dev=Classes(LABELS, None, COUNTS["dev"], metrics(0.75)),
+            final_dev=classes(*COUNTS["dev"].values(), 0.75),
             test=None,
             audits=[],
             repeats=[],
             gains=[],
             calibration=None,
-            cost=Cost({}, 0, 0, 0, None, None),
+            cost=Cost({}, 0, 0, 0, None, None, None),
             data=DataEvidence("sample", COUNTS, None, 48),
             command="bertgrid-tf tune sample --recipe results/mine/best.yaml --study again",
         ),
@@ -100,7 +112,7 @@ def table(text: str, head: str) -> list[list[str]]:
 
 
 def test_the_hub_reads_what_the_model_is_and_how_it_scores_by_split():
-    opened = Classes(LABELS, None, {"joy": 2, "no|ne": 5, "sad": 1}, metrics(0.625))
+    opened = classes(2, 5, 1, 0.625)
     data = ModelCard(card(evidence(test=opened))).data
     assert data.base_model == "bert-large-cased"
     assert (data.library_name, data.pipeline_tag) == ("transformers", "text-classification")
@@ -125,9 +137,9 @@ def test_the_data_stand_there_class_by_class_with_their_fingerprint():
     said = card(evidence())
     assert "The corpus sample (fingerprint `0123456789abcdef`)" in said
     assert table(said, "class | train") == [
-        ["joy", "30 (30.0%)", "3 (30.0%)"],
-        ["no/ne", "60 (60.0%)", "6 (60.0%)"],
-        ["sad", "10 (10.0%)", "1 (10.0%)"],
+        ["joy", "30 (30.0 %)", "3 (30.0 %)"],
+        ["no/ne", "60 (60.0 %)", "6 (60.0 %)"],
+        ["sad", "10 (10.0 %)", "1 (10.0 %)"],
         ["in all", "100", "10"],
     ]
 
@@ -139,6 +151,7 @@ def test_scores_stand_beside_their_interval_and_how_flattering_they_are():
         ["Macro-F1", "50.00 %"],
         ["Weighted F1", "62.50 %"],
         ["Loss", "0.7500"],
+        ["95 % interval of accuracy", "65.00 to 85.00"],
     ]
     assert (
         "reached accuracy 70.00 % (61.00 to 78.00) on dev; the interval, of 95 %, is over dialogues. Since it was "
@@ -149,9 +162,10 @@ def test_scores_stand_beside_their_interval_and_how_flattering_they_are():
 
 
 def test_the_opened_test_split_has_its_column_and_its_classes():
-    opened = Classes(LABELS, None, {"joy": 2, "no|ne": 5, "sad": 1}, metrics(0.625))
+    opened = classes(2, 5, 1, 0.625)
     said = card(evidence(test=opened))
     assert table(said, " | dev, 10 texts | test, 8 texts")[0] == ["Accuracy", "75.00 %", "62.50 %"]
+    assert ["95 % interval of accuracy", "65.00 to 85.00", "52.50 to 72.50"] in table(said, " | dev, 10 texts")
     assert "Class by class on test" in said
     assert "has not been opened" not in said
 
@@ -159,9 +173,9 @@ def test_the_opened_test_split_has_its_column_and_its_classes():
 def test_limits_name_ties_small_classes_and_classes_never_found():
     limits = card(evidence()).split("## Limits")[1]
     assert "2 of the 3 pairs of learning rate and epoch that were tried cannot be told from the best" in limits
-    assert "60.0% of them are no|ne, 10.0% sad" in limits
+    assert "60.0 % of them are no|ne, 10.0 % sad" in limits
     assert "Not one text of sad was recognised on dev" in limits
-    nobody_sad = Classes(LABELS, None, {"joy": 3, "no|ne": 6, "sad": 0}, metrics(0.75))
+    nobody_sad = classes(3, 6, 0, 0.75)
     assert "Not one text" not in card(evidence(final_dev=nobody_sad))
     assert "70.00 % (61.00 to 78.00), could be any in that interval" in limits
 
@@ -172,17 +186,17 @@ def test_what_was_not_looked_at_is_left_out_and_what_was_is_said():
         "audits": [audit, replace(audit, parameter="warmup", verdict="too little data to tell")],
         "repeats": [RepeatEvidence(1e-3, 2, [0.7, 0.66, 0.72])],
         "gains": [
-            GainEvidence("soup", "accuracy", 0.7, 0.75, 0.01, True, "Of two cells."),
-            GainEvidence("logit adjustment", "macro_f1", 0.5, 0.49, None, False, "Strength 0."),
-            GainEvidence("temperature", "calibration error", 0.08, 0.03, None, True, "Temperature 1.40."),
+            GainEvidence("soup", "accuracy", Change(0.7, 0.75, 0.01), None, True, "Of two cells."),
+            GainEvidence("logit adjustment", "macro_f1", Change(0.5, 0.49, 0.5), None, False, "Strength 0."),
+            GainEvidence("temperature", "calibration error", Change(0.08, 0.03, None), None, True, "Temperature 1.40."),
         ],
-        "calibration": CalibrationEvidence(np.zeros(1), np.zeros(1), np.zeros(1), 0.08, 1.4, 0.03),
+        "calibration": Calibration(1.4, reliability_off_by(0.08), reliability_off_by(0.03), 1.2, 1.1),
         "hardware": "2 cores of a CPU",
     }
     sentences = [
         "`context` was chosen as if it did not depend on learning rate and epochs",
         "With 3 seeds, learning rate 0.001 and epoch 2 reached accuracy from 66.00 % to 72.00 %",
-        "temperature: calibration error 8.00 % without, 3.00 % with it. Temperature 1.40.",
+        "temperature: calibration error 8.00 % without, 3.00 % with it on dev. Temperature 1.40.",
         "by 8.0 points on average (expected calibration error)",
         "It ran on 2 cores of a CPU.",
     ]

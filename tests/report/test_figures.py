@@ -116,9 +116,6 @@ def test_a_confusion_matrix_shows_shares_of_its_rows_and_counts(drawn):
     shown = texts(drawn["confusion"])
     assert f"{counts[0, 0]}" in shown
     assert f"{counts[0, 0] / counts[0].sum():.0%}" in shown
-    assert figures.draw(replace(made_up.complete(), final_dev=made_up.complete().test)).keys() == (
-        figures.TITLES.keys() - {"confusion"}
-    )
 
 
 @pytest.mark.parametrize(

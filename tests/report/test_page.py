@@ -122,7 +122,7 @@ def test_the_same_evidence_gives_the_same_page(documents, tmp_path):
 
 def test_what_comes_from_outside_is_text():
     evil = "</pre><script>alert('x')</script>\"&"
-    study = lean(made_up.complete(), final_dev=replace(made_up.complete().dev, confusion=None))
+    study = lean(made_up.complete(), final_dev=made_up.complete().dev)
     named = replace(
         study,
         folder=evil,
@@ -151,8 +151,8 @@ def test_the_answer_is_one_paragraph(documents):
         "context=current+previous, speaker_format=colon, oversample=0.0, model=bert-base-cased, max_length=64, "
         "warmup=0.2. 21 of 68 cells cannot be told from it at 5 %; the cheapest of them is epoch 1 at learning rate "
         "2e-05 (57.41 %). As the best of 68 it is expected to look 0.52 points better than it is. The final model, "
-        "bert-large-cased, has 67.32 % on dev. On the sealed test split it has 64.58 %. That took 125 epochs and "
-        "2 h 45 min; every combination of all levels would take 40,320."
+        "bert-large-cased, has 67.32 % (64.52 to 70.12) on dev. On the sealed test split it has 64.58 % (61.78 to "
+        "67.38). That took 125 epochs and 2 h 45 min; every combination of all levels would take 40,320."
     )
     assert made_up.complete().command in documents["complete"]
 

@@ -79,7 +79,7 @@ def test_calibration_reports_what_the_temperature_gains_on_other_dialogues(known
     spoilt = apply_temperature(calibrated, 1 / 2)
     found = calibrate(truth, spoilt, np.arange(len(truth)) // 10)
     assert found.temperature == pytest.approx(2, rel=0.05)
-    assert found.after < 0.02 < found.before
+    assert found.after.error < 0.02 < found.before.error
     assert found.loss_before == pytest.approx(evaluate(truth, spoilt, LABELS)["loss"])
     assert found.loss_after == pytest.approx(evaluate(truth, calibrated, LABELS)["loss"], abs=1e-3)
 
@@ -110,7 +110,7 @@ def test_every_text_is_corrected_once_by_what_was_fitted_on_other_dialogues():
 def test_one_dialogue_leaves_nothing_to_fit_on_and_no_gain(known):
     truth, calibrated = known
     found = calibrate(truth, apply_temperature(calibrated, 1 / 2), np.zeros(len(truth), int))
-    assert (found.after, found.loss_after) == pytest.approx((found.before, found.loss_before))
+    assert (found.after.error, found.loss_after) == pytest.approx((found.before.error, found.loss_before))
 
 
 def test_the_temperature_and_biases_that_spoilt_the_probabilities_are_found_again(known):
@@ -142,7 +142,7 @@ def test_certain_probabilities_of_fewer_texts_than_classes_stay_finite(truth):
     found = calibrate(ids, certain, np.arange(3))
     scaled = apply_bcts(certain, fit_bcts(ids, certain))
     assert 0.1 <= found.temperature <= 10
-    assert np.isfinite([found.before, found.after, found.loss_before, found.loss_after]).all()
+    assert np.isfinite([found.before.error, found.after.error, found.loss_before, found.loss_after]).all()
     assert scaled.sum(axis=1) == pytest.approx(1)
 
 

@@ -1,12 +1,17 @@
+"""The FLOPs of training, counted in TensorFlow's own graph."""
+
+from dataclasses import replace
+
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.flops import BertShape, products, training_flops
 from bertgrid_tf.bert.checkpoint import load
+from bertgrid_tf.bert.dimensions import Dimensions
+from bertgrid_tf.bert.flops import products, training_flops
 
 LENGTHS = st.lists(st.integers(2, 64), min_size=1, max_size=20)
-SHAPE = BertShape(layers=6, width=384, inner=1536, classes=8)
+SIZE = Dimensions(layers=6, width=384, heads=12, intermediate=1536, vocabulary=30522, positions=512, types=2, classes=8)
 
 
 def multiplied(graph: tf.Graph) -> int:
@@ -25,23 +30,23 @@ def test_training_takes_three_times_the_products_of_the_models_own_forward_pass(
     tokens = tf.TensorSpec([5, 7], tf.int32)
     forward = tf.function(lambda ids, types, mask: checkpoint.logits(ids, types, mask, False))
     graph = forward.get_concrete_function(tokens, tokens, tokens).graph
-    shape = BertShape.of(checkpoint.model.config, 3)
-    assert training_flops(shape, [7] * 5) == 3 * multiplied(graph)
+    size = Dimensions.of(checkpoint.model.config, 3)
+    assert training_flops(size, [7] * 5) == 3 * multiplied(graph)
 
 
 def test_the_six_layer_checkpoint_has_the_weights_that_are_known_of_it():
-    assert SHAPE.token_parameters == 10_616_832
-    assert SHAPE.text_parameters == 384 * (384 + 8)
+    assert SIZE.token_kernels == 10_616_832
+    assert SIZE.text_kernels == 384 * (384 + 8)
 
 
 @given(LENGTHS, LENGTHS)
 def test_flops_of_all_texts_are_those_of_the_parts(some, others):
-    whole = training_flops(SHAPE, some + others)
-    assert abs(whole - training_flops(SHAPE, some) - training_flops(SHAPE, others)) < 1e-9 * whole
+    whole = training_flops(SIZE, some + others)
+    assert abs(whole - training_flops(SIZE, some) - training_flops(SIZE, others)) < 1e-9 * whole
 
 
 def test_the_products_are_the_layers_and_their_weights_gradients():
-    assert products(BertShape(2, 4, 16, 3), 10) == [
+    assert products(replace(SIZE, width=4, intermediate=16), 10) == [
         (10, 4, 4),
         (10, 4, 16),
         (10, 16, 4),

@@ -1,0 +1,32 @@
+"""How many floating-point operations training a BERT takes: the ground of the machine limit."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bertgrid_tf.bert.dimensions import Dimensions
+
+# A multiplication and an addition for each parameter going forward, twice as many going back (the gradients of the
+# inputs and of the weights): Kaplan et al. 2020, section 2.1.
+FORWARD_AND_BACK = 6
+
+
+def training_flops(size: Dimensions, lengths: Sequence[int] | np.ndarray) -> float:
+    """FLOPs of training once on texts of these lengths (tokens, no padding): all matrix products, forward and back.
+
+    6 × tokens × the weights of the encoder's dense layers, 6 × texts × those of pooler and head, and for attention,
+    whose scores and weighted sums are 2 × 2 × length² × width operations going forward, 12 × length² × width a layer.
+    Element-wise work (LayerNorm, GELU, softmax, dropout, the optimizer) is not counted.
+    """
+    tokens = np.asarray(lengths, dtype=np.float64)
+    dense = FORWARD_AND_BACK * (tokens.sum() * size.token_kernels + len(tokens) * size.text_kernels)
+    attention = 2 * FORWARD_AND_BACK * size.layers * size.width * np.square(tokens).sum()
+    return float(dense + attention)
+
+
+def products(size: Dimensions, tokens: int) -> list[tuple[int, int, int]]:
+    """The sizes (m, k, n) of the encoder's matrix products [m, k]·[k, n] on so many tokens: its layers' and those of
+    their weights' gradients."""
+    width, inner = size.width, size.intermediate
+    forward = [(tokens, width, width), (tokens, width, inner), (tokens, inner, width)]
+    return forward + [(k, m, n) for m, k, n in forward]

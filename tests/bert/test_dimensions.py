@@ -1,0 +1,26 @@
+"""How large a BERT is, by its config."""
+
+from dataclasses import replace
+
+from bertgrid_tf.bert.dimensions import Dimensions, dimensions
+
+BASE = Dimensions(
+    layers=12, width=768, heads=12, intermediate=3072, vocabulary=28996, positions=512, types=2, classes=8
+)
+
+
+def test_parameters_are_counted_as_the_model_counts_them(checkpoint):
+    assert Dimensions.of(checkpoint.model.config, 2).parameters == checkpoint.model.count_params()
+
+
+def test_bert_base_cased_has_as_many_parameters_as_its_files():
+    assert BASE.parameters == 108_310_272 + 8 * 769  # the encoder with its pooler, and the classifier
+
+
+def test_dimensions_are_read_off_the_config_alone(checkpoint, saved):
+    (saved / "model.safetensors").write_bytes(b"")
+    config = checkpoint.model.config
+    assert dimensions(str(saved), 2) == Dimensions.of(config, 2)
+    own = dimensions("scratch:1x32", 2)
+    assert replace(own, vocabulary=config.vocab_size) == Dimensions.of(config, 2)
+    assert own.vocabulary >= config.vocab_size
