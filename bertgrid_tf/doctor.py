@@ -415,8 +415,10 @@ def cuda_libraries() -> Finding:
 def precision() -> Finding:
     """How fast matrices of BERT's shapes are multiplied in each format, and which format pays."""
     from bertgrid_tf.bert import device
+    from bertgrid_tf.bert.flops import peak
+    from bertgrid_tf.bert.unpadded import COMPUTE
 
-    rates: dict[str, float] = {name: device.peak(name) for name in ("fp32", "bf16", "fp16")}
+    rates = {name: peak(name) for name in COMPUTE}
     names = {"fp32": "fp32 (as TF32)"} if device.rounds_to_tf32() else {}
     measured = ", ".join(f"{names.get(name, name)} {flops(rate)}" for name, rate in rates.items())
     return Finding("precision", "ok", f"{measured}: {worthwhile(rates)}")

@@ -26,7 +26,7 @@ from bertgrid_tf.corpus import (
 from bertgrid_tf.corpus.table import quoted_rows
 from bertgrid_tf.data import columns
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.evidence import Estimate
+from bertgrid_tf.evidence import Classes, classes
 from bertgrid_tf.files import write_table
 from bertgrid_tf.machine.container import blocked
 from bertgrid_tf.plan import FINAL, SOUP
@@ -35,7 +35,7 @@ from bertgrid_tf.recipe import Settings
 from bertgrid_tf.results import Results
 from bertgrid_tf.run import encode_dialogues
 from bertgrid_tf.score.calibration import expected_calibration_error
-from bertgrid_tf.score.compare import Split, interval
+from bertgrid_tf.score.compare import Split
 from bertgrid_tf.score.correction import Shifted, shifted
 from bertgrid_tf.score.metrics import evaluate
 
@@ -82,15 +82,13 @@ class Evaluation:
     """One split's scores.
 
     Attributes:
-        metrics: of the "final" model, of it "corrected" (as `predict` does), and of the "soup" if there is one: those
-            of `score.metrics.evaluate`, with the calibration_error.
-        score: the final model's score in the study's metric, with its interval.
-        support: number of texts of each class.
+        metrics: of the "final" model, of the "soup" if there is one, and of the final model "corrected" (as `predict`
+            does): those of `score.metrics.evaluate`, with the calibration_error.
+        final: the final model class by class.
     """
 
     metrics: dict[str, dict[str, float]]
-    score: Estimate
-    support: dict[str, int]
+    final: Classes
 
 
 def evaluate_split(results: Results, corpus: Corpus, split: str, on_step: OnStep | None = None) -> Evaluation:
@@ -117,21 +115,18 @@ def evaluate_split(results: Results, corpus: Corpus, split: str, on_step: OnStep
     found = {FINAL: predictor.probabilities(dialogues, on_step)}
     if results.soup.is_dir():
         found[SOUP] = Predictor(results, soup=True).probabilities(dialogues, on_step)
-    for of, one in found.items():
-        predictions.write(results.evaluation(split, of), Predictions(numbers, truth, one), predictor.labels)
+    said = dict(found)
     if (correction := results.correction()) is not None:
         found["corrected"] = correction.of(found[FINAL])
     metrics = {
         name: evaluate(truth, one, predictor.labels) | {"calibration_error": expected_calibration_error(truth, one)}
         for name, one in found.items()
     }
-    metric, opened = results.recipe().metric, Split(truth, numbers, predictor.labels)
-    evaluation = Evaluation(
-        metrics,
-        Estimate(metrics[FINAL][metric], *interval(opened, found[FINAL][None], metric)),
-        {label: counts[label] for label in predictor.labels},
-    )
+    final = classes(Split(truth, numbers, predictor.labels), found[FINAL][None], results.recipe().metric)
+    evaluation = Evaluation(metrics, final)
     _write_down(results, split, evaluation)
+    for of, one in said.items():
+        predictions.write(results.evaluation(split, of), Predictions(numbers, truth, one), predictor.labels)
     return evaluation
 
 
@@ -241,7 +236,7 @@ def _refuse_out(out: Path, file: Path) -> None:
 
 def _write_down(results: Results, split: str, evaluation: Evaluation) -> None:
     opened = {"opened": datetime.now(UTC).isoformat(timespec="seconds"), "split": split}
-    texts = {f"texts_{label}": count for label, count in evaluation.support.items()}
+    texts = {f"texts_{label}": count for label, count in evaluation.final.support.items()}
     rows = [{**opened, "of": name, **found, **texts} for name, found in evaluation.metrics.items()]
     table = pd.DataFrame([*results.rows(results.evaluations_file), *rows])
     write_table(results.evaluations_file, table)

@@ -1,4 +1,4 @@
-"""What a run predicts on dev after each of its epochs: one file per epoch, of which a paired test needs no more."""
+"""What a run predicts on dev after each of its epochs, or a model on a split: all that a paired test needs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -15,11 +15,9 @@ import tensorflow as tf
 import tf_keras
 
 from bertgrid_tf import predictions
-from bertgrid_tf.bert import device
 from bertgrid_tf.bert.checkpoint import architecture, identity, load, load_tokenizer, positions
 from bertgrid_tf.bert.dimensions import dimensions
 from bertgrid_tf.bert.encode import Encoded, check_room, check_vocabulary, encode
-from bertgrid_tf.bert.flops import training_flops
 from bertgrid_tf.bert.precision import Tried, measure
 from bertgrid_tf.bert.replicas import replica_count, strategy
 from bertgrid_tf.bert.trainer import EpochResult, Labelled, OnStep, Trainer, TrainSettings
@@ -145,9 +143,6 @@ class Runs:
             tokens = {"train_tokens": float(train.texts.lengths.sum())}
             if trainer.unpadded:
                 tokens["train_padding"] = 0.0
-                size = dimensions(settings.model, len(self.corpus.labels))
-                limit = training_flops(size, train.texts.lengths) / device.peak(settings.computed_in)
-                tokens["limit_seconds"] = limit / self.replicas(final)
             best = -np.inf
             for result in trainer.run(train, dev, run, folder, self._on_step, keep_weights=final):
                 if result.probabilities is not None:

@@ -337,6 +337,8 @@ class Study:
         if self._has_final_model():
             shutil.rmtree(self.results.final_state, ignore_errors=True)
             return
+        # What another final model said of the test split.
+        shutil.rmtree(self.results.evaluations, ignore_errors=True)
         gpus, settings = self._final_gpus(carriers), Settings.of(values)
         epoch = int(values["stop_after"])
         for line in self._time.decisions.of("final"):
@@ -443,7 +445,7 @@ class Study:
             # The search does not depend on the final profile: what it found is kept for another final model. The same
             # one goes on from its last epoch on any number of GPUs.
             if keys != ["final.gpus"]:
-                for part in (self.results.final_state, self.results.model):
+                for part in (self.results.final_state, self.results.model, self.results.evaluations):
                     shutil.rmtree(part, ignore_errors=True)
                 self.results.final_file.unlink(missing_ok=True)
             write_text(self.results.recipe_file, self._asked.to_yaml())

@@ -2,6 +2,7 @@ from itertools import count
 
 import made_up_study
 import numpy as np
+import pandas as pd
 import pytest
 from made_up_study import right_in, write_predictions
 
@@ -34,8 +35,14 @@ def test_the_tied_set_is_what_cannot_be_told_from_the_best(tmp_path):
 
 
 def test_the_cost_tells_how_near_the_machine_s_limit_the_grid_was_trained(tmp_path):
-    cost = gather(made_up_study.make(tmp_path / "study", {(1e-3, 1): right_for(0.8)})).cost
+    results = made_up_study.make(tmp_path / "study", {(1e-3, 1): right_for(0.8), (1e-3, 2): right_for(0.8)})
+    cost = gather(results).cost
     assert (cost.tokens_per_second, cost.padding_share, cost.limit_share) == (500.0, 0.0, 0.25)
+    cells = pd.read_csv(results.cells_file, dtype={"trial_id": str})
+    for unknown, known in ((cells.index == 0, 0.25), (cells.index >= 0, None)):
+        cells.loc[unknown, "limit_seconds"] = np.nan
+        cells.to_csv(results.cells_file, index=False, na_rep="nan")
+        assert gather(results).cost.limit_share == known
 
 
 def test_of_tied_cells_the_cheapest_has_the_fewest_epochs_and_wins_if_it_is_to(tmp_path):

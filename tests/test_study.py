@@ -21,9 +21,13 @@ from bertgrid_tf import recipe as recipes
 from bertgrid_tf.bert.checkpoint import load_tokenizer
 from bertgrid_tf.corpus import Corpus, utterances
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.evidence import gather
+from bertgrid_tf.inference import evaluate_split
 from bertgrid_tf.plan import plan
 from bertgrid_tf.results import Results
 from bertgrid_tf.study import LOCK, Study
+
+SECONDS = ["seconds", "train_seconds", "limit_seconds"]
 
 
 def numbers(folder: Path) -> dict[str, str]:
@@ -31,8 +35,8 @@ def numbers(folder: Path) -> dict[str, str]:
     results = Results(folder)
     found = {file.name: file.read_text() for file in (results.sweeps_file, results.grid_file)}
     found["best.yaml"] = results.best_file.read_text().replace(str(folder), "FOLDER")
-    found["cells.csv"] = pd.read_csv(results.cells_file).drop(columns=["seconds", "train_seconds"]).to_csv()
-    found["final"] = str([{**epoch, "seconds": 0, "train_seconds": 0} for epoch in results.final().epochs])
+    found["cells.csv"] = pd.read_csv(results.cells_file).drop(columns=SECONDS).to_csv()
+    found["final"] = str([{**epoch, **dict.fromkeys(SECONDS)} for epoch in results.final().epochs])
     return found | {f"predictions/{file.name}": file.read_text() for file in sorted(results.predictions.iterdir())}
 
 
@@ -140,15 +144,18 @@ def test_best_yaml_is_a_recipe_that_wins_again(finished, tmp_path):
     assert numbers(tmp_path / "again")["final"] == numbers(folder)["final"]
 
 
-def test_another_final_model_keeps_the_search(finished, tmp_path):
+def test_another_final_model_keeps_the_search_and_nothing_of_the_former_one(finished, tmp_path):
     folder, _ = finished
     shutil.copytree(folder, tmp_path / "study")
+    evaluate_split(Results(tmp_path / "study"), corpus_of(tiny()), "test")
+    assert gather(Results(tmp_path / "study")).test is not None
     with pytest.raises(UserError, match=r"another recipe \(they differ in final.model\)"):
         run(tmp_path / "study", tiny(**{"final.model": "scratch:1x64"}))
     shutil.rmtree(tmp_path / "study" / "model")
     told = run(tmp_path / "study", tiny(**{"final.model": "scratch:1x64"}))
     assert [stage for stage, values in told.runs] == ["final"]
     assert Results(tmp_path / "study").final().model == "scratch:1x64"
+    assert gather(Results(tmp_path / "study")).test is None
 
 
 def test_no_final_model_is_trained_where_none_is_asked_for(tmp_path):

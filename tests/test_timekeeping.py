@@ -83,7 +83,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tables(folder: Path) -> dict[str, str]:
     results = Results(folder)
     predictions = {path.name: path.read_text() for path in results.predictions.iterdir()}
-    cells = pd.read_csv(results.cells_file).drop(columns=["seconds", "train_seconds"]).to_csv()
+    cells = pd.read_csv(results.cells_file).drop(columns=["seconds", "train_seconds", "limit_seconds"]).to_csv()
     return predictions | {"cells": cells, "sweeps": results.sweeps_file.read_text()}
 
 

@@ -4,17 +4,13 @@ import os
 import re
 import time
 from collections import Counter
-from functools import cache
 
 import tensorflow as tf
 
-from bertgrid_tf.bert.unpadded import Precision
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.machine.gpu import Gpu, NoGpu, Version, device_memory, gather, why_none
 from bertgrid_tf.machine.host import description, readable
 
-PEAK_SECONDS = 0.8
-"""So long `peak` measures; it also takes the time of tracing, and must meet a quiet moment."""
 _MIB = 2**20
 
 
@@ -109,12 +105,6 @@ def rounds_to_tf32() -> bool:
     """Whether float32 matrices are multiplied in NVIDIA's TF32, as GPUs since Ampere do unless they are told not to."""
     newest = max((gpu.capability for gpu in gpus() if gpu.capability), default=(0, 0))
     return newest >= (8, 0) and bool(tf.config.experimental.tensor_float_32_execution_enabled())
-
-
-@cache
-def peak(precision: Precision) -> float:
-    """The best rate of matrix products in a precision, FLOP/s (`matmul_rate`); measured once in a process."""
-    return matmul_rate({"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}[precision], PEAK_SECONDS)
 
 
 def matmul_rate(dtype: tf.DType, seconds: float) -> float:

@@ -26,7 +26,7 @@ def refit(features: np.ndarray, labels: np.ndarray, head: Refitted, seed: int) -
         features: what the head reads of each text, float32 [n, width].
         labels: label ids, int [n]; every class is there.
         head: "refit", "smote" or "rose".
-        seed: decides the new points.
+        seed: decides the new points, if any.
 
     Returns:
         kernel, float32 [width, classes], and bias, float32 [classes].

@@ -14,8 +14,10 @@ import tensorflow as tf
 
 from bertgrid_tf.bert.batches import Batch, equal_sizes, pipeline, sizes_within, training_order
 from bertgrid_tf.bert.checkpoint import Checkpoint
+from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.dropout import DropoutKey
 from bertgrid_tf.bert.encode import Encoded
+from bertgrid_tf.bert.flops import peak, training_flops
 from bertgrid_tf.bert.head import Head, refit
 from bertgrid_tf.bert.loss import text_losses
 from bertgrid_tf.bert.optimizer import AdamW, LossScale, Rows, Schedule, learning_rates
@@ -92,8 +94,9 @@ class EpochResult:
 
     Attributes:
         epoch: from 1.
-        metrics: the dev split's (`score.metrics.evaluate`), with train_loss and seconds; all NaN but seconds where
-            the run diverged.
+        metrics: the dev split's (`score.metrics.evaluate`), all NaN where the run diverged; train_loss, train_seconds
+            and seconds, and of a BERT limit_seconds: what the matrix products of training, padding none of them, would
+            take alone at the best rate of this process's machine (`flops`).
         probabilities: of the dev split, float32 [n, classes]; None where the run diverged.
         told_again: whether it was trained before the run was resumed, so that the weights are later ones.
     """
@@ -224,6 +227,7 @@ class Trainer:
         rows = self._rows(train)
         history = self._resume(settings, folder)
         yield from history
+        limit = {"limit_seconds": self._limit(train.texts)} if self.unpadded else {}
         while len(history) < settings.stop_after and not (history and history[-1].diverged):
             began = perf_counter()
             epoch = len(history) + 1
@@ -239,6 +243,7 @@ class Trainer:
             else:
                 metrics, probabilities = dict.fromkeys(directions(self.checkpoint.labels), float("nan")), None
             metrics |= {"train_loss": loss, "train_seconds": train_seconds, "seconds": perf_counter() - began}
+            metrics |= limit
             history.append(EpochResult(epoch, metrics, probabilities))
             done = epoch == settings.stop_after or history[-1].diverged
             if not done:
@@ -246,6 +251,11 @@ class Trainer:
                     variable.assign(value)
             self._save(folder, history, weights=keep_weights or not done)
             yield history[-1]
+
+    def _limit(self, texts: Encoded) -> float:
+        """Seconds that the matrix products of an epoch on these texts would take alone (`flops`)."""
+        size = Dimensions.of(self.checkpoint.model.config, len(self.checkpoint.labels))
+        return training_flops(size, texts.lengths) / (peak(self.precision) * self.replicas)
 
     def rehearse(self, train: Labelled, settings: TrainSettings, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """The first steps of a run, of which nothing is kept: their losses and seconds, float64 [steps].

@@ -14,7 +14,7 @@ from bertgrid_tf.evidence.found import (
     RepeatEvidence,
     SweepEvidence,
 )
-from bertgrid_tf.evidence.gather import Ranked, Scored, beside, gather
+from bertgrid_tf.evidence.gather import Ranked, Scored, beside, classes, gather
 
 __all__ = [
     "AuditEvidence",
@@ -32,5 +32,6 @@ __all__ = [
     "Scored",
     "SweepEvidence",
     "beside",
+    "classes",
     "gather",
 ]

@@ -14,7 +14,7 @@ from bertgrid_tf.score.calibration import Calibration
 class Estimate:
     """A score with its 95 % interval over dialogues; in the metric's own unit, shares as fractions of 1.
 
-    Of a dev split that is a single dialogue there is no interval: its ends are NaN.
+    Of a split that is a single dialogue there is no interval: its ends are NaN.
     """
 
     value: float
@@ -144,8 +144,9 @@ class GainEvidence:
         name: "soup", "ensemble" (of the rows that could go into it), "logit adjustment", "temperature".
         metric: what it is judged by: the study's metric, macro_f1, or "calibration error".
         on_dev: by held-out folds where it was fitted there.
-        on_test: nothing was decided by it; None where that split was not opened, or has nothing to compare.
-        kept: whether `predict` uses it; of the soup, whether there is one, for `predict --soup`.
+        on_test: of the final model, nothing being decided by it; None where that split was not opened, and of a soup of
+            another model.
+        kept: whether `predict` uses it; of the soup, whether `predict --soup` is as good as the winner.
         detail: one sentence: its strength, its members.
     """
 
@@ -168,8 +169,9 @@ class Cost:
         product_epochs: of every combination of all levels, as the plan counts them.
         tokens_per_second: non-padding tokens trained a second in the grid (median over epochs); None if unknown.
         padding_share: of the tokens that were computed, those that were padding; 0 for the unpadded pass.
-        limit_share: of a grid epoch's training time, what its matrix products alone would take at the best rate that
-            the machine was measured to multiply matrices at (median over epochs); None if unknown.
+        limit_share: of a grid epoch's training time, what a plain BERT's matrix products on its tokens, padding not
+            counted, would take alone at the best rate that was measured in the same process (median over epochs); None
+            if unknown.
     """
 
     stages: Mapping[str, float]
@@ -254,6 +256,11 @@ class Evidence:
         if self.winner is None:
             return False
         return self.final is not None or self.recipe.final.model_for(self.winner.settings.model) is None
+
+    @property
+    def adjusted(self) -> bool:
+        """Whether `calibration` is of probabilities that logit adjustment has changed, as `predict` does."""
+        return any(gain.kept and gain.name == "logit adjustment" for gain in self.gains)
 
     @property
     def scored(self) -> int:

@@ -55,10 +55,16 @@ def gather(results: Results) -> Evidence:
     best = scored.winner()
     of_best = scored.of_cell(best.learning_rate, best.epoch) if best else None
     of_final = scored.of(FINAL, len(final.epochs)) if final else None
-    kept = of_best if of_final is None else of_final
+    told_of = of_best if of_final is None else of_final
     settings = Settings.model_validate(final.settings) if final else (results.best() if ended else recipe).settings
-    fitted = None if kept is None else scored.fit(kept, settings)
-    opened = _open(results)
+    opened = _open(results) if final else None
+    fitted, gains = None, []
+    if told_of is not None:
+        fitted = scored.fit(told_of, settings)
+        gains = [
+            *scored.soups(opened.soup_instead if opened else None),
+            *_corrections(scored.split, told_of, fitted, opened),
+        ]
     command = f"bertgrid-tf tune {recipe.corpus} --recipe {shlex.quote(str(results.best_file))} --study again"
     return Evidence(
         folder=str(results.folder),
@@ -71,15 +77,13 @@ def gather(results: Results) -> Evidence:
         cheapest_tie=scored.cheapest_tie(),
         sweeps=scored.sweeps(),
         cells=scored.cells,
-        dev=None if of_best is None else _classes(scored.split, of_best, recipe.metric),
+        dev=None if of_best is None else classes(scored.split, of_best, recipe.metric),
         final=final,
-        final_dev=None if of_final is None else _classes(scored.split, of_final, recipe.metric),
-        test=None if opened is None else _classes(opened.split, opened.final, recipe.metric),
+        final_dev=None if of_final is None else classes(scored.split, of_final, recipe.metric),
+        test=None if opened is None else classes(opened.split, opened.final, recipe.metric),
         audits=scored.audits(best) if best else [],
         repeats=scored.repeats(),
-        gains=[]
-        if kept is None or fitted is None
-        else [*scored.soups(opened), *_corrections(scored.split, kept, fitted, opened)],
+        gains=gains,
         calibration=fitted.calibration if fitted else None,
         cost=_cost(results, recipe, final),
         data=_data(results, recipe),
@@ -161,16 +165,17 @@ class Scored:
         split, priors = self.split, self._priors(settings)
         return fit(split.truth, candidate[0], split.dialogues, priors, self._labels, self._recipe.metric)
 
-    def soups(self, opened: "_Opened | None") -> list[GainEvidence]:
-        """The soup of the rows' weights, and the mean of the same rows' probabilities, which costs a model each."""
+    def soups(self, on_test: Change | None) -> list[GainEvidence]:
+        """The soup of the rows' weights, and the mean of the same rows' probabilities, which costs a model each.
+
+        Args:
+            on_test: from the final model to the soup.
+        """
         soup, winner = self._results.read_soup(), self.winner()
         if soup is None or winner is None:
             return []
         metric, best = self._recipe.metric, self.of_cell(winner.learning_rate, winner.epoch)
         averaged = _change(self.split, best, self.of(SOUP, 1), metric)
-        on_test = None
-        if opened is not None and opened.soup is not None:
-            on_test = _change(opened.split, opened.final, opened.soup, metric)
         loses = self._recipe.signed(averaged.after) < self._recipe.signed(averaged.before)
         told = ", ".join(f"{rate:g} after epoch {epoch}" for rate, epoch in soup.cells)
         members = [self.of_cell(rate, epoch) for rate, epoch in [*soup.cells, *soup.left_out]]
@@ -363,12 +368,12 @@ _OF_A_CELL = ("learning_rate", "epoch", "trial_id")
 
 @dataclass(frozen=True)
 class _Opened:
-    """The test split with the candidates that were scored on it, float32 [1, n, classes]; the soup where it is one of
-    the final model's own kind."""
+    """The test split, the final model as a candidate on it, float32 [1, n, classes], and what the soup does in its
+    place; None where that is another model's, or there is none."""
 
     split: Split
     final: np.ndarray
-    soup: np.ndarray | None
+    soup_instead: Change | None
 
 
 def _open(results: Results) -> _Opened | None:
@@ -378,16 +383,16 @@ def _open(results: Results) -> _Opened | None:
         return None
     labels = tuple(results.facts().labels)
     found = predictions.read(of_final, labels)
-    comparable = of_soup.is_file() and results.final().model == results.best().settings.model
-    return _Opened(
-        Split(found.truth, found.dialogues, labels),
-        found.probabilities[None],
-        predictions.read(of_soup, labels).probabilities[None] if comparable else None,
-    )
+    split, candidate = Split(found.truth, found.dialogues, labels), found.probabilities[None]
+    soup_instead = None
+    if of_soup.is_file() and results.final().model == results.best().settings.model:
+        soup = predictions.read(of_soup, labels).probabilities[None]
+        soup_instead = _change(split, candidate, soup, results.recipe().metric)
+    return _Opened(split, candidate, soup_instead)
 
 
-def _classes(split: Split, candidate: np.ndarray, metric: str) -> Classes:
-    """How a candidate's first run does, class by class."""
+def classes(split: Split, candidate: np.ndarray, metric: str) -> Classes:
+    """How a candidate's first run does, class by class, and its score in the metric with its interval."""
     from sklearn.metrics import confusion_matrix
 
     metrics = evaluate(split.truth, candidate[0], split.labels)
@@ -405,10 +410,10 @@ def _corrections(split: Split, candidate: np.ndarray, fitted: Fitted, opened: _O
         priors = np.array(correction.priors)
         adjusted = adjust(opened.final[0], priors, adjustment.strength)
         adjusted_on_test = _change(opened.split, opened.final, adjusted[None], fitted.metric)
-        kept = adjust(opened.final[0], priors, correction.strength)
+        unscaled = adjust(opened.final[0], priors, correction.strength)
         before, after = (
             expected_calibration_error(opened.split.truth, one)
-            for one in (kept, apply_temperature(kept, calibration.temperature))
+            for one in (unscaled, apply_temperature(unscaled, calibration.temperature))
         )
         scaled_on_test = Change(before, after, None)
     return [
@@ -448,19 +453,23 @@ def _place(row: Mapping[str, str]) -> _Place:
 def _cost(results: Results, recipe: Recipe, final: FinalRun | None) -> Cost:
     searched = space(recipe)
     cells = results.rows(results.cells_file)
-    trained = [row for row in cells if float(row["train_seconds"])]
-    rates = [float(row["train_tokens"]) / float(row["train_seconds"]) for row in trained]
+    # Where it diverged, an epoch ended early.
+    trained = [row for row in cells if not isnan(float(row[recipe.metric])) and float(row["train_seconds"])]
+
+    def a_second(name: str) -> float | None:
+        known = [float(row[name]) / float(row["train_seconds"]) for row in trained if name in row]
+        return median(finite) if (finite := [one for one in known if not isnan(one)]) else None
+
     # Of other architectures neither their padding nor their products are counted.
-    limits = [float(row["limit_seconds"]) / float(row["train_seconds"]) for row in trained if "limit_seconds" in row]
     return Cost(
         stages={time.stage: time.measured for time in results.times()},
         # A diverged epoch predicts nothing, and ends its run.
         epochs=sum(not file.name.startswith(SOUP) for file in results.predictions.glob("*-*.csv")),
         grid_epochs=sum(int(run["stop_after"]) for run in searched.grid_runs(searched.start)),
         product_epochs=searched.plan().full_product_epochs,
-        tokens_per_second=median(rates) if rates else None,
-        padding_share=float(cells[0]["train_padding"]) if cells and "train_padding" in cells[0] else None,
-        limit_share=median(limits) if limits else None,
+        tokens_per_second=a_second("train_tokens"),
+        padding_share=float(trained[0]["train_padding"]) if trained and "train_padding" in trained[0] else None,
+        limit_share=a_second("limit_seconds"),
     )
 
 

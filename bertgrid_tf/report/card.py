@@ -253,8 +253,9 @@ def _limits(evidence: Evidence, splits: Mapping[str, Classes]) -> list[str]:
     ]
     if calibration := evidence.calibration:
         found.append(
-            "Its probabilities are not shares of right answers: on dev they differ from them by "
-            f"{100 * calibration.before.error:.1f} points on average (expected calibration error)."
+            f"Its probabilities{', once adjusted,' if evidence.adjusted else ''} are not shares of right answers: on "
+            f"dev they differ from them by {100 * calibration.before.error:.1f} points on average (expected "
+            "calibration error)."
         )
     return found
 

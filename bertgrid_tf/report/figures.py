@@ -297,8 +297,8 @@ def _calibration(evidence: Evidence) -> "Figure | None":
     panel = figure.subplots()
     panel.plot((0, 100), (0, 100), color=_ink("quiet"), linewidth=1, linestyle="--", label="as often right as claimed")
     for of, part, marker, label in (
-        (found.before, "accent", "o-", "as they are"),
-        (found.after, "second", "s-", f"with temperature {found.temperature:.2f}"),
+        (found.before, "accent", "o-", "without a temperature"),
+        (found.after, "second", "s-", "with a temperature, held out"),
     ):
         panel.plot(100 * of.confidence, 100 * of.accuracy, marker, color=_ink(part), markersize=4, label=label)
     panel.set(

@@ -95,13 +95,13 @@ def _answer(evidence: Evidence) -> list[Markup]:
     sentences = _best(evidence)
     if evidence.final is not None:
         reached = strong(score(metric, evidence.final.epochs[-1][metric]))
-        sure = "" if evidence.final_dev is None else f" ({limits(metric, evidence.final_dev.score)})"
+        sure = "" if evidence.final_dev is None else f" (95 % interval {limits(metric, evidence.final_dev.score)})"
         sentences.append(Markup("The final model, {}, has {}{} on dev.").format(evidence.final.model, reached, sure))
     elif evidence.winner is not None and not evidence.ended:
         sentences.append(Markup("The final model is not trained so far."))
     if evidence.test is not None:
         sentences.append(
-            Markup("On the sealed test split it has {} ({}).").format(
+            Markup("On the sealed test split it has {} (95 % interval {}).").format(
                 strong(score(metric, evidence.test.score.value)), limits(metric, evidence.test.score)
             )
         )
@@ -255,20 +255,21 @@ def _classes(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:
     )
     if (found := evidence.calibration) is not None:
         text.append(
-            f"Its probabilities are off by {score('', found.before.error)} (expected calibration error); with a "
+            f"Its probabilities{', once adjusted,' if evidence.adjusted else ''} are off by "
+            f"{score('', found.before.error)} (expected calibration error); with a "
             f"temperature of {found.temperature:.2f}, fitted on other dialogues than those measured, by "
             f"{score('', found.after.error)}."
         )
         rows = [
             [name, *(percent(one) for one in row)]
-            for name, of in (("as they are", found.before), ("with the temperature", found.after))
+            for name, of in (("without a temperature", found.before), ("with it, held out", found.after))
             for row in zip(of.confidence, of.accuracy, of.share, strict=True)
         ]
         plates += _plate(
             drawn,
             "calibration",
-            "How often a prediction is right by the probability given to it, and how many texts have such a "
-            "probability. On the dashed line 80 % means right in 80 of 100.",
+            "How often a prediction is right by the probability given to it. On the dashed line 80 % means right in 80 "
+            "of 100.",
             Table(
                 "Texts by the probability of the predicted class",
                 ("probabilities", "their mean", "right", "texts"),
@@ -315,7 +316,8 @@ def _gains(evidence: Evidence) -> Section | None:
     tables = [Table("On dev, without training anything more", columns, rows, ("judged by", "", "how"))]
     opened = [[gain.name, gain.metric, *_change(gain.metric, gain.on_test)] for gain in evidence.gains if gain.on_test]
     if opened:
-        tables.append(Table("On the test split, by which nothing was decided", columns[:5], opened, ("judged by",)))
+        caption = "The final model on the test split, by which nothing was decided"
+        tables.append(Table(caption, columns[:5], opened, ("judged by",)))
     return Section("gains", "Better for free", ["What does not lose is kept."], tables=tables)
 
 
@@ -336,8 +338,8 @@ def _cost(evidence: Evidence, drawn: Mapping[str, str]) -> Section:
         text.append(f"The grid trained {cost.tokens_per_second:,.0f} tokens a second, padding not counted{padding}.")
     if cost.limit_share is not None:
         text.append(
-            f"Of that time, {percent(cost.limit_share)} are what its matrix products alone would take at the best rate "
-            "that was measured here."
+            "At the best rate at which matrices were multiplied here, a plain BERT's products with those tokens would "
+            f"alone take {percent(cost.limit_share)} of the training time."
         )
     rows = [
         ["this study", f"{cost.epochs:,} epochs"],

@@ -12,7 +12,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from bertgrid_tf.budget import Decisions
-from bertgrid_tf.evidence import AuditEvidence, Change, Evidence, GainEvidence, SweepEvidence, gather
+from bertgrid_tf.evidence import AuditEvidence, Change, Classes, Evidence, GainEvidence, SweepEvidence, gather
 from bertgrid_tf.plan import StudyPlan
 from bertgrid_tf.report.format import WITHOUT_SCORE, difference, interval, limits, points, score
 from bertgrid_tf.report.measured import measured_line
@@ -68,20 +68,14 @@ def print_summary(console: Console, results: Results) -> None:
             )
             lines.append(Text(hint))
     lines += [Text(audit_sentence(audit, recipe.metric)) for audit in evidence.audits]
-    if evidence.final is not None:
-        final = evidence.final
-        reached = (
-            ""
-            if evidence.final_dev is None
-            else f": {recipe.metric} {interval(recipe.metric, evidence.final_dev.score)}"
-        )
-        lines.append(Text(f"Final model {final.model}, epoch {len(final.epochs)} of {final.horizon}, on dev{reached}"))
-        lines.append(Text(_overall(final.epochs[-1])))
+    if evidence.final is not None and evidence.final_dev is not None:
+        final, reached = evidence.final, interval(recipe.metric, evidence.final_dev.score)
+        lines.append(Text(f"Final model {final.model}, epoch {len(final.epochs)} of {final.horizon}, on dev:"))
+        lines.append(Text(f"{recipe.metric} {reached}; {_overall(final.epochs[-1])}"))
     if evidence.test is not None:
-        lines.append(
-            Text(f"On the test split, which was opened: {recipe.metric} {interval(recipe.metric, evidence.test.score)}")
-        )
-        lines.append(Text(_overall(evidence.test.metrics)))
+        reached = interval(recipe.metric, evidence.test.score)
+        lines.append(Text("On the test split, which was opened:"))
+        lines.append(Text(f"{recipe.metric} {reached}; {_overall(evidence.test.metrics)}"))
     lines += [Text(_gain(gain)) for gain in evidence.gains]
     if times := results.times():
         lines.append(times_table(times, chosen, evidence.ended))
@@ -134,9 +128,7 @@ def _change(metric: str, change: Change) -> str:
     return f"{score(metric, change.before)} ▶ {score(metric, change.after)}{told}"
 
 
-def scores_table(
-    labels: tuple[str, ...], metrics: Mapping[str, float], support: Mapping[str, int], title: str
-) -> RenderableType:
+def scores_table(classes: Classes, title: str) -> RenderableType:
     """Overall and per-class scores of one split."""
     grid = Grid(
         "class",
@@ -144,13 +136,9 @@ def scores_table(
         title=escape(title),
         title_justify="left",
     )
-    for label in labels:
-        grid.add_row(
-            escape(label),
-            f"{support.get(label, 0):,}",
-            *(score(m, metrics[f"{m}_{label}"]) for m in PER_CLASS),
-        )
-    return Group(grid, Text(_overall(metrics)))
+    for label, texts in classes.support.items():
+        grid.add_row(escape(label), f"{texts:,}", *(score(m, classes.metrics[f"{m}_{label}"]) for m in PER_CLASS))
+    return Group(grid, Text(_overall(classes.metrics)))
 
 
 def variants(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:

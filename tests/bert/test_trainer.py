@@ -8,6 +8,8 @@ import tf_keras
 from tiny_bert import LABELS
 
 from bertgrid_tf.bert.checkpoint import Checkpoint, load
+from bertgrid_tf.bert.dimensions import Dimensions
+from bertgrid_tf.bert.flops import training_flops
 from bertgrid_tf.bert.head import refit
 from bertgrid_tf.bert.trainer import EpochResult, Trainer, TrainSettings
 from bertgrid_tf.errors import UserError
@@ -34,6 +36,16 @@ def test_it_learns(trainer, train, dev, tmp_path):
     results = run(trainer, train, dev, tmp_path, settings)
     assert results[-1].metrics["accuracy"] >= 0.9
     assert results[-1].metrics["train_loss"] < results[0].metrics["train_loss"]
+
+
+def test_an_epoch_tells_what_its_products_alone_would_take_at_the_machine_s_rate(
+    trainer, train, dev, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("bertgrid_tf.bert.trainer.peak", {"fp32": 1e9}.get)
+    found = run(trainer, train, dev, tmp_path, replace(SETTINGS, stop_after=2))
+    size = Dimensions.of(trainer.checkpoint.model.config, len(trainer.checkpoint.labels))
+    expected = training_flops(size, train.texts.lengths) / 1e9
+    assert [epoch.metrics["limit_seconds"] for epoch in found] == pytest.approx([expected] * 2)
 
 
 def test_a_reset_run_equals_that_of_a_freshly_built_model(trainer, train, dev, texts, tmp_path):

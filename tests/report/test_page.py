@@ -120,6 +120,26 @@ def test_the_same_evidence_gives_the_same_page(documents, tmp_path):
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == documents["sweeping"]
 
 
+def test_what_was_better_for_free_on_dev_stands_beside_what_it_was_on_the_opened_test_split(outlines):
+    captions = outlines["complete"].texts("caption")
+    assert "The final model on the test split, by which nothing was decided" in captions
+    cells = outlines["complete"].texts("th", "td")
+    assert {"33.10 %", "35.20 %", "35.00 %", "37.00 %", "7.70 %", "2.10 %"} <= set(cells)
+    assert "The final model on the test split, by which nothing was decided" not in outlines["filling"].texts("caption")
+
+
+def test_an_adjusted_study_says_that_its_calibration_is_of_adjusted_probabilities():
+    study = lean(made_up.complete(), final_dev=made_up.complete().dev, calibration=made_up.complete().calibration)
+    assert "Its probabilities are off by" in page.render(study)
+    kept = [replace(gain, kept=True) for gain in study.gains]
+    assert "Its probabilities, once adjusted, are off by" in page.render(replace(study, gains=kept))
+
+
+def test_the_cost_tells_how_near_the_limit_it_is_where_that_is_known(documents):
+    assert "would alone take 61.7 % of the training time" in documents["complete"].replace("\u00a0", " ")
+    assert "of the training time" not in documents["sweeping"]
+
+
 def test_what_comes_from_outside_is_text():
     evil = "</pre><script>alert('x')</script>\"&"
     study = lean(made_up.complete(), final_dev=made_up.complete().dev)
@@ -151,8 +171,9 @@ def test_the_answer_is_one_paragraph(documents):
         "context=current+previous, speaker_format=colon, oversample=0.0, model=bert-base-cased, max_length=64, "
         "warmup=0.2. 21 of 68 cells cannot be told from it at 5 %; the cheapest of them is epoch 1 at learning rate "
         "2e-05 (57.41 %). As the best of 68 it is expected to look 0.52 points better than it is. The final model, "
-        "bert-large-cased, has 67.32 % (64.52 to 70.12) on dev. On the sealed test split it has 64.58 % (61.78 to "
-        "67.38). That took 125 epochs and 2 h 45 min; every combination of all levels would take 40,320."
+        "bert-large-cased, has 67.32 % (95 % interval 64.52 to 70.12) on dev. On the sealed test split it has 64.58 % "
+        "(95 % interval 61.78 to 67.38). That took 125 epochs and 2 h 45 min; every combination of all levels would "
+        "take 40,320."
     )
     assert made_up.complete().command in documents["complete"]
 
