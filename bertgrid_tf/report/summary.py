@@ -171,7 +171,9 @@ def _better_sweep(evidence: Evidence) -> str | None:
 
 def _sweeps(sweeps: Sequence[SweepEvidence], metric: str) -> RenderableType:
     columns = [Column(name, justify="right", no_wrap=True) for name in ("epoch", escape(metric), "95 % interval")]
-    grid = Grid("sweep", "level", *columns, Column(no_wrap=True), title="Sweeps", title_justify="left")
+    # Where there is little room a name goes on in the next line, and nothing of it is lost.
+    names = [Column(name, overflow="fold") for name in ("sweep", "level")]
+    grid = Grid(*names, *columns, Column(no_wrap=True), title="Sweeps", title_justify="left")
     for sweep in sweeps:
         several = sum(level.tied for level in sweep.levels) > 1
         for number, level in enumerate(sweep.levels):

@@ -23,7 +23,7 @@ def times_table(times: Sequence[StageTime], searched: Recipe, ended: bool) -> Re
         ended: whether the study has ended.
     """
     grid = Table(
-        "stage",
+        Column("stage", overflow="fold"),
         *(Column(name, justify="right") for name in ("took", "predicted when it began", "after the first epoch")),
         title="Time",
         title_justify="left",

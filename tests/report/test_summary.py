@@ -18,8 +18,8 @@ LEVELS = [
 SWEEPS = {"context": ["current", "current+previous", "current+next"], "speaker_format": ["colon", "none"]}
 
 
-def shown(results: Results) -> list[str]:
-    console = Console(file=io.StringIO(), width=120)
+def shown(results: Results, width: int = 120) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
     print_summary(console, results)
     return console.file.getvalue().splitlines()
 
@@ -49,6 +49,13 @@ def test_a_study_that_is_still_running_shows_what_it_has(tmp_path):
     low, high = map(float, intervals[0].split(" to "))
     assert low < 50 < high
     assert any(line.startswith("Best so far: learning_rate=0.001: accuracy 75.00 %") for line in shown(results))
+
+
+def test_on_a_narrow_terminal_no_name_is_cut(tmp_path):
+    results = made_up_study.make(tmp_path / "study", CELLS, LEVELS, sweeps=SWEEPS)
+    said = [cells(line) for line in shown(results, 72) if line.startswith("│")]
+    assert "".join(row[1] for row in said[:5]).startswith("currentcurrent+previouscurrent+next")
+    assert not any("…" in line for line in shown(results, 72))
 
 
 def test_the_winner_stands_with_its_score_its_interval_and_its_epoch(tmp_path):
