@@ -298,7 +298,6 @@ def evaluate(
 
     from bertgrid_tf.data import data_dirs, open_corpus
     from bertgrid_tf.report.drawing import draw
-    from bertgrid_tf.report.format import limits
     from bertgrid_tf.report.summary import scores_table, variants
     from bertgrid_tf.results import Results
 
@@ -312,9 +311,7 @@ def evaluate(
         _prepare_device(console, "Computing", memory)
     with _batches_bar(console) as on_step:
         found = evaluate_split(results, corpus, split, on_step)
-    console.print(scores_table(found.final, f"{corpus.name}, {split} split"))
-    metric, reached = results.recipe().metric, found.final.score
-    console.print(f"95 % interval of {metric}: {limits(metric, reached)}", markup=False, highlight=False)
+    console.print(scores_table(found.final, results.recipe().metric, f"{corpus.name}, {split} split"))
     for line in variants(found.metrics):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     draw(results)

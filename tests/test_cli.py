@@ -797,8 +797,8 @@ def test_opening_the_test_split_is_written_down_every_time(bertgrid, study):
         assert list(opened["split"]) == ["test"] * 2 * times
         assert list(opened["of"]) == ["final", "corrected"] * times
     reached = f"accuracy {100 * opened['accuracy'][0]:.2f} %"
-    assert reached in answer.out and "95 % interval of accuracy: " in answer.out
-    assert f"On the test split, which was opened:\naccuracy {reached.split()[1]} % (" in bertgrid("results", study).out
+    assert f"{reached} (" in answer.out
+    assert f"On the test split, which was opened:\n{reached} (" in bertgrid("results", study).out
     assert f"calibration error {100 * opened['calibration_error'][0]:.1f} points" in answer.out
     assert opened["f1_joy"][0] == opened["f1_joy"][2]
     assert pd.to_datetime(opened["opened"]).is_monotonic_increasing

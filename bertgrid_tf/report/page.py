@@ -196,7 +196,8 @@ def _grid(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:
     if len(evidence.cells) < len(rows) * len(epochs):
         signs.append("· was left out by the search" if evidence.winner else "· is not tried so far")
     unit = "in nats" if metric.endswith("loss") else "in percent"
-    caption = f"After every epoch of every learning rate: {metric} on dev, {unit}. {'; '.join(signs)}."
+    several = ", the mean over its seeds where it has several" if evidence.repeats else ""
+    caption = f"After every epoch of every learning rate: {metric} on dev, {unit}{several}. {'; '.join(signs)}."
     found = {(cell.learning_rate, cell.epoch): _cell(evidence, cell) for cell in evidence.cells}
     table = _by_epoch(f"Every cell's {metric} on dev, with its 95 % interval", rows, epochs, found)
     return Section("grid", "Learning rate × epoch", (), _plate(drawn, "grid", caption, table), _repeats(evidence))
@@ -216,7 +217,7 @@ def _repeats(evidence: Evidence) -> list[Table]:
         for repeat in evidence.repeats
     ]
     columns = ("cell", *(f"seed {number}" for number in range(1, seeds + 1)), "mean")
-    return [Table(f"Tied cells trained with several seeds: {metric} on dev", columns, rows)]
+    return [Table(f"Rows trained with several seeds: {metric} on dev", columns, rows)]
 
 
 def _curves(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:

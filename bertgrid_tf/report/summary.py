@@ -69,13 +69,12 @@ def print_summary(console: Console, results: Results) -> None:
             lines.append(Text(hint))
     lines += [Text(audit_sentence(audit, recipe.metric)) for audit in evidence.audits]
     if evidence.final is not None and evidence.final_dev is not None:
-        final, reached = evidence.final, interval(recipe.metric, evidence.final_dev.score)
+        final = evidence.final
         lines.append(Text(f"Final model {final.model}, epoch {len(final.epochs)} of {final.horizon}, on dev:"))
-        lines.append(Text(f"{recipe.metric} {reached}; {_overall(final.epochs[-1])}"))
+        lines.append(Text(_overall(evidence.final_dev, recipe.metric)))
     if evidence.test is not None:
-        reached = interval(recipe.metric, evidence.test.score)
         lines.append(Text("On the test split, which was opened:"))
-        lines.append(Text(f"{recipe.metric} {reached}; {_overall(evidence.test.metrics)}"))
+        lines.append(Text(_overall(evidence.test, recipe.metric)))
     lines += [Text(_gain(gain)) for gain in evidence.gains]
     if times := results.times():
         lines.append(times_table(times, chosen, evidence.ended))
@@ -128,7 +127,7 @@ def _change(metric: str, change: Change) -> str:
     return f"{score(metric, change.before)} ▶ {score(metric, change.after)}{told}"
 
 
-def scores_table(classes: Classes, title: str) -> RenderableType:
+def scores_table(classes: Classes, metric: str, title: str) -> RenderableType:
     """Overall and per-class scores of one split."""
     grid = Grid(
         "class",
@@ -138,7 +137,7 @@ def scores_table(classes: Classes, title: str) -> RenderableType:
     )
     for label, texts in classes.support.items():
         grid.add_row(escape(label), f"{texts:,}", *(score(m, classes.metrics[f"{m}_{label}"]) for m in PER_CLASS))
-    return Group(grid, Text(_overall(classes.metrics)))
+    return Group(grid, Text(_overall(classes, metric)))
 
 
 def variants(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -147,12 +146,15 @@ def variants(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
     lines = [f"calibration error {100 * raw:.1f} points"]
     for name, found in metrics.items():
         if found != metrics["final"]:
-            lines.append(f"{name}: {_overall(found)}, calibration error {100 * found['calibration_error']:.1f} points")
+            scores = ", ".join(f"{metric} {score(metric, found[metric])}" for metric in OVERALL)
+            lines.append(f"{name}: {scores}, calibration error {100 * found['calibration_error']:.1f} points")
     return lines
 
 
-def _overall(metrics: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {score(name, metrics[name])}" for name in OVERALL)
+def _overall(classes: Classes, metric: str) -> str:
+    """The scores of all classes together, that which the study is decided by first, with its interval."""
+    others = (f"{name} {score(name, classes.metrics[name])}" for name in OVERALL if name != metric)
+    return ", ".join([f"{metric} {interval(metric, classes.score)}", *others])
 
 
 def _better_sweep(evidence: Evidence) -> str | None:
@@ -197,17 +199,21 @@ def _sweeps(sweeps: Sequence[SweepEvidence], metric: str) -> RenderableType:
 def _cells(table: Scores, evidence: Evidence) -> RenderableType:
     metric, best = evidence.recipe.metric, evidence.best
     title = f"{metric} on dev by learning rate and epoch" + ("" if metric == "loss" else ", percent")
+    if evidence.repeats:
+        title += f"; means over {max(len(repeat.scores) for repeat in evidence.repeats)} seeds where there are several"
     columns = [Column(str(epoch), justify="right") for epoch in range(1, table.epochs + 1)]
     grid = Grid("learning rate", *columns, title=escape(title), title_justify="left")
-    tied = {(cell.learning_rate, cell.epoch) for cell in evidence.tied}
-    for rate, scores, tried in zip(table.learning_rates, table.scores, table.tried, strict=True):
+    found = {(cell.learning_rate, cell.epoch): cell for cell in evidence.cells}
+    for rate in table.learning_rates:
         cells = []
-        for epoch, (value, known) in enumerate(zip(scores, tried, strict=True), start=1):
-            text = score(metric, value).removesuffix(" %") if known else "·"
-            if best is not None and (best.learning_rate, best.epoch) == (rate, epoch):
+        for epoch in range(1, table.epochs + 1):
+            cell = found.get((rate, epoch))
+            value = np.nan if cell is None or cell.score is None else cell.score.value
+            text = "·" if cell is None else score(metric, value).removesuffix(" %")
+            if cell is not None and cell == best:
                 cells.append(f"[bold reverse]{text}*[/]")
             else:
-                cells.append(text + ("≈" if (rate, epoch) in tied else " "))
+                cells.append(text + ("≈" if cell is not None and cell.tied else " "))
         grid.add_row(f"{rate:g}", *cells)
     return grid
 

@@ -84,6 +84,8 @@ def test_repeats_and_audit_are_told(tmp_path):
         results.write_again(Again(name, stage, values, 2, "context" if stage == "audit" else None, metrics))
     said = shown(results)
     assert "It is the mean of 2 seeds, from 70.00 % to 75.00 %." in said
+    assert ["0.001", "60.00≈", "72.50*"] in [cells(line) for line in said if line.startswith("│")]
+    assert any("means over 2 seeds where there are several" in line for line in said)
     (audit,) = [line for line in said if line.startswith("Audit")]
     assert audit.startswith("Audit of context: interacts; current+previous less current at the winner: -15.00 points (")
     assert audit.endswith("Try --set context=current with the winner's learning rate and epochs.")
