@@ -63,7 +63,7 @@ def gather(results: Results) -> Evidence:
         fitted = scored.fit(told_of, settings)
         gains = [
             *scored.soups(opened.soup_instead if opened else None),
-            *_corrections(scored.split, told_of, fitted, opened),
+            *_corrections(scored.split, told_of, fitted, recipe.metric, opened),
         ]
     command = f"bertgrid-tf tune {recipe.corpus} --recipe {shlex.quote(str(results.best_file))} --study again"
     return Evidence(
@@ -178,6 +178,10 @@ class Scored:
         averaged = _change(self.split, best, self.of(SOUP, 1), metric)
         loses = self._recipe.signed(averaged.after) < self._recipe.signed(averaged.before)
         told = ", ".join(f"{rate:g} after epoch {epoch}" for rate, epoch in soup.cells)
+        if len(soup.cells) > 1:
+            detail = f"The mean of the weights of learning rates {told}."
+        else:
+            detail = f"No other row's weights improve those of learning rate {told}."
         members = [self.of_cell(rate, epoch) for rate, epoch in [*soup.cells, *soup.left_out]]
         return [
             GainEvidence(
@@ -186,7 +190,7 @@ class Scored:
                 on_dev=averaged,
                 on_test=on_test,
                 kept=len(soup.cells) > 1 and not loses,
-                detail=f"The mean of the weights of learning rates {told}.",
+                detail=detail,
             ),
             GainEvidence(
                 name="ensemble",
@@ -402,9 +406,15 @@ def classes(split: Split, candidate: np.ndarray, metric: str) -> Classes:
     return Classes(split.labels, confusion, support, metrics, score)
 
 
-def _corrections(split: Split, candidate: np.ndarray, fitted: Fitted, opened: _Opened | None) -> list[GainEvidence]:
-    """What adjusting and calibrating do for the model of which `candidate` and `fitted` are."""
+def _corrections(
+    split: Split, candidate: np.ndarray, fitted: Fitted, metric: str, opened: _Opened | None
+) -> list[GainEvidence]:
+    """What adjusting and calibrating do for the model of which `candidate` and `fitted` are, in a study that `metric`
+    decides."""
     adjustment, calibration, correction = fitted.adjustment, fitted.calibration, fitted.correction
+    traded = ""
+    if adjustment.strength > correction.strength:
+        traded = f" It trades {metric} for the rare classes, so it is not used."
     adjusted_on_test = scaled_on_test = None
     if opened is not None:
         priors = np.array(correction.priors)
@@ -423,7 +433,7 @@ def _corrections(split: Split, candidate: np.ndarray, fitted: Fitted, opened: _O
             on_dev=_change(split, candidate[:1], adjustment.probabilities[None], fitted.metric),
             on_test=adjusted_on_test,
             kept=correction.strength > 0,
-            detail=f"Strength {adjustment.strength:g}, chosen by cross-validation over dialogues.",
+            detail=f"Strength {adjustment.strength:g}, chosen by cross-validation over dialogues.{traded}",
         ),
         GainEvidence(
             name="temperature",

@@ -319,7 +319,7 @@ def _gains(evidence: Evidence) -> Section | None:
     if opened:
         caption = "The final model on the test split, by which nothing was decided"
         tables.append(Table(caption, columns[:5], opened, ("judged by",)))
-    return Section("gains", "Better for free", ["What does not lose is kept."], tables=tables)
+    return Section("gains", "Better for free", ["What loses nothing in return is kept."], tables=tables)
 
 
 def _change(metric: str, change: Change) -> list[str]:
