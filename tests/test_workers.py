@@ -1,5 +1,6 @@
 """A study on workers: the same numbers as in one process, whoever dies; and who may not work."""
 
+import shutil
 import sys
 import threading
 from dataclasses import replace
@@ -24,11 +25,11 @@ def numbers(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> dict[str, bytes]:
-    """What one process finds."""
+def alone(tmp_path_factory) -> Path:
+    """The folder of a study in one process."""
     folder = tmp_path_factory.mktemp("alone") / "study"
     tiny_study.run(folder)
-    return numbers(folder)
+    return folder
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_three_workers_on_two_hosts_find_what_one_process_finds_though_two_are_l
 
     told = Unlucky()
     tiny_study.run(tmp_path / "study", listener=told, workers=Workers(3, cluster.address))
-    assert numbers(tmp_path / "study") == alone
+    assert numbers(tmp_path / "study") == numbers(alone)
     assert told.workers == (3, "1 CPU core")
     assert [run for run in told.lost if run is not None]
     assert told.steps == 0  # nothing was trained here
@@ -75,7 +76,7 @@ def test_a_study_begun_on_workers_goes_on_in_one_process(alone, tmp_path):
         tiny_study.run(tmp_path / "study", listener=Stopped(), workers=Workers(2))
     assert Results(tmp_path / "study").rows(tmp_path / "study" / "sweeps.csv")
     tiny_study.run(tmp_path / "study")
-    assert numbers(tmp_path / "study") == alone
+    assert numbers(tmp_path / "study") == numbers(alone)
 
 
 def test_a_host_with_another_version_or_none_is_refused(hosts, tmp_path, monkeypatch):
@@ -153,12 +154,14 @@ def test_without_ray_one_sentence_says_how_to_get_it(tmp_path, monkeypatch):
         tiny_study.run(tmp_path / "study", workers=Workers(2))
 
 
-def test_what_looks_at_the_winner_again_is_carried_by_workers_too(tmp_path):
-    recipe = tiny_study.tiny(**{"repeats": 2, "audit": True, "final.model": "none", "learning_rates": [2e-3]})
+def test_what_looks_at_the_winner_again_is_carried_by_workers_too(alone, tmp_path):
     found = []
-    for name, carriers in (("alone", None), ("workers", Workers(2))):
-        tiny_study.run(tmp_path / name, recipe, workers=carriers)
-        runs = Results(tmp_path / name).again()
-        found.append([(run.name, [epoch["loss"] for epoch in run.epochs]) for run in runs])
-    assert {run.stage for run in runs} == {"repeats", "audit"}
+    for name, carriers in (("here", None), ("workers", Workers(2))):
+        folder = shutil.copytree(alone, tmp_path / name)
+        told = tiny_study.run(folder, tiny_study.tiny(audit=True), workers=carriers)
+        assert bool(told.steps) == (carriers is None)
+        found.append(
+            [(run.name, run.stage, [epoch["loss"] for epoch in run.epochs]) for run in Results(folder).again()]
+        )
+    assert [stage for _, stage, _ in found[0]] == ["audit"]
     assert found[0] == found[1]
