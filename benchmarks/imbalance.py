@@ -22,7 +22,7 @@ from benchmarks.work import TimeLeft, Work
 from bertgrid_tf.files import write_table
 from bertgrid_tf.recipe import Value
 from bertgrid_tf.report.format import duration, score
-from bertgrid_tf.score.compare import Difference, Split, difference, holm
+from bertgrid_tf.score.compare import Difference, Split, compare_with_best, difference, holm
 
 NONE = "none"
 METHODS: dict[str, dict[str, Value]] = {
@@ -73,6 +73,14 @@ def differences(
         found[method] = difference(split, own, probabilities[NONE], metric)
     corrected = holm([one.p for one in found.values()]).tolist()
     return dict(zip(found, zip(found.values(), corrected, strict=True), strict=True))
+
+
+def tied(probabilities: Mapping[str, np.ndarray], split: Split, metric: str) -> list[str]:
+    """The methods that cannot be told from the best of all, which comes first; arguments as for `differences`."""
+    found = compare_with_best(split, list(probabilities.values()), metric, "max")
+    names = list(probabilities)
+    others = (name for name, alike in zip(names, found.tied, strict=True) if alike and name != names[found.best])
+    return [names[found.best], *others]
 
 
 def show(
@@ -127,6 +135,9 @@ def main() -> None:
     console = Console(width=260)
     compared = {metric: differences(probabilities, split, metric) for metric in COMPARED}
     show(console, found, corpus.labels, compared)
+    for metric in COMPARED:
+        best, *others = tied(probabilities, split, metric)
+        console.print(f"Best {metric}: {best}; not to be told from it: {', '.join(others) or 'none of the others'}.")
     console.print(f"{command.machine()}; {command.versions()}")
 
 

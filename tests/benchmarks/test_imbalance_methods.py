@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from benchmarks.imbalance import COMPARED, METHODS, NONE, differences, run_name, show, train
+from benchmarks.imbalance import COMPARED, METHODS, NONE, differences, run_name, show, tied, train
 from benchmarks.work import Work
 from bertgrid_tf import predictions
 from bertgrid_tf import recipe as recipes
@@ -36,6 +36,12 @@ def test_differences_are_the_methods_less_none_whichever_is_better():
     for difference, p in found.values():
         assert difference.low <= difference.estimate <= difference.high
         assert difference.p <= p < 0.05
+
+
+def test_what_cannot_be_told_from_the_best_is_named_behind_it():
+    methods = {NONE: right_on(4), "better": right_on(8), "best": right_on(9), "worse": right_on(2)}
+    methods["best's twin"] = methods["best"]
+    assert tied(methods, SPLIT, "accuracy") == ["best", "best's twin"]
 
 
 def test_runs_go_on_where_they_were_and_leave_their_predictions(recipe, corpus, tmp_path):
