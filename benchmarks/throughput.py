@@ -26,8 +26,8 @@ from rich.table import Table
 from benchmarks import command
 from benchmarks.contenders.process import Contender, Process
 from benchmarks.layout import padded
-from bertgrid_tf.bert.dimensions import dimensions
-from bertgrid_tf.bert.flops import products, training_flops
+from bertgrid_tf.bert.dimensions import Dimensions, dimensions
+from bertgrid_tf.bert.flops import training_flops
 from bertgrid_tf.data import data_dirs
 from bertgrid_tf.files import write_table
 from bertgrid_tf.machine.host import readable
@@ -89,6 +89,14 @@ def contenders(recipes: Mapping[str, Recipe], theirs: Mapping[str, Any], ours: M
             InPrecision("Trainer, dynamic, grouped", "torch_trainer", "torch", grouped, precision),
         ]
     return made
+
+
+def products(size: Dimensions, tokens: int) -> list[tuple[int, int, int]]:
+    """The sizes (m, k, n) of the encoder's matrix products [m, k]·[k, n] on so many tokens: its layers' and those of
+    their weights' gradients."""
+    width, inner = size.width, size.intermediate
+    forward = [(tokens, width, width), (tokens, width, inner), (tokens, inner, width)]
+    return forward + [(k, m, n) for m, k, n in forward]
 
 
 def main() -> None:

@@ -112,17 +112,16 @@ def evaluate_split(results: Results, corpus: Corpus, split: str, on_step: OnStep
     ids = {label: i for i, label in enumerate(predictor.labels)}
     truth = np.array([ids[utterance.label or ""] for utterance in utterances(dialogues)])
     numbers = dialogue_numbers(dialogues)
-    found = {FINAL: predictor.probabilities(dialogues, on_step)}
+    said = {FINAL: predictor.probabilities(dialogues, on_step)}
     if results.soup.is_dir():
-        found[SOUP] = Predictor(results, soup=True).probabilities(dialogues, on_step)
-    said = dict(found)
-    if (correction := results.correction()) is not None:
-        found["corrected"] = correction.of(found[FINAL])
+        said[SOUP] = Predictor(results, soup=True).probabilities(dialogues, on_step)
+    correction = results.correction()
+    found = said if correction is None else said | {"corrected": correction.of(said[FINAL])}
     metrics = {
         name: evaluate(truth, one, predictor.labels) | {"calibration_error": expected_calibration_error(truth, one)}
         for name, one in found.items()
     }
-    final = classes(Split(truth, numbers, predictor.labels), found[FINAL][None], results.recipe().metric)
+    final = classes(Split(truth, numbers, predictor.labels), said[FINAL][None], results.recipe().metric)
     evaluation = Evaluation(metrics, final)
     _write_down(results, split, evaluation)
     for of, one in said.items():

@@ -445,7 +445,7 @@ class Study:
             # The search does not depend on the final profile: what it found is kept for another final model. The same
             # one goes on from its last epoch on any number of GPUs.
             if keys != ["final.gpus"]:
-                for part in (self.results.final_state, self.results.model, self.results.evaluations):
+                for part in (self.results.final_state, self.results.model):
                     shutil.rmtree(part, ignore_errors=True)
                 self.results.final_file.unlink(missing_ok=True)
             write_text(self.results.recipe_file, self._asked.to_yaml())

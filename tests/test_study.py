@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 import tiny_study
-from tiny_study import Recorder, corpus_of, run, tiny
+from tiny_study import SECONDS, Recorder, corpus_of, run, tiny
 from transformers import ElectraConfig, TFElectraModel
 
 from bertgrid_tf import predictions
@@ -26,8 +26,6 @@ from bertgrid_tf.inference import evaluate_split
 from bertgrid_tf.plan import plan
 from bertgrid_tf.results import Results
 from bertgrid_tf.study import LOCK, Study
-
-SECONDS = ["seconds", "train_seconds", "limit_seconds"]
 
 
 def numbers(folder: Path) -> dict[str, str]:

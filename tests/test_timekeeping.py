@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tiny_study import Recorder, run, tiny
+from tiny_study import SECONDS, Recorder, run, tiny
 
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.budget import Budget, Decisions
@@ -83,7 +83,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tables(folder: Path) -> dict[str, str]:
     results = Results(folder)
     predictions = {path.name: path.read_text() for path in results.predictions.iterdir()}
-    cells = pd.read_csv(results.cells_file).drop(columns=["seconds", "train_seconds", "limit_seconds"]).to_csv()
+    cells = pd.read_csv(results.cells_file).drop(columns=SECONDS).to_csv()
     return predictions | {"cells": cells, "sweeps": results.sweeps_file.read_text()}
 
 

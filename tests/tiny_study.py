@@ -26,6 +26,9 @@ TINY = {
     "epochs": 2,
 }
 
+SECONDS = ["seconds", "train_seconds", "limit_seconds"]
+"""What of an epoch the seed does not decide."""
+
 
 class Recorder:
     """Remembers what it is told; calls `after_step` after every step."""

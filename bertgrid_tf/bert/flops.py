@@ -34,11 +34,3 @@ def training_flops(size: Dimensions, lengths: Sequence[int] | np.ndarray) -> flo
     dense = FORWARD_AND_BACK * (tokens.sum() * size.token_kernels + len(tokens) * size.text_kernels)
     attention = 2 * FORWARD_AND_BACK * size.layers * size.width * np.square(tokens).sum()
     return float(dense + attention)
-
-
-def products(size: Dimensions, tokens: int) -> list[tuple[int, int, int]]:
-    """The sizes (m, k, n) of the encoder's matrix products [m, k]·[k, n] on so many tokens: its layers' and those of
-    their weights' gradients."""
-    width, inner = size.width, size.intermediate
-    forward = [(tokens, width, width), (tokens, width, inner), (tokens, inner, width)]
-    return forward + [(k, m, n) for m, k, n in forward]

@@ -227,7 +227,6 @@ class Trainer:
         rows = self._rows(train)
         history = self._resume(settings, folder)
         yield from history
-        limit = {"limit_seconds": self._limit(train.texts)} if self.unpadded else {}
         while len(history) < settings.stop_after and not (history and history[-1].diverged):
             began = perf_counter()
             epoch = len(history) + 1
@@ -243,7 +242,8 @@ class Trainer:
             else:
                 metrics, probabilities = dict.fromkeys(directions(self.checkpoint.labels), float("nan")), None
             metrics |= {"train_loss": loss, "train_seconds": train_seconds, "seconds": perf_counter() - began}
-            metrics |= limit
+            if self.unpadded:
+                metrics["limit_seconds"] = self._limit(train.texts)
             history.append(EpochResult(epoch, metrics, probabilities))
             done = epoch == settings.stop_after or history[-1].diverged
             if not done:

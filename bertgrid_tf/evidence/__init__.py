@@ -1,6 +1,8 @@
 """What a study has found, how sure that is and what it cost: all that a report says, from the results folder alone."""
 
 from bertgrid_tf.evidence.found import (
+    ADJUSTMENT,
+    TEMPERATURE,
     AuditEvidence,
     CellEvidence,
     Change,
@@ -17,6 +19,8 @@ from bertgrid_tf.evidence.found import (
 from bertgrid_tf.evidence.gather import Ranked, Scored, beside, classes, gather
 
 __all__ = [
+    "ADJUSTMENT",
+    "TEMPERATURE",
     "AuditEvidence",
     "CellEvidence",
     "Change",

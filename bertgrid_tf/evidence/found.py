@@ -9,6 +9,9 @@ from bertgrid_tf.recipe import Recipe, Value
 from bertgrid_tf.results import Facts, FinalRun
 from bertgrid_tf.score.calibration import Calibration
 
+ADJUSTMENT, TEMPERATURE = "logit adjustment", "temperature"
+"""The gains that change a model's probabilities and not its weights."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -141,7 +144,7 @@ class GainEvidence:
     """Something better for free: a soup, an adjustment, a calibration.
 
     Attributes:
-        name: "soup", "ensemble" (of the rows that could go into it), "logit adjustment", "temperature".
+        name: "soup", "ensemble" (of the rows that could go into it), ADJUSTMENT, TEMPERATURE.
         metric: what it is judged by: the study's metric, macro_f1, or "calibration error".
         on_dev: by held-out folds where it was fitted there.
         on_test: of the final model, nothing being decided by it; None where that split was not opened, and of a soup of
@@ -260,7 +263,7 @@ class Evidence:
     @property
     def adjusted(self) -> bool:
         """Whether `calibration` is of probabilities that logit adjustment has changed, as `predict` does."""
-        return any(gain.kept and gain.name == "logit adjustment" for gain in self.gains)
+        return any(gain.kept and gain.name == ADJUSTMENT for gain in self.gains)
 
     @property
     def scored(self) -> int:

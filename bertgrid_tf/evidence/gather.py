@@ -16,6 +16,8 @@ from bertgrid_tf.corpus import resample
 from bertgrid_tf.corpus.balance import class_weights
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.evidence.found import (
+    ADJUSTMENT,
+    TEMPERATURE,
     AuditEvidence,
     CellEvidence,
     Change,
@@ -31,7 +33,7 @@ from bertgrid_tf.evidence.found import (
 )
 from bertgrid_tf.plan import AUDIT, FINAL, REPEATS, SOUP, space
 from bertgrid_tf.recipe import Recipe, Settings
-from bertgrid_tf.results import FinalRun, Results
+from bertgrid_tf.results import Results
 from bertgrid_tf.score.adjustment import adjust
 from bertgrid_tf.score.calibration import apply_temperature, expected_calibration_error
 from bertgrid_tf.score.compare import Split, compare_with_best, difference, interaction, interval, selection_optimism
@@ -51,12 +53,12 @@ def gather(results: Results) -> Evidence:
     recipe, scored = results.recipe(), Scored(results)
     facts = results.facts() if results.facts_file.is_file() else None
     final = results.final() if results.final_file.is_file() else None
-    ended = results.best_file.is_file()
+    winner = results.best() if results.best_file.is_file() else None
     best = scored.winner()
     of_best = scored.of_cell(best.learning_rate, best.epoch) if best else None
     of_final = scored.of(FINAL, len(final.epochs)) if final else None
     told_of = of_best if of_final is None else of_final
-    settings = Settings.model_validate(final.settings) if final else (results.best() if ended else recipe).settings
+    settings = Settings.model_validate(final.settings) if final else (winner or recipe).settings
     opened = _open(results) if final else None
     fitted, gains = None, []
     if told_of is not None:
@@ -71,7 +73,7 @@ def gather(results: Results) -> Evidence:
         recipe=recipe,
         facts=facts,
         hardware=facts.hardware if facts else "",
-        winner=results.best() if ended else None,
+        winner=winner,
         best=best,
         optimism=scored.optimism(),
         cheapest_tie=scored.cheapest_tie(),
@@ -85,9 +87,9 @@ def gather(results: Results) -> Evidence:
         repeats=scored.repeats(),
         gains=gains,
         calibration=fitted.calibration if fitted else None,
-        cost=_cost(results, recipe, final),
-        data=_data(results, recipe),
-        command=command if ended else "",
+        cost=_cost(results, recipe),
+        data=_data(results, winner or recipe),
+        command=command if winner else "",
     )
 
 
@@ -412,6 +414,7 @@ def _corrections(
     """What adjusting and calibrating do for the model of which `candidate` and `fitted` are, in a study that `metric`
     decides."""
     adjustment, calibration, correction = fitted.adjustment, fitted.calibration, fitted.correction
+    adjusted_p = difference(split, adjustment.probabilities[None], candidate[:1], fitted.metric).p
     traded = ""
     if adjustment.strength > correction.strength:
         traded = f" It trades {metric} for the rare classes, so it is not used."
@@ -428,15 +431,15 @@ def _corrections(
         scaled_on_test = Change(before, after, None)
     return [
         GainEvidence(
-            name="logit adjustment",
+            name=ADJUSTMENT,
             metric=fitted.metric,
-            on_dev=_change(split, candidate[:1], adjustment.probabilities[None], fitted.metric),
+            on_dev=Change(adjustment.unadjusted, adjustment.cross_validated, adjusted_p),
             on_test=adjusted_on_test,
             kept=correction.strength > 0,
             detail=f"Strength {adjustment.strength:g}, chosen by cross-validation over dialogues.{traded}",
         ),
         GainEvidence(
-            name="temperature",
+            name=TEMPERATURE,
             metric="calibration error",
             on_dev=Change(calibration.before.error, calibration.after.error, None),
             on_test=scaled_on_test,
@@ -460,7 +463,7 @@ def _place(row: Mapping[str, str]) -> _Place:
     return float(row["learning_rate"]), int(row["epoch"])
 
 
-def _cost(results: Results, recipe: Recipe, final: FinalRun | None) -> Cost:
+def _cost(results: Results, recipe: Recipe) -> Cost:
     searched = space(recipe)
     cells = results.rows(results.cells_file)
     # Where it diverged, an epoch ended early.
@@ -486,7 +489,5 @@ def _cost(results: Results, recipe: Recipe, final: FinalRun | None) -> Cost:
 def _data(results: Results, recipe: Recipe) -> DataEvidence:
     facts = results.facts() if results.facts_file.is_file() else None
     lengths = [int(row["tokens"]) for row in results.rows(results.lengths_file) for _ in range(int(row["texts"]))]
-    settings = (results.best() if results.best_file.is_file() else recipe).settings
-    return DataEvidence(
-        recipe.corpus, facts.classes if facts else {}, np.array(lengths) if lengths else None, settings.max_length
-    )
+    classes = facts.classes if facts else {}
+    return DataEvidence(recipe.corpus, classes, np.array(lengths) if lengths else None, recipe.settings.max_length)

@@ -7,17 +7,14 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCardData
 
 from bertgrid_tf.corpus import NONE_MARKER, Dialogue, Layout, Utterance, render
-from bertgrid_tf.evidence import Classes, Evidence, GainEvidence
+from bertgrid_tf.evidence import ADJUSTMENT, TEMPERATURE, Classes, Evidence, GainEvidence
 from bertgrid_tf.recipe import Settings
-from bertgrid_tf.report.format import interval, limits, percent, points, score
+from bertgrid_tf.report.format import by_class, count_of, interval, limits, percent, points, score
 from bertgrid_tf.results import Facts, FinalRun
-from bertgrid_tf.score.metrics import OVERALL, PER_CLASS
+from bertgrid_tf.score.metrics import OVERALL
 
 PLACE = "path/of/this/folder"
 """What stands in the card's code for the folder that the model lies in."""
-
-CORRECTIONS = ("logit adjustment", "temperature")
-"""The gains that are no other weights than the model's."""
 
 _NAMES = {"accuracy": "Accuracy", "macro_f1": "Macro-F1", "weighted_f1": "Weighted F1", "loss": "Loss"}
 _HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "weighted_f1": "f1"}
@@ -126,7 +123,7 @@ def _data(evidence: Evidence, facts: Facts) -> list[str]:
     splits = evidence.data.classes
     totals = {split: sum(counts.values()) for split, counts in splits.items()}
     rows = [
-        [label, *(_share(counts.get(label, 0), totals[split]) for split, counts in splits.items())]
+        [label, *(count_of(counts.get(label, 0), totals[split]) for split, counts in splits.items())]
         for label in facts.labels
     ]
     limited = evidence.recipe.limit_train
@@ -197,19 +194,15 @@ def _scores(evidence: Evidence, splits: Mapping[str, Classes]) -> list[str]:
             f"In the search, the configuration reached {metric} {interval(metric, best.score)} on dev; the interval, "
             f"of 95 %, is over dialogues{_optimism(evidence)}."
         )
-    if kept := [gain for gain in evidence.gains if gain.kept and gain.name in CORRECTIONS]:
+    if kept := [gain for gain in evidence.gains if gain.kept and gain.name in (ADJUSTMENT, TEMPERATURE)]:
         parts.append(
             "`bertgrid-tf predict` and `export` correct its probabilities besides, as `correction.json` says; plain "
             "transformers does not:"
         )
         parts.append("\n".join(f"* {g.name}: {_gained(g)}. {g.detail}" for g in kept))
     for split, classes in splits.items():
-        per_class = [
-            [label, f"{classes.support.get(label, 0):,}"]
-            + [score(m, classes.metrics[f"{m}_{label}"]) for m in PER_CLASS]
-            for label in classes.labels
-        ]
-        parts += [f"Class by class on {split}:", _table(["class", "texts", "precision", "recall", "F1"], per_class)]
+        head = ["class", "texts", "precision", "recall", "F1"]
+        parts += [f"Class by class on {split}:", _table(head, by_class(classes))]
     return parts
 
 
@@ -277,10 +270,6 @@ def _optimism(evidence: Evidence) -> str:
 def _gained(gain: GainEvidence) -> str:
     before, after = score(gain.metric, gain.on_dev.before), score(gain.metric, gain.on_dev.after)
     return f"{gain.metric} {before} without, {after} with it on dev"
-
-
-def _share(count: int, total: int) -> str:
-    return f"{count:,} ({percent(count / max(total, 1))})"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

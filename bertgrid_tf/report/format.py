@@ -1,8 +1,10 @@
 """How numbers are written for a person."""
 
 import math
+from collections.abc import Mapping
 
-from bertgrid_tf.evidence import Estimate
+from bertgrid_tf.evidence import Classes, Estimate
+from bertgrid_tf.score.metrics import OVERALL, PER_CLASS
 
 WITHOUT_SCORE = {"SKIPPED": "only level", "FAILED": "failed", "IDLE": "waiting", "LEFT_OUT": "left out"}
 """What stands in a score's place, by the status of a sweep's level."""
@@ -31,6 +33,24 @@ def interval(metric: str, estimate: Estimate) -> str:
 def percent(share: float) -> str:
     """A share, a fraction of 1, for which a tenth of a percent is exact enough."""
     return f"{100 * share:.1f} %"
+
+
+def count_of(count: int, total: int) -> str:
+    """A count with its share of a total."""
+    return f"{count:,} ({percent(count / max(total, 1))})"
+
+
+def overall(metrics: Mapping[str, float]) -> str:
+    """The scores of all classes together."""
+    return ", ".join(f"{name} {score(name, metrics[name])}" for name in OVERALL)
+
+
+def by_class(classes: Classes) -> list[list[str]]:
+    """Of every class its name, its texts, precision, recall and F1."""
+    return [
+        [label, f"{texts:,}", *(score(name, classes.metrics[f"{name}_{label}"]) for name in PER_CLASS)]
+        for label, texts in classes.support.items()
+    ]
 
 
 def points(metric: str, value: float) -> str:

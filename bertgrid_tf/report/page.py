@@ -12,8 +12,19 @@ from bertgrid_tf.evidence import CellEvidence, Change, Classes, Evidence, LevelE
 from bertgrid_tf.files import write_text
 from bertgrid_tf.recipe import Value
 from bertgrid_tf.report import figures
-from bertgrid_tf.report.format import WITHOUT_SCORE, difference, duration, interval, limits, percent, points, score
-from bertgrid_tf.score.metrics import OVERALL, PER_CLASS
+from bertgrid_tf.report.format import (
+    WITHOUT_SCORE,
+    by_class,
+    count_of,
+    difference,
+    duration,
+    interval,
+    limits,
+    overall,
+    percent,
+    points,
+    score,
+)
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 
@@ -237,7 +248,7 @@ def _classes(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:
     classes = evidence.final_dev or evidence.dev
     if classes is None:
         return None
-    text = [f"{'The final model' if evidence.final_dev else 'The best cell'} on dev: {_overall(classes)}."]
+    text = [f"{'The final model' if evidence.final_dev else 'The best cell'} on dev: {overall(classes.metrics)}."]
     tables = []
     counts = [
         [label, *(f"{count:,}" for count in row)] for label, row in zip(classes.labels, classes.confusion, strict=True)
@@ -278,7 +289,7 @@ def _classes(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:
             ),
         )
     if evidence.test is not None:
-        text.append(f"The final model on the test split: {_overall(evidence.test)}.")
+        text.append(f"The final model on the test split: {overall(evidence.test.metrics)}.")
         tables.append(_scores("Scores of each class on the test split", evidence.test))
     return Section("classes", "Classes", text, plates, tables)
 
@@ -367,8 +378,12 @@ def _data(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:
         )
         caption += ", and how long the training inputs are in the winning layout"
     labels = dict.fromkeys(label for counts in data.classes.values() for label in counts)
-    rows = [[label, *(_part(counts, label) for counts in data.classes.values())] for label in labels]
-    rows.append(["in all", *(f"{sum(counts.values()):,}" for counts in data.classes.values())])
+    totals = {split: sum(counts.values()) for split, counts in data.classes.items()}
+    rows = [
+        [label, *(count_of(counts.get(label, 0), totals[split]) for split, counts in data.classes.items())]
+        for label in labels
+    ]
+    rows.append(["in all", *(f"{total:,}" for total in totals.values())])
     table = Table("Texts of each class", ("class", *data.classes), rows)
     return Section("data", "Data", text, _plate(drawn, "data", f"{caption}.", table))
 
@@ -402,20 +417,7 @@ def _by_epoch(
 
 
 def _scores(caption: str, classes: Classes) -> Table:
-    rows = [
-        [label, f"{classes.support.get(label, 0):,}", *(score(m, classes.metrics[f"{m}_{label}"]) for m in PER_CLASS)]
-        for label in classes.labels
-    ]
-    return Table(caption, ("class", "texts", "precision", "recall", "F1"), rows)
-
-
-def _overall(classes: Classes) -> str:
-    return ", ".join(f"{name} {score(name, classes.metrics[name])}" for name in OVERALL)
-
-
-def _part(counts: Mapping[str, int], label: str) -> str:
-    count = counts.get(label, 0)
-    return f"{count:,} ({percent(count / max(sum(counts.values()), 1))})"
+    return Table(caption, ("class", "texts", "precision", "recall", "F1"), by_class(classes))
 
 
 def _levels(evidence: Evidence) -> dict[str, Value]:

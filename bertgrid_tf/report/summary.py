@@ -14,7 +14,7 @@ from rich.text import Text
 from bertgrid_tf.budget import Decisions
 from bertgrid_tf.evidence import AuditEvidence, Change, Classes, Evidence, GainEvidence, SweepEvidence, gather
 from bertgrid_tf.plan import StudyPlan
-from bertgrid_tf.report.format import WITHOUT_SCORE, difference, interval, limits, points, score
+from bertgrid_tf.report.format import WITHOUT_SCORE, by_class, difference, interval, limits, overall, points, score
 from bertgrid_tf.report.measured import measured_line
 from bertgrid_tf.report.times import times_table
 from bertgrid_tf.results import Results
@@ -135,8 +135,8 @@ def scores_table(classes: Classes, metric: str, title: str) -> RenderableType:
         title=escape(title),
         title_justify="left",
     )
-    for label, texts in classes.support.items():
-        grid.add_row(escape(label), f"{texts:,}", *(score(m, classes.metrics[f"{m}_{label}"]) for m in PER_CLASS))
+    for label, *numbers in by_class(classes):
+        grid.add_row(escape(label), *numbers)
     return Group(grid, Text(_overall(classes, metric)))
 
 
@@ -146,8 +146,7 @@ def variants(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
     lines = [f"calibration error {100 * raw:.1f} points"]
     for name, found in metrics.items():
         if found != metrics["final"]:
-            scores = ", ".join(f"{metric} {score(metric, found[metric])}" for metric in OVERALL)
-            lines.append(f"{name}: {scores}, calibration error {100 * found['calibration_error']:.1f} points")
+            lines.append(f"{name}: {overall(found)}, calibration error {100 * found['calibration_error']:.1f} points")
     return lines
 
 

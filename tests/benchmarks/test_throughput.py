@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.throughput import BASELINE, Measured, contenders
+from benchmarks.throughput import BASELINE, Measured, contenders, products
 from bertgrid_tf import recipe as recipes
+from bertgrid_tf.bert.dimensions import Dimensions
 
 ROUNDS = st.lists(st.floats(0.1, 100), min_size=1, max_size=9)
 
@@ -31,3 +32,15 @@ def test_everyone_trains_in_every_precision_with_the_same_settings():
         else:
             assert (one.asked["precision"], one.asked["batch_size"]) == (one.precision, 32)
     assert (BASELINE, "fp32") in {(one.name, one.precision) for one in made}
+
+
+def test_the_products_are_the_layers_and_their_weights_gradients():
+    size = Dimensions(layers=2, width=4, heads=1, intermediate=16, vocabulary=9, positions=8, types=2, classes=3)
+    assert products(size, 10) == [
+        (10, 4, 4),
+        (10, 4, 16),
+        (10, 16, 4),
+        (4, 10, 4),
+        (4, 10, 16),
+        (16, 10, 4),
+    ]

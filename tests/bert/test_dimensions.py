@@ -2,11 +2,9 @@
 
 from dataclasses import replace
 
-from bertgrid_tf.bert.dimensions import Dimensions, dimensions
+from tiny_bert import BASE
 
-BASE = Dimensions(
-    layers=12, width=768, heads=12, intermediate=3072, vocabulary=28996, positions=512, types=2, classes=8
-)
+from bertgrid_tf.bert.dimensions import Dimensions, dimensions
 
 
 def test_parameters_are_counted_as_the_model_counts_them(checkpoint):

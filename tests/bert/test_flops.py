@@ -1,14 +1,12 @@
 """The FLOPs of training, counted in TensorFlow's own graph."""
 
-from dataclasses import replace
-
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.dimensions import Dimensions
-from bertgrid_tf.bert.flops import products, training_flops
+from bertgrid_tf.bert.flops import training_flops
 
 LENGTHS = st.lists(st.integers(2, 64), min_size=1, max_size=20)
 SIZE = Dimensions(layers=6, width=384, heads=12, intermediate=1536, vocabulary=30522, positions=512, types=2, classes=8)
@@ -43,14 +41,3 @@ def test_the_six_layer_checkpoint_has_the_weights_that_are_known_of_it():
 def test_flops_of_all_texts_are_those_of_the_parts(some, others):
     whole = training_flops(SIZE, some + others)
     assert abs(whole - training_flops(SIZE, some) - training_flops(SIZE, others)) < 1e-9 * whole
-
-
-def test_the_products_are_the_layers_and_their_weights_gradients():
-    assert products(replace(SIZE, width=4, intermediate=16), 10) == [
-        (10, 4, 4),
-        (10, 4, 16),
-        (10, 16, 4),
-        (4, 10, 4),
-        (4, 10, 16),
-        (16, 10, 4),
-    ]

@@ -5,14 +5,11 @@ from dataclasses import replace
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from tiny_bert import BASE
 
 from bertgrid_tf.bert import memory
-from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.memory import LEAST_STEPS, SHARE, Point, estimate, largest, predicted, sizes
 
-BASE = Dimensions(
-    layers=12, width=768, heads=12, intermediate=3072, vocabulary=28996, positions=512, types=2, classes=8
-)
 LARGE = replace(BASE, layers=24, width=1024, heads=16, intermediate=4096)
 BATCHES = st.integers(1, 2000)
 

@@ -1,11 +1,15 @@
-"""Texts that a BERT of one layer can learn."""
+"""Texts that a BERT of one layer can learn; and how large bert-base-cased is."""
 
 import numpy as np
 
 from bertgrid_tf.bert.checkpoint import Checkpoint
+from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.encode import encode
 from bertgrid_tf.bert.trainer import Labelled
 
+BASE = Dimensions(
+    layers=12, width=768, heads=12, intermediate=3072, vocabulary=28996, positions=512, types=2, classes=8
+)
 LABELS = ("bad", "good")
 WORDS = {"bad": ["awful", "boring", "sad"], "good": ["great", "lovely", "fun"]}
 
