@@ -14,7 +14,7 @@ from tuners.errors import TunerError
 
 if TYPE_CHECKING:
     from bertgrid_tf.bert.trainer import OnStep
-    from bertgrid_tf.corpus import Columns, Progress
+    from bertgrid_tf.corpus import Columns, DownloadProgress
 
 app = typer.Typer(
     help="Time-efficient tuning of BERT text classifiers: sweep what is independent, "
@@ -599,7 +599,7 @@ def _columns(text: str | None, dialogue: str | None, speaker: str | None, key: s
 
 
 @contextmanager
-def _download_bar(console: Any) -> Iterator["Progress"]:
+def _download_bar(console: Any) -> Iterator["DownloadProgress"]:
     """Yields the callback of `corpus.fetch`; a bar per file appears when its first bytes arrive."""
     from rich.progress import (
         BarColumn,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bertgrid_tf import corpus as corpora
-from bertgrid_tf.corpus import Columns, Corpus, Progress
+from bertgrid_tf.corpus import Columns, Corpus, DownloadProgress
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.machine.container import blocked, engine
 from bertgrid_tf.recipe import Data, Recipe
@@ -18,7 +18,7 @@ def data_dirs(first: Path) -> list[Path]:
     return [first, corpora.user_data_dir()]
 
 
-def open_corpus(recipe: Recipe, dirs: Sequence[Path], progress: Progress | None = None) -> Corpus:
+def open_corpus(recipe: Recipe, dirs: Sequence[Path], progress: DownloadProgress | None = None) -> Corpus:
     """The corpus of a recipe: the embedded sample, a person's tables, or a public corpus, which is fetched into the
     first of `dirs` that can be written where none of them holds it.
 
@@ -45,7 +45,7 @@ def open_corpus(recipe: Recipe, dirs: Sequence[Path], progress: Progress | None 
     return corpus
 
 
-def fetch(name: str, dirs: Sequence[Path], progress: Progress | None = None) -> Path:
+def fetch(name: str, dirs: Sequence[Path], progress: DownloadProgress | None = None) -> Path:
     """Downloads a public corpus into the first of `dirs` that can be written; the folder it lies in.
 
     Raises UserError where none can be written, and as `corpus.fetch` does.

@@ -9,7 +9,7 @@ from bertgrid_tf.corpus.describe import (
     describe_tokens,
 )
 from bertgrid_tf.corpus.dialogue import Corpus, Dialogue, Utterance, dialogue_numbers, label_counts, utterances
-from bertgrid_tf.corpus.download import Patience, Progress
+from bertgrid_tf.corpus.download import DownloadProgress
 from bertgrid_tf.corpus.layout import (
     CONTEXTS,
     NONE_MARKER,
@@ -47,10 +47,9 @@ __all__ = [
     "Corpus",
     "Dialogue",
     "DialogueLengths",
+    "DownloadProgress",
     "Example",
     "Layout",
-    "Patience",
-    "Progress",
     "Source",
     "SourceFile",
     "SplitDescription",

@@ -1,4 +1,4 @@
-"""The public corpora: where they are published, how to get them, where they lie."""
+"""The public corpora: their publication, their download, and their place on disk."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bertgrid_tf.corpus.dialogue import Corpus, Dialogue
-from bertgrid_tf.corpus.download import DownloadError, Patience, Progress, download, git_blob_id
+from bertgrid_tf.corpus.download import DownloadError, DownloadProgress, download
 from bertgrid_tf.corpus.readers import read_emotionlines, read_nsmc
 from bertgrid_tf.corpus.split import hold_out
 from bertgrid_tf.errors import UserError
@@ -16,17 +16,17 @@ _HELD_OUT = 0.1
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One published file.
+    """A published file.
 
     Attributes:
-        name: The file's name, there and here.
-        blob_id: Its content's git blob id, which a download must have.
-        size: In bytes.
-        split: The split that it holds, or None where a study does not need it.
+        name: The file's name, on the hosts and in the local folder.
+        sha256: The SHA-256 checksum of the published content, in hexadecimal.
+        size: The size in bytes.
+        split: The split in the file, or None for a file that no study needs.
     """
 
     name: str
-    blob_id: str
+    sha256: str
     size: int
     split: str | None
 
@@ -36,13 +36,13 @@ class Source:
     """A published corpus.
 
     Attributes:
-        name: What the command line calls it.
-        title: One line on what it is.
-        licence: Under which terms it is published.
+        name: The name on the command line.
+        title: A description of one line.
+        licence: The terms under which the corpus is published.
         page: The public page to get the files from by hand.
-        hosts: URLs of the folders that hold the files, in the order in which to ask them.
-        files: What is published.
-        read: Reads the file of one split.
+        hosts: The URLs of the folders with the files, in the order in which to ask them.
+        files: The published files.
+        read: A function that reads the file of one split.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """The size of all files in bytes."""
         return sum(file.size for file in self.files)
 
 
@@ -70,10 +70,16 @@ FRIENDS = Source(
         "https://github.com/missu79/sa_for_friends_koreauniv_project/raw/557f8d70463d4f29af69680542cfd122fe2d7aa5",
     ),
     files=(
-        SourceFile("friends_train.json", "e12157e7929057da7ae717df4ecb5092f2ebc93f", 2_065_470, "train"),
-        SourceFile("friends_dev.json", "62c84d5ef2fcb24f7a9a4a9f6099b384567b75b4", 229_392, "dev"),
-        SourceFile("friends_test.json", "13eab9dc26fb3d95858c2e4bc1a25a9cf2436bc7", 544_341, "test"),
-        SourceFile("en_data.csv", "017252fcd081579f596c533b42cbe1f08adb0ae3", 97_634, None),
+        SourceFile(
+            "friends_train.json", "5e829d109fe0a0eef5eed6539a2010aa6582e9b31ac67e9091542dcf1a09e101", 2_065_470, "train"
+        ),
+        SourceFile(
+            "friends_dev.json", "1c0fcfc39a3434197863495d4bf66f8c348499fee15990367f74f7521982c803", 229_392, "dev"
+        ),
+        SourceFile(
+            "friends_test.json", "1707bb019e4863230bc84656b548caa4ab2abcac09192af2f2b75d68fe75dcff", 544_341, "test"
+        ),
+        SourceFile("en_data.csv", "a13521904503972355d87f25942e3cf8fd1e19e937760a324f44ab17e30ee328", 97_634, None),
     ),
     read=read_emotionlines,
 )
@@ -88,8 +94,12 @@ NSMC = Source(
         "https://github.com/e9t/nsmc/raw/cc0670e872d4ac27bfe36c87456783004b39ef6c",
     ),
     files=(
-        SourceFile("ratings_train.txt", "ac0dba272895dc1d0b3dd5f11afbeaeb7abe7876", 14_628_807, "train"),
-        SourceFile("ratings_test.txt", "b6cfcd8cd1557bcd9bf06617b0e429ed73e9a367", 4_893_335, "test"),
+        SourceFile(
+            "ratings_train.txt", "e03b7d14e9e41be8d464a28057cd25d7396c53e67aa7fd5f7e552c59b0ee2940", 14_628_807, "train"
+        ),
+        SourceFile(
+            "ratings_test.txt", "8ac9f64052f11dbf6ae0acb5e038f03d90a76f0eda7820cfb3a92d02edfcebda", 4_893_335, "test"
+        ),
     ),
     read=read_nsmc,
 )
@@ -98,19 +108,24 @@ SOURCES: Mapping[str, Source] = MappingProxyType({source.name: source for source
 
 
 def user_data_dir() -> Path:
-    """The folder in the user's cache where corpora lie that were fetched without a folder of their own."""
+    """Return the default folder of fetched corpora, in the user's cache."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("bertgrid-tf")) / "datasets"
 
 
 def find(source: str | Source, data_dirs: Iterable[Path]) -> Path | None:
-    """The folder that holds a file for every split of the corpus, or None.
+    """Find the folder that holds a file for every split of a public corpus.
 
-    Each of `data_dirs` is looked in, in order: first its folder named as the corpus, then itself.
+    Args:
+        source: The name of the corpus, or its `Source`.
+        data_dirs: The folders to search, in order: first the subfolder named after the corpus, then the folder itself.
+
+    Returns:
+        The first folder with all files, or None.
 
     Raises:
-        UserError: There is no such corpus.
+        UserError: The corpus is unknown.
     """
     source = _source(source)
     for data_dir in data_dirs:
@@ -121,21 +136,42 @@ def find(source: str | Source, data_dirs: Iterable[Path]) -> Path | None:
 
 
 def missing(source: str | Source, folder: Path) -> tuple[str, ...]:
-    """The names of the files, one per split, that a study needs and `folder` lacks.
+    """List the files of a public corpus that a study needs and a folder lacks.
+
+    Args:
+        source: The name of the corpus, or its `Source`.
+        folder: The folder to look in.
+
+    Returns:
+        The names of the missing files, at most one for each split.
 
     Raises:
-        UserError: There is no such corpus.
+        UserError: The corpus is unknown.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from bertgrid_tf.corpus import missing
+        >>> missing("nsmc", Path("no/such/folder"))
+        ('ratings_train.txt', 'ratings_test.txt')
     """
     return tuple(file.name for file in _source(source).files if file.split and not (Path(folder) / file.name).is_file())
 
 
 def load(source: str | Source, data_dirs: Iterable[Path], seed: int = 0) -> Corpus:
-    """Reads a public corpus from where `find` finds it; nothing is fetched.
+    """Read a public corpus from a local folder, without fetching anything.
 
-    Where the source has no dev split (NSMC), 10 % of its training split becomes it: stratified, seeded.
+    A source without a dev split (NSMC) gets 10 % of its training split as one: stratified by class, drawn with `seed`.
+
+    Args:
+        source: The name of the corpus, or its `Source`.
+        data_dirs: The folders to search, as in `find`.
+        seed: The seed that decides which dialogues are held out.
+
+    Returns:
+        The corpus with the splits train, dev and, if published, test.
 
     Raises:
-        UserError: There is no such corpus, no folder holds its files, or a file cannot be read.
+        UserError: The corpus is unknown, no folder holds its files, or a file cannot be read.
     """
     source = _source(source)
     data_dirs = tuple(map(Path, data_dirs))
@@ -156,48 +192,46 @@ def load(source: str | Source, data_dirs: Iterable[Path], seed: int = 0) -> Corp
 def fetch(
     source: str | Source,
     folder: Path,
-    progress: Progress | None = None,
-    patience: Patience | None = None,
+    progress: DownloadProgress | None = None,
+    timeout: float = 10.0,
 ) -> Path:
-    """Downloads every file of a public corpus that `folder` lacks, and verifies each.
+    """Download every file of a public corpus that `folder` lacks, and verify all files.
 
-    A file that broke off is gone on from, in this call or the next; under its own name a file is whole and
-    verified or not there. A file that is there already is only verified.
+    A file gets its name once its content is verified.
 
     Args:
-        source: The corpus, by name or as it is.
-        folder: Where the files go; made where it is missing.
-        progress: Called as bytes arrive, with the file's name, its bytes so far and its bytes in all.
-        patience: How long to try each host.
+        source: The name of the corpus, or its `Source`.
+        folder: The folder for the files; it is made if it does not exist.
+        progress: A callback that is called as bytes arrive.
+        timeout: The seconds to wait for a host's answer, and for the next bytes of a stalled one.
 
     Returns:
-        `folder`.
+        The folder with the files.
 
     Raises:
-        UserError: There is no such corpus; a file that is there has other content; no host can be reached or
-            gives the published content (the message says how to place the files by hand); the folder cannot
-            be written.
+        UserError: The corpus is unknown; an existing file has other content; no host delivers the published content
+            (the message explains how to place the files by hand); or the folder cannot be written.
     """
+    import pooch
+
     source = _source(source)
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file in source.files:
             target = folder / file.name
-            if target.exists():
-                if git_blob_id(target.read_bytes()) != file.blob_id:
-                    raise UserError(
-                        f"{target} is there already, with other content than the published file; "
-                        "move it away to fetch it."
-                    )
-                if progress is not None:
-                    progress(file.name, file.size, file.size)
-                continue
-            urls = [f"{host.rstrip('/')}/{file.name}" for host in source.hosts]
-            download(urls, target, file.blob_id, file.size, progress, patience)
+            if not target.exists():
+                urls = [f"{host.rstrip('/')}/{file.name}" for host in source.hosts]
+                download(urls, target, file.sha256, file.size, progress, timeout)
+            elif pooch.file_hash(target) != file.sha256:
+                raise UserError(
+                    f"{target} exists already, with other content than the published file; move it away to fetch it."
+                )
+            elif progress is not None:
+                progress(file.name, file.size, file.size)
     except DownloadError as error:
         raise UserError(
-            f"{file.name} cannot be fetched ({error}); run it again to go on, or {_by_hand(source, folder)}."
+            f"{file.name} cannot be fetched ({error}); try it later, or {_by_hand(source, folder)}."
         ) from None
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror}); choose another folder.") from None
