@@ -79,7 +79,7 @@ def export(results: Results, format: str, out: Path) -> Exported:
     correction = results.correction() or Correction(0, [1] * len(facts.labels), 1)
     texts = encode_dialogues(checkpoint.tokenizer, [_dialogue(checkpoint, settings)], settings, facts.speakers)
     count = len(texts)
-    expected = correction.of(Trainer(checkpoint).probabilities(texts))
+    expected = correction.apply(Trainer(checkpoint).probabilities(texts))
     # A text alone, and the others padded to the longest of them.
     batches = pipeline(texts, np.zeros(count, np.int32), np.arange(count), np.array([1, count - 1]))
     with _appearing(out) as part:

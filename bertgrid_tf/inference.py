@@ -36,7 +36,7 @@ from bertgrid_tf.results import Results
 from bertgrid_tf.run import encode_dialogues
 from bertgrid_tf.score.calibration import expected_calibration_error
 from bertgrid_tf.score.compare import Split
-from bertgrid_tf.score.correction import Shifted, shifted
+from bertgrid_tf.score.correction import LabelShift, detect_shift
 from bertgrid_tf.score.metrics import evaluate
 
 COMPETITION_COLUMNS = {"id", "i_dialog", "i_utterance", "speaker", "utterance"}
@@ -116,7 +116,7 @@ def evaluate_split(results: Results, corpus: Corpus, split: str, on_step: OnStep
     if results.soup.is_dir():
         said[SOUP] = Predictor(results, soup=True).probabilities(dialogues, on_step)
     correction = results.correction()
-    found = said if correction is None else said | {"corrected": correction.of(said[FINAL])}
+    found = said if correction is None else said | {"corrected": correction.apply(said[FINAL])}
     metrics = {
         name: evaluate(truth, one, predictor.labels) | {"calibration_error": expected_calibration_error(truth, one)}
         for name, one in found.items()
@@ -142,7 +142,7 @@ class Labelling:
 
     texts: int
     labels: tuple[str, ...]
-    shift: Shifted | None
+    shift: LabelShift | None
     allowed_for: bool
 
 
@@ -167,7 +167,7 @@ def predict_file(
         on_step: called after every batch.
         soup: whether the soup is used instead of the final model.
         correct_shift: whether to allow for classes that come in other shares than dev's, where they seem to
-            (`score.correction.shifted`).
+            (`score.correction.detect_shift`).
 
     Raises:
         UserError: there is no final model, or the file cannot be read, or `out` not written.
@@ -179,11 +179,11 @@ def predict_file(
     # What is known of the final model's probabilities does not hold for the soup's.
     shift = None if soup else _shift(results, predictor.labels, dialogues, probabilities)
     correction = None if soup else results.correction()
-    allowed_for = correct_shift and shift is not None and shift.found and shift.correctable
+    allowed_for = correct_shift and shift is not None and shift.detected and shift.correctable
     if allowed_for and shift is not None:
         probabilities = shift.probabilities
     elif correction is not None:
-        probabilities = correction.of(probabilities)
+        probabilities = correction.apply(probabilities)
     texts = list(utterances(dialogues))
     keys = [utterance.key or str(number) for number, utterance in enumerate(texts, start=1)]
     chosen = [predictor.labels[i] for i in probabilities.argmax(axis=1)]
@@ -196,10 +196,10 @@ def predict_file(
 
 def _shift(
     results: Results, labels: tuple[str, ...], dialogues: Sequence[Dialogue], probabilities: np.ndarray
-) -> Shifted:
+) -> LabelShift:
     """Whether new texts come in other shares than dev's, by what the final model says of both."""
     dev = predictions.read(predictions.file(results.predictions, FINAL, len(results.final().epochs)), labels)
-    return shifted(dev.truth, dev.probabilities, probabilities, dev.dialogues, dialogue_numbers(dialogues))
+    return detect_shift(dev.truth, dev.probabilities, probabilities, dev.dialogues, dialogue_numbers(dialogues))
 
 
 def _read(results: Results, file: Path, given: Columns | None) -> tuple[Sequence[Dialogue], tuple[str, str]]:

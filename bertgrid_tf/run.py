@@ -29,7 +29,7 @@ from bertgrid_tf.corpus import (
     Dialogue,
     Layout,
     dialogue_numbers,
-    render,
+    format_inputs,
     segment_count,
     speaker_counts,
     utterances,
@@ -64,7 +64,7 @@ def encode_dialogues(
         speakers: the training split's `corpus.speaker_counts`.
     """
     layout = Layout(settings.context, settings.speaker_format, settings.rare_speaker)
-    texts = [(example.segments, example.focus) for example in render(dialogues, layout, speakers)]
+    texts = [(example.segments, example.focus) for example in format_inputs(dialogues, layout, speakers)]
     return encode(tokenizer, texts, settings.max_length)
 
 

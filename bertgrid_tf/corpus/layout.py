@@ -94,7 +94,7 @@ def speaker_counts(dialogues: Iterable[Dialogue]) -> Counter[str]:
     return Counter(utterance.speaker for utterance in utterances(dialogues) if utterance.speaker)
 
 
-def render(
+def format_inputs(
     dialogues: Iterable[Dialogue], layout: Layout, known_speakers: Mapping[str, int] | None = None
 ) -> tuple[Example, ...]:
     """One example for every utterance, in the order of the dialogues and their utterances.

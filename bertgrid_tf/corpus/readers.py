@@ -8,7 +8,7 @@ from typing import Any
 
 from bertgrid_tf.corpus.dialogue import Dialogue, Utterance
 from bertgrid_tf.corpus.table import Columns, read_table, select
-from bertgrid_tf.corpus.text import mend, read_text
+from bertgrid_tf.corpus.text import fix_encoding, read_text
 from bertgrid_tf.errors import UserError
 
 _NSMC_CLASSES = {"0": "negative", "1": "positive", "": None}
@@ -73,9 +73,9 @@ def _emotionlines_utterance(place: str, content: Any) -> Utterance:
     if annotation is not None and not (isinstance(annotation, str) and annotation.isascii() and annotation.isdigit()):
         raise UserError(f"{place}: the key 'annotation' must hold a text of digits, one per class.")
     return Utterance(
-        text=mend(content["utterance"]).strip(),
+        text=fix_encoding(content["utterance"]).strip(),
         label=emotion,
-        speaker=mend(content["speaker"]).strip() or None,
+        speaker=fix_encoding(content["speaker"]).strip() or None,
         votes=None if annotation is None else tuple(map(int, annotation)),
     )
 
@@ -119,7 +119,9 @@ def read_competition(path: Path) -> tuple[Dialogue, ...]:
     return tuple(
         Dialogue(
             tuple(
-                replace(line, text=mend(line.text), speaker=mend(line.speaker) if line.speaker else None)
+                replace(
+                    line, text=fix_encoding(line.text), speaker=fix_encoding(line.speaker) if line.speaker else None
+                )
                 for line in dialogue.utterances
             )
         )

@@ -19,7 +19,7 @@ _REPLACEMENTS = {
 }
 
 
-def mend(text: str) -> str:
+def fix_encoding(text: str) -> str:
     """`text` with its C1 control characters read as the Windows-1252 bytes that they once were.
 
     U+0092 becomes ’, U+0096 –, U+0085 … and so on; a no-break space becomes a space.

@@ -37,7 +37,7 @@ from bertgrid_tf.results import Results
 from bertgrid_tf.score.adjustment import adjust
 from bertgrid_tf.score.calibration import apply_temperature, expected_calibration_error
 from bertgrid_tf.score.compare import Split, compare_with_best, difference, interaction, interval, selection_optimism
-from bertgrid_tf.score.correction import Fitted, fit
+from bertgrid_tf.score.correction import FittedCorrection, fit
 from bertgrid_tf.score.metrics import evaluate
 
 _Key = TypeVar("_Key")
@@ -162,7 +162,7 @@ class Scored:
             ranked[key] = Ranked(score, found.p[number], found.tied[number], number == found.best)
         return ranked
 
-    def fit(self, candidate: np.ndarray, settings: Settings) -> Fitted:
+    def fit(self, candidate: np.ndarray, settings: Settings) -> FittedCorrection:
         """The correction of a model trained in these settings, by what a candidate's first run says of dev."""
         split, priors = self.split, self._priors(settings)
         return fit(split.truth, candidate[0], split.dialogues, priors, self._labels, self._recipe.metric)
@@ -409,7 +409,7 @@ def classes(split: Split, candidate: np.ndarray, metric: str) -> Classes:
 
 
 def _corrections(
-    split: Split, candidate: np.ndarray, fitted: Fitted, metric: str, opened: _Opened | None
+    split: Split, candidate: np.ndarray, fitted: FittedCorrection, metric: str, opened: _Opened | None
 ) -> list[GainEvidence]:
     """What adjusting and calibrating do for the model of which `candidate` and `fitted` are, in a study that `metric`
     decides."""

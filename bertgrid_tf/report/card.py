@@ -6,7 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from bertgrid_tf.corpus import NONE_MARKER, Dialogue, Layout, Utterance, render
+from bertgrid_tf.corpus import NONE_MARKER, Dialogue, Layout, Utterance, format_inputs
 from bertgrid_tf.evidence import ADJUSTMENT, TEMPERATURE, Classes, Evidence, GainEvidence
 from bertgrid_tf.recipe import Settings
 from bertgrid_tf.report.format import by_class, count_of, interval, limits, percent, points, score
@@ -139,7 +139,7 @@ def _data(evidence: Evidence, facts: Facts) -> list[str]:
 def _input(settings: Settings, facts: Facts) -> list[str]:
     """How an input is laid out, in words, by an example and in code."""
     layout = Layout(settings.context, settings.speaker_format if facts.speakers else "none")
-    example, said = render([_DIALOGUE], layout)[_CLASSIFIED], _DIALOGUE.utterances[_CLASSIFIED].text
+    example, said = format_inputs([_DIALOGUE], layout)[_CLASSIFIED], _DIALOGUE.utterances[_CLASSIFIED].text
     places = settings.context.split("+")
     count, most = len(places), f"more than {settings.max_length} tokens, special ones included"
     if count == 1:

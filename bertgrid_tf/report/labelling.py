@@ -6,7 +6,7 @@ from bertgrid_tf.inference import Labelling
 def shift_sentence(labelling: Labelling) -> str:
     """That the texts' classes come in other shares than dev's, if they seem to; else empty."""
     shift = labelling.shift
-    if shift is None or not shift.found:
+    if shift is None or not shift.detected:
         return ""
     shares = ", ".join(f"{label} {share:.0%}" for label, share in zip(labelling.labels, shift.priors, strict=True))
     said = f"Their classes seem to come in other shares than dev's (p = {shift.test.p:.2g})"

@@ -1,1 +1,1 @@
-"""Labels and predictions ▶ numbers. Knows numpy, scipy and scikit-learn only."""
+"""Metrics, comparisons, calibration and corrections of predictions, in numpy, scipy and scikit-learn."""

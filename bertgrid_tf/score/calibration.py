@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and the temperature and biases that bring them closer to it."""
+"""Calibration of probabilities: reliability, temperature scaling, and bias-corrected temperature scaling."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ import numpy as np
 
 FOLDS = 5
 
-# Its inverse is the lowest: texts without a mistake ask for a temperature of 0, sure mistakes for an infinite one.
+# The inverse is the lower bound: texts without a mistake ask for a temperature of 0, sure mistakes for infinity.
 HOTTEST = 10.0
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often the likeliest class is right, by how probable it was said to be.
+    """The accuracy of the likeliest class in bins of its probability.
 
     Attributes:
-        confidence: mean probability of the likeliest class in each bin, ascending, float [bins].
-        accuracy: share of right texts in each bin, float [bins].
-        share: of all texts that lie in each bin, float [bins].
+        confidence: The mean probability of the likeliest class in each bin, ascending, float [bins].
+        accuracy: The share of correctly classified texts in each bin, float [bins].
+        share: The share of all texts in each bin, float [bins].
     """
 
     confidence: np.ndarray
@@ -27,21 +27,24 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Expected calibration error: mean distance of confidence and accuracy over texts, a fraction of 1."""
+        """The expected calibration error: the mean distance of confidence and accuracy over texts, a fraction of 1."""
         return float(self.share @ np.abs(self.confidence - self.accuracy))
 
 
 def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> Reliability:
-    """Confidence against accuracy of the likeliest class, in bins of equally many texts.
+    """Compare confidence and accuracy of the likeliest class, in bins of equally many texts.
 
-    Bins of equal width leave the low ones all but empty, and their error is noise: equal numbers are less biased
-    (Nixon et al. 2019, arXiv 1904.01685, section 4; Roelofs et al. 2022, arXiv 2012.08668). Equally confident texts
-    share a bin, so that the order of the texts does not matter and there may be fewer bins.
+    Bins of equal width leave the low bins almost empty, and the error of an empty bin is noise: bins of equal numbers
+    are less biased (Nixon et al. 2019, arXiv 1904.01685, section 4; Roelofs et al. 2022, arXiv 2012.08668). Equally
+    confident texts share a bin, so that the order of the texts does not matter and there may be fewer bins.
 
     Args:
-        truth: class ids, int [n].
-        probabilities: float [n, classes].
-        bins: at most.
+        truth: The class ids, int [n].
+        probabilities: The probabilities of the classes, float [n, classes].
+        bins: The largest number of bins.
+
+    Returns:
+        Confidence, accuracy and share of the texts for each bin.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == truth
@@ -55,28 +58,39 @@ def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = 15) ->
 
 
 def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error of the likeliest class (Guo et al. 2017, arXiv 1706.04599, eq. 3), a fraction of 1.
+    """Compute the expected calibration error of the likeliest class.
 
-    Chance alone makes it positive: perfectly calibrated probabilities of 1,178 texts have 0.035 on average, so that
-    only errors on the same texts compare. `reliability` says which bins.
+    Chance alone makes the error positive: perfectly calibrated probabilities of 1,178 texts have 0.035 on average, so
+    that only errors on the same texts can be compared. The bins are those of `reliability`.
+
+    Source: Guo et al. 2017, On calibration of modern neural networks, arXiv 1706.04599, eq. 3.
 
     Args:
-        truth: class ids, int [n].
-        probabilities: float [n, classes].
-        bins: at most.
+        truth: The class ids, int [n].
+        probabilities: The probabilities of the classes, float [n, classes].
+        bins: The largest number of bins.
+
+    Returns:
+        The error, a fraction of 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from bertgrid_tf.score.calibration import expected_calibration_error
+        >>> expected_calibration_error(np.array([0, 1]), np.array([[0.75, 0.25], [0.75, 0.25]]))
+        0.25
     """
     return reliability(truth, probabilities, bins).error
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """softmax(log p / temperature): above 1 less sure, below 1 surer, the likeliest class the same.
+    """Scale probabilities to softmax(log p / temperature), which keeps the likeliest class.
 
     Args:
-        probabilities: float [n, classes].
-        temperature: above 0.
+        probabilities: The probabilities of the classes, float [n, classes].
+        temperature: The temperature, above 0; a temperature above 1 lowers the confidence, one below 1 raises it.
 
     Returns:
-        float64 [n, classes].
+        The scaled probabilities, float64 [n, classes].
     """
     from scipy.special import softmax
 
@@ -84,31 +98,38 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
 
 
 def fit_temperature(truth: np.ndarray, probabilities: np.ndarray) -> float:
-    """The temperature of least cross-entropy, within 0.1 and 10 (Guo et al. 2017, arXiv 1706.04599, section 4.2).
+    """Fit the temperature of least cross-entropy.
+
+    Source: Guo et al. 2017, On calibration of modern neural networks, arXiv 1706.04599, section 4.2.
 
     Args:
-        truth: class ids, int [n].
-        probabilities: float [n, classes].
+        truth: The class ids, int [n].
+        probabilities: The probabilities of the classes, float [n, classes].
+
+    Returns:
+        The temperature, from 0.1 to 10.
     """
     from scipy.optimize import minimize_scalar
 
     logits = _logits(probabilities)
-    found = minimize_scalar(
+    optimum = minimize_scalar(
         lambda log_temperature: _loss(truth, logits / np.exp(log_temperature)),
         bounds=(-np.log(HOTTEST), np.log(HOTTEST)),
     )
-    return float(np.exp(found.x))
+    return float(np.exp(optimum.x))
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a temperature does to the probabilities on dev.
+    """The effect of temperature scaling on dev.
 
     Attributes:
-        temperature: fitted on all of dev; for new texts.
-        before: of the probabilities as they are.
-        after: with it, every text's temperature fitted on the folds without its dialogue.
-        loss_before, loss_after: cross-entropy likewise, in nats.
+        temperature: The temperature for new texts, fitted on all of dev.
+        before: The reliability of the unscaled probabilities.
+        after: The reliability of the scaled probabilities, each text's temperature fitted on the folds without its
+            dialogue.
+        loss_before: The cross-entropy of the unscaled probabilities, in nats.
+        loss_after: The cross-entropy of the scaled probabilities of `after`, in nats.
     """
 
     temperature: float
@@ -119,17 +140,20 @@ class Calibration:
 
     @property
     def gains(self) -> bool:
-        """Whether held-out texts are told better with it."""
+        """Whether temperature scaling lowers the cross-entropy of held-out texts."""
         return self.loss_after < self.loss_before
 
 
 def calibrate(truth: np.ndarray, probabilities: np.ndarray, dialogues: np.ndarray) -> Calibration:
-    """Temperature scaling, and what it gains on texts that it was not fitted on.
+    """Fit a temperature on dev, and measure its effect by cross-validation.
 
     Args:
-        truth: class ids, int [n].
-        probabilities: float [n, classes].
-        dialogues: number of each text's dialogue, int [n].
+        truth: The class ids, int [n].
+        probabilities: The probabilities of the classes, float [n, classes].
+        dialogues: The number of each text's dialogue, int [n].
+
+    Returns:
+        The temperature, with reliability and loss before and after.
     """
 
     def scale(fit: np.ndarray, held: np.ndarray) -> np.ndarray:
@@ -148,15 +172,17 @@ def calibrate(truth: np.ndarray, probabilities: np.ndarray, dialogues: np.ndarra
 def cross_fitted(
     probabilities: np.ndarray, dialogues: np.ndarray, correct: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """Every text's probabilities corrected by what was fitted on other dialogues: five folds of whole dialogues.
+    """Correct each text's probabilities by a correction that is fitted on the other folds of whole dialogues.
 
     Args:
-        probabilities: float [n, classes].
-        dialogues: number of each text's dialogue, int [n].
-        correct: from the indices of the texts to fit on and of those held out, corrected probabilities of the latter.
+        probabilities: The probabilities of the classes, float [n, classes].
+        dialogues: The number of each text's dialogue, int [n].
+        correct: A function of the indices of the texts to fit on and the indices of the held-out texts that returns
+            the corrected probabilities of the held-out texts.
 
     Returns:
-        float64 [n, classes]; as they were where there is only one dialogue, none being left to fit on.
+        The corrected probabilities, float64 [n, classes]; a split of one dialogue leaves nothing to fit on and stays
+        uncorrected.
     """
     from sklearn.model_selection import GroupKFold
 
@@ -170,18 +196,26 @@ def cross_fitted(
 
 @dataclass(frozen=True)
 class BiasCorrectedTemperature:
-    """A temperature and a bias for every class, float [classes]."""
+    """The parameters of bias-corrected temperature scaling.
+
+    Attributes:
+        temperature: The temperature, above 0.
+        biases: The bias that is added to the scaled logit of each class, float [classes].
+    """
 
     temperature: float
     biases: np.ndarray
 
 
 def apply_bcts(probabilities: np.ndarray, scaling: BiasCorrectedTemperature) -> np.ndarray:
-    """softmax(log p / temperature + biases), float64 [n, classes]; the likeliest class may change.
+    """Scale probabilities to softmax(log p / temperature + biases), which may change the likeliest class.
 
     Args:
-        probabilities: float [n, classes].
-        scaling: fitted on other texts.
+        probabilities: The probabilities of the classes, float [n, classes].
+        scaling: The parameters, fitted on other texts.
+
+    Returns:
+        The scaled probabilities, float64 [n, classes].
     """
     from scipy.special import softmax
 
@@ -189,16 +223,20 @@ def apply_bcts(probabilities: np.ndarray, scaling: BiasCorrectedTemperature) -> 
 
 
 def fit_bcts(truth: np.ndarray, probabilities: np.ndarray) -> BiasCorrectedTemperature:
-    """Bias-corrected temperature scaling (Alexandari, Kundaje and Shrikumar 2020, arXiv 1901.06852).
+    """Fit bias-corrected temperature scaling by least cross-entropy.
 
-    Least cross-entropy, the temperature within 0.1 and 10. With it the mean probability of a class on the texts that
-    it is fitted on is the class's share there, which a temperature alone does not reach and a correction of priors
-    presumes. A standard normal prior on the biases keeps those of classes without a text finite; it weighs about as
-    much as one text of each class.
+    The scaling makes the mean probability of a class on the fitted texts equal to the share of the class, which a
+    temperature alone does not reach and a correction of priors presumes. A standard normal prior keeps the bias of a
+    class without texts finite; the prior weighs about as much as one text of each class.
+
+    Source: Alexandari, Kundaje and Shrikumar 2020, arXiv 1901.06852.
 
     Args:
-        truth: class ids, int [n].
-        probabilities: float [n, classes].
+        truth: The class ids, int [n].
+        probabilities: The probabilities of the classes, float [n, classes].
+
+    Returns:
+        The temperature, from 0.1 to 10, and the biases.
     """
     from scipy.optimize import minimize
     from scipy.special import softmax
@@ -216,12 +254,12 @@ def fit_bcts(truth: np.ndarray, probabilities: np.ndarray) -> BiasCorrectedTempe
 
     unchanged = np.append(1.0, np.zeros(classes))
     bounds = [(1 / HOTTEST, HOTTEST)] + [(None, None)] * classes
-    found = minimize(objective, unchanged, jac=True, method="L-BFGS-B", bounds=bounds)
-    return BiasCorrectedTemperature(float(1 / found.x[0]), found.x[1:])
+    optimum = minimize(objective, unchanged, jac=True, method="L-BFGS-B", bounds=bounds)
+    return BiasCorrectedTemperature(float(1 / optimum.x[0]), optimum.x[1:])
 
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:
-    """log p, float64; the floor under p is that of `score.metrics.evaluate`."""
+    """Compute log p in float64, with the lower bound of p of `score.metrics.evaluate`."""
     return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny, dtype=np.float64))
 
 

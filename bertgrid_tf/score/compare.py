@@ -1,29 +1,29 @@
-"""Is a difference real? Candidates that were scored on the same texts, compared by drawing whole dialogues.
+"""Paired comparison of candidates that are scored on the same texts, by a bootstrap over whole dialogues.
 
-The texts of a dialogue share its speakers and its subject, and a model that is at home in them is right more often: a
-dialogue, not a text, is what one dev split has and another has not. So a score's spread is that over draws of
+The texts of a dialogue share its speakers and its subject, and a model that suits a dialogue is right more often in all
+of it: splits differ by dialogues, not by independent texts. So the spread of a score is its spread over draws of
 dialogues, with replacement (the cluster bootstrap; Field & Welsh 2007, Bootstrapping clustered data, JRSS B 69), and
-all candidates are scored on the same draws, which pairs them.
+all candidates are scored on the same draws, which pairs the candidates.
 
-Intervals and p values are Student's, of the bootstrap's standard error, with as many degrees of freedom as there are
-dialogues less one: percentiles of the draws are too narrow where dialogues are few. McNemar's exact test is used where
-it holds, for accuracy on texts that stand alone. Of 2,000 pairs of equally good models that disagree on 20 % of the
-texts, so many percent were found to differ at 5 %:
+Intervals and p values are Student's, from the standard error of the bootstrap, with as many degrees of freedom as there
+are dialogues less one: percentiles of the draws are too narrow where dialogues are few. For accuracy on independent
+texts, McNemar's exact test is used instead. Percentage of 2,000 pairs of equally good models, which disagree on 20 % of
+the texts, whose difference was significant at 5 %:
 
     dialogues (texts)      accuracy   macro-F1   accuracy, by McNemar
     100 (1,178)                 5.1        5.1       10.3
     100 (1,178)                 5.5        5.4       22.7   (models that suit different dialogues)
      30 (350)                   4.3        5.1        8.5
      12 (150)                   6.0        6.3        8.2
-    500 (500)                   2.9        4.6        2.9   (which is what is used)
+    500 (500)                   2.9        4.6        2.9   (the test in use here)
 
-and the intervals held the true accuracy in 94 to 96 %. What rests on a handful of texts, as the F1 of a rare class
-does, is less sure than its interval says.
+The intervals covered the true accuracy in 94 to 96 %. A score that depends on a handful of texts, such as the F1 of a
+rare class, is less certain than its interval suggests.
 
-Where some candidate has runs with several seeds, it is the *settings* that are compared: the runs' own variance, pooled
-over the candidates, is added. With three seeds, 2 points apart (standard deviation), a difference was then found in
-4.9 %. Where each has one run, a p value speaks of these runs and not of another seed's: settings without a difference
-were told apart by one run each in 13 % (seeds 1 point apart) and 33 % (2 points).
+Where a candidate has runs with several seeds, *settings* are compared: the variance between runs, pooled over the
+candidates, is added. With three seeds, 2 points apart (standard deviation), 4.9 % of the differences between equal
+settings were significant. Where each candidate has one run, a p value is about these runs and not about other seeds:
+single runs of two equal settings differed significantly in 13 % (seeds 1 point apart) and 33 % (2 points).
 
 These figures are those of `pytest tests/score/test_promises.py -m "slow or not slow" -rP`.
 """
@@ -41,7 +41,7 @@ ALPHA = 0.05
 DRAWS = 2000
 HALVES = 500
 
-# What a wrong choice may cost before it matters: about what 1,178 texts can tell (see `interaction`).
+# The cost of a wrong choice that does not matter: about the smallest difference that 1,178 texts show (`interaction`).
 MARGIN = 0.02
 
 Verdict = Literal["independent as far as can be seen", "interacts", "too little data to tell"]
@@ -49,21 +49,21 @@ INDEPENDENT: Verdict = "independent as far as can be seen"
 INTERACTS: Verdict = "interacts"
 TOO_LITTLE_DATA: Verdict = "too little data to tell"
 
-# Probabilities by the runs of one setting, which differ in their seed alone: float [runs, n, classes].
+# The probabilities of the runs of one setting, which differ in their seed alone: float [runs, n, classes].
 Candidate = np.ndarray
 
-# Floats in the largest array of a chunk of draws: 32 MB.
+# The number of floats in the largest array of a chunk of draws: 32 MB.
 _CHUNK = 4_000_000
 
 
 @dataclass(frozen=True)
 class Split:
-    """What all candidates are scored on.
+    """The labelled texts on which all candidates are scored.
 
     Attributes:
-        truth: label ids, int [n].
-        dialogues: the number of each text's dialogue, int [n].
-        labels: class names in the order of their ids.
+        truth: The class ids, int [n].
+        dialogues: The number of each text's dialogue, int [n].
+        labels: The class names in the order of their ids.
     """
 
     truth: np.ndarray
@@ -73,9 +73,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of scores in the metric's own unit, with its 95 % interval and the p value of there being none.
+    """A difference of scores in the unit of the metric, with its uncertainty.
 
-    Of a split that is a single dialogue nothing can be told: `low` and `high` are NaN, `p` is 1.
+    Attributes:
+        estimate: The difference on the split.
+        low: The lower end of the 95 % interval; NaN for a split of a single dialogue.
+        high: The upper end of the 95 % interval; NaN for a split of a single dialogue.
+        p: The p value of no difference; 1 for a split of a single dialogue.
     """
 
     estimate: float
@@ -86,14 +90,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Candidates compared with the best of them.
+    """A comparison of candidates with the best candidate.
 
     Attributes:
-        best: its index; of equal ones the first.
-        p: of no difference from the best, after Holm's correction; 1 for the best itself.
-        tied: whether it cannot be told from the best at 5 %.
-        differences: each candidate less the best; their p values are as they are without the correction.
-        intervals: of each candidate's score, as `interval` gives it, but with the variance between runs pooled.
+        best: The index of the best candidate; the first of equal candidates.
+        p: The p value of no difference from the best for each candidate, after Holm's correction; 1 for the best.
+        tied: For each candidate, whether its difference from the best is not significant at 5 %.
+        differences: The score of each candidate less that of the best; the p values are uncorrected.
+        intervals: The 95 % interval of each candidate's score as in `interval`, but with the variance between runs
+            pooled.
     """
 
     best: int
@@ -105,13 +110,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Interaction:
-    """Whether the choice of a parameter's level holds at another learning rate and epoch.
+    """The choice of a parameter's level, checked at another learning rate and epoch.
 
     Attributes:
-        at_start: chosen level less runner-up where they were swept.
-        at_winner: chosen level less runner-up at the winning learning rate and epoch.
-        change: `at_winner` less `at_start`.
-        verdict: what is made of it.
+        at_start: The score of the chosen level less the runner-up's at the configuration of the sweep.
+        at_winner: The score of the chosen level less the runner-up's at the winning learning rate and epoch.
+        change: The difference `at_winner` less `at_start`.
+        verdict: The conclusion from `at_winner`.
     """
 
     at_start: Difference
@@ -120,28 +125,51 @@ class Interaction:
     verdict: Verdict
 
 
-def mcnemar(truth: np.ndarray, one: np.ndarray, other: np.ndarray) -> float:
-    """The p value of McNemar's exact test that two classifiers are equally often right, two-sided (McNemar 1947).
+def mcnemar(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+    """Compute the two-sided p value of McNemar's exact test that two classifiers have the same accuracy.
 
-    It takes the texts as independent of each other, and finds too much where they are not.
+    The test presumes that the texts are independent, and rejects too often where they are not.
+
+    Source: McNemar 1947, Psychometrika 12:2.
 
     Args:
-        truth: label ids, int [n].
-        one, other: predicted label ids, int [n].
+        truth: The class ids, int [n].
+        first: The class ids that the first classifier predicts, int [n].
+        second: The class ids that the second classifier predicts, int [n].
+
+    Returns:
+        The p value.
+
+    Example:
+        >>> import numpy as np
+        >>> from bertgrid_tf.score.compare import mcnemar
+        >>> truth = np.array([0, 0, 1, 1])
+        >>> mcnemar(truth, first=np.array([0, 0, 1, 0]), second=np.array([1, 0, 1, 0]))
+        1.0
     """
     from scipy.stats import binomtest
 
-    only_one = int(((one == truth) & (other != truth)).sum())
-    only_other = int(((one != truth) & (other == truth)).sum())
-    discordant = only_one + only_other
-    return float(binomtest(only_one, discordant).pvalue) if discordant else 1.0
+    only_first = int(((first == truth) & (second != truth)).sum())
+    only_second = int(((first != truth) & (second == truth)).sum())
+    discordant = only_first + only_second
+    return float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """P values of several tests, corrected so that an error in any of them is as rare as said (Holm 1979).
+    """Correct the p values of several tests for the family-wise error rate.
+
+    Source: Holm 1979, A simple sequentially rejective multiple test procedure, Scand. J. Stat. 6:2.
+
+    Args:
+        p: The p value of each test.
 
     Returns:
-        float [tests], in the order given.
+        The corrected p values, float [tests], in the order of `p`.
+
+    Example:
+        >>> from bertgrid_tf.score.compare import holm
+        >>> holm([0.5, 0.25, 0.125]).tolist()
+        [0.5, 0.5, 0.375]
     """
     order = np.argsort(p)
     adjusted = np.empty(len(p))
@@ -150,49 +178,63 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 
 def interval(split: Split, candidate: Candidate, metric: str) -> tuple[float, float]:
-    """The 95 % interval of a candidate's score (its mean over runs), over dialogues and, if there are several, runs.
+    """Compute the 95 % interval of a candidate's mean score, over dialogues and, if there are several, runs.
 
     Args:
-        split: what it is scored on.
-        candidate: float [runs, n, classes].
-        metric: any that `metrics.evaluate` gives.
+        split: The labelled texts.
+        candidate: The probabilities of each run, float [runs, n, classes].
+        metric: A metric of `metrics.evaluate`.
 
     Returns:
-        Its ends in the metric's own unit; NaN where the split is a single dialogue.
+        The lower and the upper end, in the unit of the metric; NaN for a split of a single dialogue.
     """
     return _interval(_score_all(split, [candidate], metric), 0)
 
 
-def difference(split: Split, one: Candidate, other: Candidate, metric: str) -> Difference:
-    """One candidate's score less another's, both on the same draws of dialogues.
+def difference(split: Split, first: Candidate, second: Candidate, metric: str) -> Difference:
+    """Compare the scores of two candidates on the same draws of dialogues.
 
-    The p value of a difference in accuracy is McNemar's where both have one run and every dialogue is a single text;
-    otherwise, and for any other metric, it is Student's and agrees with the interval.
+    The p value of a difference in accuracy is McNemar's where both candidates have one run and every dialogue is a
+    single text. Every other p value is Student's and agrees with the interval.
 
     Args:
-        split: what they are scored on.
-        one, other: float [runs, n, classes]; they may have different numbers of runs.
-        metric: any that `metrics.evaluate` gives.
+        split: The labelled texts.
+        first: The probabilities of the first candidate, float [runs, n, classes].
+        second: The probabilities of the second candidate, float [runs, n, classes]; the number of runs may differ.
+        metric: A metric of `metrics.evaluate`.
+
+    Returns:
+        The score of the first candidate less that of the second.
     """
-    return _difference(_score_all(split, [one, other], metric), 0, 1)
+    return _difference(_score_all(split, [first, second], metric), 0, 1)
 
 
 def compare_with_best(split: Split, candidates: Sequence[Candidate], metric: str, direction: Direction) -> Comparison:
-    """Which candidates cannot be told from the best of them.
+    """Find the candidates whose scores do not differ significantly from the best score.
 
-    Each is compared with the best by `difference`, and Holm's correction is over these comparisons. It also pays for
-    the best having been picked by its score: of 2, 4, 10 and 24 candidates without any difference, a designated one was
-    among the tied in 97.0 to 98.5 % of 1,000 simulations, in accuracy and in macro-F1.
+    Each candidate is compared with the best by `difference`, with Holm's correction over these comparisons. The
+    correction also covers the selection of the best by its score: with 2, 4, 10 and 24 equal candidates, a designated
+    candidate was among the tied in 97.0 to 98.5 % of 1,000 simulations, in accuracy and in macro-F1.
 
-    Of two candidates that disagree on 20 % of 1,178 texts the one that is worse by 5 points of accuracy was told from
-    the other in 85 % (97 % where no dialogue suits one of them more); one bad one among 24 was in 96 %. That one good
-    candidate stands out is harder: of 3, 9 and 23 that are 5 points worse, 83, 72 and 61 % were told from it.
+    Power: of two candidates that disagree on 20 % of 1,178 texts, the candidate that is worse by 5 points of accuracy
+    was significantly worse in 85 % (97 % where no dialogue suits either candidate more); one such candidate among 24
+    in 96 %. A single good candidate stands out less: of 3, 9 and 23 candidates that are 5 points worse, 83, 72 and
+    61 % were significantly worse.
+
+    Args:
+        split: The labelled texts.
+        candidates: The probabilities of each candidate, float [runs, n, classes].
+        metric: A metric of `metrics.evaluate`.
+        direction: The direction of improvement of the metric.
+
+    Returns:
+        The best candidate, and the difference of each candidate from it.
     """
     scored = _score_all(split, candidates, metric)
     best = int((scored.observed if direction == "max" else -scored.observed).argmax())
-    everyone = range(len(candidates))
-    differences = tuple(_difference(scored, index, best) for index in everyone)
-    others = [index for index in everyone if index != best]
+    indices = range(len(candidates))
+    differences = tuple(_difference(scored, index, best) for index in indices)
+    others = [index for index in indices if index != best]
     p = np.ones(len(candidates))
     p[others] = holm([differences[index].p for index in others])
     return Comparison(
@@ -200,26 +242,32 @@ def compare_with_best(split: Split, candidates: Sequence[Candidate], metric: str
         p=tuple(p.tolist()),
         tied=tuple((p >= ALPHA).tolist()),
         differences=differences,
-        intervals=tuple(_interval(scored, index) for index in everyone),
+        intervals=tuple(_interval(scored, index) for index in indices),
     )
 
 
 def selection_optimism(split: Split, candidates: Sequence[Candidate], metric: str, direction: Direction) -> float:
-    """By how much the best candidate's score is expected to be too good because it was picked for it.
+    """Estimate how much the best candidate's score is too good because the candidate was selected by it.
 
-    The selection is done again, on random halves of the dialogues: the best of one half is scored on the other, which
-    had no part in picking it (as Cawley & Talbot 2010, JMLR 11, ask). Half of the texts scatter √2 times as much as
-    all, and the mean loss is divided by that, which is exact for equal candidates and a little too much where one is
-    ahead. To score the best of a bootstrap draw on the whole split instead, which overlaps it, gives too little: the
-    candidates' scores there are already as far apart as chance made them.
+    The selection is repeated on random halves of the dialogues: the best candidate of the first half is scored on the
+    second half, which had no part in the selection (as Cawley & Talbot 2010, JMLR 11, ask). Scores on half of the texts
+    have √2 times the standard error, and the mean loss is divided by √2, which is exact for equal candidates and a
+    little too much where one candidate leads. Scoring the best of a bootstrap draw on the whole split, which overlaps
+    the draw, gives too little: the scores on the whole split are already as far apart as chance made them.
 
-    In points of accuracy on 1,178 texts, means of 500 simulations and in brackets the truth: 24 equal candidates 2.26
-    (2.10); the paper's 70 cells for Friends 2.41 (2.27); one of 10 ahead by 3 points 1.08 (0.74), by 8 points 0.01
-    (0.06, which is chance).
+    In points of accuracy on 1,178 texts, means of 500 simulations with the truth in brackets: 24 equal candidates 2.26
+    (2.10); the paper's 70 cells for Friends 2.41 (2.27); one of 10 candidates ahead by 3 points 1.08 (0.74), by 8
+    points 0.01 (0.06, which is chance).
+
+    Args:
+        split: The labelled texts.
+        candidates: The probabilities of each candidate, float [runs, n, classes].
+        metric: A metric of `metrics.evaluate`.
+        direction: The direction of improvement of the metric.
 
     Returns:
-        At least 0, in the metric's own unit; NaN where the split is a single dialogue. The luck of the runs' seeds is
-        no part of it.
+        The optimism in the unit of the metric, at least 0, without the luck of the seeds; NaN for a split of a single
+        dialogue.
     """
     tally = _tally(split, candidates, metric)
     dialogues = len(tally.support)
@@ -231,12 +279,12 @@ def selection_optimism(split: Split, candidates: Sequence[Candidate], metric: st
 
     lost = 0.0
     for half in _chunks(tally, halves, HALVES):
-        one, other = (_means(tally, _scores(tally, weights)) for weights in (half, ~half))
+        first, second = (_means(tally, _scores(tally, weights)) for weights in (half, ~half))
         if direction == "min":
-            one, other = -one, -other
-        ahead = one - other
-        best_of_one, best_of_other = (scores.argmax(axis=1)[:, None] for scores in (one, other))
-        both = np.take_along_axis(ahead, best_of_one, axis=1) - np.take_along_axis(ahead, best_of_other, axis=1)
+            first, second = -first, -second
+        ahead = first - second
+        best_of_first, best_of_second = (scores.argmax(axis=1)[:, None] for scores in (first, second))
+        both = np.take_along_axis(ahead, best_of_first, axis=1) - np.take_along_axis(ahead, best_of_second, axis=1)
         lost += float(both.sum()) / 2
     return lost / HALVES / sqrt(2)
 
@@ -249,21 +297,25 @@ def interaction(
     direction: Direction,
     margin: float = MARGIN,
 ) -> Interaction:
-    """Whether a parameter that was swept at one learning rate would have been chosen otherwise at the winning one.
+    """Check whether the choice of a swept parameter's level still holds at the winning learning rate and epoch.
 
-    What counts is the choice, hence the two levels at the winner: it "interacts" if the runner-up is better there at
-    5 %. There is "too little data to tell" if it is not, but the interval leaves room for its being better by more
-    than the margin. The change is shown and not judged: the chosen level was picked for its score at the start, so that
-    its lead is expected to shrink.
+    The verdict depends on the difference of the two levels at the winner. The parameter "interacts" if the runner-up is
+    significantly better there at 5 %. Otherwise there is "too little data to tell" if the interval includes a lead of
+    the runner-up by more than the margin. The change is reported but does not count: the chosen level was selected by
+    its score at the start, so that its lead is expected to shrink.
 
     Args:
-        split: what all are scored on.
-        at_start: the chosen level and the runner-up where they were swept.
-        at_winner: the same at the winning learning rate and epoch.
-        metric: any that `metrics.evaluate` gives.
-        direction: in which the metric is better.
-        margin: in the metric's own unit. The default, 2 points, is about the smallest paired difference that 1,178
-            texts can show: 1.8 points where two models disagree on 10 % of them, 2.6 where on 20 %.
+        split: The labelled texts.
+        at_start: The chosen level and the runner-up at the configuration of the sweep, float [runs, n, classes] each.
+        at_winner: The chosen level and the runner-up at the winning learning rate and epoch, likewise.
+        metric: A metric of `metrics.evaluate`.
+        direction: The direction of improvement of the metric.
+        margin: The largest lead of the runner-up that does not matter, in the unit of the metric. The default, 2
+            points, is about the smallest paired difference that 1,178 texts can show: 1.8 points where two models
+            disagree on 10 % of the texts, 2.6 where they disagree on 20 %.
+
+    Returns:
+        The differences at the start and at the winner, their change, and the verdict.
     """
     scored = _score_all(split, [*at_start, *at_winner], metric)
     start, winner = _difference(scored, 0, 1), _difference(scored, 2, 3)
@@ -280,14 +332,16 @@ def interaction(
 
 @dataclass(frozen=True)
 class _Tally:
-    """Of each dialogue what a metric is computed from, so that a draw of dialogues is a sum.
+    """The sufficient statistics of a metric for each dialogue, so that a draw of dialogues is a sum.
 
     Attributes:
-        metric, labels: whose metric.
-        runs: of each candidate, int [candidates].
-        counts: texts rightly given to each class, texts given to each class, sum of the cross-entropies in nats; float
-            [dialogues, all runs, 2 * classes + 1], the candidates' runs one after another.
-        support: texts of each class, float [dialogues, classes].
+        metric: The metric to compute.
+        labels: The class names in the order of their ids.
+        runs: The number of runs of each candidate, int [candidates].
+        counts: The correctly classified texts of each class, the texts classified as each class, and the sum of the
+            cross-entropies in nats, float [dialogues, all runs, 2 * classes + 1], with the runs of the first candidate
+            first.
+        support: The number of texts of each class, float [dialogues, classes].
     """
 
     metric: str
@@ -314,11 +368,14 @@ def _tally(split: Split, candidates: Sequence[Candidate], metric: str) -> _Tally
 
 
 def _scores(tally: _Tally, weights: np.ndarray) -> np.ndarray:
-    """The metric as `metrics.evaluate` defines it, of each run on each draw: float [draws, all runs].
+    """Compute the metric of each run on each draw, as defined by `metrics.evaluate`.
 
     Args:
-        tally: of all dialogues.
-        weights: how often each draw has each dialogue, [draws, dialogues].
+        tally: The statistics of all dialogues.
+        weights: The number of times that each draw contains each dialogue, [draws, dialogues].
+
+    Returns:
+        The scores, float [draws, all runs].
     """
     weights = weights.astype(np.float64)
     classes = len(tally.labels)
@@ -341,12 +398,12 @@ def _scores(tally: _Tally, weights: np.ndarray) -> np.ndarray:
 
 
 def _means(tally: _Tally, scores: np.ndarray) -> np.ndarray:
-    """Each candidate's mean over its runs: [draws, all runs] ▶ [draws, candidates]."""
+    """Average the scores [draws, all runs] over the runs of each candidate: [draws, candidates]."""
     return np.add.reduceat(scores, np.cumsum(tally.runs) - tally.runs, axis=1) / tally.runs
 
 
 def _chunks(tally: _Tally, weigh: Callable[[np.random.Generator, int], np.ndarray], draws: int) -> Iterator[np.ndarray]:
-    """Weights of all draws, always the same ones, in chunks that bound the memory."""
+    """Yield the weights of all draws in chunks that bound the memory; the seed is fixed."""
     generator = np.random.default_rng(0)
     rows = max(1, _CHUNK // max(len(tally.counts), tally.counts[0].size))
     for first in range(0, draws, rows):
@@ -355,17 +412,19 @@ def _chunks(tally: _Tally, weigh: Callable[[np.random.Generator, int], np.ndarra
 
 @dataclass(frozen=True)
 class _Scored:
-    """Candidates' scores, and how they vary.
+    """The scores of candidates, with their variation over dialogues and runs.
 
     Attributes:
-        split, candidates, metric: what was scored.
-        dialogues: how many there are.
-        observed: mean over runs on the split, float [candidates].
-        drawn: the same on each draw of dialogues, float [draws, candidates].
-        runs: of each candidate, int [candidates].
-        between_runs: variance of the scores of one candidate's runs, pooled over the candidates; 0 where none has
-            several.
-        freedom: the degrees of freedom of `between_runs`.
+        split: The labelled texts.
+        candidates: The probabilities of each candidate, float [runs, n, classes].
+        metric: The metric of the scores.
+        dialogues: The number of dialogues.
+        observed: The mean score over runs on the split, float [candidates].
+        drawn: The mean score over runs on each draw of dialogues, float [draws, candidates].
+        runs: The number of runs of each candidate, int [candidates].
+        between_runs: The variance of the scores between runs of the same candidate, pooled over the candidates; 0
+            where every candidate has one run.
+        freedom: The degrees of freedom of `between_runs`.
     """
 
     split: Split
@@ -406,28 +465,35 @@ def _score_all(split: Split, candidates: Sequence[Candidate], metric: str) -> _S
 
 
 def _interval(scored: _Scored, index: int) -> tuple[float, float]:
-    found = _contrast(scored, np.arange(len(scored.runs)) == index)
+    score = _contrast(scored, np.arange(len(scored.runs)) == index)
     # Student's interval is symmetric, and may leave the range of a share.
-    low, high = np.clip((found.low, found.high), 0, inf if scored.metric == "loss" else 1)
+    low, high = np.clip((score.low, score.high), 0, inf if scored.metric == "loss" else 1)
     return float(low), float(high)
 
 
-def _difference(scored: _Scored, one: int, other: int) -> Difference:
+def _difference(scored: _Scored, first: int, second: int) -> Difference:
     index = np.arange(len(scored.runs))
-    found = _contrast(scored, (index == one).astype(int) - (index == other))
+    result = _contrast(scored, (index == first).astype(int) - (index == second))
     split = scored.split
     if scored.metric == "accuracy" and scored.dialogues == len(split.truth) and not scored.freedom:
-        predictions = (scored.candidates[candidate][0].argmax(axis=1) for candidate in (one, other))
-        return replace(found, p=mcnemar(split.truth, *predictions))
-    return found
+        predictions = (scored.candidates[candidate][0].argmax(axis=1) for candidate in (first, second))
+        return replace(result, p=mcnemar(split.truth, *predictions))
+    return result
 
 
 def _contrast(scored: _Scored, coefficients: np.ndarray) -> Difference:
-    """The sum of the candidates' scores times coefficients [candidates], with Student's interval and p value.
+    """Compute a contrast of the candidates' scores, with Student's interval and p value.
 
-    Its variance is that over draws of dialogues plus that between runs; where the runs' scores also differ by dialogue,
-    both hold that part, and the sum is on the safe side (Owen 2007, The pigeonhole bootstrap, Ann. Appl. Stat. 1). The
-    degrees of freedom of the sum are Satterthwaite's (1946).
+    The variance of the contrast is the variance over draws of dialogues plus the variance between runs. Where the
+    scores of runs also vary by dialogue, both terms include that variation, so that the sum is conservative (Owen 2007,
+    The pigeonhole bootstrap, Ann. Appl. Stat. 1). The degrees of freedom are Satterthwaite's (1946).
+
+    Args:
+        scored: The scores of the candidates.
+        coefficients: The factor of each candidate's score, [candidates].
+
+    Returns:
+        The weighted sum of the scores, with its uncertainty.
     """
     from scipy.stats import t
 
@@ -435,11 +501,11 @@ def _contrast(scored: _Scored, coefficients: np.ndarray) -> Difference:
     if scored.dialogues == 1:
         return Difference(estimate, nan, nan, 1.0)
     drawn = scored.drawn @ coefficients
-    # The variance of a bootstrap mean is that of a sample divided by n; without bias it would be by n - 1.
+    # The variance of a bootstrap mean divides by n, where the unbiased variance divides by n - 1.
     by_dialogue = float(drawn.var()) * scored.dialogues / (scored.dialogues - 1)
     by_run = scored.between_runs * float((coefficients**2 / scored.runs).sum())
     if np.ptp(drawn) == 0 and by_run == 0:
-        # All dialogues agree, and would so by chance as often as a sign test has it.
+        # All dialogues agree, which has the probability of a sign test.
         return Difference(estimate, estimate, estimate, 2.0 ** (1 - scored.dialogues) if estimate else 1.0)
     variance = by_dialogue + by_run
     of_runs = by_run**2 / scored.freedom if scored.freedom else 0.0

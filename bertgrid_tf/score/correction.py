@@ -1,4 +1,4 @@
-"""What is done to a final model's probabilities before a person sees them, and what that gains."""
+"""Corrections of a final model's probabilities: logit adjustment, temperature scaling, and label shift."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,41 +8,56 @@ import numpy as np
 from bertgrid_tf.score.adjustment import Adjustment, adjust, choose_strength
 from bertgrid_tf.score.calibration import Calibration, apply_bcts, apply_temperature, calibrate, fit_bcts
 from bertgrid_tf.score.metrics import OVERALL
-from bertgrid_tf.score.prior import Shift, correct_priors, estimate_priors, shift_test
+from bertgrid_tf.score.prior import ShiftTest, correct_priors, estimate_priors, shift_test
 
-SHIFTED = 0.05
-"""A smaller p of no shift counts as one."""
+SHIFT_ALPHA = 0.05
+"""The significance level of the test for label shift."""
 
 
 @dataclass(frozen=True)
 class Correction:
-    """Logit adjustment, then temperature scaling; both fitted on dev.
+    """Logit adjustment followed by temperature scaling.
 
     Attributes:
-        strength: of the adjustment; 0 for none.
-        priors: each class's share of what the model was trained on, above 0.
-        temperature: 1 leaves probabilities as they are.
+        strength: The strength of the adjustment; 0 for none.
+        priors: The share of each class in the training texts, above 0, [classes].
+        temperature: The temperature; 1 leaves the probabilities unchanged.
+
+    Example:
+        >>> import numpy as np
+        >>> from bertgrid_tf.score.correction import Correction
+        >>> correction = Correction(strength=1, priors=[0.75, 0.25], temperature=1)
+        >>> correction.apply(np.array([[0.75, 0.25]]))
+        array([[0.5, 0.5]])
     """
 
     strength: float
     priors: Sequence[float]
     temperature: float
 
-    def of(self, probabilities: np.ndarray) -> np.ndarray:
-        """The corrected probabilities, float64 [n, classes]."""
+    def apply(self, probabilities: np.ndarray) -> np.ndarray:
+        """Correct the probabilities of a model.
+
+        Args:
+            probabilities: The probabilities of the classes, float [n, classes].
+
+        Returns:
+            The corrected probabilities, float64 [n, classes].
+        """
         adjusted = adjust(probabilities, np.asarray(self.priors), self.strength)
         return apply_temperature(adjusted, self.temperature)
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A correction, and what is known of it.
+class FittedCorrection:
+    """A correction with the measurements behind it.
 
     Attributes:
-        metric: that the adjustment was chosen for.
-        adjustment: what it does on dev, kept or not.
-        calibration: what the temperature does on dev to what is adjusted, kept or not.
-        correction: what of both is kept.
+        metric: The metric for which the adjustment was chosen.
+        adjustment: The effect of the adjustment on dev, whether the correction includes it or not.
+        calibration: The effect of the temperature on dev, after the adjustment of `correction`, whether the correction
+            includes the temperature or not.
+        correction: The correction, of those parts that gain.
     """
 
     metric: str
@@ -58,20 +73,24 @@ def fit(
     priors: np.ndarray,
     labels: Sequence[str],
     metric: str,
-) -> Fitted:
-    """The correction of a model by what it says of dev.
+) -> FittedCorrection:
+    """Fit the correction of a model on its predictions for dev.
 
-    Where the study is decided by accuracy, weighted F1 or the loss, no adjustment is kept, which would trade them for
-    the rare classes, and what it would do for macro-F1 is told; where it is by a metric of classes, it is kept if
-    held-out folds gain by it. So it is with the temperature and the cross-entropy.
+    Logit adjustment trades accuracy for the recall of rare classes. So the correction includes an adjustment only if
+    the deciding metric is macro-F1 or a metric of one class, and held-out folds gain by the adjustment; for another
+    deciding metric the effect on macro-F1 is only reported. The correction includes a temperature if held-out folds
+    have a lower cross-entropy with it.
 
     Args:
-        truth: class ids, int [n].
-        probabilities: float [n, classes].
-        dialogues: number of each text's dialogue, int [n].
-        priors: each class's share of what the model was trained on, above 0, float [classes].
-        labels: class names in the order of their ids.
-        metric: that the study is decided by.
+        truth: The class ids, int [n].
+        probabilities: The probabilities of the classes, float [n, classes].
+        dialogues: The number of each text's dialogue, int [n].
+        priors: The share of each class in the training texts, above 0, float [classes].
+        labels: The class names in the order of their ids.
+        metric: The deciding metric of the study.
+
+    Returns:
+        The correction, with the effects of its parts on dev.
     """
     counts_classes = metric not in OVERALL or metric == "macro_f1"
     judged_by = metric if counts_classes else "macro_f1"
@@ -81,48 +100,52 @@ def fit(
     calibration = calibrate(truth, adjusted, dialogues)
     temperature = calibration.temperature if calibration.gains else 1.0
     correction = Correction(strength, priors.tolist(), temperature)
-    return Fitted(judged_by, adjustment, calibration, correction)
+    return FittedCorrection(judged_by, adjustment, calibration, correction)
 
 
 @dataclass(frozen=True)
-class Shifted:
-    """New texts whose classes may come in other shares than dev's.
+class LabelShift:
+    """The class shares of new texts, compared with those of dev.
 
     Attributes:
-        test: of no shift.
-        priors: the likeliest shares of the new texts, float [classes].
-        probabilities: of the new texts, allowing for them, float64 [n, classes].
+        test: The test of no shift.
+        priors: The most likely class shares of the new texts, float [classes].
+        probabilities: The probabilities of the new texts, corrected for `priors`, float64 [n, classes].
     """
 
-    test: Shift
+    test: ShiftTest
     priors: np.ndarray
     probabilities: np.ndarray
 
     @property
-    def found(self) -> bool:
-        """Whether there seems to be a shift."""
-        return self.test.p < SHIFTED
+    def detected(self) -> bool:
+        """Whether the test rejects that there is no shift."""
+        return self.test.p < SHIFT_ALPHA
 
     @property
     def correctable(self) -> bool:
-        """Whether the estimated shares leave every class a text or more: a class that vanishes is an artefact rather
-        than a finding."""
+        """Whether the estimated shares leave every class at least one text; a vanishing class is an artefact."""
         return bool((self.priors * len(self.probabilities) >= 1).all())
 
 
-def shifted(
+def detect_shift(
     truth: np.ndarray, dev: np.ndarray, new: np.ndarray, dev_dialogues: np.ndarray, new_dialogues: np.ndarray
-) -> Shifted:
-    """Whether the classes of new texts come in other shares than dev's, and their probabilities if so (`score.prior`).
+) -> LabelShift:
+    """Test whether the class shares of new texts differ from dev's, and correct the probabilities for the new shares.
 
     Args:
-        truth: class ids of dev, int [n].
-        dev, new: probabilities of one model, float [n, classes], [m, classes].
-        dev_dialogues, new_dialogues: number of each text's dialogue, int [n], [m].
+        truth: The class ids of dev, int [n].
+        dev: The model's probabilities on dev, float [n, classes].
+        new: The probabilities of the same model on the new texts, float [m, classes].
+        dev_dialogues: The number of each dev text's dialogue, int [n].
+        new_dialogues: The number of each new text's dialogue, int [m].
+
+    Returns:
+        The test, the estimated shares and the corrected probabilities (see `score.prior`).
     """
     scaling = fit_bcts(truth, dev)
     calibrated = apply_bcts(new, scaling)
     before = apply_bcts(dev, scaling).mean(axis=0)
     priors = estimate_priors(calibrated, before)
     corrected = correct_priors(calibrated, before, priors)
-    return Shifted(shift_test(dev, new, dev_dialogues, new_dialogues), priors, corrected)
+    return LabelShift(shift_test(dev, new, dev_dialogues, new_dialogues), priors, corrected)

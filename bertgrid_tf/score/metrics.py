@@ -1,4 +1,4 @@
-"""Accuracy, F1 and loss of a classifier, overall and per class."""
+"""Accuracy, precision, recall, F1 and loss of a classifier, overall and per class."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -12,21 +12,42 @@ PER_CLASS = ("precision", "recall", "f1")
 
 
 def directions(labels: Sequence[str]) -> dict[str, Direction]:
-    """Every metric that `evaluate` gives, with the direction in which it is better."""
+    """List the metrics of `evaluate` with their directions.
+
+    Args:
+        labels: The class names.
+
+    Returns:
+        "max" or "min", the direction of improvement, for each metric.
+
+    Example:
+        >>> from bertgrid_tf.score.metrics import directions
+        >>> directions(["joy", "anger"])["recall_joy"]
+        'max'
+    """
     return OVERALL | {f"{metric}_{label}": "max" for metric in PER_CLASS for label in labels}
 
 
 def evaluate(truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
-    """All metrics of one evaluation; shares are fractions of 1.
+    """Compute all metrics of one evaluation.
 
     Args:
-        truth: label ids, integer [n].
-        probabilities: float [n, classes].
-        labels: class names in the order of their ids.
+        truth: The class ids, int [n].
+        probabilities: The probabilities of the classes, float [n, classes].
+        labels: The class names in the order of their ids.
 
     Returns:
-        accuracy, macro_f1 (over all classes; a class neither there nor predicted counts 0), weighted_f1, loss (mean
-        cross-entropy in nats), and precision_, recall_, f1_ of every class.
+        The metrics `accuracy`, `macro_f1` (over all classes; a class neither present nor predicted counts 0),
+        `weighted_f1`, `loss` (mean cross-entropy in nats), and `precision_<class>`, `recall_<class>` and `f1_<class>`
+        of every class; shares are fractions of 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from bertgrid_tf.score.metrics import evaluate
+        >>> probabilities = np.array([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7], [0.1, 0.9]])
+        >>> metrics = evaluate(np.array([0, 1, 1, 1]), probabilities, ["negative", "positive"])
+        >>> metrics["accuracy"], metrics["precision_positive"], round(metrics["macro_f1"], 3)
+        (0.75, 1.0, 0.733)
     """
     from sklearn.metrics import precision_recall_fscore_support
 

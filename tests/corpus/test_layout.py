@@ -10,7 +10,7 @@ from bertgrid_tf.corpus import (
     Example,
     Layout,
     Utterance,
-    render,
+    format_inputs,
     speaker_counts,
 )
 
@@ -33,7 +33,7 @@ THREE = Dialogue((Utterance("a", "x", "Ada"), Utterance("b", "y", "Ben"), Uttera
     ],
 )
 def test_each_context_orders_its_segments(context, segments, focus):
-    assert render([THREE], Layout(context, "none")) == tuple(
+    assert format_inputs([THREE], Layout(context, "none")) == tuple(
         Example(found, focus, label) for found, label in zip(segments, "xyz", strict=True)
     )
 
@@ -53,27 +53,27 @@ def test_every_context_is_tested_above():
     ],
 )
 def test_each_speaker_format_names_the_speaker_if_there_is_one(speaker_format, first, third):
-    examples = render([THREE], Layout("current", speaker_format))
+    examples = format_inputs([THREE], Layout("current", speaker_format))
     assert (examples[0].segments, examples[2].segments) == ((first,), (third,))
 
 
 def test_each_sentence_carries_its_own_speaker():
-    assert render([THREE], Layout("current+previous", "colon"))[1].segments == ("Ben : b", "Ada : a")
+    assert format_inputs([THREE], Layout("current+previous", "colon"))[1].segments == ("Ben : b", "Ada : a")
 
 
 def test_a_speaker_rarer_than_the_threshold_in_training_loses_the_name():
     known = speaker_counts([THREE, Dialogue((Utterance("d", "x", "Ada"),))])
     assert known == {"Ada": 2, "Ben": 1}
     strangers = Dialogue((*THREE.utterances, Utterance("e", "x", "Cleo")))
-    examples = render([strangers], Layout("current", "colon", rare_speaker=2), known)
+    examples = format_inputs([strangers], Layout("current", "colon", rare_speaker=2), known)
     assert [example.segments[0] for example in examples] == ["Ada : a", "b", "c", "e"]
     with pytest.raises(ValueError, match="speaker_counts"):
-        render([strangers], Layout("current", "colon", rare_speaker=2))
+        format_inputs([strangers], Layout("current", "colon", rare_speaker=2))
 
 
 def test_a_speaker_named_with_braces_or_an_empty_text_is_rendered_as_it_is():
     dialogue = Dialogue((Utterance("", None, "{x}"), Utterance("{speaker}", None, "{}"), Utterance("")))
-    examples = render([dialogue], Layout("current", "colon"))
+    examples = format_inputs([dialogue], Layout("current", "colon"))
     assert [example.segments[0] for example in examples] == ["{x} :", "{} : {speaker}", ""]
 
 
@@ -93,7 +93,7 @@ def test_every_utterance_is_once_the_focus_and_none_stands_only_for_missing_neig
         Dialogue(tuple(Utterance(f"{number}.{place}", f"{number}.{place}") for place in range(length)))
         for number, length in enumerate(lengths)
     ]
-    examples = render(dialogues, Layout(context, speaker_format))
+    examples = format_inputs(dialogues, Layout(context, speaker_format))
     assert [example.segments[example.focus] for example in examples] == [
         f"{number}.{place}" for number, length in enumerate(lengths) for place in range(length)
     ]

@@ -5,7 +5,7 @@ import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from bertgrid_tf.corpus import Layout, describe, label_counts, render, sample, utterances
+from bertgrid_tf.corpus import Layout, describe, format_inputs, label_counts, sample, utterances
 from bertgrid_tf.corpus.sample import SHORT_REPLIES, VAGUE_LINES, WRY_SPEAKER
 
 
@@ -13,8 +13,8 @@ def _accuracy(context, seed, speaker_format="colon"):
     """Accuracy, from 0 to 1, on dev and test, of a linear classifier of words marked by their segment."""
     corpus = sample(seed)
     layout = Layout(context, speaker_format)
-    train = render(corpus.splits["train"], layout)
-    others = render(corpus.splits["dev"] + corpus.splits["test"], layout)
+    train = format_inputs(corpus.splits["train"], layout)
+    others = format_inputs(corpus.splits["dev"] + corpus.splits["test"], layout)
 
     def words(example):
         return [
@@ -72,11 +72,11 @@ def test_the_speaker_decides_about_a_vague_line(seed):
         corpus = sample(seed)
         layout = Layout("current", speaker_format)
         seen = {}
-        for example in render(corpus.splits["train"], layout):
+        for example in format_inputs(corpus.splits["train"], layout):
             seen.setdefault(example.segments, Counter())[example.label] += 1
         vague = [
             example
-            for example in render(corpus.splits["dev"] + corpus.splits["test"], layout)
+            for example in format_inputs(corpus.splits["dev"] + corpus.splits["test"], layout)
             if example.segments[0].endswith(VAGUE_LINES) and example.segments in seen
         ]
         return sum(seen[example.segments].most_common(1)[0][0] == example.label for example in vague) / len(vague)
