@@ -1,4 +1,4 @@
-"""Corpora: dialogues with labels, read, fetched or made, and laid out as inputs. Knows no TensorFlow."""
+"""Corpora of labelled dialogues: reading, fetching, sampling, splitting and formatting, without TensorFlow."""
 
 from bertgrid_tf.corpus.balance import NO_UNDERSAMPLING, parse_undersample, resample
 from bertgrid_tf.corpus.describe import (

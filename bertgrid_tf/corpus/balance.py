@@ -1,5 +1,4 @@
-"""Class imbalance met by drawing the training examples again, some classes less often, some more often; or by
-weighing them."""
+"""Treatment of class imbalance: undersampling, oversampling and class weights."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -11,7 +10,7 @@ from bertgrid_tf.errors import UserError
 NO_UNDERSAMPLING = "none"
 ClassWeights = Literal["none", "balanced", "sqrt", "effective"]
 EFFECTIVE_BETA = 0.999
-"""The β of "effective" weights, (N - 1) / N where N = 1,000 different examples are all that a class holds."""
+"""The β of "effective" weights: (N - 1) / N for N = 1,000 distinct examples of a class."""
 
 
 def resample(
@@ -20,24 +19,31 @@ def resample(
     undersample: str = NO_UNDERSAMPLING,
     seed: int = 0,
 ) -> np.ndarray:
-    """Draws training examples so that the classes' sizes come closer to each other.
+    """Draw training examples so that the sizes of the classes come closer to each other.
 
-    Undersampling comes first. Oversampling then brings a class of `n` examples to `round(n + r * (m - n))`,
-    where `m` is the size of the largest class: it keeps every example, adds whole copies of the class, and
-    draws the remainder without repeats. A higher ratio draws all that a lower one draws, and more.
+    Undersampling comes first. Oversampling then brings a class of `n` examples to `round(n + r * (m - n))`, where `m`
+    is the size of the largest class: it keeps every example, adds whole copies of the class, and draws the remainder
+    without replacement. A higher ratio draws every example that a lower ratio draws.
 
     Args:
-        labels: The class of every example, `[examples]`.
-        oversample: The ratio `r`, from 0 (as is) to 1 (every class as large as the largest).
-        undersample: "none", or classes joined by "+": `neutral` (down to the size of the largest class not
+        labels: The class of every example, [examples].
+        oversample: The ratio `r`, from 0 (no oversampling) to 1 (every class as large as the largest).
+        undersample: "none", or classes joined by "+": `neutral` (reduce to the size of the largest class that is not
             named) or `neutral:0.5` (keep half); see `parse_undersample`.
-        seed: Decides which examples are drawn.
+        seed: The seed that decides which examples are drawn.
 
     Returns:
-        int64 `[drawn examples]`: indices into `labels`, ascending, repeats adjacent.
+        The indices of the drawn examples in `labels`, ascending, int64 [drawn examples].
 
     Raises:
-        UserError: The ratio is not within [0, 1], or `undersample` cannot be read.
+        UserError: The ratio is not within [0, 1], or `undersample` is invalid.
+
+    Example:
+        >>> from bertgrid_tf.corpus import resample
+        >>> resample(["joy", "joy", "joy", "anger"], oversample=1).tolist()
+        [0, 1, 2, 3, 3, 3]
+        >>> len(resample(["joy", "joy", "joy", "anger"], undersample="joy"))
+        2
     """
     if not 0 <= oversample <= 1:
         raise UserError(f"The oversampling ratio is {oversample}; it must lie between 0 and 1.")
@@ -47,7 +53,7 @@ def resample(
     unnamed = [size for name, size in zip(names, sizes, strict=True) if str(name) not in shares]
     kept = []
     for label, name in enumerate(names):
-        # A generator for each class: what is drawn of one does not depend on the others.
+        # A generator for each class: the examples drawn of a class do not depend on the other classes.
         generator = np.random.default_rng([seed, label])
         members = generator.permutation(np.flatnonzero(classes == label))
         if str(name) in shares:
@@ -69,16 +75,28 @@ def _enlarge(members: np.ndarray, size: int, generator: np.random.Generator) -> 
 
 
 def class_weights(labels: np.ndarray, kind: ClassWeights) -> np.ndarray:
-    """What every example counts, float32 `[examples]`: the same for all of a class, 1 in the mean of all examples.
+    """Compute the weight of every example from the size of its class.
 
-    Of a class of `n` examples it is in proportion to `1 / n` ("balanced": scikit-learn's, all classes count the same
-    together), to `1 / √n` ("sqrt"), or to the inverse `(1 - β) / (1 - β^n)` of the class's effective number of examples
-    ("effective"; Cui et al. 2019, arXiv 1901.05555, with β = 0.999: nearly `1 / n` for a few hundred examples, the same
-    for all classes of many thousands).
+    The weight of an example in a class of `n` examples is proportional to `1 / n` ("balanced", as in scikit-learn: all
+    classes have the same total weight), to `1 / √n` ("sqrt"), or to `(1 - β) / (1 - β^n)`, the inverse of the class's
+    effective number of examples ("effective", with β = 0.999: nearly `1 / n` for a few hundred examples, and constant
+    for many thousands).
+
+    Source: Cui et al. 2019, Class-balanced loss based on effective number of samples, arXiv 1901.05555, for
+    "effective".
 
     Args:
-        labels: The class of every example, `[examples]`, as training visits them.
-        kind: Which weights; 1 for all with "none".
+        labels: The class of every example, [examples], after resampling.
+        kind: The kind of weights; "none" gives every example the weight 1.
+
+    Returns:
+        The weight of every example, with a mean of 1, float32 [examples].
+
+    Example:
+        >>> import numpy as np
+        >>> from bertgrid_tf.corpus.balance import class_weights
+        >>> class_weights(np.array([0, 0, 0, 1]), "balanced").tolist()
+        [0.6666666865348816, 0.6666666865348816, 0.6666666865348816, 2.0]
     """
     _, classes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     of_class = {
@@ -92,16 +110,24 @@ def class_weights(labels: np.ndarray, kind: ClassWeights) -> np.ndarray:
 
 
 def parse_undersample(undersample: str, classes: Sequence[str]) -> Mapping[str, float | None]:
-    """Reads which classes to undersample: class to the share that is kept, None for "as the largest unnamed
-    class".
+    """Parse the classes to undersample.
 
     Args:
-        undersample: "none", or `CLASS` or `CLASS:SHARE`, several joined by "+".
-        classes: The names of the classes there are.
+        undersample: "none", or terms `CLASS` or `CLASS:SHARE`, joined by "+".
+        classes: The names of all classes.
+
+    Returns:
+        The share of examples to keep for each named class; None stands for the size of the largest class that is not
+        named.
 
     Raises:
-        UserError: A class is unknown or named twice, a share is not above 0 and at most 1, or no class is
-            left that could set the size.
+        UserError: A class is unknown or named twice, a share is not above 0 and at most 1, or no unnamed class is left
+            to set the size.
+
+    Example:
+        >>> from bertgrid_tf.corpus import parse_undersample
+        >>> parse_undersample("neutral:0.5+joy", ["neutral", "joy", "anger"])
+        {'neutral': 0.5, 'joy': None}
     """
     if undersample == NO_UNDERSAMPLING:
         return {}

@@ -1,4 +1,4 @@
-"""A corpus in numbers: classes, lengths of dialogues, lengths in tokens."""
+"""Descriptive statistics of a corpus: classes, lengths of dialogues, lengths in tokens."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,14 @@ from bertgrid_tf.corpus.layout import speaker_counts
 
 @dataclass(frozen=True, slots=True)
 class DialogueLengths:
-    """Utterances per dialogue."""
+    """The number of utterances per dialogue.
+
+    Attributes:
+        min: The fewest utterances.
+        mean: The mean number of utterances.
+        median: The median number of utterances.
+        max: The most utterances.
+    """
 
     min: int
     mean: float
@@ -21,17 +28,16 @@ class DialogueLengths:
 
 @dataclass(frozen=True, slots=True)
 class SplitDescription:
-    """One split in numbers.
+    """Descriptive statistics of one split.
 
     Attributes:
-        dialogues: The number of dialogues; texts that stand alone count as one each.
+        dialogues: The number of dialogues; each text that stands alone is a dialogue.
         utterances: The number of utterances.
         speakers: The number of different speakers.
         empty: The number of utterances without text.
-        classes: The number of utterances of each class of the corpus, in the order of its labels; 0 where the
-            split has none.
+        classes: The number of utterances of each class of the corpus, in the order of the corpus's labels.
         unlabelled: The number of utterances without a label.
-        lengths: Utterances per dialogue.
+        lengths: The number of utterances per dialogue.
     """
 
     dialogues: int
@@ -45,15 +51,15 @@ class SplitDescription:
 
 @dataclass(frozen=True, slots=True)
 class TokenLengths:
-    """Tokens per example, special tokens included, before any truncation.
+    """The number of tokens per example, including special tokens, before truncation.
 
     Attributes:
-        mean: In tokens.
-        median: In tokens.
-        p99: The 99th percentile, in tokens.
-        max: In tokens.
-        max_length: The length, in tokens, that `over` compares with.
-        over: The share of examples, from 0 to 1, that are longer than `max_length`.
+        mean: The mean length in tokens.
+        median: The median length in tokens.
+        p99: The 99th percentile of the lengths in tokens.
+        max: The longest length in tokens.
+        max_length: The limit in tokens to which `over` refers.
+        over: The share of examples longer than `max_length`, a fraction of 1.
     """
 
     mean: float
@@ -65,16 +71,26 @@ class TokenLengths:
 
 
 def describe(corpus: Corpus) -> dict[str, SplitDescription]:
-    """Every split of `corpus` in numbers, in the corpus's order of splits."""
+    """Describe every split of a corpus.
+
+    Args:
+        corpus: The corpus.
+
+    Returns:
+        The statistics of each split, in the order of the corpus's splits.
+    """
     return {split: _describe_split(corpus.labels, dialogues) for split, dialogues in corpus.splits.items()}
 
 
 def describe_tokens(lengths: np.ndarray, max_length: int) -> TokenLengths:
-    """Sums up the lengths of one split's examples.
+    """Describe the lengths of the examples of one split.
 
     Args:
-        lengths: Tokens per example, int `[examples]`, at least one example.
-        max_length: In tokens.
+        lengths: The number of tokens of each example, int [examples], for at least one example.
+        max_length: The limit of the model in tokens.
+
+    Returns:
+        The statistics of the lengths.
     """
     return TokenLengths(
         mean=float(np.mean(lengths)),

@@ -1,4 +1,4 @@
-"""The words of a corpus: utterance, dialogue, split."""
+"""The types of a corpus: utterance, dialogue, and corpus with its splits."""
 
 import hashlib
 import json
@@ -13,14 +13,14 @@ from bertgrid_tf.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One text to classify: a line of a dialogue, or a text that stands alone.
+    """A text to classify: a line of a dialogue, or a text that stands alone.
 
     Attributes:
-        text: What is said; may be empty (NSMC has empty reviews).
-        label: The name of its class, or None where it is unlabelled.
-        speaker: Who says it, or None where the source names nobody.
-        votes: The raters' votes per class, in the source's own order of the classes.
-        key: The source's own id of this line, by which a prediction is handed in.
+        text: The text; it may be empty (NSMC has empty reviews).
+        label: The name of the class, or None for an unlabelled utterance.
+        speaker: The name of the speaker, or None where the source names no speaker.
+        votes: The raters' votes for each class, in the source's order of the classes.
+        key: The source's id of the utterance, for submitting predictions.
     """
 
     text: str
@@ -32,7 +32,11 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """Utterances in the order in which they were said; a text that stands alone is a dialogue of one."""
+    """A sequence of utterances; a text that stands alone is a dialogue of one utterance.
+
+    Attributes:
+        utterances: The utterances, in conversational order.
+    """
 
     utterances: tuple[Utterance, ...]
 
@@ -42,14 +46,13 @@ class Corpus:
     """Labelled dialogues in splits.
 
     Attributes:
-        name: What the corpus is called in messages.
-        labels: The class names of the training split, sorted; a class's id is its index here.
-        splits: "train", "dev" and, where there is one, "test" (which alone may be unlabelled).
+        name: The name of the corpus, for messages.
+        labels: The class names of the training split, sorted; the id of a class is its index.
+        splits: The dialogues of "train", "dev" and, if there is one, "test", whose utterances may be unlabelled.
 
     Raises:
-        UserError: On construction, where train or dev is missing, a split is empty, an utterance of train or
-            dev has no label, train has fewer than two classes, or another split has a label that train
-            lacks.
+        UserError: On construction: train or dev is missing, a split is empty, an utterance of train or dev has no
+            label, train has fewer than two classes, or another split has a label that train lacks.
     """
 
     name: str
@@ -57,13 +60,14 @@ class Corpus:
     splits: Mapping[str, tuple[Dialogue, ...]]
 
     def __post_init__(self) -> None:
+        """Check that the splits make a corpus to train and select on."""
         for split in ("train", "dev", *self.splits):
-            found = label_counts(self.splits.get(split, ()))
-            if not found:
+            counts = label_counts(self.splits.get(split, ()))
+            if not counts:
                 raise UserError(f"{self.name}: the {split} split has no utterances; give it at least one.")
-            if None in found and split != "test":
+            if None in counts and split != "test":
                 raise UserError(
-                    f"{self.name}: {found[None]} utterances of the {split} split have no label; "
+                    f"{self.name}: {counts[None]} utterances of the {split} split have no label; "
                     "label them or take them out."
                 )
         trained = {label for label in label_counts(self.splits["train"]) if label is not None}
@@ -84,14 +88,31 @@ class Corpus:
 
     @classmethod
     def from_splits(cls, name: str, splits: Mapping[str, Iterable[Dialogue]]) -> "Corpus":
-        """A corpus whose labels are those of its training split; raises as the class does."""
+        """Make a corpus with the labels of its training split.
+
+        Args:
+            name: The name of the corpus, for messages.
+            splits: The dialogues of each split.
+
+        Returns:
+            The corpus.
+
+        Raises:
+            UserError: The splits make no corpus; see `Corpus`.
+
+        Example:
+            >>> from bertgrid_tf.corpus import Corpus, Dialogue, Utterance
+            >>> train = [Dialogue((Utterance("Oh no!", "sadness"), Utterance("Great!", "joy")))]
+            >>> dev = [Dialogue((Utterance("Hooray!", "joy"),))]
+            >>> Corpus.from_splits("tiny", {"train": train, "dev": dev}).labels
+            ('joy', 'sadness')
+        """
         dialogues = {split: tuple(members) for split, members in splits.items()}
         labels = {label for label in label_counts(dialogues.get("train", ())) if label is not None}
         return cls(name, tuple(sorted(labels)), dialogues)
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that stay the same as long as no text, label, speaker, vote, key or split
-        changes."""
+        """Return a hash of all texts, labels, speakers, votes, keys and splits, 16 hexadecimal digits."""
         digest = hashlib.sha256(json.dumps(self.labels).encode())
         for split in sorted(self.splits):
             digest.update(json.dumps(split).encode())
@@ -104,17 +125,43 @@ class Corpus:
 
 
 def utterances(dialogues: Iterable[Dialogue]) -> Iterator[Utterance]:
-    """Every utterance, dialogue by dialogue, in the order in which they were said."""
+    """Yield every utterance, dialogue by dialogue.
+
+    Args:
+        dialogues: The dialogues.
+
+    Yields:
+        The utterances, in conversational order.
+    """
     for dialogue in dialogues:
         yield from dialogue.utterances
 
 
 def dialogue_numbers(dialogues: Iterable[Dialogue]) -> np.ndarray:
-    """The number of its dialogue, from 0, for every utterance: int64 [utterances]."""
+    """Number the dialogue of every utterance.
+
+    Args:
+        dialogues: The dialogues.
+
+    Returns:
+        The number of the dialogue, from 0, for every utterance, int64 [utterances].
+
+    Example:
+        >>> from bertgrid_tf.corpus import Dialogue, Utterance, dialogue_numbers
+        >>> dialogue_numbers([Dialogue((Utterance("Hi."), Utterance("Hello."))), Dialogue((Utterance("Bye."),))])
+        array([0, 0, 1])
+    """
     sizes = [len(dialogue.utterances) for dialogue in dialogues]
     return np.repeat(np.arange(len(sizes)), sizes)
 
 
 def label_counts(dialogues: Iterable[Dialogue]) -> Counter[str | None]:
-    """The number of utterances of each class; None counts the unlabelled ones."""
+    """Count the utterances of each class.
+
+    Args:
+        dialogues: The dialogues.
+
+    Returns:
+        The number of utterances for each class; the key None counts the unlabelled utterances.
+    """
     return Counter(utterance.label for utterance in utterances(dialogues))

@@ -1,4 +1,4 @@
-"""How an utterance and its neighbours become the segments of one input.
+"""Formatting of an utterance and its neighbours as the segments of one input.
 
 Source: Park, Chang, Kwon, Lee, "Casual Grid Search Method for Time-efficient Bert Tuning", the preprocessing.
 """
@@ -11,11 +11,10 @@ from bertgrid_tf.corpus.dialogue import Dialogue, Utterance, utterances
 from bertgrid_tf.errors import UserError
 
 NONE_MARKER = "[None]"
-"""Stands where the first or last utterance of a dialogue has no neighbour, so that the shape stays the
-same."""
+"""The segment in place of a missing neighbour of a dialogue's first or last utterance; it keeps the shape constant."""
 
 SAYS_MARKER = "[Says]"
-"""Stands between speaker and sentence in the format "says"."""
+"""The marker between speaker and sentence in the format "says"."""
 
 _SPEAKER_PARTS = {
     "colon": "{speaker} : ",
@@ -26,7 +25,7 @@ _SPEAKER_PARTS = {
 }
 
 SPEAKER_FORMATS = tuple(_SPEAKER_PARTS)
-"""`speaker : sentence`, `speaker sentence`, `[speaker] sentence`, `[speaker] [Says] sentence`, `sentence`."""
+"""Formats: `speaker : sentence`, `speaker sentence`, `[speaker] sentence`, `[speaker] [Says] sentence`, `sentence`."""
 
 _OFFSETS = {
     "current": (0,),
@@ -38,17 +37,17 @@ _OFFSETS = {
 }
 
 CONTEXTS = tuple(_OFFSETS)
-"""Which utterances an input holds, in their order; previous2 is the previous but one."""
+"""The contexts: the utterances of an input in model order; previous2 is the utterance before the previous one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One input of the model.
+    """An input of the model.
 
     Attributes:
         segments: The texts in model order: `[CLS] segments[0] [SEP] segments[1] [SEP]` and so on.
-        focus: The index of the segment that is the utterance to classify.
-        label: The name of that utterance's class, or None.
+        focus: The index of the segment with the utterance to classify.
+        label: The class name of the utterance to classify, or None.
     """
 
     segments: tuple[str, ...]
@@ -58,15 +57,16 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What an input shows of a dialogue.
+    """The format of an input.
 
     Attributes:
-        context: One of `CONTEXTS`.
-        speaker_format: One of `SPEAKER_FORMATS`.
-        rare_speaker: A speaker with fewer training utterances than this loses the name; 0 keeps all names.
+        context: The utterances of the input, one of `CONTEXTS`.
+        speaker_format: The place of the speaker's name, one of `SPEAKER_FORMATS`.
+        rare_speaker: The number of training utterances below which the name of a speaker is left out; 0 keeps all
+            names.
 
     Raises:
-        UserError: On construction, for an unknown level.
+        UserError: On construction: the context or speaker format is unknown, or `rare_speaker` is negative.
     """
 
     context: str = "current+previous"
@@ -74,6 +74,7 @@ class Layout:
     rare_speaker: int = 0
 
     def __post_init__(self) -> None:
+        """Check the values."""
         if self.context not in CONTEXTS:
             raise UserError(f"There is no context {self.context!r}; choose from {', '.join(CONTEXTS)}.")
         if self.speaker_format not in SPEAKER_FORMATS:
@@ -85,32 +86,57 @@ class Layout:
 
 
 def segment_count(context: str) -> int:
-    """How many segments an input of that context has."""
+    """Return the number of segments of an input.
+
+    Args:
+        context: The context, one of `CONTEXTS`.
+
+    Returns:
+        The number of segments.
+    """
     return len(_OFFSETS[context])
 
 
 def speaker_counts(dialogues: Iterable[Dialogue]) -> Counter[str]:
-    """The number of utterances of each speaker; those without a speaker are not counted."""
+    """Count the utterances of each speaker.
+
+    Args:
+        dialogues: The dialogues.
+
+    Returns:
+        The number of utterances for each speaker, without utterances that have no speaker.
+    """
     return Counter(utterance.speaker for utterance in utterances(dialogues) if utterance.speaker)
 
 
 def format_inputs(
     dialogues: Iterable[Dialogue], layout: Layout, known_speakers: Mapping[str, int] | None = None
 ) -> tuple[Example, ...]:
-    """One example for every utterance, in the order of the dialogues and their utterances.
+    """Format every utterance as an input of the model.
 
     Args:
-        dialogues: Of any split, labelled or not.
-        layout: What an input shows.
-        known_speakers: The training split's `speaker_counts`, whichever split is rendered; needed only where
-            `layout.rare_speaker` is above 0. A speaker whom it does not hold has 0 utterances.
+        dialogues: The dialogues of any split, labelled or not.
+        layout: The format of the inputs.
+        known_speakers: The `speaker_counts` of the training split, for every split; required only if
+            `layout.rare_speaker` is above 0. A speaker without an entry has 0 utterances.
+
+    Returns:
+        An example for every utterance, in the order of the dialogues and their utterances.
 
     Raises:
-        ValueError: `known_speakers` is needed and None.
+        ValueError: The argument `known_speakers` is required and None.
+
+    Example:
+        >>> from bertgrid_tf.corpus import Dialogue, Layout, Utterance, format_inputs
+        >>> dialogue = Dialogue((Utterance("Hi.", "neutral", "Ada"), Utterance("Hooray!", "joy", "Ben")))
+        >>> format_inputs([dialogue], Layout("current+previous", "colon"))[1].segments
+        ('Ben : Hooray!', 'Ada : Hi.')
     """
     if layout.rare_speaker and known_speakers is None:
-        raise ValueError("rare speakers can only be told by the training split's speaker_counts")
-    spoken = _SPEAKER_PARTS[layout.speaker_format]
+        raise ValueError(
+            "known_speakers is None; a layout with rare_speaker needs the speaker_counts of the training split"
+        )
+    speaker_part = _SPEAKER_PARTS[layout.speaker_format]
     offsets = _OFFSETS[layout.context]
     focus = offsets.index(0)
 
@@ -119,7 +145,7 @@ def format_inputs(
             known_speakers is None or known_speakers.get(utterance.speaker, 0) >= layout.rare_speaker
         )
         # Not str.format: a speaker's name may hold braces.
-        part = spoken.replace("{speaker}", utterance.speaker or "") if named else ""
+        part = speaker_part.replace("{speaker}", utterance.speaker or "") if named else ""
         return (part + utterance.text).strip()
 
     examples = []

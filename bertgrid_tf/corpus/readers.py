@@ -1,4 +1,4 @@
-"""The published corpora's own file formats."""
+"""Readers of the file formats of the published corpora."""
 
 import json
 from collections.abc import Iterator
@@ -15,16 +15,22 @@ _NSMC_CLASSES = {"0": "negative", "1": "positive", "": None}
 
 
 def read_emotionlines(path: Path) -> tuple[Dialogue, ...]:
-    """Reads one split of EmotionLines: a JSON list of dialogues, each a list of lines.
+    """Read one split of EmotionLines, a JSON list of dialogues, each a list of utterances.
 
-    A line is `{"speaker", "utterance", "emotion", "annotation"}`; the annotation's digits are the raters'
-    votes for neutral, joy, sadness, fear, anger, surprise, disgust, and may be left out. The files hold
-    Windows-1252 bytes as C1 control characters (U+0092 for an apostrophe); they are mended.
+    An utterance is an object with the keys `speaker`, `utterance`, `emotion` and, optionally, `annotation`, whose
+    digits are the raters' votes for neutral, joy, sadness, fear, anger, surprise and disgust. The files contain
+    Windows-1252 bytes as C1 control characters (U+0092 for an apostrophe), which `fix_encoding` replaces.
 
     Source: Chen et al., "EmotionLines: An Emotion Corpus of Multi-Party Conversations", LREC 2018.
 
+    Args:
+        path: The JSON file.
+
+    Returns:
+        The dialogues in the order of the file.
+
     Raises:
-        UserError: Names the file and the dialogue, line or key, counted from 1, that cannot be read.
+        UserError: The file is invalid; the message names the file and the dialogue, utterance or key, counted from 1.
     """
     path = Path(path)
     text = read_text(path)
@@ -81,14 +87,19 @@ def _emotionlines_utterance(place: str, content: Any) -> Utterance:
 
 
 def read_nsmc(path: Path) -> tuple[Dialogue, ...]:
-    """Reads one split of the Naver sentiment movie corpus: tab-separated `id`, `document`, `label`.
+    """Read one split of the Naver sentiment movie corpus, tab-separated `id`, `document` and `label`.
 
-    Quotes are plain characters there, and some documents are empty. Label 0 is "negative", 1 "positive",
-    an empty one none.
-    Every review is a dialogue of one utterance.
+    Quotes are ordinary characters in this format, and some documents are empty. The label 0 means "negative" and 1
+    "positive"; an empty label marks an unlabelled review. Every review is a dialogue of one utterance.
+
+    Args:
+        path: The tab-separated file.
+
+    Returns:
+        The reviews in the order of the file.
 
     Raises:
-        UserError: Names the file and the line or column that cannot be read.
+        UserError: The file is invalid; the message names the file and the line or column.
     """
     path = Path(path)
     reviews = []
@@ -107,13 +118,19 @@ def _plain_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def read_competition(path: Path) -> tuple[Dialogue, ...]:
-    """Reads the class competition's unlabelled dialogues: CSV with
-    `id,i_dialog,i_utterance,speaker,utterance`.
+    """Read the unlabelled dialogues of the class competition, which are taken from EmotionLines.
 
-    The id becomes the utterance's key. Text is mended as EmotionLines' is, which it is drawn from.
+    The file is a CSV table with the columns `id`, `i_dialog`, `i_utterance`, `speaker` and `utterance`. The id becomes
+    the key of the utterance, and `fix_encoding` repairs texts and names.
+
+    Args:
+        path: The CSV file.
+
+    Returns:
+        The dialogues in the order of their first rows.
 
     Raises:
-        UserError: Names the file and the line or column that cannot be read.
+        UserError: The file is invalid; the message names the file and the line or column.
     """
     dialogues = read_table(path, Columns(text="utterance", dialogue="i_dialog", speaker="speaker", key="id"))
     return tuple(

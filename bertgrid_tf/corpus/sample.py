@@ -1,15 +1,15 @@
-"""A corpus that is made, not read: short English dialogues whose labels follow from a known rule.
+"""A synthetic corpus: short English dialogues whose labels follow a known rule.
 
-The rule, which a search ought to find out:
+The rule, which a search should discover:
 
-* An informative line holds cue words of one class, and is of that class.
-* A short reply ("Oh.", "Really?") has no cue: it is of the class of the line before.
-* A vague line has no cue either: it is non-neutral if `WRY_SPEAKER` says it, and neutral from anybody else.
-* A share `NOISE` of the labels is drawn at random, as raters disagree.
+* An informative line contains two cue words of one class, and has that class.
+* A short reply ("Oh.", "Really?") has no cue; it has the class of the previous line.
+* A vague line has no cue either; it is non-neutral if the speaker is `WRY_SPEAKER`, and neutral otherwise.
+* A share `NOISE` of the labels is drawn at random, like disagreement of raters.
 
-So the current line and the one before it, speakers included, hold all there is to know about a label. The
-next line holds nothing: all lines are written before the first label is given, what a line says does not
-depend on any label, and which kinds of line may follow depends on the current line alone.
+So the current line and the previous line, with their speakers, contain all information about a label. The next line
+contains none: all lines are generated before the first label, the words of a line do not depend on any label, and the
+kind of the next line depends on the current line alone.
 """
 
 import random
@@ -30,13 +30,13 @@ VAGUE_LINES = (
     "That is one way to do it.",
 )
 
-# Utterances per split: enough to learn from, few enough for an epoch in seconds.
+# The number of utterances per split: enough to learn from, few enough for an epoch in seconds.
 _SIZES = {"train": 800, "dev": 200, "test": 200}
 _LINES = (5, 12)
 _KINDS = {"informative": 0.24, "short": 0.68, "vague": 0.08}
 
-# Shares of informative lines per class. With the vague lines the corpus is imbalanced as Friends is, but for a
-# floor: 800 lines at Friends' own shares would hold too few examples to learn fear or disgust from.
+# The shares of the classes among informative lines. With the vague lines the corpus is as imbalanced as Friends, except
+# for a lower bound: 800 lines with the shares of Friends would have too few examples to learn fear or disgust from.
 _CLASSES = {
     "neutral": 0.36,
     "non-neutral": 0.12,
@@ -59,7 +59,7 @@ _CUES = {
     "fear": ("afraid", "danger", "scary", "dark"),
 }
 
-# A line holds two cues, so that a word seen seldom is met in the company of others of its class.
+# A line has two cues, so that a rare word occurs beside other words of its class.
 _TEMPLATES = (
     "The {} thing is {}.",
     "It was {} and {} today.",
@@ -78,9 +78,19 @@ class _Line:
 
 
 def sample(seed: int = 0) -> Corpus:
-    """The corpus "sample": 8 classes, about 800, 200 and 200 utterances in dialogues of 5 to 12 lines.
+    """Generate the corpus "sample": 8 classes, about 800, 200 and 200 utterances in dialogues of 5 to 12 lines.
 
-    The same seed gives the same corpus on every machine.
+    Args:
+        seed: The seed; the same seed gives the same corpus on every machine.
+
+    Returns:
+        The corpus with the splits train, dev and test.
+
+    Example:
+        >>> from bertgrid_tf.corpus import sample
+        >>> corpus = sample()
+        >>> len(corpus.labels), list(corpus.splits)
+        (8, ['train', 'dev', 'test'])
     """
     generator = random.Random(seed)
     return Corpus.from_splits("sample", {split: _split(generator, size) for split, size in _SIZES.items()})
@@ -108,7 +118,7 @@ def _dialogue(generator: random.Random) -> Dialogue:
 
 def _line(generator: random.Random, present: list[str], previous: _Line | None) -> _Line:
     speaker = generator.choice([name for name in present if previous is None or name != previous.speaker])
-    # A reply needs a cue to take up.
+    # A reply takes its class from the cue of the previous line.
     answerable = previous is not None and previous.cue is not None
     kinds = [kind for kind in _KINDS if kind != "short" or answerable]
     kind = generator.choices(kinds, [_KINDS[kind] for kind in kinds])[0]
@@ -123,7 +133,7 @@ def _line(generator: random.Random, present: list[str], previous: _Line | None) 
 def _label(generator: random.Random, line: _Line, previous: _Line | None) -> str:
     if generator.random() < NOISE:
         return _draw_class(generator)
-    # Only a short reply takes anything up.
+    # Only a short reply depends on the previous line.
     cue = previous.cue if line.kind == "short" and previous is not None else line.cue
     return cue or ("non-neutral" if line.speaker == WRY_SPEAKER else "neutral")
 

@@ -1,4 +1,4 @@
-"""Parts of a corpus that look like the whole: whole dialogues, stratified by class, decided by a seed."""
+"""Stratified subsets of whole dialogues, decided by a seed."""
 
 from collections.abc import Sequence
 
@@ -7,26 +7,36 @@ import numpy as np
 from bertgrid_tf.corpus.dialogue import Dialogue, label_counts
 from bertgrid_tf.errors import UserError
 
-# Each pass toggles every dialogue once; the distance stops falling after two or three.
+# Each pass toggles every dialogue once; the distance stops falling after two or three passes.
 _PASSES = 10
 
 
 def hold_out(
     dialogues: Sequence[Dialogue], share: float, seed: int
 ) -> tuple[tuple[Dialogue, ...], tuple[Dialogue, ...]]:
-    """Splits `dialogues` in (kept, held), each in the given order.
+    """Hold out a share of the dialogues, stratified by class.
 
-    Independent texts: the held part has the share of each class exactly, to within one text. Dialogues: the
-    share of each class as closely as whole dialogues allow. Every class keeps at least one utterance in the
-    kept part.
+    Of independent texts, the held-out part has the share of each class to within one text. Of longer dialogues, it has
+    the share of each class as closely as whole dialogues allow. Every class has at least one utterance in the kept
+    part.
 
     Args:
-        dialogues: What to split.
-        share: The held part of the utterances, between 0 and 1.
-        seed: Decides which dialogues are held.
+        dialogues: The dialogues to split.
+        share: The share of utterances to hold out, between 0 and 1.
+        seed: The seed that decides which dialogues are held out.
+
+    Returns:
+        The kept dialogues and the held-out dialogues, each in the order of `dialogues`.
 
     Raises:
-        UserError: The share is not between 0 and 1, or there are too few dialogues to leave both parts some.
+        UserError: The share is not between 0 and 1, or there are too few dialogues for two parts.
+
+    Example:
+        >>> from bertgrid_tf.corpus import Dialogue, Utterance, hold_out
+        >>> texts = [Dialogue((Utterance("Great!", "joy"),)), Dialogue((Utterance("Oh no!", "anger"),))] * 10
+        >>> kept, held_out = hold_out(texts, share=0.2, seed=0)
+        >>> len(kept), len(held_out)
+        (16, 4)
     """
     if not 0 < share < 1:
         raise UserError(f"The held-out share is {share}; it must lie between 0 and 1.")
@@ -41,14 +51,20 @@ def hold_out(
 
 
 def limit(dialogues: Sequence[Dialogue], n_utterances: int, seed: int) -> tuple[Dialogue, ...]:
-    """Some of the dialogues, in the given order: about `n_utterances` utterances with the classes' shares
-    kept.
+    """Choose dialogues with about `n_utterances` utterances, stratified by class.
 
-    Every class keeps at least one utterance, so that there may be more than `n_utterances` where that is few;
-    all dialogues are taken where they have no more than `n_utterances`.
+    Every class has at least one utterance in the result, which may exceed a very low limit.
+
+    Args:
+        dialogues: The dialogues to choose from.
+        n_utterances: The number of utterances, at least 1; all dialogues are chosen if they have no more.
+        seed: The seed that decides which dialogues are chosen.
+
+    Returns:
+        The chosen dialogues, in the order of `dialogues`.
 
     Raises:
-        UserError: `n_utterances` is less than 1.
+        UserError: The limit `n_utterances` is less than 1.
     """
     if n_utterances < 1:
         raise UserError(f"The limit of training utterances is {n_utterances}; it must be at least 1.")
@@ -64,7 +80,7 @@ def _take(dialogues: Sequence[Dialogue], chosen: np.ndarray) -> tuple[Dialogue, 
 
 
 def _class_counts(dialogues: Sequence[Dialogue]) -> np.ndarray:
-    """Utterances per dialogue and class: int64 `[dialogues, classes]`."""
+    """Count the utterances of each class in each dialogue, int64 [dialogues, classes]."""
     columns: dict[str | None, int] = {}
     cells = [
         (row, columns.setdefault(label, len(columns)), count)
@@ -80,17 +96,17 @@ def _class_counts(dialogues: Sequence[Dialogue]) -> np.ndarray:
 def _choose(
     counts: np.ndarray, targets: np.ndarray, seed: int, *, leave_some: bool = False, cover: bool = False
 ) -> np.ndarray:
-    """Which dialogues to choose so that the chosen ones' class counts are close to `targets`.
+    """Choose dialogues whose class counts are close to `targets`.
 
     Args:
-        counts: Utterances per dialogue and class, `[dialogues, classes]`.
-        targets: Utterances wanted per class, `[classes]`.
-        seed: Decides among equals.
-        leave_some: Leave at least one utterance of every class unchosen.
-        cover: Choose at least one utterance of every class.
+        counts: The number of utterances per dialogue and class, [dialogues, classes].
+        targets: The desired number of utterances per class, [classes].
+        seed: The seed that decides between equivalent dialogues.
+        leave_some: Whether to leave at least one utterance of every class unchosen.
+        cover: Whether to choose at least one utterance of every class.
 
     Returns:
-        bool `[dialogues]`.
+        Whether each dialogue is chosen, bool [dialogues].
     """
     least = np.full(counts.shape[1], int(cover))
     most = counts.sum(axis=0) - int(leave_some)
@@ -101,8 +117,7 @@ def _choose(
 
 
 def _round_to_total(targets: np.ndarray, least: np.ndarray, most: np.ndarray) -> np.ndarray:
-    """Whole numbers within (least, most) that add up to the rounded sum of `targets`: largest remainders
-    first."""
+    """Round the targets by largest remainders to the rounded total, within `least` and `most`, int64 [classes]."""
     whole = np.floor(targets).astype(np.int64)
     missing = round(targets.sum()) - whole.sum()
     whole[np.argsort(whole - targets, kind="stable")[:missing]] += 1
@@ -120,9 +135,9 @@ def _choose_texts(counts: np.ndarray, sizes: np.ndarray, order: np.ndarray) -> n
 def _choose_dialogues(
     counts: np.ndarray, targets: np.ndarray, least: np.ndarray, most: np.ndarray, order: np.ndarray
 ) -> np.ndarray:
-    """Local search: covers what must be covered, rarest class first, then toggles what brings it closer.
+    """Choose dialogues by local search: cover the classes, rarest first, then toggle whatever lowers the distance.
 
-    The distance is chi-square's, so that an utterance of a rare class weighs more than one of a common class.
+    The distance is that of chi-square, in which an utterance of a rare class weighs more than one of a common class.
     """
     chosen = np.zeros(len(counts), dtype=bool)
     have = np.zeros(counts.shape[1], dtype=np.int64)

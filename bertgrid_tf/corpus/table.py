@@ -1,4 +1,4 @@
-"""A person's own table, CSV or TSV: rows become dialogues, and one to three tables a corpus."""
+"""Corpora from the user's own CSV or TSV tables."""
 
 import csv
 import io
@@ -24,20 +24,21 @@ _SPLITS = {
 
 
 BLANKS = " \t\r\n"
-"""What is stripped off cells: not all that Unicode calls a space, since U+0085 may yet stand for an ellipsis."""
+"""The characters to strip from cells; fewer than Unicode's spaces, since U+0085 may stand for an ellipsis."""
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The names of the columns that hold what an utterance is made of.
+    """The names of a table's columns.
 
     Attributes:
-        text: The text to classify.
-        label: The name of its class; None for a table without labels.
-        dialogue: The id of its dialogue; None where every row stands alone.
-        speaker: Who says it; None where nobody is named.
-        split: train, dev (also: val, valid, validation) or test; None where files or a held-out share decide.
-        key: An id of the row; None to number the rows from 1.
+        text: The column of the texts to classify.
+        label: The column of the class names; None for a table without labels.
+        dialogue: The column of the dialogue ids; None if every row stands alone.
+        speaker: The column of the speakers' names; None for a table without speakers.
+        split: The column with train, dev (also: val, valid, validation) or test; None if files or a held-out share
+            decide.
+        key: The column of the row ids; None to number the rows from 1.
     """
 
     text: str
@@ -57,15 +58,31 @@ class _Row:
 
 
 def read_table(path: Path, columns: Columns) -> tuple[Dialogue, ...]:
-    """Reads a CSV or TSV file with a header line, whatever split its rows belong to.
+    r"""Read a CSV or TSV file with a header line, regardless of a split column.
 
-    Commas separate the cells of `*.csv`, tabs those of `*.tsv` and `*.tab`; for other names a tab in the
-    header decides. Cells may be quoted as RFC 4180 has it. The rows of one dialogue need not be adjacent:
-    dialogues come in the order of their first rows, their utterances in the order of the file.
+    Commas separate the cells of `*.csv`, tabs those of `*.tsv` and `*.tab`; for other names a tab in the header
+    decides. Cells may be quoted according to RFC 4180. The rows of a dialogue need not be adjacent.
+
+    Args:
+        path: The file.
+        columns: The names of the columns.
+
+    Returns:
+        The dialogues in the order of their first rows, with their utterances in the order of the file.
 
     Raises:
-        UserError: Names the file, and the line or column, that cannot be read. With a label column, an empty
-            label is such an error.
+        UserError: The file is invalid, or a label is empty although there is a label column; the message names the
+            file, and the line or column.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from bertgrid_tf.corpus import Columns, read_table
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "reviews.csv"
+        ...     _ = path.write_text("review,sentiment\nGood fun,positive\n")
+        ...     dialogues = read_table(path, Columns("review", "sentiment"))
+        >>> dialogues[0].utterances[0].label
+        'positive'
     """
     rows = _rows(Path(path), columns)
     _refuse_unlabelled(Path(path), columns, rows)
@@ -73,13 +90,20 @@ def read_table(path: Path, columns: Columns) -> tuple[Dialogue, ...]:
 
 
 def read_split_table(path: Path, columns: Columns) -> dict[str, tuple[Dialogue, ...]]:
-    """Reads a table whose split column says where each row belongs: split ("train", "dev", "test") to
-    dialogues.
+    """Read a table with a split column.
 
-    A dialogue id stands for another dialogue in each split. The test split alone may be without any label.
+    The same dialogue id in two splits stands for two dialogues. Only the test split may have no labels.
+
+    Args:
+        path: The file.
+        columns: The names of the columns, with a split column.
+
+    Returns:
+        The dialogues of each split in the table, of "train", "dev" and "test".
 
     Raises:
-        UserError: As for `read_table`, and where a cell of the split column names no split.
+        UserError: The file is invalid, as for `read_table`, or a cell of the split column names no split.
+        ValueError: There is no name of a split column.
     """
     if columns.split is None:
         raise ValueError("columns.split names no column")
@@ -106,22 +130,26 @@ def load_table(
     seed: int = 0,
     name: str | None = None,
 ) -> Corpus:
-    """Makes a corpus of a person's own files.
+    """Load a corpus from the user's own files.
 
-    The splits come from the split column where `columns` names one, else from the files. Where neither gives
-    a dev split, the share `held_out` of the training split becomes it: whole dialogues, stratified, seeded.
+    The splits come from the split column if `columns` names one, otherwise from the files. Without a dev split, the
+    share `held_out` of the training split becomes the dev split: whole dialogues, stratified by class.
 
     Args:
-        train: The table of the training split, or of all splits where there is a split column.
-        columns: The names of the columns; `label` is needed.
+        train: The table of the training split, or of all splits if there is a split column.
+        columns: The names of the columns; `label` is required.
         dev: The table of the dev split, with the same columns.
-        test: The table of the test split, with the same columns; its labels may all be empty.
-        held_out: Share of the training utterances, between 0 and 1, used only where there is no dev split.
-        seed: Decides which dialogues are held out.
-        name: What the corpus is called; the name of the file `train` where None.
+        test: The table of the test split, with the same columns; all of its labels may be empty.
+        held_out: The share of training utterances for a dev split, between 0 and 1.
+        seed: The seed that decides which dialogues are held out.
+        name: The name of the corpus; None for the name of the file `train`.
+
+    Returns:
+        The corpus with the splits train, dev and, if given, test.
 
     Raises:
-        UserError: As for `read_table`; also where splits are given twice over or make no corpus.
+        UserError: A file is invalid, as for `read_table`; splits come from both a column and files; or the splits make
+            no corpus.
     """
     if columns.label is None:
         raise UserError(f"{train}: name the column that holds the labels.")
@@ -149,7 +177,13 @@ def load_table(
 
 
 def quoted_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV or TSV file, header first, each with the line on which it begins, counted from 1.
+    """Yield the rows of a CSV or TSV file, header first.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The line on which the row begins, counted from 1, and the cells of the row.
 
     Raises:
         UserError: The file cannot be read, or its quotes are broken.
@@ -170,20 +204,23 @@ def quoted_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def select(path: Path, rows: Iterator[tuple[int, list[str]]], wanted: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """The cells of the columns `wanted`, in that order, row by row with the row's line.
+    """Yield the cells of selected columns, row by row.
 
     Args:
         path: The file, for messages.
-        rows: Line and cells of every row, header first.
-        wanted: Names of columns.
+        rows: The line and the cells of every row, header first.
+        wanted: The names of the columns to select.
+
+    Yields:
+        The line of the row and the cells of the columns, in the order of `wanted`.
 
     Raises:
-        UserError: The header names a column twice or lacks one; a row has another number of cells than the
-            header, or is the header over again; there is no row.
+        UserError: The header repeats a column name or lacks a column; the number of cells of a row differs from that of
+            the header; a row repeats the header; or there are no rows.
     """
     _, names = next(rows, (1, []))
     header = [name.strip() for name in names]
-    # Spreadsheets leave columns without a name behind the last one.
+    # Spreadsheets append columns without a name.
     doubled = next((name for name in header if name and header.count(name) > 1), None)
     if doubled is not None:
         raise UserError(f"{path} has {header.count(doubled)} columns named {doubled!r}; rename all but one.")

@@ -1,5 +1,4 @@
-"""Files of text: read as UTF-8 or refused in one sentence, and characters that an old encoding left
-behind."""
+"""Text files in UTF-8, and the repair of Windows-1252 characters in them."""
 
 from pathlib import Path
 
@@ -7,7 +6,7 @@ from bertgrid_tf.errors import UserError
 
 
 def _windows_1252(byte: int) -> str:
-    # Five bytes stand for nothing in Windows-1252; a control character means nothing to a reader either.
+    # Five bytes are undefined in Windows-1252, and are dropped like a control character without meaning.
     return bytes([byte]).decode("cp1252", errors="ignore")
 
 
@@ -20,15 +19,32 @@ _REPLACEMENTS = {
 
 
 def fix_encoding(text: str) -> str:
-    """`text` with its C1 control characters read as the Windows-1252 bytes that they once were.
+    r"""Replace C1 control characters by the Windows-1252 characters of the same byte.
 
-    U+0092 becomes ’, U+0096 –, U+0085 … and so on; a no-break space becomes a space.
+    For example, U+0092 becomes ’, U+0096 becomes – and U+0085 becomes …; a no-break space becomes a space.
+
+    Args:
+        text: The text as decoded.
+
+    Returns:
+        The repaired text.
+
+    Example:
+        >>> from bertgrid_tf.corpus.text import fix_encoding
+        >>> fix_encoding("It\x92s fine")
+        'It’s fine'
     """
     return text.translate(_REPLACEMENTS)
 
 
 def read_text(path: Path) -> str:
-    """The content of a UTF-8 file, without a byte order mark.
+    """Read a UTF-8 file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The text, without a byte order mark.
 
     Raises:
         UserError: The file is missing, is a folder, cannot be read, is empty, or is not UTF-8.
@@ -44,7 +60,7 @@ def read_text(path: Path) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # The codec counts from behind a byte order mark.
+        # The codec counts from the first byte after a byte order mark.
         offset = len(content) - len(error.object) + error.start
         line = content.count(b"\n", 0, offset) + 1
         raise UserError(

@@ -1,4 +1,4 @@
-"""What each rater said, where a label is what most of them did."""
+"""Distributions of the raters' votes as soft labels."""
 
 import numpy as np
 
@@ -6,19 +6,25 @@ from bertgrid_tf.corpus.dialogue import Corpus, utterances
 from bertgrid_tf.errors import UserError
 
 VOTED = ("neutral", "joy", "sadness", "fear", "anger", "surprise", "disgust")
-"""The classes that EmotionLines' raters chose from, in the order of its votes."""
+"""The classes of the raters' votes in EmotionLines, in the order of the votes."""
 
 
 def vote_shares(corpus: Corpus) -> np.ndarray:
-    """Each class's share of the raters' votes for every training utterance, float32 [utterances, classes].
+    """Compute the share of the raters' votes for each class of every training utterance.
 
-    Five raters gave every line of EmotionLines one of seven classes. Its label is the one that at least three of them
-    chose, else "non-neutral". Nobody could vote for that, so that votes alone would say that it does not exist: an
-    utterance whose label got no vote counts as if all had voted for it. The label thus has the largest share of every
+    Five raters assigned one of seven classes to every utterance of EmotionLines. The label is the class with at least
+    three votes, or "non-neutral" without such a class. Raters could not vote for "non-neutral", so an utterance whose
+    label has no vote is treated as if all raters had voted for the label. The label thus has the largest share of every
     utterance.
 
+    Args:
+        corpus: A corpus with votes in its training split.
+
+    Returns:
+        The shares, float32 [utterances, classes]; each row has a sum of 1.
+
     Raises:
-        UserError: an utterance has no votes for these classes.
+        UserError: An utterance has no votes for the seven classes.
     """
     lines = list(utterances(corpus.splits["train"]))
     ids = {label: i for i, label in enumerate(corpus.labels)}
