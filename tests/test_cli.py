@@ -574,7 +574,6 @@ def closed_port() -> int:
 
 @pytest.mark.parametrize("command", [("data", "fetch", "nsmc"), ("tune", "nsmc"), ("data", "describe", "nsmc")])
 def test_what_cannot_be_fetched_is_said_how_to_place_by_hand(bertgrid, monkeypatch, command):
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
     for variable in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.setenv(variable, f"http://127.0.0.1:{closed_port()}")
         monkeypatch.setenv(variable.upper(), os.environ[variable])

@@ -136,7 +136,7 @@ def test_the_study_s_correction_is_in_the_probabilities_and_not_in_the_logits(re
     texts = pairs(own.checkpoint.tokenizer)
     plain = own.probabilities(texts)
     given = runner(tmp_path / name)(padded(texts, slice(0, 4)))
-    np.testing.assert_allclose(given["probabilities"], correction.of(plain), atol=1e-5)
+    np.testing.assert_allclose(given["probabilities"], correction.apply(plain), atol=1e-5)
     assert np.abs(given["probabilities"] - plain).max() > 0.01
     np.testing.assert_allclose(tf.nn.softmax(given["logits"]), plain, atol=1e-5)
 
