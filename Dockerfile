@@ -33,7 +33,7 @@ LABEL org.opencontainers.image.title="bertgrid-tf" \
       org.opencontainers.image.version="${VERSION}"
 
 FROM base AS wheel
-COPY setup.cfg pyproject.toml README.md /source/
+COPY setup.cfg pyproject.toml README.md LICENSE /source/
 COPY bertgrid_tf /source/bertgrid_tf
 COPY tuners /source/tuners
 # Built with the locked setuptools, without asking the network for another.

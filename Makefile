@@ -1,6 +1,7 @@
 # make tune        tune the embedded sample: sweeps, learning-rate x epoch grid, final model (no network, no GPU)
 # make test        run the test suite
 # make lint        check format, lint and types; the Dockerfile and the scripts too
+# make docs        build the documentation and its API reference into site/
 # make lock        renew the pinned versions in docker/
 # make image       build the container image, with VARIANT=cpu without CUDA's libraries
 # make image-test  build it from nothing and test it, docker stop and all
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock" --extra ray setup.cfg
 
-.PHONY: install tune test lint lock image image-test clean
+.PHONY: install tune test lint docs lock image image-test clean
 
 install: $(VENV)/.installed
 
@@ -35,13 +36,18 @@ lint: install
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/shellcheck docker/run docker/test docker/slurm/study.sbatch .ci/run
 
-# The CPU image's versions hold for the others too, so that all three give the same numbers.
+docs: install
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r docker/requirements-docs.lock
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# The CPU image's versions hold for the others too, so that all of them give the same numbers.
 lock:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(COMPILE) --upgrade -o docker/requirements-cpu.lock
 	$(COMPILE) --upgrade -c docker/requirements-cpu.lock --extra gpu -o docker/requirements-gpu.lock
 	$(COMPILE) --upgrade -c docker/requirements-cpu.lock --extra test --extra dev -o docker/requirements-test.lock
+	$(COMPILE) --upgrade -c docker/requirements-test.lock --extra docs -o docker/requirements-docs.lock
 
 image:
 	$(DOCKER) build --build-arg VARIANT=$(VARIANT) --target runtime $(BERTGRID_DOCKER_BUILD_ARGS) \
@@ -51,4 +57,4 @@ image-test:
 	docker/test
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
-LOCKS = {name: ROOT / "docker" / f"requirements-{name}.lock" for name in ("cpu", "gpu", "test")}
+LOCKS = {name: ROOT / "docker" / f"requirements-{name}.lock" for name in ("cpu", "gpu", "test", "docs")}
 
 # Writes down its arguments, and knows no image where NO_IMAGE is set.
 ENGINE = """#!/bin/sh
@@ -232,14 +232,18 @@ def test_every_version_that_is_locked_has_its_hashes(name):
 
 
 def test_the_locks_agree_on_what_they_share():
-    cpu, gpu, test = map(pins, LOCKS.values())
+    cpu, gpu, test, docs = map(pins, LOCKS.values())
     assert cpu.items() < gpu.items()
     assert cpu.items() < test.items()
+    assert cpu.items() < docs.items()
+    assert all(docs[name] == test[name] for name in docs.keys() & test.keys())
     assert {name.split("-")[0] for name in gpu.keys() - cpu.keys()} == {"nvidia"}
 
 
 @pytest.mark.parametrize(
-    ("name", "extras"), [("cpu", ["ray"]), ("gpu", ["ray", "gpu"]), ("test", ["ray", "test", "dev"])], ids=str
+    ("name", "extras"),
+    [("cpu", ["ray"]), ("gpu", ["ray", "gpu"]), ("test", ["ray", "test", "dev"]), ("docs", ["ray", "docs"])],
+    ids=str,
 )
 def test_the_locks_hold_what_setup_cfg_asks_for(name, extras):
     asked = [setup()["options"]["install_requires"], *(setup()["options.extras_require"][extra] for extra in extras)]
