@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -401,11 +401,7 @@ def doctor(
 
     console = Console()
     findings = []
-
-    def running(check: str) -> AbstractContextManager[object]:
-        return console.status(f"{check} …") if console.is_terminal and not as_json else nullcontext()
-
-    for finding in checks.examine(load(name), results, data_dirs(data_dir), running):
+    for finding in checks.examine(load(name), results, data_dirs(data_dir)):
         findings.append(finding)
         if not as_json:
             console.print(finding_line(finding), highlight=False, soft_wrap=True)

@@ -56,9 +56,7 @@ def fetch(name: str, dirs: Sequence[Path], progress: Progress | None = None) -> 
         if found is None:
             return corpora.fetch(name, folder / name, progress)
         refusals.append(found)
-    raise UserError(
-        refusals[0].sentence("The data folder", "choose another with --data-dir", f"data fetch {name}")
-    )
+    raise UserError(refusals[0].sentence("The data folder", "choose another with --data-dir", f"data fetch {name}"))
 
 
 def columns(data: Data) -> Columns:

@@ -5,24 +5,25 @@ import platform
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.machine import host
 from bertgrid_tf.machine.container import check_writable, container_runtime, nearest
+from bertgrid_tf.machine.gpu import query_driver
 from bertgrid_tf.machine.host import readable
 
 if TYPE_CHECKING:
     from bertgrid_tf.recipe import Recipe
 
-# Weights and two moments of bert-base, 110 million parameters each in float32, make 1.3 GB of every unfinished run.
+# bert-base is 0.4 GB, and with its optimizer's moments 1.3 GB for every unfinished run.
 _FREE_SPACE = 5 * 10**9
-# The same three, the gradients, and the weights as loaded make 2.2 GB, and the activations of a batch come on top.
+# Weights, moments and gradients of bert-base make 2.2 GB, and the activations of a batch come on top.
 _MEMORY = 4 * 10**9
 # Below this, which docker's 64 MB are, Ray keeps on disk what --workers share.
 _SHARED_MEMORY = 256 * 10**6
@@ -46,24 +47,15 @@ class Finding:
     name: str = ""
 
 
-Check = Callable[[], Finding]
-
-
-def examine(
-    recipe: "Recipe",
-    results: Path,
-    dirs: list[Path],
-    running: Callable[[str], AbstractContextManager[object]] = nullcontext,
-) -> Iterator[Finding]:
+def examine(recipe: "Recipe", results: Path, dirs: list[Path]) -> Iterator[Finding]:
     """Yield the finding of every check, the slow ones last; about 10 seconds in all.
 
     Args:
         recipe: Recipe of the study.
         results: Parent of the results folder.
         dirs: Folders in which corpora are looked for (`data.data_dirs`).
-        running: Context in which a check runs, by the check's name.
     """
-    checks: dict[str, Check] = {
+    checks: dict[str, Callable[[], Finding]] = {
         "packages": packages,
         "Keras": legacy_keras,
         "memory": memory,
@@ -72,19 +64,18 @@ def examine(
         "corpus": partial(corpus, recipe, dirs),
         "processor": processor,
         "TensorFlow": tensorflow,
-        "checkpoints": partial(checkpoints, [*recipe.searched_models(), *recipe.final_models()]),
+        "checkpoints": partial(checkpoints, list(dict.fromkeys([*recipe.searched_models(), *recipe.final_models()]))),
         "precision": precision,
     }
     for name, check in checks.items():
-        with running(name):
-            finding = replace(_run(check), name=name)
+        finding = replace(_run(check), name=name)
         yield finding
         # On a processor that it was not built for, TensorFlow ends the whole process.
         if name in ("processor", "TensorFlow") and finding.status == "problem":
             return
 
 
-def _run(check: Check) -> Finding:
+def _run(check: Callable[[], Finding]) -> Finding:
     """Return a check's finding without secrets; a check that fails is a problem."""
     try:
         finding = check()
@@ -111,7 +102,9 @@ def packages() -> Finding:
     from packaging.requirements import Requirement
 
     python = f"Python {metadata.metadata('bertgrid-tf')['Requires-Python']}"
-    needed = [one for one in map(Requirement, [python, *(metadata.requires("bertgrid-tf") or ())]) if one.marker is None]
+    needed = [
+        one for one in map(Requirement, [python, *(metadata.requires("bertgrid-tf") or ())]) if one.marker is None
+    ]
     wrong = []
     for requirement in needed:
         try:
@@ -156,26 +149,30 @@ def memory(shared: Path = Path("/dev/shm")) -> Finding:
     return Finding("ok", text)
 
 
-def results_folder(folder: Path, command: str) -> Finding:
+def results_folder(place: Path, command: str) -> Finding:
     """Check that results can be written and that there is space for them; `command` as in `NotWritable.remedy`."""
     otherwise = "choose another with --results"
-    if found := check_writable(folder):
-        return Finding("problem", f"{folder} {found.reason}", found.remedy(otherwise, command))
-    free = shutil.disk_usage(nearest(folder)).free
-    if free < _FREE_SPACE:
-        text = f"{folder} has {readable(free)} left, and every unfinished run of a bert-base takes 1.3 GB"
-        return Finding("warning", text, f"make room, or {otherwise}")
-    return Finding("ok", f"{folder}, {readable(free)} free")
+    if found := check_writable(place):
+        return Finding("problem", f"{place} {found.reason}", found.remedy(otherwise, command))
+    return _space(place, otherwise)
 
 
 def model_cache() -> Finding:
-    """Check that models of the hub can be stored."""
+    """Check that models of the hub can be stored and that there is space for them."""
     from huggingface_hub import constants
 
-    cache = Path(constants.HF_HUB_CACHE)
+    cache, otherwise = Path(constants.HF_HUB_CACHE), "set HF_HOME to another folder"
     if found := check_writable(cache, volume=Path(constants.HF_HOME)):
-        return Finding("warning", f"{cache} {found.reason}", found.remedy("set HF_HOME to another folder"))
-    return Finding("ok", f"{cache}, {readable(shutil.disk_usage(nearest(cache)).free)} free")
+        return Finding("warning", f"{cache} {found.reason}", found.remedy(otherwise))
+    return _space(cache, otherwise)
+
+
+def _space(place: Path, otherwise: str) -> Finding:
+    free = shutil.disk_usage(nearest(place)).free
+    text = f"{place}, {readable(free)} free"
+    if free < _FREE_SPACE:
+        return Finding("warning", f"{text}; a bert-base takes {readable(_FREE_SPACE)}", f"make room, or {otherwise}")
+    return Finding("ok", text)
 
 
 def corpus(recipe: "Recipe", dirs: list[Path]) -> Finding:
@@ -194,7 +191,7 @@ def corpus(recipe: "Recipe", dirs: list[Path]) -> Finding:
     failures = [_unreachable(address) for address in source.hosts]
     if all(failures):
         remedy = f"place its files from {source.page} in {dirs[0] / source.name} by hand"
-        return Finding("problem", f"{text}, and {source.hosts[0]} {failures[0]}", remedy)
+        return Finding("problem", f"{text}, and {urlsplit(source.hosts[0]).netloc} {failures[0]}", remedy)
     return Finding("ok", f"{source.name} is not here yet: the study fetches {readable(source.size)} first")
 
 
@@ -202,7 +199,8 @@ def tensorflow() -> Finding:
     """Check that TensorFlow and transformers' classes for it load, and which GPUs TensorFlow lists."""
     from bertgrid_tf.bert import checkpoint, device  # noqa: F401
 
-    text = f"{metadata.version('tensorflow')} on {device.device_name()}"
+    driver = f", driver {found.version}" if (found := query_driver()) and found.version else ""
+    text = f"{metadata.version('tensorflow')} on {device.device_name()}{driver}"
     if missing := device.missing_gpu():
         status: Literal["ok", "warning"] = "warning" if missing.needs_attention else "ok"
         return Finding(status, f"{text}: {missing.reason}", missing.remedy)
@@ -215,9 +213,9 @@ def checkpoints(models: list[str]) -> Finding:
 
     from bertgrid_tf.bert.checkpoint import SCRATCH, cached
 
-    absent = [name for name in dict.fromkeys(models) if not (SCRATCH.fullmatch(name) or cached(name))]
+    absent = [name for name in models if not (SCRATCH.fullmatch(name) or cached(name))]
     if not absent:
-        return Finding("ok", f"{', '.join(dict.fromkeys(models))}: all here")
+        return Finding("ok", f"{', '.join(models)}: all here")
     text = f"not in the cache: {', '.join(absent)}"
     remedy = "give --model and --final-model folders with config.json, vocab.txt and model.safetensors"
     if constants.HF_HUB_OFFLINE:

@@ -1,6 +1,5 @@
 """NVIDIA GPUs: the driver's description of them, and the reason why TensorFlow lists none."""
 
-import ctypes
 import importlib.util
 import os
 from collections.abc import Mapping
@@ -13,12 +12,6 @@ from pydantic import ByteSize, Field, TypeAdapter, ValidationError
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.machine.container import ContainerRuntime, container_runtime
 from bertgrid_tf.machine.host import readable
-
-CUDA_LIBRARIES = (
-    *("libcudart.so.12", "libcublas.so.12", "libcublasLt.so.12", "libcufft.so.11", "libcusolver.so.11"),
-    *("libcusparse.so.12", "libcudnn.so.9"),
-)
-"""The libraries that TensorFlow 2.20 loads before it lists a GPU: where one is missing, it lists none."""
 
 _WITH_GPUS: Mapping[ContainerRuntime, str] = {
     "docker": "start it with `docker run --gpus all …` (the host needs the NVIDIA Container Toolkit)",
@@ -138,80 +131,58 @@ class GpuFacts:
 
     Attributes:
         cuda: Major version of CUDA that TensorFlow was built with; None for a build without CUDA.
+        cuda_libraries: Whether CUDA's libraries are installed beside TensorFlow (the extra `gpu`).
         driver: The driver; None where there is none. A container has one together with its GPUs.
-        host_has_driver: Whether the kernel has NVIDIA's module. A container sees its host's kernel.
-        missing_libraries: Those of CUDA_LIBRARIES that are not installed.
+        host_driver: Whether the kernel, a container's host's too, has NVIDIA's module.
         runtime: What runs the container around this process; None outside a container.
         visible: CUDA_VISIBLE_DEVICES.
     """
 
     cuda: int | None = None
+    cuda_libraries: bool = False
     driver: Driver | None = None
-    host_has_driver: bool = False
-    missing_libraries: tuple[str, ...] = ()
+    host_driver: bool = False
     runtime: ContainerRuntime | None = None
     visible: str | None = None
 
     @classmethod
     def gather(cls, cuda: int | None) -> "GpuFacts":
-        """Collect the facts of this machine; `cuda` as above, since TensorFlow alone knows it."""
-        return cls(
-            cuda,
-            query_driver(),
-            Path("/proc/driver/nvidia/version").exists(),
-            tuple(name for name in CUDA_LIBRARIES if not _is_installed(name)),
-            container_runtime(),
-            os.environ.get("CUDA_VISIBLE_DEVICES"),
-        )
+        """Collect the facts of this machine; TensorFlow alone knows `cuda`."""
+        libraries, host_driver = importlib.util.find_spec("nvidia"), Path("/proc/driver/nvidia/version")
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return cls(cuda, libraries is not None, query_driver(), host_driver.exists(), container_runtime(), visible)
 
     def explain(self) -> GpuUnavailable:
         """Return the one reason why TensorFlow lists no GPU."""
+        has_cuda = self.cuda is not None and self.cuda_libraries
+        add_cuda = "use the gpu image" if self.runtime else "install the extra `gpu` of bertgrid-tf"
         on_host = " on the host" if self.runtime else ""
-        lacks_cuda = self.cuda is None or bool(self.missing_libraries)
-        cuda_remedy = "use the gpu image" if self.runtime else "install the extra `gpu` of bertgrid-tf"
         if self.driver is None or not (self.driver.gpus or self.driver.error):
-            if self.runtime is None:
-                return GpuUnavailable("there is no NVIDIA GPU here, or no driver for it")
-            start = _WITH_GPUS[self.runtime]
-            if self.host_has_driver:
-                reason = "the host has an NVIDIA GPU, but this container was started without it"
-                return GpuUnavailable(reason, f"{cuda_remedy}, and {start}" if lacks_cuda else start)
-            if lacks_cuda:
-                return GpuUnavailable("there are no CUDA libraries here")
-            return GpuUnavailable("this container was started without a GPU", f"if the host has one, {start}")
+            return self._without_driver(has_cuda)
         if self.driver.error:
             restart = f"restart the {'container' if self.runtime else 'machine'}, and run `nvidia-smi`{on_host}"
             return GpuUnavailable(f"the NVIDIA driver does not start ({self.driver.error})", restart)
-        if self.visible is not None and not self._is_first_visible():
+        # CUDA ignores everything from the first unknown name on.
+        first = "0" if self.visible is None else self.visible.split(",")[0].strip()
+        if not first.startswith(("GPU-", "MIG-")) and first not in map(str, range(len(self.driver.gpus))):
             reason = f"CUDA_VISIBLE_DEVICES={self.visible!r} hides the GPUs"
             return GpuUnavailable(reason, "unset it, or name some of `nvidia-smi -L`")
-        if self.cuda is None or self.missing_libraries:
-            lacking = ", ".join(self.missing_libraries) if self.cuda else "its build is for CPUs"
-            return GpuUnavailable(f"there is a GPU, but TensorFlow lacks CUDA ({lacking})", cuda_remedy)
+        if self.cuda is None or not has_cuda:
+            return GpuUnavailable("there is an NVIDIA GPU, but TensorFlow has no CUDA libraries", add_cuda)
         # Within a major version, CUDA runs on older drivers too.
         if self.driver.cuda < self.cuda:
-            reason = f"the NVIDIA driver supports CUDA {self.driver.cuda}, and TensorFlow needs CUDA {self.cuda}"
-            return GpuUnavailable(reason, f"install a newer driver{on_host}")
-        return GpuUnavailable(
-            "TensorFlow lists no GPU, though the driver and CUDA's libraries are here",
-            "read its log: `TF_CPP_MIN_LOG_LEVEL=0 bertgrid-tf doctor`",
-        )
+            has, needs = f"driver {self.driver.version} supports CUDA {self.driver.cuda}", f"needs CUDA {self.cuda}"
+            return GpuUnavailable(f"the NVIDIA {has}, and TensorFlow {needs}", f"install a newer driver{on_host}")
+        log = "read its log: `TF_CPP_MIN_LOG_LEVEL=0 bertgrid-tf doctor`"
+        return GpuUnavailable("TensorFlow lists no GPU, though the driver and CUDA's libraries are here", log)
 
-    def _is_first_visible(self) -> bool:
-        """Whether CUDA_VISIBLE_DEVICES begins with a GPU; CUDA ignores everything from the first unknown name on."""
-        assert self.driver is not None and self.visible is not None
-        first = self.visible.split(",")[0].strip()
-        return first.startswith(("GPU-", "MIG-")) or (first.isdecimal() and int(first) < len(self.driver.gpus))
-
-
-def _is_installed(library: str) -> bool:
-    """Whether TensorFlow finds a library: in NVIDIA's wheels beside it, or on the loader's path."""
-    wheels = importlib.util.find_spec("nvidia")
-    folders = wheels.submodule_search_locations or () if wheels else ()
-    if any(any(Path(folder).glob(f"*/lib/{library}")) for folder in folders):
-        return True
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
+    def _without_driver(self, has_cuda: bool) -> GpuUnavailable:
+        if self.runtime is None:
+            return GpuUnavailable("there is no NVIDIA GPU here, or no driver for it")
+        start = _WITH_GPUS[self.runtime]
+        if self.host_driver:
+            reason = "the host has an NVIDIA GPU, but this container was started without it"
+            return GpuUnavailable(reason, start if has_cuda else f"use the gpu image, and {start}")
+        if not has_cuda:
+            return GpuUnavailable("there are no CUDA libraries here")
+        return GpuUnavailable("this container was started without a GPU", f"if the host has one, {start}")
