@@ -396,12 +396,11 @@ def doctor(
 
     from bertgrid_tf import doctor as checks
     from bertgrid_tf.data import data_dirs
-    from bertgrid_tf.recipe import load
     from bertgrid_tf.report.doctor import finding_line
 
     console = Console()
     findings = []
-    for finding in checks.examine(load(name), results, data_dirs(data_dir)):
+    for finding in checks.examine(name, results, data_dirs(data_dir)):
         findings.append(finding)
         if not as_json:
             console.print(finding_line(finding), highlight=False, soft_wrap=True)

@@ -5,7 +5,7 @@ import platform
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.machine import host
 from bertgrid_tf.machine.container import check_writable, container_runtime, nearest
-from bertgrid_tf.machine.gpu import query_driver
 from bertgrid_tf.machine.host import readable
 
 if TYPE_CHECKING:
     from bertgrid_tf.recipe import Recipe
+
+Status = Literal["ok", "warning", "problem"]
 
 # bert-base is 0.4 GB, and with its optimizer's moments 1.3 GB for every unfinished run.
 _FREE_SPACE = 5 * 10**9
@@ -41,26 +42,36 @@ class Finding:
         name: Name of the check; set by `examine`.
     """
 
-    status: Literal["ok", "warning", "problem"]
+    status: Status
     text: str
     remedy: str | None = None
     name: str = ""
 
 
-def examine(recipe: "Recipe", results: Path, dirs: list[Path]) -> Iterator[Finding]:
+def examine(study: str, results: Path, dirs: list[Path]) -> Iterator[Finding]:
     """Yield the finding of every check, the slow ones last; about 10 seconds in all.
 
     Args:
-        recipe: Recipe of the study.
+        study: Name of a recipe that comes with the package.
         results: Parent of the results folder.
         dirs: Folders in which corpora are looked for (`data.data_dirs`).
+
+    Raises:
+        UserError: There is no such recipe.
     """
+    yield (finding := _run("packages", packages))
+    if finding.status == "problem":
+        return  # since the other checks need some of them
+    from huggingface_hub import constants
+
+    from bertgrid_tf.recipe import load
+
+    recipe, cache, home = load(study), Path(constants.HF_HUB_CACHE), Path(constants.HF_HOME)
     checks: dict[str, Callable[[], Finding]] = {
-        "packages": packages,
         "Keras": legacy_keras,
         "memory": memory,
-        "results": partial(results_folder, results, f"tune {recipe.corpus}"),
-        "cache": model_cache,
+        "results": partial(folder, results, "choose another with --results", f"tune {study}"),
+        "cache": partial(folder, cache, "set HF_HOME to another folder", volume=home, status="warning"),
         "corpus": partial(corpus, recipe, dirs),
         "processor": processor,
         "TensorFlow": tensorflow,
@@ -68,14 +79,13 @@ def examine(recipe: "Recipe", results: Path, dirs: list[Path]) -> Iterator[Findi
         "precision": precision,
     }
     for name, check in checks.items():
-        finding = replace(_run(check), name=name)
-        yield finding
+        yield (finding := _run(name, check))
         # On a processor that it was not built for, TensorFlow ends the whole process.
         if name in ("processor", "TensorFlow") and finding.status == "problem":
             return
 
 
-def _run(check: Callable[[], Finding]) -> Finding:
+def _run(name: str, check: Callable[[], Finding]) -> Finding:
     """Return a check's finding without secrets; a check that fails is a problem."""
     try:
         finding = check()
@@ -84,7 +94,7 @@ def _run(check: Callable[[], Finding]) -> Finding:
     except Exception as error:
         finding = Finding("problem", " ".join(f"{type(error).__name__}: {error}".split()))
     remedy = without_secrets(finding.remedy) if finding.remedy else None
-    return replace(finding, text=without_secrets(finding.text), remedy=remedy)
+    return Finding(finding.status, without_secrets(finding.text), remedy, name)
 
 
 def without_secrets(text: str) -> str:
@@ -101,7 +111,7 @@ def packages() -> Finding:
     """Compare Python and the installed packages with the versions that setup.cfg asks for."""
     from packaging.requirements import Requirement
 
-    python = f"Python {metadata.metadata('bertgrid-tf')['Requires-Python']}"
+    python = f"Python{metadata.metadata('bertgrid-tf')['Requires-Python']}"
     needed = [
         one for one in map(Requirement, [python, *(metadata.requires("bertgrid-tf") or ())]) if one.marker is None
     ]
@@ -149,25 +159,16 @@ def memory(shared: Path = Path("/dev/shm")) -> Finding:
     return Finding("ok", text)
 
 
-def results_folder(place: Path, command: str) -> Finding:
-    """Check that results can be written and that there is space for them; `command` as in `NotWritable.remedy`."""
-    otherwise = "choose another with --results"
-    if found := check_writable(place):
-        return Finding("problem", f"{place} {found.reason}", found.remedy(otherwise, command))
-    return _space(place, otherwise)
+def folder(
+    place: Path, otherwise: str, command: str = "…", volume: Path | None = None, status: Status = "problem"
+) -> Finding:
+    """Check that a folder can be written and has space; see `container.NotWritable` for the other arguments.
 
-
-def model_cache() -> Finding:
-    """Check that models of the hub can be stored and that there is space for them."""
-    from huggingface_hub import constants
-
-    cache, otherwise = Path(constants.HF_HUB_CACHE), "set HF_HOME to another folder"
-    if found := check_writable(cache, volume=Path(constants.HF_HOME)):
-        return Finding("warning", f"{cache} {found.reason}", found.remedy(otherwise))
-    return _space(cache, otherwise)
-
-
-def _space(place: Path, otherwise: str) -> Finding:
+    Args:
+        status: Status where the folder cannot be written.
+    """
+    if found := check_writable(place, volume):
+        return Finding(status, f"{place} {found.reason}", found.remedy(otherwise, command))
     free = shutil.disk_usage(nearest(place)).free
     text = f"{place}, {readable(free)} free"
     if free < _FREE_SPACE:
@@ -198,12 +199,12 @@ def corpus(recipe: "Recipe", dirs: list[Path]) -> Finding:
 def tensorflow() -> Finding:
     """Check that TensorFlow and transformers' classes for it load, and which GPUs TensorFlow lists."""
     from bertgrid_tf.bert import checkpoint, device  # noqa: F401
+    from bertgrid_tf.machine.gpu import query_driver
 
     driver = f", driver {found.version}" if (found := query_driver()) and found.version else ""
     text = f"{metadata.version('tensorflow')} on {device.device_name()}{driver}"
     if missing := device.missing_gpu():
-        status: Literal["ok", "warning"] = "warning" if missing.needs_attention else "ok"
-        return Finding(status, f"{text}: {missing.reason}", missing.remedy)
+        return Finding("warning" if missing.needs_attention else "ok", f"{text}: {missing.reason}", missing.remedy)
     return Finding("ok", text)
 
 
@@ -233,8 +234,8 @@ def precision() -> Finding:
     from bertgrid_tf.bert.flops import peak
     from bertgrid_tf.bert.unpadded import COMPUTE
 
-    names = {"fp32": "fp32 (as TF32)"} if device.rounds_to_tf32() else {}
-    return Finding("ok", ", ".join(f"{names.get(name, name)} {peak(name) / 1e12:.2g} TFLOP/s" for name in COMPUTE))
+    rates = ", ".join(f"{name} {peak(name) / 1e12:.3g} TFLOP/s" for name in COMPUTE)
+    return Finding("ok", f"{rates} (fp32 as TF32)" if device.rounds_to_tf32() else rates)
 
 
 def _unreachable(address: str) -> str | None:

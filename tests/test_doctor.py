@@ -107,7 +107,7 @@ def test_where_tensorflow_does_not_load_the_checks_that_need_it_are_left_out(tmp
 
 def test_a_study_without_a_recipe_is_refused():
     done = run("freinds")
-    assert (done.returncode, done.stdout) == (2, "")
+    assert done.returncode == 2
     assert done.stderr.startswith("There is no recipe 'freinds': choose from friends, nsmc, sample")
 
 
@@ -117,27 +117,12 @@ def test_a_check_that_fails_is_a_problem_without_secrets(monkeypatch, tmp_path):
 
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setattr(doctor, "packages", fails)
-    found = next(doctor.examine(recipe.load("sample"), tmp_path, [tmp_path]))
+    (found,) = doctor.examine("sample", tmp_path, [tmp_path])
     assert found == Finding("problem", "ValueError: cannot read the token …", name="packages")
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("https://me:pw@hub.example/x is gone", "https://…@hub.example/x is gone"),
-        ("https://hub.example/x@y", "https://hub.example/x@y"),
-        ("the 1st core", "the 1st core"),
-    ],
-)
-def test_credentials_in_addresses_are_secrets_and_single_letters_are_none(monkeypatch, text, shown):
-    monkeypatch.setenv("ANY_KEY", "1")
-    assert doctor.without_secrets(text) == shown
-
-
-def test_the_versions_here_fit(monkeypatch):
-    found = doctor.packages()
-    assert found.status == "ok", found.text
-    assert f"Python {platform.python_version()}" in found.text
+def test_the_versions_here_fit():
+    assert doctor.packages().status == "ok"
 
 
 def test_a_package_that_does_not_fit_or_is_missing_is_a_problem(monkeypatch):
@@ -160,7 +145,7 @@ def test_an_x86_processor_needs_avx_and_tensorflow_is_not_tried_without(monkeypa
     monkeypatch.setattr(host, "processor", lambda: ("Old", []))
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(doctor, "precision", lambda: Finding("ok", ""))
-    *_, found = doctor.examine(recipe.load("sample"), tmp_path, [tmp_path])
+    *_, found = doctor.examine("sample", tmp_path, [tmp_path])
     assert (found.name, found.status == "problem") == (last, machine == "x86_64")
 
 
@@ -176,18 +161,15 @@ def test_little_memory_is_a_warning(monkeypatch, size, shared, status):
 
 def test_little_space_is_a_warning(monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(10**10, 0, 2 * 10**9))
-    for found in (doctor.results_folder(tmp_path / "not" / "yet", "tune sample"), doctor.model_cache()):
-        assert found.status == "warning"
-        assert "2.0 GB free; a bert-base takes 5.0 GB" in found.text
+    text = f"{tmp_path}/not/yet, 2.0 GB free; a bert-base takes 5.0 GB"
+    assert doctor.folder(tmp_path / "not" / "yet", "…") == Finding("warning", text, "make room, or …")
 
 
-def test_results_that_cannot_be_written_are_a_problem_and_a_cache_is_none(monkeypatch, tmp_path):
+def test_a_folder_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     below = tmp_path / "file" / "below"
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(below))
     text = f"{below} cannot be written ({os.strerror(errno.ENOTDIR)})"
-    assert doctor.results_folder(below, "") == Finding("problem", text, "choose another with --results")
-    assert doctor.model_cache() == Finding("warning", text, "set HF_HOME to another folder")
+    assert doctor.folder(below, "choose another") == Finding("problem", text, "choose another")
 
 
 def test_gpus_are_named_with_their_driver(monkeypatch):
@@ -227,17 +209,13 @@ def test_a_model_that_is_here_needs_no_hub(monkeypatch, cache):
     assert doctor.checkpoints(["someone/tiny", str(cache), "scratch:2x128"]).status == "ok"
     (cache / "model.safetensors").unlink()
     assert doctor.checkpoints(["someone/tiny"]).text == f"not in the cache: someone/tiny; {NOWHERE} cannot be reached"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert doctor.checkpoints(["someone/tiny"]).text == "not in the cache: someone/tiny; HF_HUB_OFFLINE is set"
 
 
 @pytest.mark.parametrize("address", [NOWHERE, "http://no.such.host.invalid", "no address", "http://[", "http://a..b"])
 def test_an_address_without_a_server_cannot_be_reached(address):
     assert doctor._unreachable(address) == "cannot be reached"
-
-
-def test_offline_a_model_must_be_in_the_cache(monkeypatch, cache):
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    found = doctor.checkpoints(["someone/other"])
-    assert (found.status, found.text) == ("problem", "not in the cache: someone/other; HF_HUB_OFFLINE is set")
 
 
 def test_a_download_needs_a_cache_that_can_be_written(monkeypatch, tmp_path, server):
@@ -264,9 +242,6 @@ def test_a_corpus_is_here_or_can_be_fetched_or_is_a_problem(monkeypatch, tmp_pat
     for file in source.files:
         (tmp_path / "cache" / file.name).touch()
     assert doctor.corpus(friends, dirs) == Finding("ok", f"friends in {tmp_path}/cache")
-
-
-def test_a_corpus_that_is_nowhere_needs_a_folder_that_can_be_written(tmp_path):
     (tmp_path / "file").touch()
-    found = doctor.corpus(recipe.load("friends"), [tmp_path / "file" / "data"])
+    found = doctor.corpus(friends, [tmp_path / "file" / "data"])
     assert (found.status, found.remedy) == ("problem", "choose another with --data-dir")

@@ -1,13 +1,16 @@
 """The devices that TensorFlow computes on."""
 
+import importlib.util
 import os
 import time
 from collections import Counter
+from pathlib import Path
 
 import tensorflow as tf
 
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.machine.gpu import Gpu, GpuFacts, GpuUnavailable, query_driver
+from bertgrid_tf.machine.container import container_runtime
+from bertgrid_tf.machine.gpu import Gpu, GpuUnavailable, explain_missing_gpu, query_driver
 from bertgrid_tf.machine.host import description, readable
 
 _MIB = 2**20
@@ -86,8 +89,12 @@ def missing_gpu() -> GpuUnavailable | None:
     """Return why TensorFlow computes on the CPU; None where it computes on a GPU."""
     if tf.config.list_physical_devices("GPU"):
         return None
-    build = tf.sysconfig.get_build_info()
-    return GpuFacts.gather(int(build["cuda_version"].split(".")[0]) if build["is_cuda_build"] else None).explain()
+    build, cuda = tf.sysconfig.get_build_info(), None
+    # All of NVIDIA's wheels with CUDA's libraries lie below this package.
+    if build["is_cuda_build"] and importlib.util.find_spec("nvidia"):
+        cuda = int(build["cuda_version"].split(".")[0])
+    host_driver, visible = Path("/proc/driver/nvidia/version").exists(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return explain_missing_gpu(cuda, query_driver(), container_runtime(), host_driver, visible)
 
 
 def rounds_to_tf32() -> bool:

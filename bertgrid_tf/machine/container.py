@@ -10,33 +10,28 @@ from typing import Literal
 
 ContainerRuntime = Literal["docker", "podman", "apptainer", "kubernetes"]
 
+_MARKS: Mapping[ContainerRuntime, str] = {
+    "podman": "run/.containerenv",
+    "apptainer": ".singularity.d",
+    "docker": ".dockerenv",
+}
 # Rootless podman maps the caller to root unless it is told to keep the ids.
 _AS_CALLER: Mapping[ContainerRuntime | None, str] = {
     "docker": 'docker run --user "$(id -u):$(id -g)"',
     "podman": "podman run --userns=keep-id",
 }
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
 # EFBIG: the limit on a file's size (`ulimit -f`), which ends a download as a full disk does.
-LOCAL_ERRORS = (*_FULL, *_FORBIDDEN, errno.EROFS, errno.EFBIG)
+LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, *_FORBIDDEN, errno.EROFS, errno.EFBIG)
 """The error numbers with which this machine refuses to store any file."""
 
 
 def container_runtime(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> ContainerRuntime | None:
-    """Return what runs the container around this process; None outside a container.
-
-    Args:
-        root: Root of the file system.
-        environ: Environment of the process.
-    """
+    """Return what runs the container around this process, by the files below `root`; None outside a container."""
     # A pod's containers may carry docker's mark too.
     if "KUBERNETES_SERVICE_HOST" in environ:
         return "kubernetes"
-    if (root / "run/.containerenv").exists():
-        return "podman"
-    if (root / ".singularity.d").exists():
-        return "apptainer"
-    return "docker" if (root / ".dockerenv").exists() else None
+    return next((runtime for runtime, mark in _MARKS.items() if (root / mark).exists()), None)
 
 
 @dataclass(frozen=True)
@@ -62,10 +57,6 @@ class NotWritable:
     @property
     def reason(self) -> str:
         """The end of a sentence that begins with the folder."""
-        if self.number in _FULL:
-            return "cannot be written, since its disk is full"
-        if self.number == errno.EROFS:
-            return "cannot be written, since it is read-only"
         if self.number in _FORBIDDEN and self.owner != self.user:
             owner = f"user {self.owner}" if self.owner else "root"
             return f"cannot be written by user {self.user}, since it belongs to {owner}"
@@ -78,7 +69,7 @@ class NotWritable:
             otherwise: What helps outside a container too, as "choose another with --results".
             command: Command of bertgrid-tf at the end of the line that starts the container.
         """
-        if self.number in _FULL:
+        if self.number in (errno.ENOSPC, errno.EDQUOT):
             return f"make room, or {otherwise}"
         as_caller, host = _AS_CALLER.get(self.runtime), self.volume.name
         line = f'`{as_caller} -v "$PWD/{host}:{self.volume}" … bertgrid-tf {command}`'

@@ -1,16 +1,13 @@
 """NVIDIA GPUs: the driver's description of them, and the reason why TensorFlow lists none."""
 
-import importlib.util
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import ByteSize, Field, TypeAdapter, ValidationError
 
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.machine.container import ContainerRuntime, container_runtime
+from bertgrid_tf.machine.container import ContainerRuntime
 from bertgrid_tf.machine.host import readable
 
 _WITH_GPUS: Mapping[ContainerRuntime, str] = {
@@ -125,64 +122,44 @@ class GpuUnavailable:
         return f"{self.reason}; {self.remedy}" if self.remedy else self.reason
 
 
-@dataclass(frozen=True)
-class GpuFacts:
-    """The facts that decide why TensorFlow lists no GPU.
+def explain_missing_gpu(
+    cuda: int | None,
+    driver: Driver | None,
+    runtime: ContainerRuntime | None = None,
+    host_driver: bool = False,
+    visible: str | None = None,
+) -> GpuUnavailable:
+    """Return the one reason why TensorFlow lists no GPU.
 
-    Attributes:
-        cuda: Major version of CUDA that TensorFlow was built with; None for a build without CUDA.
-        cuda_libraries: Whether CUDA's libraries are installed beside TensorFlow (the extra `gpu`).
+    Args:
+        cuda: Major version of CUDA that TensorFlow was built with; None where its libraries are missing.
         driver: The driver; None where there is none. A container has one together with its GPUs.
-        host_driver: Whether the kernel, a container's host's too, has NVIDIA's module.
         runtime: What runs the container around this process; None outside a container.
+        host_driver: Whether the kernel, a container's host's too, has NVIDIA's module.
         visible: CUDA_VISIBLE_DEVICES.
     """
-
-    cuda: int | None = None
-    cuda_libraries: bool = False
-    driver: Driver | None = None
-    host_driver: bool = False
-    runtime: ContainerRuntime | None = None
-    visible: str | None = None
-
-    @classmethod
-    def gather(cls, cuda: int | None) -> "GpuFacts":
-        """Collect the facts of this machine; TensorFlow alone knows `cuda`."""
-        libraries, host_driver = importlib.util.find_spec("nvidia"), Path("/proc/driver/nvidia/version")
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        return cls(cuda, libraries is not None, query_driver(), host_driver.exists(), container_runtime(), visible)
-
-    def explain(self) -> GpuUnavailable:
-        """Return the one reason why TensorFlow lists no GPU."""
-        has_cuda = self.cuda is not None and self.cuda_libraries
-        add_cuda = "use the gpu image" if self.runtime else "install the extra `gpu` of bertgrid-tf"
-        on_host = " on the host" if self.runtime else ""
-        if self.driver is None or not (self.driver.gpus or self.driver.error):
-            return self._without_driver(has_cuda)
-        if self.driver.error:
-            restart = f"restart the {'container' if self.runtime else 'machine'}, and run `nvidia-smi`{on_host}"
-            return GpuUnavailable(f"the NVIDIA driver does not start ({self.driver.error})", restart)
-        # CUDA ignores everything from the first unknown name on.
-        first = "0" if self.visible is None else self.visible.split(",")[0].strip()
-        if not first.startswith(("GPU-", "MIG-")) and first not in map(str, range(len(self.driver.gpus))):
-            reason = f"CUDA_VISIBLE_DEVICES={self.visible!r} hides the GPUs"
-            return GpuUnavailable(reason, "unset it, or name some of `nvidia-smi -L`")
-        if self.cuda is None or not has_cuda:
-            return GpuUnavailable("there is an NVIDIA GPU, but TensorFlow has no CUDA libraries", add_cuda)
-        # Within a major version, CUDA runs on older drivers too.
-        if self.driver.cuda < self.cuda:
-            has, needs = f"driver {self.driver.version} supports CUDA {self.driver.cuda}", f"needs CUDA {self.cuda}"
-            return GpuUnavailable(f"the NVIDIA {has}, and TensorFlow {needs}", f"install a newer driver{on_host}")
-        log = "read its log: `TF_CPP_MIN_LOG_LEVEL=0 bertgrid-tf doctor`"
-        return GpuUnavailable("TensorFlow lists no GPU, though the driver and CUDA's libraries are here", log)
-
-    def _without_driver(self, has_cuda: bool) -> GpuUnavailable:
-        if self.runtime is None:
+    on_host = " on the host" if runtime else ""
+    if driver is None or not (driver.gpus or driver.error):
+        if runtime is None:
             return GpuUnavailable("there is no NVIDIA GPU here, or no driver for it")
-        start = _WITH_GPUS[self.runtime]
-        if self.host_driver:
-            reason = "the host has an NVIDIA GPU, but this container was started without it"
-            return GpuUnavailable(reason, start if has_cuda else f"use the gpu image, and {start}")
-        if not has_cuda:
-            return GpuUnavailable("there are no CUDA libraries here")
-        return GpuUnavailable("this container was started without a GPU", f"if the host has one, {start}")
+        start = _WITH_GPUS[runtime] if cuda else f"use the gpu image, and {_WITH_GPUS[runtime]}"
+        # Whoever takes the CPU image on a host without GPUs needs no advice.
+        remedy = f"if the host has one, {start}" if cuda or host_driver else None
+        return GpuUnavailable("this container was started without a GPU", remedy)
+    if driver.error:
+        restart = f"restart the {'container' if runtime else 'machine'}, and run `nvidia-smi`{on_host}"
+        return GpuUnavailable(f"the NVIDIA driver does not start ({driver.error})", restart)
+    # CUDA ignores everything from the first unknown name on.
+    first = "0" if visible is None else visible.split(",")[0].strip()
+    if not first.startswith(("GPU-", "MIG-")) and first not in map(str, range(len(driver.gpus))):
+        reason = f"CUDA_VISIBLE_DEVICES={visible!r} hides the GPUs"
+        return GpuUnavailable(reason, "unset it, or name some of `nvidia-smi -L`")
+    if cuda is None:
+        remedy = "use the gpu image" if runtime else "install the extra `gpu` of bertgrid-tf"
+        return GpuUnavailable("there is an NVIDIA GPU, but TensorFlow has no CUDA libraries", remedy)
+    # Within a major version, CUDA runs on older drivers too.
+    if driver.cuda < cuda:
+        reason = f"the NVIDIA driver {driver.version} supports CUDA {driver.cuda}, and TensorFlow needs CUDA {cuda}"
+        return GpuUnavailable(reason, f"install a newer driver{on_host}")
+    log = "read its log: `TF_CPP_MIN_LOG_LEVEL=0 bertgrid-tf doctor`"
+    return GpuUnavailable("TensorFlow lists no GPU, though the driver and CUDA's libraries are here", log)
