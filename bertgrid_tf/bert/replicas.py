@@ -22,7 +22,11 @@ def replica_count(gpus: int | Literal["all"]) -> int:
 
 
 def resolve_gpu_count(gpus: int | Literal["all"], there: int, why_no_more: str) -> int:
-    """How many of the `there` GPUs train the final model. Raises UserError where `gpus` asks for more."""
+    """Return the number of GPUs that train the final model, of the `there` available ones.
+
+    Raises:
+        UserError: `gpus` asks for more; the error's sentence gives `why_no_more`.
+    """
     if gpus != "all" and gpus > there:
         raise UserError(
             f"The final model cannot be trained on {gpus} GPUs, since {why_no_more}: "
