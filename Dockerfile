@@ -70,11 +70,6 @@ CMD ["--help"]
 
 FROM runtime AS test
 USER 0
-# Some tests build a made-up GPU driver.
-# hadolint ignore=DL3008
-RUN apt-get update -q \
-    && apt-get install -y -q --no-install-recommends gcc libc6-dev \
-    && rm -rf /var/lib/apt/lists/*
 COPY docker/requirements-test.lock /opt/bertgrid/
 RUN pip install --require-hashes -r /opt/bertgrid/requirements-test.lock
 COPY . /checkout

@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -388,7 +388,7 @@ def doctor(
     results: ResultsParent = RESULTS,
     as_json: Annotated[bool, _flag("--json", "print all findings as JSON, at the end")] = False,
 ) -> None:
-    """Check this machine and installation, one thing after the other; exit code 1 where the study could not run."""
+    """Check this machine and installation; exit code 1 where the study could not run."""
     import json
     from dataclasses import asdict
 
@@ -400,16 +400,10 @@ def doctor(
 
     console = Console()
     findings = []
-
-    def running(check: str) -> AbstractContextManager[object]:
-        return console.status(f"{check} …") if console.is_terminal and not as_json else nullcontext()
-
-    for finding in checks.examine(name, results, data_dirs(data_dir), running):
+    for finding in checks.examine(name, results, data_dirs(data_dir)):
         findings.append(finding)
         if not as_json:
-            console.print(
-                finding_line(finding, console.is_terminal), highlight=False, soft_wrap=not console.is_terminal
-            )
+            console.print(finding_line(finding), highlight=False, soft_wrap=True)
     could_run = all(finding.status != "problem" for finding in findings)
     if as_json:
         answer = {"study": name, "could_run": could_run, "findings": [asdict(finding) for finding in findings]}
@@ -584,7 +578,7 @@ def _prepare_device(console: Any, doing: str, memory: int | None) -> None:
     said, style = f"{doing} on {device.device_name()}", ""
     if missing := device.missing_gpu():
         said += f": {missing}" + (", so that --gpu-memory is ignored" if memory is not None else "")
-        style = "bold yellow" if missing.loud else ""
+        style = "bold yellow" if missing.needs_attention else ""
     console.print(f"{said}.", style=style, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from bertgrid_tf import corpus as corpora
 from bertgrid_tf.corpus import Columns, Corpus, DownloadProgress
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.machine.container import blocked, engine
+from bertgrid_tf.machine.container import check_writable
 from bertgrid_tf.recipe import Data, Recipe
 
 SAMPLE = "sample"
@@ -52,13 +52,11 @@ def fetch(name: str, dirs: Sequence[Path], progress: DownloadProgress | None = N
     """
     refusals = []
     for folder in dirs:
-        found = blocked(folder)
+        found = check_writable(folder)
         if found is None:
             return corpora.fetch(name, folder / name, progress)
         refusals.append(found)
-    raise UserError(
-        refusals[0].sentence("The data folder", "choose another with --data-dir", f"data fetch {name}", engine())
-    )
+    raise UserError(refusals[0].sentence("The data folder", "choose another with --data-dir", f"data fetch {name}"))
 
 
 def columns(data: Data) -> Columns:

@@ -28,7 +28,7 @@ from bertgrid_tf.data import columns
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.evidence import Classes, classes
 from bertgrid_tf.files import write_table
-from bertgrid_tf.machine.container import blocked
+from bertgrid_tf.machine.container import check_writable
 from bertgrid_tf.plan import FINAL, SOUP
 from bertgrid_tf.predictions import Predictions
 from bertgrid_tf.recipe import Settings
@@ -229,7 +229,7 @@ def _refuse_out(out: Path, file: Path) -> None:
         raise UserError(f"{out} is a folder: name a file in it with -o.")
     if out.exists() and out.samefile(file):
         raise UserError(f"{out} is the file with the texts: name another with -o.")
-    if blocked(out.parent):
+    if check_writable(out.parent):
         raise UserError(f"{out} cannot be written, since {out.parent} is no folder to write to: name another with -o.")
 
 

@@ -29,7 +29,7 @@ from bertgrid_tf.corpus import Corpus, label_counts, speaker_counts, utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.evidence import Scored
 from bertgrid_tf.files import write_table, write_text
-from bertgrid_tf.machine.container import LOCAL_ERRORS, blocked, engine
+from bertgrid_tf.machine.container import LOCAL_ERRORS, check_writable
 from bertgrid_tf.measured import AUTOS, Place, resolve
 from bertgrid_tf.plan import AUDIT, FINAL, REPEATS, final_run, space
 from bertgrid_tf.recipe import NO_MODEL, Recipe, Settings, Value, differing, short
@@ -410,9 +410,9 @@ class Study:
         if failure and failure.errno not in LOCAL_ERRORS:
             raise UserError(f"The results folder {folder} cannot be made ({failure.strerror}): {otherwise}.")
         # What a container has mounted is the parent of all studies' folders.
-        if found := blocked(folder, volume=folder.parent):
+        if found := check_writable(folder, volume=folder.parent):
             command = f"tune {self.recipe.corpus}"
-            raise UserError(found.sentence("The results folder", otherwise, command, engine())) from failure
+            raise UserError(found.sentence("The results folder", otherwise, command)) from failure
         # A process killed as it began leaves its lock and a recipe that it was about to write.
         beginning = (LOCK, f"{self.results.recipe_file.name}.tmp")
         others = [path for path in folder.iterdir() if path.name not in beginning]

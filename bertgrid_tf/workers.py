@@ -94,10 +94,10 @@ class Crew:
 
         Raises UserError where no host has so many.
         """
-        from bertgrid_tf.bert.replicas import granted
+        from bertgrid_tf.bert.replicas import resolve_gpu_count
 
         most = max([1, *(host.gpus for host in self._hosts)])
-        return granted(asked, most, f"no host has more than {most}")
+        return resolve_gpu_count(asked, most, f"no host has more than {most}")
 
     def measure(self, job: Job, key: str, final_gpus: int) -> Measured:
         """What `auto` stands for, for a key of the job's recipe, measured by a process with a worker's share of a host.

@@ -406,10 +406,9 @@ def test_spaces_around_levels_and_settings_do_not_matter(bertgrid):
             (["--workers", count], f"--workers {count!r} cannot be: give a whole number of runs at a time, at least 1.")
             for count in ("0", "-1", "two", "1.5", "")
         ),
-        (["--gpu-memory", "16"], "--gpu-memory '16' cannot be read: write it as 16GB, 16GiB or 14500MB."),
-        (
-            ["--gpu-memory", "0GB"],
-            "--gpu-memory 0GB is too little: give what TensorFlow may take of each GPU, as 16GB.",
+        *(
+            (["--gpu-memory", size], f"--gpu-memory {size!r} is not a size of at least 1 MiB: write it as 16GB, 16GiB ")
+            for size in ("16", "0GB")
         ),
         (["--limit-train", "all"], "Recipe sample: limit_train must be a whole number, not 'all'."),
         (["--model", ""], "Recipe sample: model must not be empty."),
@@ -807,7 +806,7 @@ def test_the_memory_that_a_final_model_may_take_has_a_cap(bertgrid, study, own, 
     predict = ("predict", study, own, "--text-column", "text", "-o", "out.csv")
     for words in (("evaluate", study), predict):
         refused = bertgrid(*words, "--gpu-memory", "lots").refusal
-        assert refused == "--gpu-memory 'lots' cannot be read: write it as 16GB, 16GiB or 14500MB."
+        assert refused.startswith("--gpu-memory 'lots' is not a size of at least 1 MiB: ")
     made_up_gpus.give(monkeypatch, made_up_gpus.T4)
     refused = bertgrid(*predict, "--gpu-memory", "20GB").refusal
     assert refused == "--gpu-memory 20 GB is more than the 16 GB of Tesla T4: give less."

@@ -30,7 +30,7 @@ from transformers import TFAutoModelForSequenceClassification as TFAutoClassifie
 from transformers.modeling_tf_pytorch_utils import apply_transpose, convert_tf_weight_name_to_pt_weight_name
 
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.machine.container import LOCAL_ERRORS, blocked, engine
+from bertgrid_tf.machine.container import LOCAL_ERRORS, check_writable
 
 transformers.logging.set_verbosity_error()
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -330,9 +330,9 @@ def _not_downloaded(name: str, error: Exception) -> str:
 
     cache = Path(constants.HF_HUB_CACHE)
     if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno in LOCAL_ERRORS):
-        if found := blocked(cache, volume=cache.parent):
+        if found := check_writable(cache, volume=cache.parent):
             what = f"Checkpoint {name} must be downloaded, but the cache"
-            return found.sentence(what, "set HF_HOME to another folder", within=engine())
+            return found.sentence(what, "set HF_HOME to another folder")
         place, why = error.filename or cache, error.strerror or _first_line(error)
         return f"Checkpoint {name} cannot be stored in {place} ({why}): mend that, or set HF_HOME to another folder."
     if isinstance(error, RuntimeError):  # of the hub's faster protocol, which tells no more than its sentence

@@ -1,41 +1,43 @@
-"""What TensorFlow computes on."""
+"""The devices that TensorFlow computes on."""
 
+import importlib.util
 import os
-import re
 import time
 from collections import Counter
+from pathlib import Path
 
 import tensorflow as tf
 
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.machine.gpu import Gpu, NoGpu, Version, device_memory, gather, why_none
+from bertgrid_tf.machine.container import container_runtime
+from bertgrid_tf.machine.gpu import Gpu, GpuUnavailable, explain_missing_gpu, query_driver
 from bertgrid_tf.machine.host import description, readable
 
 _MIB = 2**20
 
 
 def let_memory_grow() -> None:
-    """Takes GPU memory as it is needed, so that a prediction can run beside a study. Before the first computation."""
+    """Have TensorFlow take GPU memory as it needs it, so that a prediction can run beside a study; to be called before
+    the first computation."""
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def limit_memory(limit: int) -> None:
-    """Caps what TensorFlow takes of each GPU; does nothing where there is none. Before the first computation.
+    """Limit the memory that TensorFlow takes of each GPU, if there is one; to be called before the first computation.
 
     Args:
-        limit: bytes; at least one MiB.
+        limit: Bytes; at least one MiB.
 
     Raises:
-        UserError: a GPU has less memory.
+        UserError: A GPU has less memory.
     """
-    there = gpus()
-    for gpu in there:
+    for gpu in (found := gpus()):
         if gpu.memory is not None and limit > gpu.memory:
             raise UserError(
                 f"--gpu-memory {readable(limit)} is more than the {readable(gpu.memory)} of {gpu.name}: give less."
             )
-    if not there:
+    if not found:
         return
     # A limit is a logical device's, and for those TensorFlow ignores the growth that was configured: all of the limit
     # would be taken at once. The variable is what its allocator still asks for.
@@ -46,7 +48,7 @@ def limit_memory(limit: int) -> None:
 
 
 def memory_limit() -> int | None:
-    """Bytes that `limit_memory` lets TensorFlow take of each GPU; None where there is no limit, or no GPU."""
+    """Return the bytes that `limit_memory` set; None where there is no limit, or no GPU."""
     for device in tf.config.list_physical_devices("GPU"):
         for capped in tf.config.get_logical_device_configuration(device) or ():
             return int(capped.memory_limit) * _MIB
@@ -54,17 +56,20 @@ def memory_limit() -> int | None:
 
 
 def gpus() -> list[Gpu]:
-    """The GPUs that TensorFlow computes on, in its order."""
-    return [gpu for gpu in _listed() if not _is_too_weak(gpu)]
-
-
-def too_weak() -> list[Gpu]:
-    """The GPUs that TensorFlow lists but has no kernels for, so that it leaves them alone."""
-    return [gpu for gpu in _listed() if _is_too_weak(gpu)]
+    """Return the GPUs that TensorFlow lists, in its order."""
+    devices = tf.config.list_physical_devices("GPU")
+    driver = query_driver() if devices else None
+    found = []
+    for device in devices:
+        details = tf.config.experimental.get_device_details(device)
+        name = str(details.get("device_name", device.name))
+        # NVML and CUDA number GPUs differently, and CUDA_VISIBLE_DEVICES renumbers them: names are what both share.
+        found.append(Gpu(name, driver.memory(name) if driver else None, details.get("compute_capability")))
+    return found
 
 
 def device_name() -> str:
-    """What TensorFlow computes on: every GPU with its memory, and how much of it may be taken; or "the CPU"."""
+    """Return the GPUs with their memory and its limit; or "the CPU"."""
     counted = Counter(map(str, gpus()))
     if not counted:
         return "the CPU"
@@ -75,47 +80,38 @@ def device_name() -> str:
 
 
 def hardware() -> str:
-    """What TensorFlow computes on, and the host around it."""
+    """Return the GPUs, if any, and the host's processor and memory in words."""
     host = description()
     return f"{device_name()}; {host}" if gpus() else host
 
 
-def missing_gpu() -> NoGpu | None:
-    """Why TensorFlow computes on the CPU; None where it computes on a GPU."""
-    return None if gpus() else why_none(gather(built_for_cuda(), too_weak()))
-
-
-def built_for_cuda() -> Version | None:
-    """The CUDA version that TensorFlow was built with; None where it was built without."""
-    build = tf.sysconfig.get_build_info()
-    if not build["is_cuda_build"]:
+def missing_gpu() -> GpuUnavailable | None:
+    """Return why TensorFlow computes on the CPU; None where it computes on a GPU."""
+    if tf.config.list_physical_devices("GPU"):
         return None
-    major, minor, *_ = map(int, build["cuda_version"].split("."))
-    return major, minor
-
-
-def least_capability() -> Version:
-    """The compute capability of the oldest GPUs that TensorFlow was built for."""
-    built = tf.sysconfig.get_build_info().get("cuda_compute_capabilities", [])
-    digits = [re.sub(r"\D", "", name) for name in built]  # as sm_60, compute_90, sm_120
-    return min(((int(number[:-1]), int(number[-1])) for number in digits), default=(0, 0))
+    build, cuda = tf.sysconfig.get_build_info(), None
+    # All of NVIDIA's wheels with CUDA's libraries lie below this package.
+    if build["is_cuda_build"] and importlib.util.find_spec("nvidia"):
+        cuda = int(build["cuda_version"].split(".")[0])
+    host_driver, visible = Path("/proc/driver/nvidia/version").exists(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return explain_missing_gpu(cuda, query_driver(), container_runtime(), host_driver, visible)
 
 
 def rounds_to_tf32() -> bool:
-    """Whether float32 matrices are multiplied in NVIDIA's TF32, as GPUs since Ampere do unless they are told not to."""
+    """Return whether float32 matrices are multiplied in NVIDIA's TF32, the default of GPUs since Ampere."""
     newest = max((gpu.capability for gpu in gpus() if gpu.capability), default=(0, 0))
     return newest >= (8, 0) and bool(tf.config.experimental.tensor_float_32_execution_enabled())
 
 
 def matmul_rate(dtype: tf.DType, seconds: float) -> float:
-    """FLOP/s of BERT-base's feed-forward products, [rows, 768]·[768, 3072]·[3072, 768], on what TensorFlow computes on.
+    """Measure BERT-base's feed-forward products, [rows, 768]·[768, 3072]·[3072, 768].
 
     Args:
-        dtype: of the matrices.
-        seconds: about how long to measure.
+        dtype: Type of the matrices.
+        seconds: Approximate duration of the measurement.
 
     Returns:
-        the best rate seen, with 2,048 rows, or as many as can be multiplied in that time.
+        FLOP/s; the best rate with up to 2,048 rows, as many as can be multiplied in that time.
     """
     # Kernels on a GPU take less than it takes to start them one by one.
     layers = 10 if gpus() else 1
@@ -140,17 +136,3 @@ def matmul_rate(dtype: tf.DType, seconds: float) -> float:
         if time.perf_counter() + 2 * 4 * took < end:
             rows = min(4 * rows, 2048)
     return best
-
-
-def _listed() -> list[Gpu]:
-    """All GPUs that TensorFlow lists, which it does whatever their age."""
-    found = []
-    for ordinal, device in enumerate(tf.config.list_physical_devices("GPU")):
-        details = tf.config.experimental.get_device_details(device)
-        name = str(details.get("device_name", device.name))
-        found.append(Gpu(name, device_memory(ordinal), details.get("compute_capability")))
-    return found
-
-
-def _is_too_weak(gpu: Gpu) -> bool:
-    return gpu.capability is not None and gpu.capability < least_capability()

@@ -18,11 +18,15 @@ def replica_devices() -> list[str]:
 def replica_count(gpus: int | Literal["all"]) -> int:
     """How many replicas `gpus` asks for. Raises UserError where there are fewer devices."""
     seen = len(tf.config.list_logical_devices("GPU"))
-    return granted(gpus, len(replica_devices()), f"TensorFlow sees {seen or 'no'} GPU{'s' * (seen > 1)}")
+    return resolve_gpu_count(gpus, len(replica_devices()), f"TensorFlow sees {seen or 'no'} GPU{'s' * (seen > 1)}")
 
 
-def granted(gpus: int | Literal["all"], there: int, why_no_more: str) -> int:
-    """How many of the `there` GPUs train the final model. Raises UserError where `gpus` asks for more."""
+def resolve_gpu_count(gpus: int | Literal["all"], there: int, why_no_more: str) -> int:
+    """Return the number of GPUs that train the final model, of the `there` available ones.
+
+    Raises:
+        UserError: `gpus` asks for more; the error's sentence gives `why_no_more`.
+    """
     if gpus != "all" and gpus > there:
         raise UserError(
             f"The final model cannot be trained on {gpus} GPUs, since {why_no_more}: "

@@ -1,4 +1,4 @@
-"""The container around us, if there is one, and a folder that cannot be written, in it or outside."""
+"""The container around this process, and folders that cannot be written, inside one or outside."""
 
 import errno
 import os
@@ -8,122 +8,104 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Engine = Literal["docker", "podman", "apptainer", "kubernetes"]
+ContainerRuntime = Literal["docker", "podman", "apptainer", "kubernetes"]
 
-WITH_GPUS: Mapping[Engine, str] = {
-    "docker": "start it with `docker run --gpus all …` (the host needs the NVIDIA Container Toolkit)",
-    "podman": "start it with `podman run --device nvidia.com/gpu=all …` (the host needs the NVIDIA Container Toolkit)",
-    "apptainer": "start it with `apptainer run --nv …`",
-    "kubernetes": "give its pod the limit `nvidia.com/gpu: 1`",
+_MARKS: Mapping[ContainerRuntime, str] = {
+    "podman": "run/.containerenv",
+    "apptainer": ".singularity.d",
+    "docker": ".dockerenv",
 }
-"""How a container gets the host's GPUs."""
-
 # Rootless podman maps the caller to root unless it is told to keep the ids.
-_AS_CALLER: Mapping[Engine, str] = {
+_AS_CALLER: Mapping[ContainerRuntime | None, str] = {
     "docker": 'docker run --user "$(id -u):$(id -g)"',
     "podman": "podman run --userns=keep-id",
 }
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
 # EFBIG: the limit on a file's size (`ulimit -f`), which ends a download as a full disk does.
-LOCAL_ERRORS = (*_FULL, *_FORBIDDEN, errno.EROFS, errno.EFBIG)
-"""The error numbers that say that this machine would not store a file, whatever was to be stored."""
+LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, *_FORBIDDEN, errno.EROFS, errno.EFBIG)
+"""The error numbers with which this machine refuses to store any file."""
 
 
-def engine(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> Engine | None:
-    """What runs the container that this process is in; None where it is in none.
-
-    Args:
-        root: of the file system.
-        environ: the process's environment.
-    """
+def container_runtime(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> ContainerRuntime | None:
+    """Return what runs the container around this process, by the files below `root`; None outside a container."""
     # A pod's containers may carry docker's mark too.
     if "KUBERNETES_SERVICE_HOST" in environ:
         return "kubernetes"
-    if (root / "run/.containerenv").exists():
-        return "podman"
-    if (root / ".singularity.d").exists():
-        return "apptainer"
-    return "docker" if (root / ".dockerenv").exists() else None
+    return next((runtime for runtime, mark in _MARKS.items() if (root / mark).exists()), None)
 
 
 @dataclass(frozen=True)
-class Blocked:
-    """A folder that no file can be put into.
+class NotWritable:
+    """A folder in which no file can be made.
 
     Attributes:
-        folder: as it was asked for; it need not exist.
-        number: of the error (`errno`).
-        owner: user id of the folder, or of the nearest above it that exists.
-        user: the process's user id.
-        volume: the folder that a container should have mounted for it.
+        folder: The folder as it was asked for; it need not exist.
+        number: Error number (`errno`).
+        owner: User id of the folder, or of the nearest existing one above it.
+        volume: The folder that a container should have mounted for it.
+        user: User id of the process.
+        runtime: What runs the container around the process.
     """
 
     folder: Path
     number: int
     owner: int
-    user: int
     volume: Path
+    user: int
+    runtime: ContainerRuntime | None
 
     @property
     def reason(self) -> str:
-        """What is wrong, as the end of a sentence that begins with the folder."""
-        if self.number in _FULL:
-            return "cannot be written, since its disk is full"
-        if self.number == errno.EROFS:
-            return "cannot be written, since it is read-only"
+        """The end of a sentence that begins with the folder."""
         if self.number in _FORBIDDEN and self.owner != self.user:
-            whose = f"user {self.owner}" if self.owner else "root"
-            return f"cannot be written by user {self.user}, since it belongs to {whose}"
+            owner = f"user {self.owner}" if self.owner else "root"
+            return f"cannot be written by user {self.user}, since it belongs to {owner}"
         return f"cannot be written ({os.strerror(self.number)})"
 
-    def remedy(self, otherwise: str, command: str = "…", within: Engine | None = None) -> str:
-        """What to do.
+    def remedy(self, otherwise: str, command: str = "…") -> str:
+        """Return what to do.
 
         Args:
-            otherwise: what helps anywhere, as "choose another with --results".
-            command: of bertgrid-tf, with which the line that starts a container ends.
-            within: the container's engine.
+            otherwise: What helps outside a container too, as "choose another with --results".
+            command: Command of bertgrid-tf at the end of the line that starts the container.
         """
-        if self.number in _FULL:
+        if self.number in (errno.ENOSPC, errno.EDQUOT):
             return f"make room, or {otherwise}"
-        if within is None or within not in _AS_CALLER or self.number not in LOCAL_ERRORS:
-            return otherwise
-        host = self.volume.name
-        line = f'`{_AS_CALLER[within]} -v "$PWD/{host}:{self.volume}" … bertgrid-tf {command}`'
-        if self.number == errno.EROFS:
+        as_caller, host = _AS_CALLER.get(self.runtime), self.volume.name
+        line = f'`{as_caller} -v "$PWD/{host}:{self.volume}" … bertgrid-tf {command}`'
+        if as_caller and self.number == errno.EROFS:
             return f"mount a folder of the host there, without `:ro`: {line}"
-        if self.owner == self.user:
-            return f"on the host, `chmod u+w {host}`, then {line}"
+        if not as_caller or self.number not in _FORBIDDEN or self.owner == self.user:
+            return otherwise
         if self.owner:
             return f"start the container as its owner, {line}"
         # Docker makes the folder of a -v that the host lacks, as root.
         return (
             f"on the host, `mkdir -p {host}` before the container starts (or `sudo chown -R $(id -u) {host}`, if "
-            f"{within} made it), then {line}"
+            f"{self.runtime} made it), then {line}"
         )
 
-    def sentence(self, what: str, otherwise: str, command: str = "…", within: Engine | None = None) -> str:
-        """Both, of a folder that is `what`, as "The results folder"; for the rest see `remedy`."""
-        return f"{what} {self.folder} {self.reason}: {self.remedy(otherwise, command, within)}."
+    def sentence(self, what: str, otherwise: str, command: str = "…") -> str:
+        """Return reason and remedy (see there) in one sentence that begins with `what`, as "The results folder"."""
+        return f"{what} {self.folder} {self.reason}: {self.remedy(otherwise, command)}."
 
 
 def nearest(folder: Path) -> Path:
-    """The folder itself, or the nearest above it that exists."""
+    """Return the folder, or the nearest existing one above it."""
     # os.path, since a Path below a folder that cannot be entered raises instead of being absent.
     absolute = folder.absolute()
     return next(parent for parent in (absolute, *absolute.parents) if os.path.exists(parent))  # noqa: PTH110
 
 
-def blocked(folder: Path, volume: Path | None = None) -> Blocked | None:
-    """Why no file can be put into a folder; None where one can.
-
-    It is tried with a file that vanishes again, since permissions know of no full disk and no network's rights.
+def check_writable(folder: Path, volume: Path | None = None) -> NotWritable | None:
+    """Make a file that vanishes at once, since permissions know of no full disk and no network's rights.
 
     Args:
-        folder: where it is not there yet, the nearest above it is tried.
-        volume: see `Blocked`; None for the folder itself.
+        folder: Folder to write in; where it does not exist, the nearest above it is tried.
+        volume: See `NotWritable`; None for the folder itself.
+
+    Returns:
+        Why no file can be made; None where one can.
     """
     existing = nearest(folder)
     try:
@@ -131,6 +113,6 @@ def blocked(folder: Path, volume: Path | None = None) -> Blocked | None:
             file.write(b"?")
             file.flush()
     except OSError as error:
-        owner, number = existing.stat().st_uid, error.errno or errno.EIO
-        return Blocked(folder, number, owner, os.getuid(), (volume or folder).absolute())
+        number, owner, volume = error.errno or errno.EIO, existing.stat().st_uid, (volume or folder).absolute()
+        return NotWritable(folder, number, owner, volume, os.getuid(), container_runtime())
     return None

@@ -1,63 +1,53 @@
-"""NVIDIA GPUs: what there is of them, and why TensorFlow sees none."""
+"""NVIDIA GPUs: the driver's description of them, and the reason why TensorFlow lists none."""
 
-import ctypes
-import importlib.util
-import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Annotated
+
+from pydantic import ByteSize, Field, TypeAdapter, ValidationError
 
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.machine import container
-from bertgrid_tf.machine.container import WITH_GPUS, Engine
+from bertgrid_tf.machine.container import ContainerRuntime
 from bertgrid_tf.machine.host import readable
 
-Version = tuple[int, int]
-
-CUDA_LIBRARIES = (
-    "libcudart.so.12",
-    "libcublas.so.12",
-    "libcublasLt.so.12",
-    "libcufft.so.11",
-    "libcusolver.so.11",
-    "libcusparse.so.12",
-    "libcudnn.so.9",
-)
-"""What TensorFlow 2.20 looks for before it lists a GPU: where one is missing, it lists none."""
-
-_DRIVER = "libcuda.so.1"
-_NO_DEVICE = "CUDA_ERROR_NO_DEVICE"
-_SIZES = {"m": 10**6, "mb": 10**6, "mib": 2**20, "g": 10**9, "gb": 10**9, "gib": 2**30}
+_WITH_GPUS: Mapping[ContainerRuntime, str] = {
+    "docker": "start it with `docker run --gpus all …` (the host needs the NVIDIA Container Toolkit)",
+    "podman": "start it with `podman run --device nvidia.com/gpu=all …` (the host needs the NVIDIA Container Toolkit)",
+    "apptainer": "start it with `apptainer run --nv …`",
+    "kubernetes": "give its pod the limit `nvidia.com/gpu: 1`",
+}
 
 
 def parse_memory(text: str) -> int:
-    """The bytes of `16GB`, `16G` (10⁹ each), `16GiB` (2³⁰ each), `14500MB` or `14500MiB`.
+    """Parse a memory size: `16GB` or `16G` (10⁹ bytes each), `16GiB` (2³⁰), `14500MB`.
 
-    Raises UserError for anything else, and for less than one MiB, TensorFlow's unit.
+    Returns:
+        Bytes; at least one MiB, the unit of TensorFlow's limit.
+
+    Raises:
+        UserError: The text is no size, or a smaller one.
     """
-    read = re.fullmatch(r"(\d+(?:\.\d+)?) *([mg](?:i?b)?)", text.strip().lower())
-    if read is None:
-        raise UserError(f"--gpu-memory {text!r} cannot be read: write it as 16GB, 16GiB or 14500MB.")
-    size = int(float(read[1]) * _SIZES[read[2]])
-    if size < 2**20:
-        raise UserError(f"--gpu-memory {text} is too little: give what TensorFlow may take of each GPU, as 16GB.")
-    return size
+    try:
+        return TypeAdapter(Annotated[ByteSize, Field(ge=2**20)]).validate_python(text)
+    except ValidationError:
+        raise UserError(
+            f"--gpu-memory {text!r} is not a size of at least 1 MiB: write it as 16GB, 16GiB or 14500MB."
+        ) from None
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU as TensorFlow lists it.
+    """A GPU that TensorFlow lists.
 
     Attributes:
-        name: the model's.
-        memory: bytes in all; None where the driver does not say.
-        capability: NVIDIA's compute capability, major and minor; None where TensorFlow does not say.
+        name: Model name.
+        memory: Usable memory in bytes; None where the driver does not report it.
+        capability: Compute capability, major and minor; None where TensorFlow does not report it.
     """
 
     name: str
     memory: int | None = None
-    capability: Version | None = None
+    capability: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         return self.name if self.memory is None else f"{self.name} ({readable(self.memory)})"
@@ -65,151 +55,66 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Driver:
-    """The driver's library, as it answers.
+    """The NVIDIA driver, as its management library (NVML) describes it.
 
     Attributes:
-        cuda: the CUDA version that it supports.
-        error: the name of the error at its start; None where it started.
+        version: Release, as "550.90.07".
+        cuda: Newest major version of CUDA that it supports.
+        gpus: Name and usable memory (bytes, None where not reported) of every GPU, in no order of TensorFlow's.
+        error: Message of the failed start; "" where the driver answers.
     """
 
-    cuda: Version
-    error: str | None = None
+    version: str = ""
+    cuda: int = 0
+    gpus: tuple[tuple[str, int | None], ...] = ()
+    error: str = ""
+
+    def memory(self, name: str) -> int | None:
+        """Return the bytes that can be used of a GPU of this name; the least where several bear it."""
+        sizes = [size for gpu, size in self.gpus if gpu == name]
+        return min((size for size in sizes if size is not None), default=None)
 
 
-def driver() -> Driver | None:
-    """Starts the driver's library and asks it; None where it cannot be loaded."""
-    library = load_library(_DRIVER)
-    if library is None:
-        return None
-    version, name = ctypes.c_int(), ctypes.c_char_p()
-    library.cuDriverGetVersion(ctypes.byref(version))
-    failed = library.cuInit(0)
-    if failed and library.cuGetErrorName(failed, ctypes.byref(name)) == 0 and name.value:
-        error = name.value.decode()
-    else:
-        error = f"error {failed}"
-    return Driver((version.value // 1000, version.value % 1000 // 10), error if failed else None)
+def query_driver() -> Driver | None:
+    """Ask NVML for the driver and its GPUs; None where there is no driver, or none is loaded."""
+    import pynvml
 
-
-def device_memory(ordinal: int) -> int | None:
-    """Bytes of the memory of a GPU, numbered as TensorFlow numbers them; None where the driver does not say."""
-    library = load_library(_DRIVER)
-    device, size = ctypes.c_int(), ctypes.c_size_t()
-    if library is None or library.cuInit(0) or library.cuDeviceGet(ctypes.byref(device), ordinal):
-        return None
-    return None if library.cuDeviceTotalMem_v2(ctypes.byref(size), device) else size.value
-
-
-def library_version(name: str, library: ctypes.CDLL) -> str:
-    """The version of one of CUDA_LIBRARIES; "" where it does not say."""
-    stem = name.removeprefix("lib").split(".")[0]
-    number, numbers = ctypes.c_int(), []
     try:
-        if stem == "cudart":
-            library.cudaRuntimeGetVersion(ctypes.byref(number))
-            return dotted((number.value // 1000, number.value % 1000 // 10))
-        for part in range(3):  # major, minor, patch
-            getattr(library, f"{stem}GetProperty")(part, ctypes.byref(number))
-            numbers.append(str(number.value))
-    except AttributeError:
-        return ""
-    return ".".join(numbers)
+        pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        gpus = tuple((pynvml.nvmlDeviceGetName(handle), _usable_memory(handle)) for handle in handles)
+        return Driver(pynvml.nvmlSystemGetDriverVersion(), pynvml.nvmlSystemGetCudaDriverVersion_v2() // 1000, gpus)
+    except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
+        return None
+    except pynvml.NVMLError as error:
+        return Driver(error=str(error))
 
 
-def load_library(name: str) -> ctypes.CDLL | None:
-    """A shared library, from where TensorFlow finds it: the loader's path, or NVIDIA's wheels beside TensorFlow."""
-    wheels = importlib.util.find_spec("nvidia")
-    folders = wheels.submodule_search_locations or () if wheels else ()
-    for place in (name, *(str(file) for folder in folders for file in Path(folder).glob(f"*/lib/{name}"))):
-        try:
-            return ctypes.CDLL(place)
-        except OSError:
-            continue
-    return None
+def _usable_memory(handle: object) -> int | None:
+    import pynvml
+
+    try:
+        # The second version tells the driver's own share apart, which no process can take.
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
+    except pynvml.NVMLError:
+        return None
+    return int(memory.total - memory.reserved)
 
 
 @dataclass(frozen=True)
-class GpuFacts:
-    """What tells the reasons apart for which TensorFlow lists no GPU that it can use.
+class GpuUnavailable:
+    """The reason why TensorFlow computes on the CPU; clauses without a full stop.
 
     Attributes:
-        engine: of the container around us.
-        hardware: whether a display controller of NVIDIA's is on the PCI bus. A container sees the host's bus.
-        kernel_driver: version of NVIDIA's kernel module. A container sees the host's.
-        device_files: whether there are device files, through which a GPU is used. A container has those it was given.
-        driver: its library's answer; None where there is no library. A container has it together with the GPU.
-        cuda: the CUDA version that TensorFlow was built with; None where without.
-        missing_libraries: those of CUDA_LIBRARIES that cannot be loaded.
-        visible: CUDA_VISIBLE_DEVICES.
-        asked: NVIDIA_VISIBLE_DEVICES, by which a container asks NVIDIA's runtime for GPUs.
-        too_weak: the GPUs that TensorFlow has no kernels for.
-    """
-
-    engine: Engine | None = None
-    hardware: bool = False
-    kernel_driver: str | None = None
-    device_files: bool = False
-    driver: Driver | None = None
-    cuda: Version | None = None
-    missing_libraries: tuple[str, ...] = ()
-    visible: str | None = None
-    asked: str | None = None
-    too_weak: tuple[Gpu, ...] = ()
-
-
-def gather(
-    cuda: Version | None,
-    too_weak: Sequence[Gpu] = (),
-    root: Path = Path("/"),
-    environ: Mapping[str, str] = os.environ,
-) -> GpuFacts:
-    """Looks at this machine.
-
-    Args:
-        cuda, too_weak: see `GpuFacts`; what only TensorFlow knows.
-        root: of the file system.
-        environ: the process's environment.
-    """
-    answer = driver()
-    module = root / "proc/driver/nvidia/version"
-    version = re.search(r"\s(\d{3,}\.\d[\d.]*)\s", module.read_text()) if module.exists() else None
-    return GpuFacts(
-        engine=container.engine(root, environ),
-        hardware=any(map(_is_nvidia_display, (root / "sys/bus/pci/devices").glob("*"))),
-        kernel_driver=version[1] if version else None,
-        # Windows' Linux has one device file for GPUs of every make: only with NVIDIA's library is it NVIDIA's.
-        device_files=any((root / "dev").glob("nvidia[0-9c]*")) or ((root / "dev/dxg").exists() and answer is not None),
-        driver=answer,
-        cuda=cuda,
-        missing_libraries=tuple(name for name in CUDA_LIBRARIES if load_library(name) is None),
-        visible=environ.get("CUDA_VISIBLE_DEVICES"),
-        asked=environ.get("NVIDIA_VISIBLE_DEVICES"),
-        too_weak=tuple(too_weak),
-    )
-
-
-def _is_nvidia_display(device: Path) -> bool:
-    try:
-        vendor, kind = (device / "vendor").read_text().strip(), (device / "class").read_text().strip()
-    except OSError:
-        return False
-    return vendor == "0x10de" and kind.startswith("0x03")
-
-
-@dataclass(frozen=True)
-class NoGpu:
-    """Why TensorFlow computes on the CPU; clauses without a full stop.
-
-    Attributes:
-        reason: what is missing.
-        remedy: what to do; None where nothing is amiss.
+        reason: What is missing.
+        remedy: What to do; None where nothing is amiss.
     """
 
     reason: str
     remedy: str | None = None
 
     @property
-    def loud(self) -> bool:
+    def needs_attention(self) -> bool:
         """Whether there is a GPU, or may well be one, that a person expects to be used."""
         return self.remedy is not None
 
@@ -217,108 +122,44 @@ class NoGpu:
         return f"{self.reason}; {self.remedy}" if self.remedy else self.reason
 
 
-def why_none(facts: GpuFacts) -> NoGpu:
-    """The reason for which TensorFlow lists no GPU that it can use."""
-    driver, visible = facts.driver, facts.visible
-    if not (facts.hardware or facts.kernel_driver or facts.device_files):
-        return _nothing_to_see(facts)
-    if visible is not None and (not visible.strip() or visible.strip().startswith("-")):
-        return NoGpu(f"CUDA_VISIBLE_DEVICES={visible!r} hides the GPUs", "unset it to compute on them")
-    if not facts.device_files or driver is None:
-        return _not_given(facts) if facts.engine else _no_driver(facts)
-    on_host = " on the host" if facts.engine else ""
-    if facts.cuda is None or facts.missing_libraries:
-        lacking = "its build is for CPUs" if facts.cuda is None else ", ".join(facts.missing_libraries)
-        return NoGpu(
-            f"there is a GPU, but TensorFlow lacks CUDA ({lacking})",
-            with_cuda(facts.engine),
-        )
-    # Within a major version, CUDA runs on older drivers too.
-    if driver.cuda[0] < facts.cuda[0]:
-        return NoGpu(
-            f"the NVIDIA driver is of CUDA {dotted(driver.cuda)}, and TensorFlow needs CUDA {dotted(facts.cuda)}",
-            f"install a newer driver{on_host}",
-        )
-    if driver.error == _NO_DEVICE and visible:
-        return NoGpu(f"CUDA_VISIBLE_DEVICES={visible!r} names no GPU that is here", "choose one of `nvidia-smi -L`")
+def explain_missing_gpu(
+    cuda: int | None,
+    driver: Driver | None,
+    runtime: ContainerRuntime | None = None,
+    host_driver: bool = False,
+    visible: str | None = None,
+) -> GpuUnavailable:
+    """Return the one reason why TensorFlow lists no GPU.
+
+    Args:
+        cuda: Major version of CUDA that TensorFlow was built with; None where its libraries are missing.
+        driver: The driver; None where there is none. A container has one together with its GPUs.
+        runtime: What runs the container around this process; None outside a container.
+        host_driver: Whether the kernel, a container's host's too, has NVIDIA's module.
+        visible: CUDA_VISIBLE_DEVICES.
+    """
+    on_host = " on the host" if runtime else ""
+    if driver is None or not (driver.gpus or driver.error):
+        if runtime is None:
+            return GpuUnavailable("there is no NVIDIA GPU here, or no driver for it")
+        start = _WITH_GPUS[runtime] if cuda else f"use the gpu image, and {_WITH_GPUS[runtime]}"
+        # Whoever takes the CPU image on a host without GPUs needs no advice.
+        remedy = f"if the host has one, {start}" if cuda or host_driver else None
+        return GpuUnavailable("this container was started without a GPU", remedy)
     if driver.error:
-        thing = "container" if facts.engine else "machine"
-        return NoGpu(
-            f"the NVIDIA driver does not start ({driver.error})",
-            f"restart the {thing}, and see what `nvidia-smi` says{on_host}",
-        )
-    if facts.too_weak:
-        names = ", ".join(f"{gpu.name} ({dotted(gpu.capability)})" for gpu in facts.too_weak if gpu.capability)
-        return NoGpu(f"TensorFlow has no kernels for a GPU of this compute capability: {names}", "use a newer GPU")
-    return NoGpu(
-        "TensorFlow lists no GPU, though the driver and CUDA's libraries are here",
-        "see what it says: `TF_CPP_MIN_LOG_LEVEL=0 bertgrid-tf doctor`",
-    )
-
-
-def with_cuda(engine: Engine | None) -> str:
-    """How one comes by CUDA's libraries."""
-    return "use the gpu image" if engine else "install the extra `gpu` of bertgrid-tf"
-
-
-def _nothing_to_see(facts: GpuFacts) -> NoGpu:
-    if facts.engine is None:
-        return NoGpu("there is no NVIDIA GPU here")
-    if _asks(facts):
-        return _toolkit(facts)
-    if facts.cuda is None or facts.missing_libraries:
-        return NoGpu("there are no CUDA libraries here")
-    return NoGpu("this container was started without a GPU", f"if the host has one, {WITH_GPUS[facts.engine]}")
-
-
-def _not_given(facts: GpuFacts) -> NoGpu:
-    """A container on a host with a GPU that it has not, or not wholly, got."""
-    assert facts.engine is not None
-    if facts.device_files:
-        return NoGpu(
-            f"this container has a GPU, but not the driver's library {_DRIVER}",
-            WITH_GPUS[facts.engine]
-            if facts.engine == "apptainer"
-            else "start it with NVIDIA_DRIVER_CAPABILITIES=compute,utility",
-        )
-    if not facts.kernel_driver:
-        return NoGpu(
-            "the host has an NVIDIA GPU, but its driver is not loaded",
-            f"install the NVIDIA driver on the host, then {WITH_GPUS[facts.engine]}",
-        )
-    if _asks(facts):
-        return _toolkit(facts)
-    other_image = "use the gpu image, and " if facts.cuda is None or facts.missing_libraries else ""
-    return NoGpu(
-        "the host has an NVIDIA GPU, but this container was started without it",
-        f"{other_image}{WITH_GPUS[facts.engine]}",
-    )
-
-
-def _toolkit(facts: GpuFacts) -> NoGpu:
-    return NoGpu(
-        f"this container asks for GPUs (NVIDIA_VISIBLE_DEVICES={facts.asked}), but nothing gave it any",
-        "install the NVIDIA Container Toolkit on the host and make its runtime docker's (`nvidia-ctk runtime "
-        "configure`)",
-    )
-
-
-def _no_driver(facts: GpuFacts) -> NoGpu:
-    """A machine with a GPU whose driver is not there, or not wholly."""
-    if facts.driver is None:
-        needed = f" for CUDA {dotted(facts.cuda)} or newer" if facts.cuda else ""
-        return NoGpu(
-            f"there is an NVIDIA GPU, but not the driver's library {_DRIVER}", f"install the NVIDIA driver{needed}"
-        )
-    return NoGpu("there is an NVIDIA GPU, but its kernel driver is not loaded", "restart, or `sudo modprobe nvidia`")
-
-
-def _asks(facts: GpuFacts) -> bool:
-    # "void" and "none" are NVIDIA's words for no GPU; "all" is what images say of themselves, ours too, whoever starts
-    # them and however.
-    return facts.engine is not None and (facts.asked or "void") not in ("void", "none", "all")
-
-
-def dotted(version: Version) -> str:
-    """A version as it is written."""
-    return ".".join(map(str, version))
+        restart = f"restart the {'container' if runtime else 'machine'}, and run `nvidia-smi`{on_host}"
+        return GpuUnavailable(f"the NVIDIA driver does not start ({driver.error})", restart)
+    # CUDA ignores everything from the first unknown name on.
+    first = "0" if visible is None else visible.split(",")[0].strip()
+    if not first.startswith(("GPU-", "MIG-")) and first not in map(str, range(len(driver.gpus))):
+        reason = f"CUDA_VISIBLE_DEVICES={visible!r} hides the GPUs"
+        return GpuUnavailable(reason, "unset it, or name some of `nvidia-smi -L`")
+    if cuda is None:
+        remedy = "use the gpu image" if runtime else "install the extra `gpu` of bertgrid-tf"
+        return GpuUnavailable("there is an NVIDIA GPU, but TensorFlow has no CUDA libraries", remedy)
+    # Within a major version, CUDA runs on older drivers too.
+    if driver.cuda < cuda:
+        reason = f"the NVIDIA driver {driver.version} supports CUDA {driver.cuda}, and TensorFlow needs CUDA {cuda}"
+        return GpuUnavailable(reason, f"install a newer driver{on_host}")
+    log = "read its log: `TF_CPP_MIN_LOG_LEVEL=0 bertgrid-tf doctor`"
+    return GpuUnavailable("TensorFlow lists no GPU, though the driver and CUDA's libraries are here", log)
