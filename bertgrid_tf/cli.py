@@ -122,10 +122,10 @@ def tune(
 
     from bertgrid_tf import plan as plans
     from bertgrid_tf import recipe as recipes
+    from bertgrid_tf.auto_settings import autos, estimated, value, with_defaults
     from bertgrid_tf.budget import Budget
     from bertgrid_tf.data import data_dirs, open_corpus
-    from bertgrid_tf.measured import autos, estimated, stand_in, value
-    from bertgrid_tf.report.measured import guess_line
+    from bertgrid_tf.report.auto_settings import guess_line
     from bertgrid_tf.report.progress import Bars, Lines
     from bertgrid_tf.report.summary import plan_table, print_summary
     from bertgrid_tf.results import Results
@@ -177,7 +177,7 @@ def tune(
         for key in autos(asked):
             console.print(guess_line(key, value(guessed, key)), markup=False, highlight=False, soft_wrap=True)
         return
-    planned = plans.plan(stand_in(asked), corpus)
+    planned = plans.plan(with_defaults(asked), corpus)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # TensorFlow takes seconds to import: say what is going on first.

@@ -27,7 +27,7 @@ RECIPES = Path(__file__).with_name("recipes")
 NO_MODEL = "none"
 AUTO = "auto"
 MEASURED = ("batch_size", "precision")
-"""The settings for which `auto` stands for what is measured before the search (`measured.resolve`)."""
+"""The settings for which `auto` stands for what is measured before the search (`auto_settings.resolve`)."""
 # What pydantic puts into an error's place where a value may be of several types.
 _TYPES = ("bool", "int", "float", "str", "constrained-", "dict[")
 

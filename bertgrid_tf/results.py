@@ -59,15 +59,15 @@ class FinalRun:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What `auto` stands for in a study (`measured.json`).
+class MeasuredSetting:
+    """The value of an `auto` setting in a study (`measured.json`).
 
     Attributes:
-        value: of the recipe's key.
-        of: what it was measured for; for anything else it is measured anew.
-        on: the device.
-        because: why it is this value: what "it", the value, does or is.
-        curve: what was measured, a line each, every line with the same columns.
+        value: Of the recipe's key.
+        of: What the value was measured for; for anything else it is measured anew.
+        on: The device.
+        because: The reason, a clause in which "it" is the value.
+        curve: The measurements, a line each, every line with the same columns.
     """
 
     value: Value
@@ -229,13 +229,15 @@ class Results:
             lines.append(",".join([time.stage, *("" if one is None else f"{one:.3f}" for one in seconds)]))
         write_text(self.clock_file, "\n".join(lines) + "\n")
 
-    def measured(self) -> dict[str, Measured]:
+    def measured(self) -> dict[str, MeasuredSetting]:
         """What `auto` stands for, by the recipe's dotted keys. Raises UserError where `measured.json` is damaged."""
         if not self.measured_file.exists():
             return {}
-        return self._read(self.measured_file, lambda **found: {key: Measured(**one) for key, one in found.items()})
+        return self._read(
+            self.measured_file, lambda **found: {key: MeasuredSetting(**one) for key, one in found.items()}
+        )
 
-    def write_measured(self, measured: Mapping[str, Measured]) -> None:
+    def write_measured(self, measured: Mapping[str, MeasuredSetting]) -> None:
         """Writes `measured.json`, unless there is nothing to write."""
         if measured:
             found = {key: asdict(one) for key, one in measured.items()}

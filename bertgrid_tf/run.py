@@ -18,7 +18,7 @@ from bertgrid_tf import predictions
 from bertgrid_tf.bert.checkpoint import architecture, identity, load, load_tokenizer, positions
 from bertgrid_tf.bert.dimensions import dimensions
 from bertgrid_tf.bert.encode import Encoded, check_room, check_vocabulary, encode
-from bertgrid_tf.bert.precision import Tried, measure
+from bertgrid_tf.bert.precision import PrecisionTiming, measure
 from bertgrid_tf.bert.replicas import replica_count, strategy
 from bertgrid_tf.bert.trainer import EpochResult, Labelled, OnStep, Trainer, TrainSettings
 from bertgrid_tf.clock import Work
@@ -180,7 +180,7 @@ class Runs:
         models = dict.fromkeys([*self.recipe.searched_models(), *self.recipe.final_models()])
         return {model: kind for model in models if (kind := architecture(model)) != "bert"}
 
-    def precisions(self) -> list[Tried]:
+    def precisions(self) -> list[PrecisionTiming]:
         """How fast the recipe's start configuration trains here in each precision (`bert.precision.measure`)."""
         settings = self.recipe.settings
         train = self._training_texts(settings)

@@ -22,6 +22,7 @@ from keras_tuner.engine.trial import Trial
 
 from bertgrid_tf import __version__
 from bertgrid_tf.again import audits, repeats
+from bertgrid_tf.auto_settings import AUTOS, HostShare, resolve
 from bertgrid_tf.bert.device import hardware
 from bertgrid_tf.budget import Budget
 from bertgrid_tf.clock import Clock
@@ -30,12 +31,11 @@ from bertgrid_tf.errors import UserError
 from bertgrid_tf.evidence import Scored
 from bertgrid_tf.files import write_table, write_text
 from bertgrid_tf.machine.container import LOCAL_ERRORS, check_writable
-from bertgrid_tf.measured import AUTOS, Place, resolve
 from bertgrid_tf.plan import AUDIT, FINAL, REPEATS, final_run, space
 from bertgrid_tf.recipe import NO_MODEL, Recipe, Settings, Value, differing, short
 from bertgrid_tf.report.drawing import draw
 from bertgrid_tf.report.tensorboard import write_log, write_logs
-from bertgrid_tf.results import Again, Facts, FinalRun, Measured, Results, Soup
+from bertgrid_tf.results import Again, Facts, FinalRun, MeasuredSetting, Results, Soup
 from bertgrid_tf.run import Runs
 from bertgrid_tf.soup import Ingredient, kept
 from bertgrid_tf.timekeeping import OutOfTimeError, TimedOracle, Timekeeper
@@ -57,7 +57,7 @@ class Listener(Protocol):
     def on_note(self, sentence: str) -> None:
         """Something was decided that a person should know."""
 
-    def on_measured(self, key: str, found: Measured) -> None:
+    def on_measured(self, key: str, found: MeasuredSetting) -> None:
         """What `auto` stands for has been measured, for a key of the recipe."""
 
     def on_run(self, run: str, stage: str, values: Mapping[str, Value], epochs: int, steps: int) -> None:
@@ -166,15 +166,15 @@ class Study:
                 if self._tensorboard:
                     write_logs(self.results)
 
-    def _resolve(self, carriers: Crew | None) -> dict[str, Measured]:
+    def _resolve(self, carriers: Crew | None) -> dict[str, MeasuredSetting]:
         """Gives every `auto` of the recipe a value; before this process takes any of a GPU's memory."""
         kept = {} if self._fresh else self.results.measured()
 
-        def measure(key: str, recipe: Recipe) -> Measured:
-            self._listener.on_note(f"Measuring what {short(key)} auto stands for: a minute or two.")
+        def measure(key: str, recipe: Recipe) -> MeasuredSetting:
+            self._listener.on_note(f"Measuring {short(key)} auto: a minute or two.")
             gpus = self._final_gpus(carriers) if key.startswith("final.") else 1
             if carriers is None:
-                found = AUTOS[key].measure(recipe, self.corpus, Place(final_gpus=gpus))
+                found = AUTOS[key].measure(recipe, self.corpus, HostShare(final_gpus=gpus))
             else:
                 found = carriers.measure(self._job(), key, gpus)
             self._listener.on_measured(key, found)

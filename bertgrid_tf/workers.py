@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from bertgrid_tf import __version__
+from bertgrid_tf.auto_settings import AUTOS, HostShare
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.measured import AUTOS, Place
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.results import Measured
+from bertgrid_tf.results import MeasuredSetting
 
 if TYPE_CHECKING:
     from bertgrid_tf.run import Runs
@@ -99,18 +99,18 @@ class Crew:
         most = max([1, *(host.gpus for host in self._hosts)])
         return resolve_gpu_count(asked, most, f"no host has more than {most}")
 
-    def measure(self, job: Job, key: str, final_gpus: int) -> Measured:
-        """What `auto` stands for, for a key of the job's recipe, measured by a process with a worker's share of a host.
+    def measure(self, job: Job, key: str, final_gpus: int) -> MeasuredSetting:
+        """Measure an `auto` key of the job's recipe in a process with a worker's share of a host.
 
         Of hosts that are not alike, any may be the one. Raises UserError where it is lost.
         """
         import ray
 
         each = max(host.cpus // self._share.cpus for host in self._hosts) if self._share.cpus else 1
-        place = Place(min(each, self.count), final_gpus)
+        host_share = HostShare(min(each, self.count), final_gpus)
         task = ray.remote(num_cpus=self._share.cpus, num_gpus=self._share.gpus, max_retries=0)(_measured)
         try:
-            found: Measured = ray.get(task.remote(_Order.of(job, self._workers), key, place))
+            found: MeasuredSetting = ray.get(task.remote(_Order.of(job, self._workers), key, host_share))
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except ray.exceptions.RayError as error:
@@ -221,9 +221,9 @@ class _Order:
         return cls(job, __version__, owner, os.getcwd(), workers.gpu_memory)  # noqa: PTH109
 
 
-def _measured(order: _Order, key: str, place: Place) -> Measured:
+def _measured(order: _Order, key: str, host_share: HostShare) -> MeasuredSetting:
     runs = _runs(order)
-    return AUTOS[key].measure(runs.recipe, runs.corpus, place)
+    return AUTOS[key].measure(runs.recipe, runs.corpus, host_share)
 
 
 def _final_run(order: _Order, model: Path) -> Callable[..., Iterator[Mapping[str, float]]]:

@@ -12,7 +12,7 @@ from bertgrid_tf.clock import Clock
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.data import open_corpus
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.results import Measured
+from bertgrid_tf.results import MeasuredSetting
 from bertgrid_tf.study import Study
 from bertgrid_tf.workers import Workers
 
@@ -37,7 +37,7 @@ class Recorder:
         self.runs: list[tuple[str, dict]] = []
         self.steps = 0
         self.notes: list[str] = []
-        self.measured: dict[str, Measured] = {}
+        self.measured: dict[str, MeasuredSetting] = {}
         self.epochs: list[Mapping[str, float]] = []
         self.workers: tuple[int, str] | None = None
         self.hosts: list[str] = []
@@ -47,7 +47,7 @@ class Recorder:
     def on_clock(self, clock: Clock) -> None:
         self.clock = clock
 
-    def on_measured(self, key: str, found: Measured) -> None:
+    def on_measured(self, key: str, found: MeasuredSetting) -> None:
         self.measured[key] = found
 
     def on_note(self, sentence: str) -> None:

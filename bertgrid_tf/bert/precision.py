@@ -1,4 +1,4 @@
-"""Which precision trains fastest here, of those whose loss agrees with that of float32."""
+"""The fastest precision to train in, of those whose loss agrees with that of float32."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,60 +12,50 @@ from bertgrid_tf.bert.unpadded import Precision
 STEPS = 12
 """Training steps that are measured in each precision, after one that traces."""
 AGREEMENT = 0.02
-"""How far the mean loss of these steps may be from that of fp32, as a share of it. bfloat16 was 0.001 off."""
-WORTH = 0.9
-"""A coarser precision is worth it where it takes at most this share of fp32's time."""
+"""How far the mean loss may be from that of fp32, as a share of it. bfloat16 was 0.001 off."""
+GAIN = 1.1
+"""A coarser precision is taken where it is faster than fp32 by this factor."""
 
 
 @dataclass(frozen=True)
-class Tried:
+class PrecisionTiming:
     """One precision as measured.
 
     Attributes:
-        precision: of matrix products.
-        examples_per_second: texts trained, at the median time of a step.
-        loss: mean of the steps'; NaN where one was not finite.
-        agrees: whether the loss is near enough to that of fp32.
+        precision: Of matrix products.
+        examples_per_second: Texts trained, at the median time of a step.
+        loss: Mean over the steps; NaN where one was not finite.
     """
 
     precision: Precision
     examples_per_second: float
     loss: float
-    agrees: bool
+
+    def agrees(self, plain: "PrecisionTiming") -> bool:
+        """Whether the loss is near enough to that of fp32."""
+        return abs(self.loss - plain.loss) <= AGREEMENT * plain.loss
 
 
 def candidates() -> tuple[Precision, ...]:
-    """The precisions that may pay on what TensorFlow computes on, fp32 first.
-
-    bfloat16 on CPUs and on GPUs since Ampere, float16 on GPUs before; all GPUs of a host are to have what is chosen.
-    """
+    """The precisions to compare: fp32, and bf16 on CPUs and on GPUs since Ampere, fp16 where there is an older GPU."""
     oldest = min((gpu.capability or (0, 0) for gpu in gpus()), default=(8, 0))
     return ("fp32", "bf16" if oldest >= (8, 0) else "fp16")
 
 
-def measure(trainer: Callable[[Precision], Trainer], train: Labelled, settings: TrainSettings) -> list[Tried]:
-    """Trains the first steps of a run in each of the `candidates`, or in fp32 alone where the model has no other.
-
-    Args:
-        trainer: gives the trainer of a precision.
-        train: the training texts.
-        settings: of the run.
-    """
-    tried: list[Tried] = []
+def measure(trainer: Callable[[Precision], Trainer], train: Labelled, run: TrainSettings) -> list[PrecisionTiming]:
+    """Train the first steps of a run in each of the `candidates`; in fp32 alone where the model has no other."""
+    timings: list[PrecisionTiming] = []
     for precision in candidates():
         built = trainer(precision)
-        losses, seconds = built.rehearse(train, settings, STEPS + 1)
-        loss = float(np.mean(losses))
-        plain = tried[0].loss if tried else loss
-        pace = settings.batch_size / float(np.median(seconds[1:] if len(seconds) > 1 else seconds))
-        tried.append(Tried(precision, pace, loss, bool(abs(loss - plain) <= AGREEMENT * plain)))
+        losses, seconds = built.time_steps(train, run, STEPS + 1)
+        rate = run.batch_size / float(np.median(seconds[1:] if len(seconds) > 1 else seconds))
+        timings.append(PrecisionTiming(precision, rate, float(np.mean(losses))))
         if not built.unpadded:
             break
-    return tried
+    return timings
 
 
-def choose(tried: list[Tried]) -> Precision:
-    """The fastest of those that agree; fp32, which stands first, unless another is worth it."""
-    plain, *others = tried
-    worth = [one for one in others if one.agrees and one.examples_per_second * WORTH >= plain.examples_per_second]
-    return max(worth, key=lambda one: one.examples_per_second, default=plain).precision
+def choose(plain: PrecisionTiming, *others: PrecisionTiming) -> PrecisionTiming:
+    """The other precision than fp32 where its loss agrees and it is at least 10 % faster."""
+    fast = [one for one in others if one.examples_per_second >= GAIN * plain.examples_per_second and one.agrees(plain)]
+    return fast[0] if fast else plain

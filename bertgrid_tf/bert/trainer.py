@@ -257,10 +257,12 @@ class Trainer:
         size = Dimensions.of(self.checkpoint.model.config, len(self.checkpoint.labels))
         return training_flops(size, texts.lengths) / (peak(self.precision) * self.replicas)
 
-    def rehearse(self, train: Labelled, settings: TrainSettings, steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """The first steps of a run, of which nothing is kept: their losses and seconds, float64 [steps].
+    def time_steps(self, train: Labelled, settings: TrainSettings, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """Train the first steps of a run and keep nothing of it.
 
-        The first seconds hold tracing. There are fewer steps where the run has fewer.
+        Returns:
+            The steps' losses and seconds, float64 [steps]. The first seconds hold tracing. There are fewer steps where
+            the run has fewer.
         """
         self._begin_anew(settings.seed)
         whole = -(-len(train.texts) // settings.batch_size)

@@ -13,9 +13,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from bertgrid_tf.clock import FIRST_STEPS, Clock, StageWork
 from bertgrid_tf.plan import AUDIT, FINAL, LATER, REPEATS
+from bertgrid_tf.report.auto_settings import measured_table
 from bertgrid_tf.report.format import duration, score
-from bertgrid_tf.report.measured import measured_table
-from bertgrid_tf.results import Measured
+from bertgrid_tf.results import MeasuredSetting
 
 DRAW_SECONDS = 0.1
 
@@ -60,7 +60,7 @@ class Lines:
         """See `study.Listener`."""
         self._clock = clock
 
-    def on_measured(self, key: str, found: Measured) -> None:
+    def on_measured(self, key: str, found: MeasuredSetting) -> None:
         """See `study.Listener`."""
         self._console.print(measured_table(key, found), highlight=False)
 

@@ -14,8 +14,8 @@ from rich.text import Text
 from bertgrid_tf.budget import Decisions
 from bertgrid_tf.evidence import AuditEvidence, Change, Classes, Evidence, GainEvidence, SweepEvidence, gather
 from bertgrid_tf.plan import StudyPlan
+from bertgrid_tf.report.auto_settings import measured_line
 from bertgrid_tf.report.format import WITHOUT_SCORE, by_class, difference, interval, limits, overall, points, score
-from bertgrid_tf.report.measured import measured_line
 from bertgrid_tf.report.times import times_table
 from bertgrid_tf.results import Results
 from bertgrid_tf.score.compare import INTERACTS

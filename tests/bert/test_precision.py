@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from made_up_gpus import A10, T4
 
-from bertgrid_tf.bert.precision import Tried, candidates, choose, measure
+from bertgrid_tf.bert.precision import PrecisionTiming, candidates, choose, measure
 from bertgrid_tf.bert.trainer import Trainer, TrainSettings
 
 SETTINGS = TrainSettings(learning_rate=1e-3, epochs=1, stop_after=1, batch_size=8, seed=5)
@@ -16,19 +16,23 @@ def test_what_may_pay_depends_on_the_oldest_gpu_that_is_used(monkeypatch, cards,
 
 
 @pytest.mark.parametrize(
-    ("pace", "agrees", "chosen"),
+    ("rate", "agrees", "chosen"),
     [(150, True, "bf16"), (105, True, "fp32"), (50, True, "fp32"), (150, False, "fp32")],
     ids=["faster", "hardly faster", "slower", "another loss"],
 )
-def test_a_coarser_precision_must_be_clearly_faster_and_agree(pace, agrees, chosen):
-    assert choose([Tried("fp32", 100.0, 0.7, True), Tried("bf16", pace, 0.7, agrees)]) == chosen
+def test_a_coarser_precision_must_be_clearly_faster_and_agree(rate, agrees, chosen):
+    other = PrecisionTiming(
+        "bf16",
+        rate,
+        0.7 if agrees else 0.72,
+    )
+    assert choose(PrecisionTiming("fp32", 100.0, 0.7), other).precision == chosen
 
 
 def test_every_candidate_trains_the_same_steps(checkpoint, train):
     plain, coarse = measure(lambda precision: Trainer(checkpoint, precision), train, SETTINGS)
     assert (plain.precision, coarse.precision) == ("fp32", "bf16")
-    assert plain.agrees
-    assert coarse.agrees
+    assert coarse.agrees(plain)
     assert plain.loss == pytest.approx(coarse.loss, rel=0.01)
     assert plain.loss != coarse.loss
     assert min(plain.examples_per_second, coarse.examples_per_second) > 0
@@ -36,25 +40,25 @@ def test_every_candidate_trains_the_same_steps(checkpoint, train):
 
 def test_a_loss_that_is_no_number_agrees_with_nothing(checkpoint, train):
     class Broken(Trainer):
-        def rehearse(self, *args):
-            losses, seconds = super().rehearse(*args)
+        def time_steps(self, *args):
+            losses, seconds = super().time_steps(*args)
             return (losses if self.precision == "fp32" else losses * np.nan), seconds
 
-    tried = measure(lambda precision: Broken(checkpoint, precision), train, SETTINGS)
-    assert [one.agrees for one in tried] == [True, False]
-    assert choose(tried) == "fp32"
+    timings = measure(lambda precision: Broken(checkpoint, precision), train, SETTINGS)
+    assert not timings[1].agrees(timings[0])
+    assert choose(*timings).precision == "fp32"
 
 
 def test_a_model_without_another_precision_is_measured_in_fp32_alone(checkpoint, train):
     trainer = Trainer(checkpoint, forward=checkpoint.logits)
-    (tried,) = measure(lambda precision: trainer, train, SETTINGS)
-    assert tried.precision == "fp32"
+    (timings,) = measure(lambda precision: trainer, train, SETTINGS)
+    assert timings.precision == "fp32"
 
 
-def test_a_rehearsal_is_the_beginning_of_a_run(trainer, train, dev, tmp_path):
+def test_timed_steps_are_the_beginning_of_a_run(trainer, train, dev, tmp_path):
     losses: list[float] = []
     list(trainer.run(train, dev, SETTINGS, tmp_path, lambda done, steps, loss: losses.append(loss)))
-    rehearsed, seconds = trainer.rehearse(train, SETTINGS, 3)
-    assert list(rehearsed) == losses[:3]
+    timed, seconds = trainer.time_steps(train, SETTINGS, 3)
+    assert list(timed) == losses[:3]
     assert len(seconds) == 3
-    assert len(trainer.rehearse(train, SETTINGS, 99)[0]) == len(losses)
+    assert len(trainer.time_steps(train, SETTINGS, 99)[0]) == len(losses)

@@ -1,4 +1,4 @@
-"""What `auto` stands for: measured once, in its order, and kept with the study."""
+"""Values for `auto`: measured once, in their order, and kept with the study."""
 
 import json
 from dataclasses import replace
@@ -8,23 +8,35 @@ import pytest
 import tiny_study
 from tiny_study import corpus_of, tiny
 
-from bertgrid_tf import cli, measured
-from bertgrid_tf.bert.memory import most_texts, sizes
+from bertgrid_tf import auto_settings, cli
+from bertgrid_tf.auto_settings import (
+    AUTOS,
+    BATCH_SIZE,
+    FINAL_BATCH_SIZE,
+    LEAST_STEPS,
+    PRECISION,
+    HostShare,
+    autos,
+    resolve,
+    with_defaults,
+)
+from bertgrid_tf.bert.checkpoint import load
+from bertgrid_tf.bert.dimensions import Dimensions
+from bertgrid_tf.bert.memory import MIB, estimate
 from bertgrid_tf.corpus import utterances
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.measured import AUTOS, BATCH_SIZE, FINAL_BATCH_SIZE, PRECISION, Place, autos, resolve, stand_in
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.results import Measured, Results
+from bertgrid_tf.results import MeasuredSetting, Results
 from bertgrid_tf.workers import Workers
 
-FOUND = Measured(24, {}, "a device", "fits", [{"texts": 24}])
+FOUND = MeasuredSetting(24, {}, "a device", "fits", [{"texts": 24}])
 
 
-def found_for(key: str, recipe: Recipe) -> Measured:
+def found_for(key: str, recipe: Recipe) -> MeasuredSetting:
     return replace(FOUND, of=AUTOS[key].of(recipe))
 
 
-def not_again(key: str, recipe: Recipe) -> Measured:
+def not_again(key: str, recipe: Recipe) -> MeasuredSetting:
     raise AssertionError(f"{key} is measured again")
 
 
@@ -36,8 +48,8 @@ def test_every_auto_gets_its_value_and_what_comes_later_sees_what_came_before():
     asked = tiny(**{"batch_size": "auto", "final.batch_size": "auto"})
     seen = []
 
-    def measure(key: str, recipe: Recipe) -> Measured:
-        seen.append((key, measured.value(recipe, BATCH_SIZE)))
+    def measure(key: str, recipe: Recipe) -> MeasuredSetting:
+        seen.append((key, auto_settings.value(recipe, BATCH_SIZE)))
         return found_for(key, recipe)
 
     recipe, kept = resolve(asked, {}, measure)
@@ -68,19 +80,20 @@ def test_the_most_demanding_of_all_runs_is_measured():
     )
     of = AUTOS[BATCH_SIZE].of(recipe)
     assert of == {"model": "scratch:1x32, scratch:1x64", "max_length": 96, "precision": "fp32"}
-    demand = measured._Demand.of(BATCH_SIZE, recipe, corpus_of(recipe), final_gpus=4)
-    assert (demand.model, demand.max_length, demand.gpus) == ("scratch:1x64", 96, 1)
+    question = auto_settings._most_demanding(BATCH_SIZE, recipe, corpus_of(recipe), 1)
+    assert (question.model, question.max_length) == ("scratch:1x64", 96)
 
 
 def test_the_final_model_s_gpus_share_the_batch():
     recipe = tiny(**{"limit_train": 800, "final.batch_size": "auto"})
     corpus = corpus_of(recipe)
-    alone, together = (measured._Demand.of(FINAL_BATCH_SIZE, recipe, corpus, gpus) for gpus in (1, 4))
-    assert together.gpus * together.most <= alone.most < together.gpus * (together.most + 1)
+    one, each = (auto_settings._most_demanding(FINAL_BATCH_SIZE, recipe, corpus, gpus).most for gpus in (1, 4))
+    assert 4 * each <= one < 4 * (each + 1)
+    assert one == len(list(utterances(corpus.splits["train"]))) // LEAST_STEPS
 
 
 def test_some_value_stands_in_where_it_does_not_matter():
-    assert stand_in(tiny(**{"batch_size": "auto", "final.batch_size": "auto"})) == tiny(
+    assert with_defaults(tiny(**{"batch_size": "auto", "final.batch_size": "auto"})) == tiny(
         **{"batch_size": 32, "final.batch_size": 32}
     )
 
@@ -108,7 +121,8 @@ def test_a_study_trains_with_the_batch_that_it_measured(study):
     results, told = study
     batch = told.measured[BATCH_SIZE].value
     assert [values["batch_size"] for _, values in told.runs] == [batch]
-    assert 1 < batch <= most_texts(told.runs[0][1]["of_steps"] * batch)
+    assert batch > 1
+    assert told.runs[0][1]["of_steps"] >= LEAST_STEPS
     assert results.recipe().settings.batch_size == "auto"
     assert results.best().settings.batch_size == batch
     assert results.measured() == told.measured
@@ -152,7 +166,7 @@ def test_a_plan_of_an_auto_says_which_batch_its_steps_are_of(capsys, monkeypatch
     assert ended.value.code == 0
     # A model so small is kept from larger batches by the number of texts alone.
     texts = len(list(utterances(corpus_of(tiny(limit_train=600)).splits["train"])))
-    batch = max(sizes(most_texts(texts)))
+    batch = texts // LEAST_STEPS // 2 * 2
     for key in ("batch_size", "final.batch_size"):
         assert f"{key} auto is measured when the study begins; the steps above are those of {batch}, as many as" in out
     assert not Path("results").exists()
@@ -172,16 +186,19 @@ def test_a_worker_measures_with_its_share_of_the_host(tmp_path):
 def test_the_estimate_is_within_20_percent_of_what_is_measured(precision):
     recipe = tiny(**{"model": "scratch:4x256", "max_length": 64, "batch_size": "auto", "precision": precision})
     recipe = recipe.model_copy(update={"limit_train": None})
-    found = AUTOS[BATCH_SIZE].measure(recipe, corpus_of(recipe), Place())
+    corpus = corpus_of(recipe)
+    found = AUTOS[BATCH_SIZE].measure(recipe, corpus, HostShare())
+    texts = [utterance.text for utterance in utterances(corpus.splits["train"])]
+    size = Dimensions.of(load(recipe.settings.model, corpus.labels, texts=texts).model.config, len(corpus.labels))
     for row in found.curve:
-        assert 0.8 < row["estimate, MiB"] / row["peak, MiB"] < 1.2, row
+        assert 0.8 < estimate(size, row["texts"], 64, precision, on_gpu=False) / MIB / row["peak, MiB"] < 1.2, row
 
 
 def test_the_fastest_precision_is_found_in_a_process_of_its_own_and_before_the_batch_size():
     asked = tiny(precision="auto", batch_size="auto")
     assert autos(asked) == [PRECISION, BATCH_SIZE]
     corpus = corpus_of(asked)
-    found = AUTOS[PRECISION].measure(asked, corpus, Place())
+    found = AUTOS[PRECISION].measure(asked, corpus, HostShare())
     assert found.value in ("fp32", "bf16")
     assert [line["precision"] for line in found.curve] == ["fp32", "bf16"]
     losses = [line["loss"] for line in found.curve]
@@ -196,4 +213,4 @@ def test_the_fastest_precision_is_found_in_a_process_of_its_own_and_before_the_b
 def test_what_keeps_a_precision_from_being_measured_is_one_sentence(tmp_path):
     asked = tiny(precision="auto", model=str(tmp_path))
     with pytest.raises(UserError, match=r"is not a checkpoint: it has no config\.json"):
-        AUTOS[PRECISION].measure(asked, corpus_of(tiny()), Place())
+        AUTOS[PRECISION].measure(asked, corpus_of(tiny()), HostShare())

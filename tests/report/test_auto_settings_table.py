@@ -4,11 +4,11 @@ import io
 
 from rich.console import Console
 
-from bertgrid_tf.report.measured import measured_line, measured_table
-from bertgrid_tf.results import Measured
+from bertgrid_tf.report.auto_settings import measured_line, measured_table
+from bertgrid_tf.results import MeasuredSetting
 
 CURVE = [{"texts": 1, "peak, MiB": 910, "examples/s": 6.3}, {"texts": 64, "peak, MiB": 1574, "examples/s": 28.0}]
-FOUND = Measured(64, {}, "NVIDIA A10 (24 GB)", "takes 7% of the 24 GB there", CURVE)
+FOUND = MeasuredSetting(64, {}, "NVIDIA A10 (24 GB)", "it takes 7% of the 24 GB there", CURVE)
 
 
 def test_the_curve_is_shown_with_what_was_chosen_by_it():

@@ -1,4 +1,4 @@
-"""What `auto` stands for, with what was measured to find it."""
+"""The value of an `auto` setting, with the measurements behind it."""
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -7,11 +7,11 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from bertgrid_tf.recipe import Value, short
-from bertgrid_tf.results import Measured
+from bertgrid_tf.results import MeasuredSetting
 
 
-def measured_table(key: str, found: Measured) -> RenderableType:
-    """The curve, and what was chosen by it."""
+def measured_table(key: str, found: MeasuredSetting) -> RenderableType:
+    """The curve, and the value that was chosen by it."""
     columns = [Column(name, justify="right") for name in (found.curve[0] if found.curve else ())]
     grid = Grid(*columns, title=escape(f"{short(key)} on {found.on}"), title_justify="left")
     for row in found.curve:
@@ -19,13 +19,13 @@ def measured_table(key: str, found: Measured) -> RenderableType:
     return Group(grid, Text(measured_line(key, found)))
 
 
-def measured_line(key: str, found: Measured) -> str:
-    """What was chosen, and why."""
-    return f"{short(key)} auto is {found.value}: it {found.because} (measured on {found.on})."
+def measured_line(key: str, found: MeasuredSetting) -> str:
+    """The value, and the reason for it."""
+    return f"{short(key)} auto is {found.value}: {found.because} (measured on {found.on})."
 
 
 def guess_line(key: str, guess: Value | None) -> str:
-    """What a plan takes an `auto` for."""
+    """The value that a plan assumes for an `auto`."""
     name = short(key)
     if name == "precision":
         return "precision auto is measured when the study begins: it changes how long the steps take, not how many."
