@@ -15,6 +15,8 @@ from bertgrid_tf.bert.trainer import EpochResult, Trainer, TrainSettings
 from bertgrid_tf.errors import UserError
 
 SETTINGS = TrainSettings(learning_rate=1e-3, epochs=3, stop_after=3, batch_size=8, seed=5)
+# 40 texts in batches of 8 are 15 steps in three epochs; the first 20 % of them warm up.
+RATES = 1e-3 * np.array([min((step + 1) / 3, (15 - step) / 12) for step in range(15)])
 
 
 def run(trainer, train, dev, folder: Path, settings=SETTINGS, **kwargs) -> list[EpochResult]:
@@ -96,6 +98,29 @@ def test_stopping_early_keeps_the_schedule_of_the_whole_horizon(trainer, train, 
     whole = run(trainer, train, dev, tmp_path / "whole")
     stopped = TrainSettings(learning_rate=1e-3, epochs=3, stop_after=2, batch_size=8, seed=5)
     assert same(run(trainer, train, dev, tmp_path / "stopped", stopped), whole[:2])
+
+
+def test_every_step_has_its_number_in_the_run_and_its_rate_in_the_schedule(trainer, train, dev, tmp_path, monkeypatch):
+    updates: list[tuple[int, float]] = []
+    step = trainer._step
+
+    def recorded(batches, focal, update):
+        updates.append((int(update.step), float(update.rate)))
+        return step(batches, focal, update)
+
+    monkeypatch.setattr(trainer, "_step", recorded)
+    run(trainer, train, dev, tmp_path)
+    assert [number for number, _ in updates] == list(range(15))
+    np.testing.assert_allclose([rate for _, rate in updates], RATES, rtol=1e-6)
+
+
+def test_embeddings_that_no_text_reads_are_decayed_by_every_step_s_rate(trainer, checkpoint, train, dev, tmp_path):
+    checkpoint.reset(SETTINGS.seed)
+    table = checkpoint.model.get_input_embeddings().weight
+    unread = checkpoint.tokenizer.mask_token_id
+    begin = table.numpy()[unread]
+    run(trainer, train, dev, tmp_path, replace(SETTINGS, weight_decay=50.0), keep_weights=True)
+    np.testing.assert_allclose(table.numpy()[unread], begin * np.prod(1 - 50 * RATES), rtol=1e-5)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(checkpoint, train, dev, tmp_path):
