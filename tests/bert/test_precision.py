@@ -28,8 +28,13 @@ def test_a_coarser_precision_must_be_clearly_faster_and_agree(pace, agrees, chos
     assert choose([Tried("fp32", 100.0, 0.7, True), Tried("bf16", pace, 0.7, agrees)]) == chosen
 
 
-def test_every_candidate_trains_the_same_steps(checkpoint, train):
-    plain, coarse = measure(lambda precision: Trainer(checkpoint, precision), train, SETTINGS)
+@pytest.fixture(scope="module")
+def trainers(trainer) -> dict[str, Trainer]:
+    return {"fp32": trainer, "bf16": Trainer(trainer.checkpoint, "bf16")}
+
+
+def test_every_candidate_trains_the_same_steps(trainers, train):
+    plain, coarse = measure(trainers.__getitem__, train, SETTINGS)
     assert (plain.precision, coarse.precision) == ("fp32", "bf16")
     assert plain.agrees
     assert coarse.agrees
@@ -38,13 +43,10 @@ def test_every_candidate_trains_the_same_steps(checkpoint, train):
     assert min(plain.examples_per_second, coarse.examples_per_second) > 0
 
 
-def test_a_loss_that_is_no_number_agrees_with_nothing(checkpoint, train):
-    class Broken(Trainer):
-        def rehearse(self, *args):
-            losses, seconds = super().rehearse(*args)
-            return (losses if self.precision == "fp32" else losses * np.nan), seconds
-
-    tried = measure(lambda precision: Broken(checkpoint, precision), train, SETTINGS)
+def test_a_loss_that_is_no_number_agrees_with_nothing(trainers, train, monkeypatch):
+    losses, seconds = trainers["bf16"].rehearse(train, SETTINGS, 2)
+    monkeypatch.setattr(trainers["bf16"], "rehearse", lambda *args: (losses * np.nan, seconds))
+    tried = measure(trainers.__getitem__, train, SETTINGS)
     assert [one.agrees for one in tried] == [True, False]
     assert choose(tried) == "fp32"
 

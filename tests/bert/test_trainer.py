@@ -33,6 +33,10 @@ def same(one: list[EpochResult], other: list[EpochResult]) -> bool:
     )
 
 
+def one_hot(labels: np.ndarray) -> np.ndarray:
+    return np.eye(len(LABELS), dtype=np.float32)[labels]
+
+
 def test_it_learns(trainer, train, dev, tmp_path):
     settings = TrainSettings(learning_rate=5e-3, epochs=8, stop_after=8, batch_size=8, seed=1)
     results = run(trainer, train, dev, tmp_path, settings)
@@ -151,7 +155,7 @@ class Counting:
         return self._checkpoint.logits(ids, types, mask, training)
 
 
-def test_one_trace_serves_every_shape_and_every_run(checkpoint, train, dev, tmp_path):
+def test_one_trace_serves_every_shape_run_and_loss_and_another_one_targets(checkpoint, train, dev, tmp_path):
     counting = Counting(checkpoint)
     trainer = Trainer(checkpoint, forward=counting)
     for number, settings in enumerate(
@@ -159,6 +163,11 @@ def test_one_trace_serves_every_shape_and_every_run(checkpoint, train, dev, tmp_
     ):
         run(trainer, train, dev, tmp_path / str(number), settings)
     assert counting.traces == 2  # one for training, one for prediction
+    for gamma in (0.0, 2.0):
+        settings = replace(SETTINGS, epochs=1, stop_after=1, focal=gamma)
+        run(trainer, replace(train, targets=one_hot(train.labels)), dev, tmp_path / f"targets {gamma}", settings)
+        run(trainer, train, dev, tmp_path / f"labels {gamma}", settings)
+    assert counting.traces == 3  # training on targets
 
 
 def test_probabilities_come_in_the_order_of_the_texts(trainer, checkpoint, dev):
@@ -199,10 +208,6 @@ def test_a_finished_run_keeps_no_weights(trainer, train, dev, tmp_path):
     run(trainer, train, dev, tmp_path)
     with np.load(tmp_path / "state.npz") as state:
         assert not [name for name in state if name.startswith("v")]
-
-
-def one_hot(labels: np.ndarray) -> np.ndarray:
-    return np.eye(len(LABELS), dtype=np.float32)[labels]
 
 
 @pytest.fixture(scope="module")
@@ -261,16 +266,6 @@ def test_weighted_targets_are_trained_in_parts_with_the_same_result(calm, train,
         return found
 
     np.testing.assert_allclose(losses("in three parts", 3), losses("whole", 1), atol=1e-5)
-
-
-def test_targets_are_traced_once_for_every_loss(checkpoint, train, dev, tmp_path):
-    counting = Counting(checkpoint)
-    trainer = Trainer(checkpoint, forward=counting)
-    for number, gamma in enumerate((0.0, 2.0)):
-        settings = replace(SETTINGS, epochs=1, stop_after=1, focal=gamma)
-        run(trainer, replace(train, targets=one_hot(train.labels)), dev, tmp_path / f"targets {number}", settings)
-        run(trainer, train, dev, tmp_path / f"labels {number}", settings)
-    assert counting.traces == 3  # training on labels, on targets, and prediction
 
 
 @pytest.mark.parametrize("head", ["refit", "smote", "rose"])
