@@ -6,7 +6,7 @@ import pytest
 from tiny_bert import LABELS, labelled, sentences
 
 from bertgrid_tf.bert.checkpoint import Checkpoint, load
-from bertgrid_tf.bert.trainer import Labelled, Trainer
+from bertgrid_tf.bert.trainer import Labelled, Trainer, TrainSettings
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +23,11 @@ def checkpoint(texts: list[str]) -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
-def trainer(checkpoint: Checkpoint) -> Trainer:
-    return Trainer(checkpoint)
+def trainer(checkpoint: Checkpoint, train: Labelled) -> Trainer:
+    """Its step is traced here, since any later trainer has the checkpoint's dropout layers draw by another key."""
+    trainer = Trainer(checkpoint)
+    trainer.time_steps(train, TrainSettings(learning_rate=1e-3, epochs=1, stop_after=1, batch_size=8), 1)
+    return trainer
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,25 @@ def test_smote_stays_between_the_texts_of_a_class_and_rose_goes_around_them():
     np.testing.assert_allclose(around.mean(axis=0), rare.mean(axis=0), atol=0.25)
 
 
+def test_smote_s_points_lie_between_a_text_and_any_of_its_five_nearest():
+    features, labels = clouds(200, 12)
+    rare = features[labels == 1]
+    made, of_class = balance(features, labels, "smote", 1)
+    nearest = np.linalg.norm(rare[:, None] - rare, axis=2).argsort(axis=1)[:, 1:]
+    between = set()
+    for point in made[of_class == 1]:
+        if point.tobytes() in rows(rare):
+            continue
+        # On the line between two texts, the distances to them add up to theirs.
+        from_point = np.linalg.norm(rare - point, axis=1)
+        detour = from_point[:, None] + from_point - np.linalg.norm(rare[:, None] - rare, axis=2)
+        np.fill_diagonal(detour, 1)
+        one, other = np.unravel_index(detour.argmin(), detour.shape)
+        assert detour[one, other] < 1e-5
+        between.add(min(list(nearest[one]).index(other), list(nearest[other]).index(one)))
+    assert between == {0, 1, 2, 3, 4}
+
+
 @HEADS
 def test_rare_classes_are_found_more_often_than_by_a_fit_to_the_classes_as_they_are(head):
     features, labels = clouds(400, 20, 20)

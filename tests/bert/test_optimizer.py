@@ -69,6 +69,8 @@ def test_gradients_are_clipped_by_their_common_norm():
     optimizer, norm = apply([big, small], [tf.constant([30.0]), tf.constant([40.0])], clip=1.0)
     assert norm == 50
     np.testing.assert_allclose([slot.numpy()[0] for slot in optimizer.first], [0.06, 0.08], rtol=1e-5)
+    optimizer, _ = apply([big, small], [tf.constant([30.0]), tf.constant([40.0])], clip=51.0)
+    np.testing.assert_allclose([slot.numpy()[0] for slot in optimizer.first], [3, 4], rtol=1e-5)
 
 
 def test_a_sparse_gradient_counts_as_its_dense_sum():
@@ -120,12 +122,18 @@ def test_a_step_that_overflowed_is_left_out_where_it_is_to_be():
 def test_the_loss_scale_falls_at_an_overflow_and_rises_after_2000_good_steps():
     scale = LossScale()
     first = float(scale.value)
-    scale.update(tf.constant(False))
-    assert float(scale.value) == first / 2
-    for _ in range(1999):
-        scale.update(tf.constant(True))
-    assert float(scale.value) == first / 2
-    scale.update(tf.constant(True))
-    assert float(scale.value) == first
+
+    def after(finite: bool) -> tuple[float, int]:
+        scale.update(tf.constant(finite))
+        return float(scale.value), int(scale.state[1])
+
+    scale.state[1].assign(1500)
+    assert after(False) == (first / 2, 0)
+    assert after(True) == (first / 2, 1)
+    for factor in (1, 2):
+        scale.state[1].assign(1998)
+        assert after(True) == (first * factor / 2, 1999)
+        assert after(True) == (first * factor, 0)
+    assert after(True) == (first * 2, 1)
     scale.reset()
     assert [float(one) for one in scale.state] == [first, 0]

@@ -29,8 +29,13 @@ def test_a_coarser_precision_must_be_clearly_faster_and_agree(rate, agrees, chos
     assert choose(PrecisionTiming("fp32", 100.0, 0.7), other).precision == chosen
 
 
-def test_every_candidate_trains_the_same_steps(checkpoint, train):
-    plain, coarse = measure(lambda precision: Trainer(checkpoint, precision), train, SETTINGS)
+@pytest.fixture(scope="module")
+def trainers(trainer) -> dict[str, Trainer]:
+    return {"fp32": trainer, "bf16": Trainer(trainer.checkpoint, "bf16")}
+
+
+def test_every_candidate_trains_the_same_steps(trainers, train):
+    plain, coarse = measure(trainers.__getitem__, train, SETTINGS)
     assert (plain.precision, coarse.precision) == ("fp32", "bf16")
     assert coarse.agrees(plain)
     assert plain.loss == pytest.approx(coarse.loss, rel=0.01)
@@ -38,13 +43,10 @@ def test_every_candidate_trains_the_same_steps(checkpoint, train):
     assert min(plain.examples_per_second, coarse.examples_per_second) > 0
 
 
-def test_a_loss_that_is_no_number_agrees_with_nothing(checkpoint, train):
-    class Broken(Trainer):
-        def time_steps(self, *args):
-            losses, seconds = super().time_steps(*args)
-            return (losses if self.precision == "fp32" else losses * np.nan), seconds
-
-    timings = measure(lambda precision: Broken(checkpoint, precision), train, SETTINGS)
+def test_a_loss_that_is_no_number_agrees_with_nothing(trainers, train, monkeypatch):
+    losses, seconds = trainers["bf16"].time_steps(train, SETTINGS, 2)
+    monkeypatch.setattr(trainers["bf16"], "time_steps", lambda *args: (losses * np.nan, seconds))
+    timings = measure(trainers.__getitem__, train, SETTINGS)
     assert not timings[1].agrees(timings[0])
     assert choose(*timings).precision == "fp32"
 

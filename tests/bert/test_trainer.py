@@ -15,6 +15,8 @@ from bertgrid_tf.bert.trainer import EpochResult, Trainer, TrainSettings
 from bertgrid_tf.errors import UserError
 
 SETTINGS = TrainSettings(learning_rate=1e-3, epochs=3, stop_after=3, batch_size=8, seed=5)
+# 40 texts in batches of 8 are 15 steps in three epochs; the first 20 % of them warm up.
+RATES = 1e-3 * np.array([min((step + 1) / 3, (15 - step) / 12) for step in range(15)])
 
 
 def run(trainer, train, dev, folder: Path, settings=SETTINGS, **kwargs) -> list[EpochResult]:
@@ -29,6 +31,10 @@ def same(one: list[EpochResult], other: list[EpochResult]) -> bool:
         and np.array_equal(a.probabilities, b.probabilities)
         for a, b in zip(one, other, strict=True)
     )
+
+
+def one_hot(labels: np.ndarray) -> np.ndarray:
+    return np.eye(len(LABELS), dtype=np.float32)[labels]
 
 
 def test_it_learns(trainer, train, dev, tmp_path):
@@ -98,6 +104,29 @@ def test_stopping_early_keeps_the_schedule_of_the_whole_horizon(trainer, train, 
     assert same(run(trainer, train, dev, tmp_path / "stopped", stopped), whole[:2])
 
 
+def test_every_step_has_its_number_in_the_run_and_its_rate_in_the_schedule(trainer, train, dev, tmp_path, monkeypatch):
+    updates: list[tuple[int, float]] = []
+    step = trainer._step
+
+    def recorded(batches, focal, update):
+        updates.append((int(update.step), float(update.rate)))
+        return step(batches, focal, update)
+
+    monkeypatch.setattr(trainer, "_step", recorded)
+    run(trainer, train, dev, tmp_path)
+    assert [number for number, _ in updates] == list(range(15))
+    np.testing.assert_allclose([rate for _, rate in updates], RATES, rtol=1e-6)
+
+
+def test_embeddings_that_no_text_reads_are_decayed_by_every_step_s_rate(trainer, checkpoint, train, dev, tmp_path):
+    checkpoint.reset(SETTINGS.seed)
+    table = checkpoint.model.get_input_embeddings().weight
+    unread = checkpoint.tokenizer.mask_token_id
+    begin = table.numpy()[unread]
+    run(trainer, train, dev, tmp_path, replace(SETTINGS, weight_decay=50.0), keep_weights=True)
+    np.testing.assert_allclose(table.numpy()[unread], begin * np.prod(1 - 50 * RATES), rtol=1e-5)
+
+
 def test_a_loss_that_is_no_number_ends_the_run(checkpoint, train, dev, tmp_path):
     class Diverging:
         """Logits that grow out of float32 as the weights move."""
@@ -126,7 +155,7 @@ class Counting:
         return self._checkpoint.logits(ids, types, mask, training)
 
 
-def test_one_trace_serves_every_shape_and_every_run(checkpoint, train, dev, tmp_path):
+def test_one_trace_serves_every_shape_run_and_loss_and_another_one_targets(checkpoint, train, dev, tmp_path):
     counting = Counting(checkpoint)
     trainer = Trainer(checkpoint, forward=counting)
     for number, settings in enumerate(
@@ -134,6 +163,11 @@ def test_one_trace_serves_every_shape_and_every_run(checkpoint, train, dev, tmp_
     ):
         run(trainer, train, dev, tmp_path / str(number), settings)
     assert counting.traces == 2  # one for training, one for prediction
+    for gamma in (0.0, 2.0):
+        settings = replace(SETTINGS, epochs=1, stop_after=1, focal=gamma)
+        run(trainer, replace(train, targets=one_hot(train.labels)), dev, tmp_path / f"targets {gamma}", settings)
+        run(trainer, train, dev, tmp_path / f"labels {gamma}", settings)
+    assert counting.traces == 3  # training on targets
 
 
 def test_probabilities_come_in_the_order_of_the_texts(trainer, checkpoint, dev):
@@ -174,10 +208,6 @@ def test_a_finished_run_keeps_no_weights(trainer, train, dev, tmp_path):
     run(trainer, train, dev, tmp_path)
     with np.load(tmp_path / "state.npz") as state:
         assert not [name for name in state if name.startswith("v")]
-
-
-def one_hot(labels: np.ndarray) -> np.ndarray:
-    return np.eye(len(LABELS), dtype=np.float32)[labels]
 
 
 @pytest.fixture(scope="module")
@@ -236,16 +266,6 @@ def test_weighted_targets_are_trained_in_parts_with_the_same_result(calm, train,
         return found
 
     np.testing.assert_allclose(losses("in three parts", 3), losses("whole", 1), atol=1e-5)
-
-
-def test_targets_are_traced_once_for_every_loss(checkpoint, train, dev, tmp_path):
-    counting = Counting(checkpoint)
-    trainer = Trainer(checkpoint, forward=counting)
-    for number, gamma in enumerate((0.0, 2.0)):
-        settings = replace(SETTINGS, epochs=1, stop_after=1, focal=gamma)
-        run(trainer, replace(train, targets=one_hot(train.labels)), dev, tmp_path / f"targets {number}", settings)
-        run(trainer, train, dev, tmp_path / f"labels {number}", settings)
-    assert counting.traces == 3  # training on labels, on targets, and prediction
 
 
 @pytest.mark.parametrize("head", ["refit", "smote", "rose"])

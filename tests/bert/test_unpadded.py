@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from tiny_bert import LABELS, labelled
 from transformers import BertConfig, ElectraConfig, TFBertForSequenceClassification, TFElectraForSequenceClassification
 
+from bertgrid_tf.bert import dropout
 from bertgrid_tf.bert.batches import training_order
 from bertgrid_tf.bert.checkpoint import Checkpoint, load
-from bertgrid_tf.bert.trainer import Trainer, TrainSettings
+from bertgrid_tf.bert.trainer import Labelled, Trainer, TrainSettings
 from bertgrid_tf.bert.unpadded import Unpadded, supports
 from bertgrid_tf.errors import UserError
 
@@ -24,7 +25,13 @@ SETTINGS = TrainSettings(learning_rate=1e-3, epochs=2, stop_after=2, batch_size=
 
 
 SHAPES: dict[str, dict[str, object]] = {
-    "base": {"num_hidden_layers": 2, "initializer_range": 0.05},
+    "heads as wide as BERT-base's": {
+        "num_hidden_layers": 2,
+        "hidden_size": 128,
+        "num_attention_heads": 2,
+        "intermediate_size": 512,
+        "initializer_range": 0.1,
+    },
     "one layer": {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64},
     "tanh gelu": {
         "num_hidden_layers": 3,
@@ -68,9 +75,11 @@ def batch(lengths: list[int], segments: int, padding: int = 0, seed: int = 0) ->
     return tf.constant(ids), tf.constant(types), tf.constant(mask)
 
 
-def own_logits(bert: TFBertForSequenceClassification, inputs: tuple[tf.Tensor, ...]) -> tf.Tensor:
+def own_logits(
+    bert: TFBertForSequenceClassification, inputs: tuple[tf.Tensor, ...], training: bool = False
+) -> tf.Tensor:
     ids, types, mask = inputs
-    return bert({"input_ids": ids, "token_type_ids": types, "attention_mask": mask}, training=False).logits
+    return bert({"input_ids": ids, "token_type_ids": types, "attention_mask": mask}, training=training).logits
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -102,11 +111,36 @@ def test_loss_and_every_gradient_are_those_of_the_model_s_own_call(name, lengths
         np.testing.assert_allclose(one, other, atol=2e-5 * largest, err_msg=variable.name)
 
 
+class Scaling:
+    """The random generator of a Dropout layer, which multiplies what it is given instead of dropping some of it."""
+
+    def __init__(self, factor: float) -> None:
+        self._factor = factor
+
+    def _maybe_init(self) -> None:
+        """Keras calls this when it builds the layer."""
+
+    def dropout(self, inputs: tf.Tensor, rate: float, noise_shape: object = None) -> tf.Tensor:
+        return inputs * self._factor
+
+
+def test_in_training_every_dropout_layer_stands_where_the_model_s_own_call_has_it(monkeypatch):
+    bert, inputs = model("tanh gelu"), batch([13, 2, 9], 2)
+    layers = [layer for layer in bert._flatten_layers() if isinstance(layer, tf_keras.layers.Dropout)]
+    assert len(layers) == 1 + 3 * 3 + 1
+    for number, layer in enumerate(layers):
+        # A factor of its own for each, so that no layer can stand in for another.
+        monkeypatch.setattr(layer, "_random_generator", Scaling(1 + (number + 1) / 10))
+    plain = own_logits(bert, inputs, training=True)
+    assert np.abs(plain - own_logits(bert, inputs)).max() > 0.1
+    np.testing.assert_allclose(Unpadded(bert)(*inputs, True), plain, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.2), ("fp16", 0.03)])
 def test_coarser_products_give_nearly_the_same_logits(precision, tolerance):
     inputs = batch([20, 3, 11], 2)
-    plain = own_logits(model("base"), inputs).numpy()
-    found = Unpadded(model("base"), precision)(*inputs, False).numpy()
+    plain = own_logits(model("heads as wide as BERT-base's"), inputs).numpy()
+    found = Unpadded(model("heads as wide as BERT-base's"), precision)(*inputs, False).numpy()
     assert found.dtype == np.float32
     assert 0 < np.abs(found - plain).max() < tolerance * np.abs(plain).max()
 
@@ -125,7 +159,7 @@ def calm(texts) -> Checkpoint:
 
 
 class Trained:
-    """What a run leaves: its losses, probabilities and weights."""
+    """What a run leaves: its losses, probabilities, weights, and the sum of Adam's second moments."""
 
     def __init__(self, trainer: Trainer, folder: Path, settings: TrainSettings = SETTINGS) -> None:
         checkpoint = trainer.checkpoint
@@ -140,6 +174,7 @@ class Trained:
         )
         self.probabilities = last.probabilities
         self.weights = [variable.numpy() for variable in checkpoint.model.variables]
+        self.second_moment = sum(float(tf.reduce_sum(slot)) for slot in trainer._optimizer.second)
 
     def is_close_to(self, other: "Trained", tolerance: float = 2e-4) -> bool:
         # Adam divides the gradients of the keys' biases, which are nothing but rounding, by their own size.
@@ -156,18 +191,45 @@ def plain(calm, tmp_path_factory) -> Trained:
     return Trained(Trainer(calm, forward=calm.logits), tmp_path_factory.mktemp("plain") / "run")
 
 
-def test_training_is_that_with_the_model_s_own_call(calm, plain, tmp_path):
-    trainer = Trainer(calm)
-    assert trainer.unpadded
-    assert Trained(trainer, tmp_path / "run").is_close_to(plain)
+@pytest.fixture(scope="module")
+def trainers(calm) -> dict[str, Trainer]:
+    """One for each precision, traced once for all tests."""
+    return {precision: Trainer(calm, precision) for precision in ("fp32", "bf16", "fp16")}
+
+
+def test_training_is_that_with_the_model_s_own_call(trainers, plain, tmp_path):
+    assert trainers["fp32"].unpadded
+    assert Trained(trainers["fp32"], tmp_path / "run").is_close_to(plain)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_coarser_products_train_alike(calm, plain, tmp_path, precision):
-    found = Trained(Trainer(calm, precision), tmp_path / "run")
+def test_coarser_products_train_alike(trainers, plain, tmp_path, precision):
+    found = Trained(trainers[precision], tmp_path / "run")
     assert found.losses != plain.losses
     assert np.allclose(found.losses, plain.losses, rtol=0, atol=0.02)
     assert all(weight.dtype == np.float32 for weight in found.weights)
+    # Adam divides by the size of the gradients, so that only its moments show a factor that is left in them.
+    assert found.second_moment == pytest.approx(plain.second_moment, rel=0.1)
+
+
+def test_fp16_leaves_out_steps_that_overflow_and_resumes_with_the_scale_that_they_led_to(trainers, calm, tmp_path):
+    trainer, scale = trainers["fp16"], trainers["fp16"]._loss_scale
+    train, dev = labelled(calm, 40, seed=2), labelled(calm, 20, seed=3)
+
+    def overflow(done: int, steps: int, loss: float) -> None:
+        if done == 1:
+            scale.value.assign(2.0**24)
+
+    broken = trainer.run(train, dev, SETTINGS, tmp_path, overflow)
+    assert np.isfinite(next(broken).metrics["train_loss"])
+    broken.close()
+    kept = [float(one) for one in scale.state]
+    assert kept[0] < 2**24
+    assert all(np.isfinite(variable.numpy()).all() for variable in calm.model.variables)
+    trainer.time_steps(train, SETTINGS, 1)
+    assert [float(one) for one in scale.state] == [2**15, 1]
+    next(trainer.run(train, dev, SETTINGS, tmp_path))
+    assert [float(one) for one in scale.state] == kept
 
 
 def out_of_memory_beyond(trainer: Trainer, texts: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -190,28 +252,47 @@ def out_of_memory_beyond(trainer: Trainer, texts: int, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("fit", [4, 3, 1])
-def test_a_batch_beyond_the_memory_is_trained_in_parts_with_the_same_result(calm, plain, tmp_path, monkeypatch, fit):
-    trainer = Trainer(calm)
+def test_a_batch_beyond_the_memory_is_trained_in_parts_with_the_same_result(
+    trainers, plain, tmp_path, monkeypatch, fit
+):
+    trainer = trainers["fp32"]
     sizes = out_of_memory_beyond(trainer, fit, monkeypatch)
     assert Trained(trainer, tmp_path / "run").is_close_to(plain)
     assert max(sizes) <= fit
     assert sum(sizes) == 80
 
 
-def test_a_single_text_beyond_the_memory_ends_the_run(calm, tmp_path, monkeypatch):
-    trainer = Trainer(calm)
-    out_of_memory_beyond(trainer, 0, monkeypatch)
+def test_a_single_text_beyond_the_memory_ends_the_run(trainers, tmp_path, monkeypatch):
+    out_of_memory_beyond(trainers["fp32"], 0, monkeypatch)
     with pytest.raises(tf.errors.ResourceExhaustedError):
-        Trained(trainer, tmp_path / "run")
+        Trained(trainers["fp32"], tmp_path / "run")
 
 
-def test_parts_draw_masks_of_their_own(texts, tmp_path, monkeypatch):
-    drawn = load("scratch:1x32", LABELS, texts=texts)
-    whole, parts = Trainer(drawn), Trainer(drawn)
-    out_of_memory_beyond(parts, 4, monkeypatch)
-    one, other = Trained(whole, tmp_path / "whole"), Trained(parts, tmp_path / "parts")
-    assert one.losses != other.losses
-    np.testing.assert_allclose(np.mean(one.losses), np.mean(other.losses), atol=0.2)
+# TensorFlow says that tf.data's own functions are traced all the same.
+@pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
+@pytest.mark.parametrize("parts", [1, 2])
+def test_every_layer_of_every_part_of_every_step_draws_a_mask_of_its_own(checkpoint, monkeypatch, parts):
+    masks: list[bytes] = []
+    draw = dropout._mask
+
+    def recorded(*args):
+        mask = draw(*args)
+        masks.append(mask.numpy().tobytes())
+        return mask
+
+    trainer = Trainer(checkpoint)
+    out_of_memory_beyond(trainer, 8 // parts, monkeypatch)
+    monkeypatch.setattr(dropout, "_mask", recorded)
+    # Of equal texts every part's masks have the same shapes, so that equal keys would give equal masks.
+    texts = labelled(checkpoint, 1, seed=2).texts.take(np.zeros(16, int))
+    tf.config.run_functions_eagerly(True)
+    try:
+        trainer.time_steps(Labelled(texts, np.arange(16, dtype=np.int32) % 2), SETTINGS, 2)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    # After the embeddings, in attention and after it, after the feed-forward layer, before the classifier.
+    assert len(masks) == 5 * parts * 2
+    assert len(set(masks)) == len(masks)
 
 
 def electra(checkpoint: Checkpoint) -> Checkpoint:
@@ -231,7 +312,7 @@ def electra(checkpoint: Checkpoint) -> Checkpoint:
     return Checkpoint("electra", checkpoint.tokenizer, built, initial, frozenset())
 
 
-def test_another_architecture_keeps_its_own_pass_in_grouped_batches(checkpoint, tmp_path, monkeypatch):
+def test_another_architecture_keeps_its_own_pass_in_grouped_batches(checkpoint, train, monkeypatch):
     other = electra(checkpoint)
     assert not supports(other.model)
     trainer = Trainer(other)
@@ -239,9 +320,10 @@ def test_another_architecture_keeps_its_own_pass_in_grouped_batches(checkpoint, 
     monkeypatch.setattr(
         "bertgrid_tf.bert.trainer.training_order", lambda *args: groupings.append(args[-1]) or training_order(*args)
     )
-    for number, batching in enumerate(("auto", "random", "grouped")):
+    for batching in ("auto", "random", "grouped"):
         run = TrainSettings(learning_rate=1e-3, epochs=1, stop_after=1, batch_size=8, batching=batching)
-        assert np.isfinite(Trained(trainer, tmp_path / str(number), run).losses).all()
+        losses, _ = trainer.time_steps(train, run, 2)
+        assert np.isfinite(losses).all()
     assert groupings == [True, False, True]
 
 

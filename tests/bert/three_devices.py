@@ -72,12 +72,12 @@ class Run:
         with np.load(folder / "state.npz") as state:
             self.state = {name: state[name] for name in state if name.startswith("v")}
 
-    def is_close_to(self, other: "Run") -> bool:
+    def is_close_to(self, other: "Run", probability: float = PROBABILITY) -> bool:
         return (
             np.allclose(self.losses, other.losses[-len(self.losses) :], rtol=0, atol=LOSS)
             and self.state.keys() == other.state.keys()
             and all(np.allclose(self.state[v], other.state[v], rtol=0, atol=WEIGHT) for v in self.state)
-            and np.allclose(self.epochs[-1].probabilities, other.epochs[-1].probabilities, rtol=0, atol=PROBABILITY)
+            and np.allclose(self.epochs[-1].probabilities, other.epochs[-1].probabilities, rtol=0, atol=probability)
         )
 
     def equals(self, other: "Run") -> bool:
@@ -188,38 +188,35 @@ def test_probabilities_come_in_the_order_of_the_texts(trainers, dev, replicas, c
     np.testing.assert_allclose(several, trainers(1).probabilities(asked), rtol=0, atol=PROBABILITY)
 
 
-def test_one_trace_for_each_device_serves_every_shape_and_every_run(trainers, train, dev, tmp_path):
-    traces = 0
+def test_one_trace_for_each_device_serves_every_shape_and_every_run_to_a_loss_that_is_no_number(
+    trainers, train, dev, tmp_path
+):
+    traces, factor = 0, tf.Variable(1.0, trainable=False)
     checkpoint = trainers(2).checkpoint
 
     def counting(ids, types, mask, training):
         nonlocal traces
         traces += 1
-        return checkpoint.logits(ids, types, mask, training)
+        return checkpoint.logits(ids, types, mask, training) * factor.read_value()
 
     trainer = Trainer(checkpoint, forward=counting)
     for number, settings in enumerate((SETTINGS, TrainSettings(1e-2, 2, 2, 5, 0.5, "constant", 0.1, 2.0, True, 3))):
         Run(trainer, train, dev, tmp_path / str(number), settings)
+    factor.assign(np.inf)
+    assert [result.diverged for result in trainer.run(train, dev, SETTINGS, tmp_path)] == [True]
     assert traces == 2 * 2  # training and prediction
 
 
-def test_a_loss_that_is_no_number_ends_the_run(trainers, train, dev, tmp_path):
-    checkpoint = trainers(2).checkpoint
-
-    def diverging(ids, types, mask, training):
-        return checkpoint.logits(ids, types, mask, training) * np.float32(1e38) * np.float32(10)
-
-    assert [
-        result.diverged for result in Trainer(checkpoint, forward=diverging).run(train, dev, SETTINGS, tmp_path)
-    ] == [True]
-
-
-@pytest.mark.parametrize("markers", [(), ("[None]",)])
-def test_a_saved_model_is_loaded_onto_several_devices_and_saved_from_them(trainers, train, dev, tmp_path, markers):
-    trainers(1).checkpoint.reset(0)
-    trainers(1).checkpoint.save(tmp_path / "begin")
+def test_a_saved_model_is_loaded_onto_several_devices_and_saved_from_them(trainers, train, dev, tmp_path):
+    begin = trainers(1).checkpoint
+    begin.reset(0)
+    begin.save(tmp_path / "begin")
     with strategy(2).scope():
-        checkpoint = load(str(tmp_path / "begin"), LABELS, markers=markers)
+        plain = load(str(tmp_path / "begin"), LABELS)
+        checkpoint = load(str(tmp_path / "begin"), LABELS, markers=["[None]"])
+    for saved, loaded in zip(begin.model.variables, plain.model.variables, strict=True):
+        for copy in loaded.values:
+            np.testing.assert_array_equal(copy, saved)
     trainer = Trainer(checkpoint)
     assert trainer.replicas == 2
     Run(trainer, train, dev, tmp_path / "run")
@@ -239,14 +236,13 @@ def test_all_are_those_there_are_and_more_are_refused():
         replica_count(4)
 
 
-@SEVERAL
 @pytest.mark.parametrize("head", ["trained", "smote"])
-def test_weighted_targets_and_a_refitted_head_are_those_of_one_device(trainers, train, dev, tmp_path, replicas, head):
+def test_weighted_targets_and_a_refitted_head_are_those_of_one_device(trainers, train, dev, tmp_path, head):
     targets = (0.1 + 0.8 * np.eye(2, dtype=np.float32)[train.labels]) * np.float32([[2.0], [0.5]])[train.labels]
     settings = replace(SETTINGS, focal=1.0, head=head)
     one, several = (
-        Run(trainers(count), replace(train, targets=targets), dev, tmp_path / str(count), settings)
-        for count in (1, replicas)
+        Run(trainers(count), replace(train, targets=targets), dev, tmp_path / str(count), settings) for count in (1, 3)
     )
-    assert several.is_close_to(one)
-    assert copies_are_equal(trainers(replicas))
+    # Where L-BFGS stops moves more than the features that it is given do.
+    assert several.is_close_to(one, PROBABILITY if head == "trained" else 1e-3)
+    assert copies_are_equal(trainers(3))
