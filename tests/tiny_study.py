@@ -3,8 +3,13 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+from unittest.mock import patch
+
+from matplotlib.figure import Figure
 
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.budget import Budget
@@ -81,6 +86,17 @@ def corpus_of(recipe: Recipe) -> Corpus:
     return open_corpus(recipe, [])
 
 
+@contextmanager
+def blank_figures() -> Iterator[None]:
+    """Lets Matplotlib write empty figures: real ones take longer than all training of a study of seconds."""
+
+    def save(figure: Figure, file: BinaryIO, **how: object) -> None:
+        file.write(b'<svg xmlns="http://www.w3.org/2000/svg"/>')
+
+    with patch.object(Figure, "savefig", save):
+        yield
+
+
 def run(
     folder: Path,
     recipe: Recipe | None = None,
@@ -91,7 +107,8 @@ def run(
 ) -> Recorder:
     recipe = recipe or tiny()
     listener = listener or Recorder()
-    Study(recipe, corpus_of(recipe), folder, listener, fresh, workers, budget).run()
+    with blank_figures():
+        Study(recipe, corpus_of(recipe), folder, listener, fresh, workers, budget).run()
     return listener
 
 
