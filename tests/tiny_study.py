@@ -1,4 +1,5 @@
-"""A study of seconds, and a process that runs it until it is killed: `python -P tiny_study.py FOLDER STEPS`."""
+"""A study of seconds, and a process whose children run it one after another, each until it is killed:
+`python -P tiny_study.py FOLDER STEPS...` writes how each of them ended."""
 
 import os
 import signal
@@ -112,11 +113,21 @@ def run(
     return listener
 
 
-if __name__ == "__main__":
+def run_until_killed(folder: Path, steps: int) -> None:
+    """Runs the study; after so many steps it kills this process."""
 
     def kill() -> None:
-        if recorder.steps == int(sys.argv[2]):
+        if recorder.steps == steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
     recorder = Recorder(kill)
-    run(Path(sys.argv[1]), listener=recorder)
+    run(folder, listener=recorder)
+
+
+if __name__ == "__main__":
+    for steps in sys.argv[2:]:
+        # A fork, for a new process would import TensorFlow anew; this one has never computed with it.
+        if (child := os.fork()) == 0:
+            run_until_killed(Path(sys.argv[1]), int(steps))
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
