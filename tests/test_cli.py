@@ -20,6 +20,7 @@ from pathlib import Path
 import made_up_gpus
 import pandas as pd
 import pytest
+import tiny_study
 import typer
 
 from bertgrid_tf import cli
@@ -77,6 +78,12 @@ def bertgrid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Cap
 
     yield run
     signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def blank_figures() -> Iterator[None]:
+    with tiny_study.blank_figures():
+        yield
 
 
 def process(*words: str, folder: Path, code: str = "from bertgrid_tf.cli import main; main()", **environment: str):
@@ -211,6 +218,7 @@ def test_the_same_command_again_changes_nothing(bertgrid, study):
     assert content(study) == before
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_table_of_one_s_own_is_tuned_evaluated_and_predicted_with(bertgrid, own):
     tuned = bertgrid("tune", "mine", "--data", own, *COLUMNS, *BRIEF, "--final-model", "scratch:1x32")
     assert tuned.code == 0, tuned.err
@@ -232,6 +240,7 @@ def test_a_table_of_one_s_own_is_tuned_evaluated_and_predicted_with(bertgrid, ow
     assert content(folder) == before
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_command_in_best_yaml_trains_the_winner_again(bertgrid, study):
     assert bertgrid(*TUNE, "--results", study.parent).code == 0
     command = next(line for line in (study / "best.yaml").read_text().splitlines() if "bertgrid-tf tune" in line)
@@ -244,6 +253,7 @@ def test_the_command_in_best_yaml_trains_the_winner_again(bertgrid, study):
     assert first
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_names_with_spaces_brackets_and_letters_of_any_script_are_fine(bertgrid, own, tmp_path):
     folder = tmp_path / "리뷰 [red] %s"
     data = write_rows(folder / "my [data].csv", own_rows())
@@ -664,6 +674,7 @@ def test_a_hub_that_is_switched_off_is_said_so(bertgrid, tmp_path, monkeypatch):
 # Runs that diverge
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_row_that_diverges_is_recorded_and_the_study_goes_on(bertgrid):
     flags = ("--learning-rates", "0.9,1e-7", "--set", "weight_decay=1e6", "--limit-train", "60")
     answer = bertgrid("tune", "sample", *BRIEF, *flags)
@@ -675,6 +686,7 @@ def test_a_row_that_diverges_is_recorded_and_the_study_goes_on(bertgrid):
     assert "Winner: learning_rate=1e-07" in answer.out
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_study_all_of_whose_rows_diverge_ends_in_one_sentence(bertgrid):
     flags = ("--learning-rates", "0.9,0.8", "--set", "weight_decay=1e6", "--limit-train", "60")
     refusal = bertgrid("tune", "sample", *BRIEF, *flags).refusal
@@ -703,6 +715,7 @@ def test_the_folder_of_another_recipe_is_refused_with_the_keys_that_differ(bertg
     assert content(study) == before
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_fresh_starts_over(bertgrid, study):
     (study / "oracle.json").write_text("{")
     (study / "grid.csv").unlink()
@@ -763,6 +776,7 @@ def test_damaged_facts_of_a_study_are_named(bertgrid, study, text):
         (study / name).write_text(whole)
 
 
+@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("name", ["cells.csv", "sweeps.csv"])
 def test_a_cut_table_is_named_and_tune_writes_it_anew(bertgrid, study, name):
     whole = (study / name).read_text()

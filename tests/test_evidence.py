@@ -1,26 +1,33 @@
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 
 import made_up_study
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from made_up_study import right_in, write_predictions
 
 from bertgrid_tf import predictions
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.evidence import beside, gather
+from bertgrid_tf.evidence import Scored, beside, gather
 from bertgrid_tf.predictions import Predictions
 from bertgrid_tf.results import Again, FinalRun, Soup
 
-seeds = count()
+RightFor = Callable[[float], np.ndarray]
 
 
-def right_for(share: float) -> np.ndarray:
-    """Right for `share` of the texts, of which others are drawn each time."""
-    return right_in(share, next(seeds))
+@pytest.fixture
+def right_for() -> RightFor:
+    """Gives probabilities that are right for a share of the texts; in a test, others are drawn at every call."""
+    seeds = count()
+    return lambda share: right_in(share, next(seeds))
 
 
-def test_the_tied_set_is_what_cannot_be_told_from_the_best(tmp_path):
+def test_the_tied_set_is_what_cannot_be_told_from_the_best(tmp_path, right_for):
     cells = {(1e-3, 1): right_for(0.5), (1e-3, 2): right_for(0.79), (5e-4, 1): None, (5e-4, 2): right_for(0.80)}
     evidence = gather(made_up_study.make(tmp_path / "study", cells))
     assert [(cell.learning_rate, cell.epoch) for cell in evidence.tied] == [(1e-3, 2), (5e-4, 2)]
@@ -34,7 +41,7 @@ def test_the_tied_set_is_what_cannot_be_told_from_the_best(tmp_path):
     assert evidence.optimism > 0
 
 
-def test_the_cost_tells_how_near_the_machine_s_limit_the_grid_was_trained(tmp_path):
+def test_the_cost_tells_how_near_the_machine_s_limit_the_grid_was_trained(tmp_path, right_for):
     results = made_up_study.make(tmp_path / "study", {(1e-3, 1): right_for(0.8), (1e-3, 2): right_for(0.8)})
     cost = gather(results).cost
     assert (cost.tokens_per_second, cost.padding_share, cost.limit_share) == (500.0, 0.0, 0.25)
@@ -45,7 +52,7 @@ def test_the_cost_tells_how_near_the_machine_s_limit_the_grid_was_trained(tmp_pa
         assert gather(results).cost.limit_share == known
 
 
-def test_of_tied_cells_the_cheapest_has_the_fewest_epochs_and_wins_if_it_is_to(tmp_path):
+def test_of_tied_cells_the_cheapest_has_the_fewest_epochs_and_wins_if_it_is_to(tmp_path, right_for):
     cells = {(1e-3, 1): right_for(0.79), (1e-3, 2): right_for(0.795), (1e-3, 3): right_for(0.80)}
     best = gather(made_up_study.make(tmp_path / "best", cells))
     assert (best.best.epoch, best.cheapest_tie.epoch) == (3, 1)
@@ -53,7 +60,57 @@ def test_of_tied_cells_the_cheapest_has_the_fewest_epochs_and_wins_if_it_is_to(t
     assert cheap.best.epoch == 1
 
 
-def test_cells_that_were_repeated_are_compared_by_the_mean_over_their_seeds(tmp_path):
+@settings(max_examples=25)
+@given(
+    rates=st.permutations([1e-3, 5e-4, 2e-4]),
+    scores=arrays(float, (2, 3, 2), elements=st.sampled_from([0.5, 0.8, 0.81])),
+    seeds=st.sampled_from([1, 2]),
+)
+def test_of_equal_cells_the_one_of_fewer_epochs_wins_then_that_of_the_earlier_row(
+    tmp_path_factory, rates, scores, seeds
+):
+    draws = count()
+    folder = tmp_path_factory.mktemp("study")
+    places = [(row, epoch) for row in range(3) for epoch in (1, 2)]
+    cells = {(rates[row], epoch): right_in(scores[0, row, epoch - 1], next(draws)) for row, epoch in places}
+    results = made_up_study.make(folder, cells, repeats=seeds)
+    if seeds == 2:
+        for row, rate in enumerate(rates):
+            name, second = f"repeat_{row}", scores[1, row]
+            metrics = [
+                write_predictions(results, name, epoch, right_in(second[epoch - 1], next(draws))) for epoch in (1, 2)
+            ]
+            results.write_again(Again(name, "repeats", {"learning_rate": rate, "epochs": 2}, 2, None, metrics))
+    means = scores[:seeds].mean(axis=0)
+    row, epoch = min(places, key=lambda place: (-means[place[0], place[1] - 1], place[1], place[0]))
+    winner = Scored(results).winner()
+    assert (winner.learning_rate, winner.epoch) == (rates[row], epoch)
+
+
+@pytest.mark.parametrize(
+    ("changed", "joy"),
+    [
+        ({}, 0.25),
+        ({"undersample": "neutral"}, 0.5),
+        ({"undersample": "neutral:0.5"}, 0.4),
+        ({"oversample": 0.5}, 0.4),
+        ({"class_weights": "balanced"}, 0.5),
+        ({"class_weights": "sqrt"}, 1 / (1 + 3**0.5)),
+        ({"undersample": "neutral:0.5", "oversample": 1.0}, 0.5),
+        ({"undersample": "neutral:0.5", "class_weights": "balanced"}, 0.5),
+    ],
+    ids=str,
+)
+def test_a_correction_divides_by_the_shares_of_the_classes_as_they_were_trained_on(tmp_path, right_for, changed, joy):
+    results = made_up_study.make(tmp_path / "study", {(1e-3, 1): right_for(0.8)})
+    facts = results.facts()
+    results.write_facts(replace(facts, classes=facts.classes | {"train": {"joy": 100, "neutral": 300}}))
+    model = results.recipe().settings.model_copy(update=changed)
+    scored = Scored(results)
+    assert scored.fit(scored.of_cell(1e-3, 1), model).correction.priors == pytest.approx([joy, 1 - joy])
+
+
+def test_cells_that_were_repeated_are_compared_by_the_mean_over_their_seeds(tmp_path, right_for):
     cells = {(1e-3, 1): right_for(0.80), (5e-4, 1): right_for(0.79), (2e-4, 1): right_for(0.785)}
     results = made_up_study.make(tmp_path / "study", cells, repeats=2)
     for rate, other in ((1e-3, 0.70), (5e-4, 0.79)):
@@ -70,7 +127,7 @@ def test_cells_that_were_repeated_are_compared_by_the_mean_over_their_seeds(tmp_
     assert not evidence.cells[-1].tied
 
 
-def test_the_levels_of_a_sweep_are_compared_with_its_best(tmp_path):
+def test_the_levels_of_a_sweep_are_compared_with_its_best(tmp_path, right_for):
     levels = [
         ("context", "current", right_for(0.5), "COMPLETED"),
         ("context", "current+previous", right_for(0.8), "COMPLETED*"),
@@ -91,7 +148,7 @@ def test_the_levels_of_a_sweep_are_compared_with_its_best(tmp_path):
     ]
 
 
-def test_a_parameter_whose_runner_up_wins_at_the_winner_interacts(tmp_path):
+def test_a_parameter_whose_runner_up_wins_at_the_winner_interacts(tmp_path, right_for):
     levels = [
         ("context", "current", right_for(0.5), "COMPLETED"),
         ("context", "current+previous", right_for(0.6), "COMPLETED*"),
@@ -108,7 +165,7 @@ def test_a_parameter_whose_runner_up_wins_at_the_winner_interacts(tmp_path):
         assert audit.verdict == verdict
 
 
-def test_studies_are_compared_text_by_text_where_their_dev_splits_are_the_same(tmp_path):
+def test_studies_are_compared_text_by_text_where_their_dev_splits_are_the_same(tmp_path, right_for):
     one = made_up_study.make(tmp_path / "one", {(1e-3, 1): right_for(0.8)})
     worse = made_up_study.make(tmp_path / "worse", {(1e-3, 1): right_for(0.6)})
     assert [(study.best, study.tied) for study in beside([worse, one])] == [(False, False), (True, True)]
@@ -119,7 +176,7 @@ def test_studies_are_compared_text_by_text_where_their_dev_splits_are_the_same(t
         beside([one, other])
 
 
-def test_the_opened_test_split_tells_the_final_model_and_what_was_better_for_free(tmp_path):
+def test_the_opened_test_split_tells_the_final_model_and_what_was_better_for_free(tmp_path, right_for):
     best = right_for(0.8)
     results = made_up_study.make(tmp_path / "study", {(1e-3, 1): best, (5e-4, 1): right_for(0.75)})
     model = results.recipe().settings
@@ -146,7 +203,7 @@ def test_the_opened_test_split_tells_the_final_model_and_what_was_better_for_fre
     assert gains["ensemble"].on_test is None
 
 
-def test_a_soup_is_not_compared_with_a_final_model_of_another_kind(tmp_path):
+def test_a_soup_is_not_compared_with_a_final_model_of_another_kind(tmp_path, right_for):
     results = made_up_study.make(tmp_path / "study", {(1e-3, 1): (best := right_for(0.8))})
     other = results.recipe().settings.model_copy(update={"model": "bert-large-cased"})
     results.best_file.write_text(results.recipe().to_yaml())

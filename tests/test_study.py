@@ -106,8 +106,9 @@ def test_the_same_seed_twice_gives_the_same_numbers_bit_for_bit(finished, tmp_pa
 
 def test_another_seed_gives_other_numbers(finished, tmp_path):
     folder, _ = finished
-    run(tmp_path / "study", tiny(seed=2))
-    assert numbers(tmp_path / "study")["cells.csv"] != numbers(folder)["cells.csv"]
+    run(tmp_path / "study", tiny(**{"seed": 2, "final.model": "none"}))
+    found, other = (pd.read_csv(Results(one).cells_file)["train_loss"] for one in (folder, tmp_path / "study"))
+    assert (found != other).all()
 
 
 def test_a_finished_study_run_again_trains_nothing(finished):
@@ -123,10 +124,10 @@ def test_a_study_killed_in_every_act_and_resumed_gives_the_same_numbers(finished
     folder, told = finished
     epoch = told.runs[0][1]["of_steps"]
     kills = (epoch + 1, 2 * epoch + 1, 3 * epoch + 1)
-    for steps in kills:
-        # -P, lest tests/tuners stand before tuners.
-        script = [sys.executable, "-P", tiny_study.__file__, str(tmp_path / "study"), str(steps)]
-        assert subprocess.run(script, check=False).returncode == -signal.SIGKILL
+    # -P, lest tests/tuners stand before tuners.
+    script = [sys.executable, "-P", tiny_study.__file__, str(tmp_path / "study"), *map(str, kills)]
+    ended = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    assert ended == [str(-signal.SIGKILL)] * len(kills)
     last = run(tmp_path / "study")
     assert [stage for stage, _ in last.runs] == ["final"]
     assert numbers(tmp_path / "study") == numbers(folder)
@@ -156,14 +157,10 @@ def test_another_final_model_keeps_the_search_and_nothing_of_the_former_one(fini
     assert gather(Results(tmp_path / "study")).test is None
 
 
-def test_no_final_model_is_trained_where_none_is_asked_for(tmp_path):
-    told = run(tmp_path / "study", tiny(**{"final.model": "none", "sweeps": {}, "epochs": 1}))
+def test_where_no_final_model_is_asked_for_none_is_trained_and_more_gpus_than_there_are_do_not_matter(tmp_path):
+    told = run(tmp_path / "study", tiny(**{"final.model": "none", "final.gpus": 99, "sweeps": {}, "epochs": 1}))
     assert [stage for stage, _ in told.runs] == ["grid", "grid"]
     assert not (tmp_path / "study" / "model").exists()
-
-
-def test_more_gpus_than_there_are_do_not_matter_where_no_final_model_is_asked_for(tmp_path):
-    run(tmp_path / "study", tiny(**{"final.model": "none", "final.gpus": 99, "sweeps": {}, "epochs": 1}))
     assert Results(tmp_path / "study").best().final.gpus == 99
 
 
@@ -253,10 +250,8 @@ def test_a_process_killed_while_it_wrote_the_recipe_leaves_a_folder_that_can_be_
     assert Results(tmp_path / "study").best_file.is_file()
 
 
-def test_changed_checkpoint_files_are_refused(tmp_path):
-    recipe = tiny(**{"final.model": "scratch:1x32", "sweeps": {}, "epochs": 1})
-    run(tmp_path / "made", recipe)
-    checkpoint = tmp_path / "made" / "model"
+def test_changed_checkpoint_files_are_refused(finished, tmp_path):
+    checkpoint = shutil.copytree(finished[0] / "model", tmp_path / "checkpoint")
     study = tiny(**{"model": str(checkpoint), "final.model": "none", "sweeps": {}, "epochs": 1})
     run(tmp_path / "study", study)
     config = (checkpoint / "config.json").read_text()

@@ -1,10 +1,16 @@
-"""A study of seconds, and a process that runs it until it is killed: `python -P tiny_study.py FOLDER STEPS`."""
+"""A study of seconds, and a process whose children run it one after another, each until it is killed:
+`python -P tiny_study.py FOLDER STEPS...` writes how each of them ended."""
 
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+from unittest.mock import patch
+
+from matplotlib.figure import Figure
 
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.budget import Budget
@@ -81,6 +87,17 @@ def corpus_of(recipe: Recipe) -> Corpus:
     return open_corpus(recipe, [])
 
 
+@contextmanager
+def blank_figures() -> Iterator[None]:
+    """Lets Matplotlib write empty figures: real ones take longer than all training of a study of seconds."""
+
+    def save(figure: Figure, file: BinaryIO, **how: object) -> None:
+        file.write(b'<svg xmlns="http://www.w3.org/2000/svg"/>')
+
+    with patch.object(Figure, "savefig", save):
+        yield
+
+
 def run(
     folder: Path,
     recipe: Recipe | None = None,
@@ -91,15 +108,26 @@ def run(
 ) -> Recorder:
     recipe = recipe or tiny()
     listener = listener or Recorder()
-    Study(recipe, corpus_of(recipe), folder, listener, fresh, workers, budget).run()
+    with blank_figures():
+        Study(recipe, corpus_of(recipe), folder, listener, fresh, workers, budget).run()
     return listener
 
 
-if __name__ == "__main__":
+def run_until_killed(folder: Path, steps: int) -> None:
+    """Runs the study; after so many steps it kills this process."""
 
     def kill() -> None:
-        if recorder.steps == int(sys.argv[2]):
+        if recorder.steps == steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
     recorder = Recorder(kill)
-    run(Path(sys.argv[1]), listener=recorder)
+    run(folder, listener=recorder)
+
+
+if __name__ == "__main__":
+    for steps in sys.argv[2:]:
+        # A fork, for a new process would import TensorFlow anew; this one has never computed with it.
+        if (child := os.fork()) == 0:
+            run_until_killed(Path(sys.argv[1]), int(steps))
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

@@ -17,44 +17,33 @@ from bertgrid_tf.corpus import (
 THREE = Dialogue((Utterance("a", "x", "Ada"), Utterance("b", "y", "Ben"), Utterance("c", "z")))
 
 
-@pytest.mark.parametrize(
-    ("context", "segments", "focus"),
-    [
-        ("current", [("a",), ("b",), ("c",)], 0),
-        ("current+previous", [("a", "[None]"), ("b", "a"), ("c", "b")], 0),
-        ("previous+current", [("[None]", "a"), ("a", "b"), ("b", "c")], 1),
-        ("current+next", [("a", "b"), ("b", "c"), ("c", "[None]")], 0),
-        ("previous+current+next", [("[None]", "a", "b"), ("a", "b", "c"), ("b", "c", "[None]")], 1),
-        (
-            "previous2+previous+current",
-            [("[None]", "[None]", "a"), ("[None]", "a", "b"), ("a", "b", "c")],
-            2,
-        ),
-    ],
-)
-def test_each_context_orders_its_segments(context, segments, focus):
+SEGMENTS = {
+    "current": ([("a",), ("b",), ("c",)], 0),
+    "current+previous": ([("a", "[None]"), ("b", "a"), ("c", "b")], 0),
+    "previous+current": ([("[None]", "a"), ("a", "b"), ("b", "c")], 1),
+    "current+next": ([("a", "b"), ("b", "c"), ("c", "[None]")], 0),
+    "previous+current+next": ([("[None]", "a", "b"), ("a", "b", "c"), ("b", "c", "[None]")], 1),
+    "previous2+previous+current": ([("[None]", "[None]", "a"), ("[None]", "a", "b"), ("a", "b", "c")], 2),
+}
+"""By context, the segments of the three utterances, and which of them is the focus."""
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_each_context_orders_its_segments(context):
+    segments, focus = SEGMENTS[context]
     assert format_inputs([THREE], Layout(context, "none")) == tuple(
         Example(found, focus, label) for found, label in zip(segments, "xyz", strict=True)
     )
 
 
-def test_every_context_is_tested_above():
-    assert len(CONTEXTS) == 6
+FIRST = {"colon": "Ada : a", "plain": "Ada a", "brackets": "[Ada] a", "says": "[Ada] [Says] a", "none": "a"}
+"""By speaker format, what the first utterance becomes."""
 
 
-@pytest.mark.parametrize(
-    ("speaker_format", "first", "third"),
-    [
-        ("colon", "Ada : a", "c"),
-        ("plain", "Ada a", "c"),
-        ("brackets", "[Ada] a", "c"),
-        ("says", "[Ada] [Says] a", "c"),
-        ("none", "a", "c"),
-    ],
-)
-def test_each_speaker_format_names_the_speaker_if_there_is_one(speaker_format, first, third):
-    examples = format_inputs([THREE], Layout("current", speaker_format))
-    assert (examples[0].segments, examples[2].segments) == ((first,), (third,))
+@pytest.mark.parametrize("speaker_format", SPEAKER_FORMATS)
+def test_each_speaker_format_names_the_speaker_if_there_is_one(speaker_format):
+    first, _, third = format_inputs([THREE], Layout("current", speaker_format))
+    assert (first.segments, third.segments) == ((FIRST[speaker_format],), ("c",))
 
 
 def test_each_sentence_carries_its_own_speaker():

@@ -103,6 +103,14 @@ def test_the_study_of_another_oracle_is_refused(study):
     assert "another oracle" in refusal(study)
 
 
-def test_a_damaged_study_can_be_overwritten(study):
+def test_a_damaged_study_can_be_overwritten_and_is_then_searched_anew(study):
+    whole = search(study.parent, ToyRun(), CasualGridOracle(**SPACE)).oracle.table()
     (study / "oracle.json").write_text("{")
-    CasualGridSearch(ToyRun(), CasualGridOracle(**SPACE), study.parent, "study", overwrite=True)
+    run, oracle = ToyRun(), CasualGridOracle(**SPACE)
+    oracle.verbose = 0
+    tuner = CasualGridSearch(run, oracle, study.parent, "study", overwrite=True)
+    assert list(study.iterdir()) == []
+    tuner.search()
+    # Two sweeps of two levels, of which the chosen one of the first is a level of the second; two rows of two epochs.
+    assert len(run.trained) == 3 + 4
+    assert search(study.parent, ToyRun(), CasualGridOracle(**SPACE)).oracle.table() == whole

@@ -2,10 +2,8 @@
 
 import errno
 import os
-import random
 import shutil
 import signal
-import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -31,14 +29,9 @@ def score(values, epoch):
     return float("nan") if values["learning_rate"] == 1e-4 and epoch == 2 else accuracy(values, epoch)
 
 
-def study(folder: Path, seconds: float = 0) -> CasualGridSearch:
+def study(folder: Path, score=score) -> CasualGridSearch:
     folder.mkdir(exist_ok=True)
-
-    def slowly(values, epoch):
-        time.sleep(seconds)
-        return score(values, epoch)
-
-    return search(folder, ToyRun(slowly, log=folder / "log"), CasualGridOracle(**SPACE))
+    return search(folder, ToyRun(score, log=folder / "log"), CasualGridOracle(**SPACE))
 
 
 def search_until_replacement(folder: Path, number: int, after: bool) -> None:
@@ -88,21 +81,30 @@ def test_a_kill_before_or_after_any_write_loses_at_most_the_epoch_in_progress(tm
     assert number - 1 == 2 + 5 * 2 + 8 * 2
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_kills_at_random_moments_lose_at_most_the_epoch_in_progress(tmp_path, uninterrupted, seed):
-    draw = random.Random(seed)
-    kills = 0
-    for _ in range(200):
-        child = in_a_child(lambda: study(tmp_path / "killed", seconds=0.05).search())
-        time.sleep(draw.uniform(0.02, 0.1))
-        os.kill(child, signal.SIGKILL)
-        if (status := status_of(child)) == 0:
-            break
-        assert status == -signal.SIGKILL
-        kills += 1
-    assert kills >= 2
-    assert results(study(tmp_path / "killed")) == uninterrupted
-    assert sum(Counter((tmp_path / "killed" / "log").read_text().splitlines()).values()) <= 8 + kills
+def search_until_epoch(folder: Path, number: int) -> None:
+    """Searches; the process is killed within the `number`-th epoch that it trains."""
+    trained = Counter()
+
+    def score_or_die(values, epoch):
+        trained["epochs"] += 1
+        if trained["epochs"] == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return score(values, epoch)
+
+    study(folder, score_or_die).search()
+
+
+@pytest.mark.parametrize("killed_in", [(2,) * 7, (1, 1, 1, 5), (3, 1, 2, 4)], ids=str)
+def test_process_after_process_that_is_killed_within_an_epoch_loses_that_epoch_alone(
+    tmp_path, uninterrupted, killed_in
+):
+    for number in killed_in:
+        assert status_of(in_a_child(partial(search_until_epoch, tmp_path / "killed", number))) == -signal.SIGKILL
+    tuner = study(tmp_path / "killed")
+    tuner.search()
+    assert results(tuner) == uninterrupted
+    # Eight epochs, and those in which a process was killed.
+    assert len((tmp_path / "killed" / "log").read_text().splitlines()) == 8 + len(killed_in)
 
 
 def test_an_unfinished_trial_goes_on_under_its_own_id_and_only_once(tmp_path):
