@@ -1,6 +1,6 @@
 """How far workers help: the Friends recipe's search on 1 to 64 simulated workers, with the real oracle.
 
-    python benchmarks/scaling.py [--figure docs/figures/scaling.png] [--csv FILE]
+    python -m benchmarks.scaling [--figure docs/figures/scaling.png] [--csv FILE]
 
 Nothing is trained: epochs take simulated seconds (log-normal around 10 minutes, 10 % spread, seeded by run and
 epoch), and scores come from a made-up surface. What is real is the search: its barriers, its trials, its files. The
@@ -24,11 +24,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.search.simulation import SimulatedPool
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.plan import space
 from tuners import CasualGridOracle
 from tuners.parallel import ParallelSearch
-from tuners.replay import SimulatedPool
 from tuners.space import STAGE, SearchSpace, Value
 from tuners.tuner import configuration
 

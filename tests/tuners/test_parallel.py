@@ -4,17 +4,15 @@ import zlib
 from pathlib import Path
 
 import keras_tuner
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_runs import LAYOUTS, ToyRun, accuracy, fails, search, stages, trials
 
+from benchmarks.search.simulation import SimulatedPool
 from tuners import CasualGridOracle, TunerError
 from tuners.parallel import ParallelSearch
 from tuners.pool import Report, follow
-from tuners.replay import Recorded, SimulatedPool
-from tuners.table import Table
 
 SPACE = {
     "objective": "val_accuracy",
@@ -157,17 +155,6 @@ def test_a_followed_run_that_begins_again_tells_no_epoch_twice(tmp_path):
     found = [metrics["val_accuracy"] for metrics in follow(pool, "final", values, tmp_path)]
     assert pool.lost
     assert found == [accuracy(values, epoch) for epoch in (1, 2, 3)]
-
-
-def test_a_recorded_table_replays_its_cells(tmp_path):
-    table = Table((1e-5, 2e-5), 3, np.array([[0.5, 0.6, 0.7], [0.6, np.nan, 0.1]]), np.ones((2, 3), bool), "max")
-    oracle = CasualGridOracle(keras_tuner.Objective("score", "max"), table.learning_rates, table.epochs)
-    oracle.verbose = 0
-    tuner = ParallelSearch(SimulatedPool(Recorded(table), 2, lambda values, epoch: 1), oracle, tmp_path, "study")
-    tuner.search()
-    np.testing.assert_array_equal(oracle.table().scores, [[0.5, 0.6, 0.7], [0.6, np.nan, np.nan]])
-    with pytest.raises(TunerError, match=r"has no run of 3 epochs at learning rate 0\.1"):
-        next(Recorded(table)({"learning_rate": 0.1, "stop_after": 3}, tmp_path))
 
 
 def test_a_clock_does_not_go_backwards(tmp_path):

@@ -14,15 +14,14 @@ from hypothesis import strategies as st
 from killed import KILLED, die_at_replacement, in_a_child, status_of
 from toy_runs import ToyRun, fails, search, trials, values
 
+from benchmarks.search.simulation import SimulatedPool, simulate_search
+from benchmarks.search.surfaces import Noise, draw_surface
 from tuners import CasualGridOracle, TunerError
 from tuners.parallel import ParallelSearch
 from tuners.pool import Report
-from tuners.rehearsal import rehearse
-from tuners.replay import SimulatedPool
 from tuners.space import SearchSpace, key
 from tuners.strategies import Asha, Climb, Genetic, Search, strategy
 from tuners.strategies.strategy import WAIT, Progress, Tried
-from tuners.surface import Noise, draw_surface
 from tuners.table import Table
 
 SEARCHES = get_args(Search)
@@ -224,14 +223,14 @@ def test_where_all_runs_fail_the_search_ends(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_a_rehearsal_takes_the_course_of_the_search(tmp_path, name):
+def test_a_simulation_takes_the_course_of_the_search(tmp_path, name):
     tuner = study(tmp_path, name, sweeps={"layout": ["current"]})
     tuner.search()
     space = tuner.oracle.search_space
-    runs = rehearse(
+    runs = simulate_search(
         strategy(name, 100),
         space,
-        lambda values: [peak(values, epoch) for epoch in range(1, values["stop_after"] + 1)],
+        lambda rate: [peak({"layout": "current", "learning_rate": rate}, epoch) for epoch in range(1, 6)],
         seed=3,
     )
     assert [(run.rate, list(run.scores)) for run in runs] == [
@@ -392,12 +391,8 @@ def test_on_made_up_surfaces_a_climb_finds_a_good_cell_in_a_quarter_of_the_epoch
         surface, noise = draw_surface(rates, 10, seed), Noise(1178, seed=seed)
         truth = {rate: surface.accuracies(rate) for rate in rates}
         space = SearchSpace.of(rates, 10, start={"learning_rate": surface.best_rate})
-        runs = rehearse(
-            Climb(examples=1178),
-            space,
-            lambda values, noise=noise, truth=truth: noise.observe(
-                values["learning_rate"], truth[values["learning_rate"]]
-            ),
+        runs = simulate_search(
+            Climb(examples=1178), space, lambda rate, noise=noise, truth=truth: noise.observe(rate, truth[rate])
         )
         assert sum(len(run.scores) for run in runs) <= 17
         best = max(runs, key=lambda run: run.best)
@@ -414,10 +409,8 @@ def test_on_the_papers_tables_a_climb_finds_a_cell_within_0_3_points_from_any_st
     table = Table.from_csv(Path(folder, f"{name}.csv"))
     for start in table.learning_rates:
         space = SearchSpace.of(table.learning_rates, 10, start={"learning_rate": start})
-        runs = rehearse(
-            Climb(examples=examples),
-            space,
-            lambda values: table.scores[table.learning_rates.index(values["learning_rate"])],
+        runs = simulate_search(
+            Climb(examples=examples), space, lambda rate: table.scores[table.learning_rates.index(rate)]
         )
         assert sum(len(run.scores) for run in runs) <= table.scores.size / 4
         assert max(run.best for run in runs) >= table.best().score - 0.003 - 1e-9

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from tuners.space import SearchSpace, Value
 from tuners.strategies.strategy import WAIT, Progress, Tried, Wait, score_noise
 
-# Found on `tuners.surface`'s made-up surfaces; see docs/search.md.
+# Found on synthetic surfaces (`benchmarks.search.surfaces`); see docs/search.md.
 TOLERANCE = 0.5
 """Two scores of one dev split differ by chance about half as much as two of different ones."""
 STRIDE = math.log(2)

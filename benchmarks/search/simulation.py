@@ -1,57 +1,69 @@
-"""Searches without training: a recorded table in the place of runs, a simulated clock in that of workers."""
+"""Searches without training: known learning curves in the place of trials, a simulated clock in that of workers."""
 
 import heapq
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras_tuner
 
-from tuners.errors import TunerError
+from tuners import Run, TunerError
 from tuners.pool import Report
-from tuners.space import Value
-from tuners.table import Table
-from tuners.tuner import Run
+from tuners.space import SearchSpace, Value
+from tuners.strategies import Progress, Strategy, Tried, Wait
 
 
-class Recorded:
-    """A `Run` that trains nothing: its scores are a table's.
+def simulate_search(
+    strategy: Strategy,
+    space: SearchSpace,
+    curve: Callable[[float], Sequence[float]],
+    seed: int = 1,
+    max_epochs: float = math.inf,
+) -> list[Tried]:
+    """Simulate a search with one trial at a time, after the sweeps.
 
     Args:
-        table: The scores by learning rate and epoch. A cell that was not tried, or has no score, is a diverged
-            epoch.
-        metric: The name to report them under.
+        strategy: Strategy to simulate.
+        space: Search space; its start counts as the incumbent.
+        curve: Returns the scores of a learning rate, epoch by epoch, larger is better; NaN ends the trial.
+        seed: Seed of the search.
+        max_epochs: Epochs after which the search is cut off.
 
-    Raises:
-        TunerError: when called with a learning rate or an epoch that the table does not have.
+    Returns:
+        The trials in the order of their start.
     """
-
-    def __init__(self, table: Table, metric: str = "score") -> None:
-        self.table = table
-        self.metric = metric
-
-    def __call__(self, values: Mapping[str, Value], folder: Path) -> Iterator[dict[str, float]]:
-        rate, epochs = float(values["learning_rate"]), int(values["stop_after"])
-        if rate not in self.table.learning_rates or epochs > self.table.epochs:
-            raise TunerError(
-                f"the table has no run of {epochs} epochs at learning rate {rate:g}: it has "
-                f"{', '.join(f'{known:g}' for known in self.table.learning_rates)}, each of {self.table.epochs} epochs"
-            )
-        for score in self.table.scores[self.table.learning_rates.index(rate)][:epochs]:
-            yield {self.metric: float(score)}
+    trials: list[Tried] = []
+    spent = 0
+    while spent < max_epochs:
+        proposal = strategy.propose(Progress(space, space.start, trials, seed))
+        if proposal is None or isinstance(proposal, Wait):
+            break
+        values = {**space.start, "epochs": space.epochs, "stop_after": space.epochs, **proposal}
+        scores: list[float] = []
+        trials.append(Tried(values, scores, False))
+        for score in curve(float(values["learning_rate"]))[: int(values["stop_after"])]:
+            scores.append(float(score))
+            spent += 1
+            trials[-1] = Tried(values, tuple(scores), False)
+            if math.isnan(score) or spent >= max_epochs:
+                break
+            if strategy.stops(Progress(space, space.start, trials, seed), trials[-1]):
+                break
+        trials[-1] = Tried(values, tuple(scores), True)
+    return trials
 
 
 class SimulatedPool:
-    """A `Pool` in this process whose clock is simulated: an epoch costs no time, and is charged for.
+    """A `tuners.pool.Pool` in this process with a simulated clock: an epoch takes no time, and is charged for.
 
     Attributes:
         clock: Simulated seconds since the beginning.
         busy: Simulated seconds of all workers together, spent in epochs.
 
     Args:
-        run: Carries every configuration.
-        size: Workers.
-        seconds: What an epoch takes, given the values and the epoch, counted from 1.
+        run: Yields the metrics of every trial.
+        size: Number of workers.
+        seconds: Returns the seconds of an epoch, given the configuration and the epoch, counted from 1.
     """
 
     def __init__(self, run: Run, size: int, seconds: Callable[[Mapping[str, Value], int], float]) -> None:
@@ -70,7 +82,7 @@ class SimulatedPool:
     def start(self, name: str, values: Mapping[str, Value], folder: Path) -> None:
         """See `Pool`."""
         if len(self._epochs) == self.size:
-            raise TunerError(f"a pool of {self.size} carries no more runs than that")
+            raise TunerError(f"a pool of {self.size} workers carries no more trials than that")
         self._values[name], self._epoch[name] = dict(values), 0
         self._epochs[name] = iter(self._run(values, folder))
         self.advance(name)
@@ -93,7 +105,7 @@ class SimulatedPool:
         """See `Pool`."""
         end = self.clock + self._charge(name, self._epoch[name] + 1)
         if self._epoch[name] == int(self._values[name]["stop_after"]):
-            end = self.clock  # to say that it has ended takes no time
+            end = self.clock  # the report of the end takes no time
         self._begun += 1
         heapq.heappush(self._ends, (end, self._begun, name))
 
