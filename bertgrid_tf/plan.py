@@ -94,7 +94,7 @@ def stage_runs(recipe: Recipe) -> list[tuple[str, list[dict[str, Value]]]]:
     stages = [(stage.name, [dict(run) for run in stage.configurations]) for stage in searched.plan().stages]
     if chosen is not None:
         # Which rows it will start, and when it will stop them, is not known: so many epochs at most.
-        rows = _cut(searched.grid_runs(searched.start), chosen.most_epochs(searched))
+        rows = _cut(searched.grid_runs(searched.start), chosen.max_epochs(searched))
         stages = [*(stages[:-1] if chosen.sweeps else ()), ("grid", rows)]
     if recipe.repeats > 1:
         stages.append((REPEATS, (recipe.repeats - 1) * searched.grid_runs(searched.start)))

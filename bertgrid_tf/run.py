@@ -86,7 +86,7 @@ def token_lengths(corpus: Corpus, settings: Settings) -> dict[str, np.ndarray]:
 
 
 class Runs:
-    """The training runs of one recipe on one corpus: a `tuners.Run`.
+    """The training runs of one recipe on one corpus: a `tuners.Trainable`.
 
     Checkpoints are built and texts encoded once and kept for the next run.
     """

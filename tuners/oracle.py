@@ -26,7 +26,7 @@ from tuners.errors import TunerError
 from tuners.files import write_text
 from tuners.hyperparameters import read_hyperparameters, show_hyperparameters
 from tuners.space import COUPLED, STAGE, Grid, Plan, SearchSpace, Value, differences, key
-from tuners.strategies import Progress, Search, Strategy, Tried, Wait, strategy
+from tuners.strategies import Idle, ObservedTrial, Search, SearchState, Strategy, strategy
 from tuners.table import Table, rows_in_order
 
 ENDED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
@@ -144,7 +144,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         seed: Kept with the study, which refuses to go on under another one; decides what a search draws. "grid" and
             "climb" draw nothing.
         search: How learning rate and epochs are searched: "grid" fills every cell; "climb", "asha", "bayes" and
-            "genetic" leave cells out. Or a strategy with settings of one's own (`tuners.strategies.Climb(share=0.5)`).
+            "genetic" leave cells out. Or a strategy with settings of one's own (`tuners.strategies.HillClimb(share=0.5)`).
         examples: Size of the dev split where the objective is a share of it: how noisy a score is.
         choose: Says which level of a sweep is adopted, given those with a score, the incumbent's first, then in their
             order; the first with the best score if None. It must say the same again when a study is resumed.
@@ -331,7 +331,7 @@ class CasualGridOracle(keras_tuner.Oracle):
     def plan(self) -> Plan:
         """What filling the grid costs if no run fails: `(stages, full_product_epochs)`; nothing is run for it.
 
-        Another `search` trains its strategy's `most_epochs` at most in the place of the grid's.
+        Another `search` trains its strategy's `max_epochs` at most in the place of the grid's.
         """
         return self.search_space.plan()
 
@@ -397,7 +397,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         """What the strategy wants to run next."""
         assert self._strategy is not None
         proposal = self._strategy.propose(self._progress())
-        if proposal is None or isinstance(proposal, Wait):
+        if proposal is None or isinstance(proposal, Idle):
             return {"status": TrialStatus.STOPPED if proposal is None else TrialStatus.IDLE}
         schedule = {"epochs": self.search_space.epochs, "stop_after": self.search_space.epochs}
         run = {**self._incumbent, **schedule, **proposal}
@@ -407,7 +407,7 @@ class CasualGridOracle(keras_tuner.Oracle):
     def _started(self, trial_id: str, configuration: str, run: Mapping[str, Value], stage: str) -> dict[str, Any]:
         self._trial_ids[configuration] = trial_id
         if stage == "grid":
-            self._coupled()[trial_id] = Tried(run, (), False)
+            self._coupled()[trial_id] = ObservedTrial(run, (), False)
         return {"status": TrialStatus.RUNNING, "values": {**run, STAGE: stage}}
 
     @keras_tuner.synchronized
@@ -450,7 +450,7 @@ class CasualGridOracle(keras_tuner.Oracle):
             return False
         run = self._coupled()[trial.trial_id] = self._tried(trial)
         latest, score = self.history(trial)[-1]
-        return step == latest and not math.isnan(score) and self._strategy.stops(self._progress(), run)
+        return step == latest and not math.isnan(score) and self._strategy.should_stop(self._progress(), run)
 
     def score_trial(self, trial: Trial) -> None:
         """Scores by the best epoch (of equal ones the first), an independent cell of the grid by its last."""
@@ -554,7 +554,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         self._incumbent = dict(self.search_space.start)
         self._decided: list[list[SweepLevel]] = []
         # The runs of the coupled act by their trials, in the order of their start; known when all sweeps are decided.
-        self._act: dict[str, Tried] | None = None
+        self._act: dict[str, ObservedTrial] | None = None
         self._begin_stage()
 
     def _begin_stage(self) -> None:
@@ -620,7 +620,7 @@ class CasualGridOracle(keras_tuner.Oracle):
     def _trial(self, run: Mapping[str, Value]) -> Trial | None:
         return self.trials.get(self._trial_ids.get(key(run), ""))
 
-    def _coupled(self) -> dict[str, Tried]:
+    def _coupled(self) -> dict[str, ObservedTrial]:
         """The runs of the coupled act by their trials, in the order of their start; none before its turn has come."""
         self._decide()
         if self._current_sweep() is not None:
@@ -645,17 +645,17 @@ class CasualGridOracle(keras_tuner.Oracle):
             and key(settings) == key(incumbent)
         )
 
-    def _tried(self, trial: Trial) -> Tried:
+    def _tried(self, trial: Trial) -> ObservedTrial:
         values = trial.hyperparameters.values
         sign = 1.0 if self.objective.direction == "max" else -1.0
         # What a failed run has told counts as spent, and for nothing else.
         sign = math.nan if trial.status == TrialStatus.FAILED else sign
         scores = tuple(sign * score for _, score in self.history(trial))
-        return Tried(values, scores, trial.status in ENDED)
+        return ObservedTrial(values, scores, trial.status in ENDED)
 
-    def _progress(self) -> Progress:
+    def _progress(self) -> SearchState:
         seed = self.seed if self._given_seed is None else self._given_seed
-        return Progress(self.search_space, self._incumbent, list(self._coupled().values()), seed)
+        return SearchState(self.search_space, self._incumbent, list(self._coupled().values()), seed)
 
     def _grid_trials(self) -> list[tuple[dict[str, Value], Trial]]:
         """The runs of the table, row by row, each with its trial; none before the sweeps are decided."""

@@ -36,7 +36,7 @@ class Pool(Protocol):
     size: int
 
     def start(self, name: str, values: Mapping[str, Value], folder: Path) -> None:
-        """Begins a run with the arguments of `Run`; its first epoch will be reported."""
+        """Begins a run with the arguments of a `Trainable`; its first epoch will be reported."""
 
     def wait(self) -> Report:
         """The next report of any run; blocks, without costing the CPU, until there is one.

@@ -71,7 +71,7 @@ class RayPool:
     Use it as a context manager, inside `cluster`.
 
     Args:
-        make_run: Makes a worker's `Run`, in the worker; pickled with cloudpickle. What it raises ends the search.
+        make_run: Makes a worker's `Trainable`, in the worker; pickled with cloudpickle. What it raises ends the search.
         size: Workers.
         share: What each takes of its host, as `shares` divides it.
         on_worker: Called with a worker's host when it is ready.

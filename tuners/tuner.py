@@ -4,9 +4,9 @@ import math
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras_tuner
 from keras_tuner.engine.base_tuner import BaseTuner
@@ -16,27 +16,11 @@ from tuners.errors import TunerError
 from tuners.oracle import CasualGridOracle
 from tuners.space import Value
 from tuners.summary import summary
+from tuners.trainable import Trainable
 
 IDLE_SECONDS = 0.2
 """How long a tuner waits before it asks again, when the next stage waits for another tuner's run."""
 NO_EPOCH = "the run yielded no epoch"
-
-
-class Run(Protocol):
-    """One training run of one configuration: yields the metrics after every epoch, first epoch first.
-
-    `values` holds every parameter, with `learning_rate`, `epochs` (the horizon of the schedule) and
-    `stop_after` (the epochs to train, at most `epochs`). `folder` exists and is the run's own; what it keeps
-    there lets it resume. A resumed run yields its earlier epochs again, from what it saved, then goes on.
-
-    Raise `keras_tuner.errors.FailedTrialError` where a configuration cannot be trained (it does not fit the
-    memory, say): the trial fails and the search goes on. Any other exception ends the search, which resumes
-    with this trial. A metric that is not finite in the objective's place ends the run as diverged.
-    """
-
-    def __call__(
-        self, values: Mapping[str, Value], folder: Path, *args: Any, **kwargs: Any
-    ) -> Iterator[Mapping[str, float]]: ...
 
 
 class CasualGridSearch(BaseTuner):
@@ -56,7 +40,7 @@ class CasualGridSearch(BaseTuner):
         >>> tuner.results_summary()
 
     Args:
-        run: Trains one configuration; see `Run`.
+        run: Trains one configuration.
         oracle: What to search.
         directory: The parent of the project's folder.
         project_name: The project's folder, `directory/project_name`.
@@ -71,7 +55,7 @@ class CasualGridSearch(BaseTuner):
 
     def __init__(
         self,
-        run: Run,
+        run: Trainable,
         oracle: CasualGridOracle,
         directory: str | Path,
         project_name: str,

@@ -14,7 +14,7 @@ from benchmarks.search.simulation import simulate_search
 from benchmarks.search.surfaces import Noise, draw_surface
 from bertgrid_tf.errors import UserError
 from tuners.space import SearchSpace
-from tuners.strategies import Asha, Bayes, Climb, Genetic, Tried
+from tuners.strategies import Asha, BayesianOptimization, Genetic, HillClimb, ObservedTrial
 from tuners.strategies.strategy import standard_error
 from tuners.table import Table
 
@@ -49,7 +49,7 @@ class Problem:
         """Observed scores of a learning rate, epoch by epoch."""
         return [float(score) for score in self.observed[self.space.learning_rates.index(rate)]]
 
-    def regret(self, trials: Sequence[Tried]) -> float:
+    def regret(self, trials: Sequence[ObservedTrial]) -> float:
         """Simple regret of the best cell of these trials; infinity where no cell has a score."""
         best = max(trials, key=lambda trial: trial.best, default=None)
         if best is None or not best.best_epoch:
@@ -165,7 +165,10 @@ def compare(problems: Sequence[Problem], names: Sequence[str], share: float, pee
         The full grid first, then each search.
     """
     grids = [
-        [Tried({"learning_rate": rate}, tuple(problem.curve(rate)), True) for rate in problem.space.learning_rates]
+        [
+            ObservedTrial({"learning_rate": rate}, tuple(problem.curve(rate)), True)
+            for rate in problem.space.learning_rates
+        ]
         for problem in problems
     ]
     yield _summarize("grid", problems, grids)
@@ -184,22 +187,22 @@ def compare(problems: Sequence[Problem], names: Sequence[str], share: float, pee
         yield _summarize(f"{name}, cut", problems, trials)
 
 
-def _simulate(name: str, problem: Problem, share: float, max_epochs: float = math.inf) -> list[Tried]:
+def _simulate(name: str, problem: Problem, share: float, max_epochs: float = math.inf) -> list[ObservedTrial]:
     strategy = {
-        "climb": Climb(share, examples=problem.examples),
+        "climb": HillClimb(share, examples=problem.examples),
         "asha": Asha(),
-        "bayes": Bayes(share),
+        "bayes": BayesianOptimization(share),
         "genetic": Genetic(share),
     }[name]
 
     return simulate_search(strategy, problem.space, problem.curve, seed=problem.seed, max_epochs=max_epochs)
 
 
-def _epochs(trials: Sequence[Tried]) -> int:
+def _epochs(trials: Sequence[ObservedTrial]) -> int:
     return sum(len(trial.scores) for trial in trials)
 
 
-def _summarize(name: str, problems: Sequence[Problem], trials: Sequence[Sequence[Tried]]) -> Comparison:
+def _summarize(name: str, problems: Sequence[Problem], trials: Sequence[Sequence[ObservedTrial]]) -> Comparison:
     epochs = [_epochs(found) for found in trials]
     regrets = [problem.regret(found) for problem, found in zip(problems, trials, strict=True)]
     return Comparison(

@@ -2,8 +2,8 @@
 
 Each takes a search space, the learning curve of a rate, a seed and a budget of epochs, and returns its trials as
 `simulate_search` does. They draw a learning rate between the lowest and the highest, in log, and get the nearest row
-(with a choice of seven rows, KerasTuner's Hyperband could not fill its first bracket). An epoch costs once: a trial goes
-on where its pruner left it, and a row that was trained before is looked up, which the libraries themselves do not do.
+(with a choice of seven rows, KerasTuner's Hyperband could not fill its first bracket). An epoch costs once: a trial
+goes on where its pruner left it, and a row that was trained before is looked up, which the libraries do not do.
 """
 
 import math
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from tuners.space import SearchSpace
-from tuners.strategies import Tried
+from tuners.strategies import ObservedTrial
 
 Curve = Callable[[float], Sequence[float]]
-Peer = Callable[[SearchSpace, Curve, int, int], list[Tried]]
+Peer = Callable[[SearchSpace, Curve, int, int], list[ObservedTrial]]
 
 MAX_PROPOSALS = 40
 """After this many proposals a search that only repeats known rows has ended."""
@@ -41,10 +41,10 @@ class _Trained:
         self.left -= min(new, self.left)
         return float(self._curve(rate)[epoch - 1]) if self.reached[rate] >= epoch else None
 
-    def runs(self) -> list[Tried]:
+    def runs(self) -> list[ObservedTrial]:
         """Trials of all rows, as far as they were trained."""
         return [
-            Tried({"learning_rate": rate}, tuple(float(score) for score in self._curve(rate)[:epoch]), True)
+            ObservedTrial({"learning_rate": rate}, tuple(float(score) for score in self._curve(rate)[:epoch]), True)
             for rate, epoch in self.reached.items()
             if epoch
         ]
@@ -64,7 +64,7 @@ def peers() -> dict[str, Peer]:
     return found
 
 
-def random_rows(space: SearchSpace, curve: Curve, seed: int, budget: int) -> list[Tried]:
+def random_rows(space: SearchSpace, curve: Curve, seed: int, budget: int) -> list[ObservedTrial]:
     """Train rows in random order, each to its last epoch."""
     trained = _Trained(curve, budget)
     for rate in np.random.default_rng(seed).permutation(space.learning_rates):
@@ -73,7 +73,7 @@ def random_rows(space: SearchSpace, curve: Curve, seed: int, budget: int) -> lis
     return trained.runs()
 
 
-def keras_tuner_hyperband(space: SearchSpace, curve: Curve, seed: int, budget: int) -> list[Tried]:
+def keras_tuner_hyperband(space: SearchSpace, curve: Curve, seed: int, budget: int) -> list[ObservedTrial]:
     """Run KerasTuner's Hyperband with a reduction factor of 3; a promoted trial goes on where it was."""
     import keras_tuner
 
@@ -89,7 +89,7 @@ def keras_tuner_hyperband(space: SearchSpace, curve: Curve, seed: int, budget: i
     return _drive(oracle, train, curve, budget)
 
 
-def keras_tuner_bayesian(space: SearchSpace, curve: Curve, seed: int, budget: int) -> list[Tried]:
+def keras_tuner_bayesian(space: SearchSpace, curve: Curve, seed: int, budget: int) -> list[ObservedTrial]:
     """Run KerasTuner's Bayesian optimization over learning rate and epochs, one trial a cell."""
     import keras_tuner
 
@@ -120,7 +120,7 @@ def _nearest(space: SearchSpace, rate: float) -> float:
     return min(space.learning_rates, key=lambda row: abs(math.log(row / rate)))
 
 
-def _drive(oracle: Any, train: Callable[..., float | None], curve: Curve, budget: int) -> list[Tried]:
+def _drive(oracle: Any, train: Callable[..., float | None], curve: Curve, budget: int) -> list[ObservedTrial]:
     """Run the trials of a KerasTuner oracle."""
     trained = _Trained(curve, budget)
     oracle.verbose = 0
@@ -147,7 +147,7 @@ def optuna_tpe(pruning: str) -> Peer:
     A trial counts with its best epoch.
     """
 
-    def search(space: SearchSpace, curve: Curve, seed: int, budget: int) -> list[Tried]:
+    def search(space: SearchSpace, curve: Curve, seed: int, budget: int) -> list[ObservedTrial]:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import keras_tuner
 
-from tuners import Run, TunerError
+from tuners import Trainable, TunerError
 from tuners.pool import Report
 from tuners.space import SearchSpace, Value
-from tuners.strategies import Progress, Strategy, Tried, Wait
+from tuners.strategies import Idle, ObservedTrial, SearchState, Strategy
 
 
 def simulate_search(
@@ -19,7 +19,7 @@ def simulate_search(
     curve: Callable[[float], Sequence[float]],
     seed: int = 1,
     max_epochs: float = math.inf,
-) -> list[Tried]:
+) -> list[ObservedTrial]:
     """Simulate a search with one trial at a time, after the sweeps.
 
     Args:
@@ -32,24 +32,24 @@ def simulate_search(
     Returns:
         The trials in the order of their start.
     """
-    trials: list[Tried] = []
+    trials: list[ObservedTrial] = []
     spent = 0
     while spent < max_epochs:
-        proposal = strategy.propose(Progress(space, space.start, trials, seed))
-        if proposal is None or isinstance(proposal, Wait):
+        proposal = strategy.propose(SearchState(space, space.start, trials, seed))
+        if proposal is None or isinstance(proposal, Idle):
             break
         values = {**space.start, "epochs": space.epochs, "stop_after": space.epochs, **proposal}
         scores: list[float] = []
-        trials.append(Tried(values, scores, False))
+        trials.append(ObservedTrial(values, scores, False))
         for score in curve(float(values["learning_rate"]))[: int(values["stop_after"])]:
             scores.append(float(score))
             spent += 1
-            trials[-1] = Tried(values, tuple(scores), False)
+            trials[-1] = ObservedTrial(values, tuple(scores), False)
             if math.isnan(score) or spent >= max_epochs:
                 break
-            if strategy.stops(Progress(space, space.start, trials, seed), trials[-1]):
+            if strategy.should_stop(SearchState(space, space.start, trials, seed), trials[-1]):
                 break
-        trials[-1] = Tried(values, tuple(scores), True)
+        trials[-1] = ObservedTrial(values, tuple(scores), True)
     return trials
 
 
@@ -66,7 +66,7 @@ class SimulatedPool:
         seconds: Returns the seconds of an epoch, given the configuration and the epoch, counted from 1.
     """
 
-    def __init__(self, run: Run, size: int, seconds: Callable[[Mapping[str, Value], int], float]) -> None:
+    def __init__(self, run: Trainable, size: int, seconds: Callable[[Mapping[str, Value], int], float]) -> None:
         self.size = size
         self.clock = 0.0
         self.busy = 0.0

@@ -10,7 +10,7 @@ from keras_tuner.errors import FailedTrialError
 from bertgrid_tf.files import write_text
 from bertgrid_tf.plan import space, stage_runs
 from bertgrid_tf.recipe import Recipe, Value
-from tuners import Run
+from tuners import Trainable
 from tuners.pool import Pool, follow
 from tuners.space import key
 
@@ -39,7 +39,7 @@ def is_run_of(stage: str, values: Mapping[str, Value], recipe: Recipe) -> bool:
     return horizon and values["learning_rate"] in recipe.learning_rates
 
 
-def carried(pool: Pool) -> Run:
+def carried(pool: Pool) -> Trainable:
     """A run of a single epoch that a pool carries."""
 
     def run(values: Mapping[str, Value], folder: Path) -> Iterator[Mapping[str, float]]:
@@ -60,7 +60,7 @@ class Opening:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def train(self, values: Mapping[str, Value], run: Run) -> Mapping[str, float] | None:
+    def train(self, values: Mapping[str, Value], run: Trainable) -> Mapping[str, float] | None:
         """Trains the first epoch of a configuration; its metrics, None where the run fails."""
         self.clear()
         self._folder.mkdir()

@@ -18,7 +18,7 @@ from bertgrid_tf.results import Again, Results
 from bertgrid_tf.run import Runs
 from bertgrid_tf.timekeeping.deadline import Ahead, Deadline, TimedOracle, TimedPool, TimedRun, TimedRuns
 from bertgrid_tf.timekeeping.opening import OPENING, Opening, carried, first_runs, is_run_of
-from tuners import CasualGridOracle, Run
+from tuners import CasualGridOracle, Trainable
 from tuners.oracle import ENDED
 from tuners.pool import Pool
 from tuners.space import STAGE
@@ -83,7 +83,7 @@ class Timekeeper:
 
     # The search
 
-    def open(self, run: Run, pool: Pool | None) -> Recipe:
+    def open(self, run: Trainable, pool: Pool | None) -> Recipe:
         """The recipe without the sweeps that do not fit the budget, by the study's first epoch, which this process or a
         pool trains; a resumed study keeps to it.
 
@@ -107,8 +107,8 @@ class Timekeeper:
         return self.decisions.swept(self._asked)
 
     def in_time(
-        self, oracle: TimedOracle, examples: int | None, run: Run, pool: Pool | None
-    ) -> tuple[Run, Pool | None]:
+        self, oracle: TimedOracle, examples: int | None, run: Trainable, pool: Pool | None
+    ) -> tuple[Trainable, Pool | None]:
         """The runs of a search as far as they fit the budget.
 
         Args:
@@ -234,7 +234,7 @@ class Timekeeper:
 
     # What fits
 
-    def _choose(self, budget: float, run: Run) -> None:
+    def _choose(self, budget: float, run: Trainable) -> None:
         """Trains the first epoch of the study, and writes down what is chosen by it."""
         self._expect(self._asked.settings.model_dump(), first_runs(self._asked)[0])
         try:
@@ -265,7 +265,7 @@ class Timekeeper:
         return " ".join(self.decisions.sentences()) or fits
 
     def _open(
-        self, recipe: Recipe, run: Run, check: Callable[[str, Mapping[str, Value]], None] | None
+        self, recipe: Recipe, run: Trainable, check: Callable[[str, Mapping[str, Value]], None] | None
     ) -> tuple[str, Mapping[str, Value]] | None:
         """Trains the first epoch of the first run that can be trained; which that is, None where none can.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tuners import CasualGridOracle, CasualGridSearch, KerasRun
+from tuners import CasualGridOracle, CasualGridSearch, KerasTrainable
 
 keras = importlib.import_module(sys.argv[1])
 folder = Path(sys.argv[2])
@@ -69,7 +69,7 @@ oracle = CasualGridOracle(
     sweep_epochs=2,
 )
 oracle.verbose = 0
-tuner = CasualGridSearch(KerasRun(build, seed=0), oracle, folder, "study")
+tuner = CasualGridSearch(KerasTrainable(build, seed=0), oracle, folder, "study")
 tuner.search(**data)
 best = oracle.best()
 found |= {"activation": best.values["activation"], "learning_rate": best.learning_rate}
@@ -78,7 +78,7 @@ gc.collect()
 found["models_alive"] = len(models)
 
 values = {"units": 4, "activation": "relu", "learning_rate": 0.01, "batch_size": 16, "epochs": 3, "stop_after": 3}
-run = KerasRun(build, seed=1)
+run = KerasTrainable(build, seed=1)
 found["whole"] = list(run(values, place("whole"), **data))
 interrupted = run(values, place("resumed"), **data)
 next(interrupted), next(interrupted)
@@ -104,10 +104,10 @@ def too_large(hp):
     raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
 
-found["unbuilt"] = message(KerasRun(unbuilt), values, place("unbuilt"), **data)
-found["out_of_memory"] = message(KerasRun(too_large), values, place("oom"), **data)
+found["unbuilt"] = message(KerasTrainable(unbuilt), values, place("unbuilt"), **data)
+found["out_of_memory"] = message(KerasTrainable(too_large), values, place("oom"), **data)
 found["other_model"] = message(run, {**values, "units": 5}, place("whole"), **data)
-state = place("whole") / "keras_run.npz"
+state = place("whole") / "keras_trainable.npz"
 state.write_bytes(state.read_bytes()[:1000])
 found["truncated"] = message(run, values, place("whole"), **data)
 

@@ -11,7 +11,7 @@ from benchmarks.search.comparison import compare, recorded, simulated
 from benchmarks.search.peers import peers, random_rows
 from bertgrid_tf.errors import UserError
 from tuners.space import SearchSpace
-from tuners.strategies import Tried
+from tuners.strategies import ObservedTrial
 from tuners.table import Table
 
 RATES = (8e-5, 4e-5, 2e-5)
@@ -38,7 +38,7 @@ def test_the_truth_is_the_mean_over_the_seeds_and_a_search_sees_one(seeds):
     assert [problem.space.start["learning_rate"] for problem in problems] == [8e-5, 8e-5, 4e-5, 4e-5, 2e-5]
     assert problems[0].truth.max() == pytest.approx(0.75)
     assert problems[0].standard_error == pytest.approx(math.sqrt(0.75 * 0.25 / 400))
-    assert problems[0].regret([Tried({"learning_rate": 8e-5}, (0.6, 0.65), True)]) == pytest.approx(0.1)
+    assert problems[0].regret([ObservedTrial({"learning_rate": 8e-5}, (0.6, 0.65), True)]) == pytest.approx(0.1)
 
 
 def test_a_stem_chooses_among_several_tables(seeds):

@@ -16,10 +16,10 @@ from tuners.errors import TunerError
 from tuners.files import replacing
 from tuners.space import Value
 
-STATE_FILE = "keras_run.npz"
+STATE_FILE = "keras_trainable.npz"
 
 
-class KerasRun:
+class KerasTrainable:
     """Trains what `build` returns with `fit`, epoch by epoch, and resumes after the last whole epoch.
 
     Every epoch is a call of `fit` of its own (`initial_epoch` counts on), so callbacks begin and end with
@@ -38,7 +38,7 @@ class KerasRun:
         ...     model.compile(keras.optimizers.Adam(hp["learning_rate"]), "mse")
         ...     return model
         >>> oracle = CasualGridOracle("val_loss", [1e-2, 1e-3], epochs=5, sweeps={"units": [8, 32]})
-        >>> tuner = CasualGridSearch(KerasRun(build, seed=0), oracle, "results", "mine")
+        >>> tuner = CasualGridSearch(KerasTrainable(build, seed=0), oracle, "results", "mine")
         >>> tuner.search(x, y, validation_data=(x_val, y_val))
 
     Args:
