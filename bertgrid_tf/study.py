@@ -202,7 +202,9 @@ class Study:
                 pool = stack.enter_context(carriers.search(self._job(), self._listener))
             recipe = self._time.open(self._runs, pool)
             choose = self._cheapest_level if recipe.choose == "cheapest-tie" else None
-            oracle = TimedOracle.over(space(recipe), objective, recipe.seed, recipe.search, examples, choose)
+            oracle = TimedOracle.over(
+                space(recipe), objective, recipe.seed, search=recipe.search, examples=examples, choose=choose
+            )
             oracle.verbose = 0  # the listener tells what KerasTuner would print
             run, pool = self._time.in_time(oracle, examples, self._runs, pool)
 

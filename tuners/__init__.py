@@ -12,9 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tuners.decisions import Best, ScoredCell, SweepLevel
     from tuners.errors import TunerError
     from tuners.keras_trainable import KerasTrainable
-    from tuners.oracle import Best, CasualGridOracle, ScoredCell, SweepLevel
+    from tuners.oracle import CasualGridOracle
     from tuners.space import Plan, SearchSpace, Stage, Value
     from tuners.table import Cell, Table
     from tuners.trainable import Trainable
@@ -40,10 +41,10 @@ __all__ = [
 _MODULES = {
     "TunerError": "errors",
     "KerasTrainable": "keras_trainable",
-    "Best": "oracle",
+    "Best": "decisions",
     "CasualGridOracle": "oracle",
-    "ScoredCell": "oracle",
-    "SweepLevel": "oracle",
+    "ScoredCell": "decisions",
+    "SweepLevel": "decisions",
     "Plan": "space",
     "SearchSpace": "space",
     "Stage": "space",

@@ -8,7 +8,8 @@ import numpy as np
 from keras_tuner.engine.trial import TrialStatus
 
 if TYPE_CHECKING:
-    from tuners.oracle import CasualGridOracle, SweepLevel
+    from tuners.decisions import SweepLevel
+    from tuners.oracle import CasualGridOracle
 
 
 def summary(oracle: "CasualGridOracle", scale: float = 1, digits: int = 4) -> str:

@@ -64,6 +64,7 @@ class CasualGridSearch(BaseTuner):
         on_epoch: Callable[[Trial, int, Mapping[str, float]], None] | None = None,
     ) -> None:
         self.run = run
+        self._retries = oracle.max_retries_per_trial
         self._on_trial = on_trial
         self._on_epoch = on_epoch
         self._waiting = False
@@ -132,13 +133,20 @@ class CasualGridSearch(BaseTuner):
         self.run_trial(trial, *args, **kwargs)
 
     def _try_run_and_update_trial(self, trial: Trial, *args: Any, **kwargs: Any) -> None:
-        # KerasTuner's own fails the trial on any exception. A bug is nothing to search around, so it is let
-        # through: the trial stays RUNNING, and goes on when the bug is mended.
+        # KerasTuner's own makes the trial INVALID on any exception. Where nothing is retried that would search around
+        # a bug, so the exception ends the search: the trial stays RUNNING, and resumes when the bug is fixed.
         try:
             self._run_and_update_trial(trial, *args, **kwargs)
             trial.status = TrialStatus.COMPLETED
         except keras_tuner.errors.FailedTrialError as error:
             trial.status = TrialStatus.FAILED
+            trial.message = f"{error}\n\n{traceback.format_exc()}"
+        except (keras_tuner.errors.FatalError, TunerError):
+            raise
+        except Exception as error:
+            if not self._retries:
+                raise
+            trial.status = TrialStatus.INVALID
             trial.message = f"{error}\n\n{traceback.format_exc()}"
 
     def on_trial_end(self, trial: Trial) -> None:

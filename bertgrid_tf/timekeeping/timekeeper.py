@@ -19,9 +19,9 @@ from bertgrid_tf.run import Runs
 from bertgrid_tf.timekeeping.deadline import Ahead, Deadline, TimedOracle, TimedPool, TimedRun, TimedRuns
 from bertgrid_tf.timekeeping.opening import OPENING, Opening, carried, first_runs, is_run_of
 from tuners import CasualGridOracle, Trainable
-from tuners.oracle import ENDED
 from tuners.pool import Pool
 from tuners.space import STAGE
+from tuners.state import ENDED
 from tuners.tuner import configuration
 
 

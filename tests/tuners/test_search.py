@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keras_tuner.engine.trial import Trial, TrialStatus
 from toy_runs import ToyRun, accuracy, fails, search, stages, trials, values
 
-import tuners.oracle
+import tuners.state
 from tuners import Best, CasualGridOracle, CasualGridSearch, SweepLevel, TunerError
 
 SWEEPS = {"layout": ["current", "previous", "next"], "batch_size": [16, 32]}
@@ -425,8 +425,8 @@ def test_a_report_costs_the_same_however_many_trials_there_are(tmp_path, monkeyp
 
         keys = values = items = __iter__
 
-    tuner.oracle.trials = Unscanned(tuner.oracle.trials)
-    monkeypatch.setattr(tuners.oracle, "write_text", lambda path, text: written.append(path.parent.name))
+    tuner.oracle.trials = tuner.oracle._decisions.trials = Unscanned(tuner.oracle.trials)
+    monkeypatch.setattr(tuners.state, "write_text", lambda path, text: written.append(path.parent.name))
     tuner.oracle.update_trial("0001", {"val_accuracy": 0.5}, step=3)
     assert written == ["trial_0001"]
 
@@ -445,7 +445,7 @@ def test_an_epoch_told_again_as_it_was_keeps_what_came_after(tmp_path, monkeypat
     tuner = search(tmp_path, ToyRun(lambda values, epoch: math.nan if epoch == 3 else 0.5))
     tuner.search()
     written = []
-    monkeypatch.setattr(tuners.oracle, "write_text", lambda path, text: written.append(path))
+    monkeypatch.setattr(tuners.state, "write_text", lambda path, text: written.append(path))
     for epoch, score in ((1, 0.5), (3, math.nan)):
         tuner.oracle.update_trial("0001", {"val_accuracy": score, "seconds": 1.0}, step=epoch)
     assert [epoch for epoch, _ in tuner.oracle.history(trials(tuner)[1])] == [1, 2, 3]
