@@ -99,8 +99,8 @@ def keras_tuner_bayesian(space: SearchSpace, curve: Curve, seed: int, budget: in
         keras_tuner.Objective("score", "max"), max_trials=MAX_PROPOSALS, hyperparameters=declared, seed=seed or 1
     )
 
-    def train(trained: _Trained, values: dict[str, Any]) -> float | None:
-        return trained.train(_nearest(space, values["learning_rate"]), int(values["epochs"]))
+    def train(trained: _Trained, sampled: dict[str, Any]) -> float | None:
+        return trained.train(_nearest(space, sampled["learning_rate"]), int(sampled["epochs"]))
 
     return _drive(oracle, train, curve, budget)
 
