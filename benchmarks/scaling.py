@@ -68,7 +68,7 @@ def seconds(values: Mapping[str, Value], epoch: int) -> float:
 
 
 def run(values: Mapping[str, Value], folder: Path) -> Iterator[dict[str, float]]:
-    for epoch in range(1, int(values["stop_after"]) + 1):
+    for epoch in range(1, int(values["stop_epoch"]) + 1):
         yield {"val_accuracy": float(draw(values, epoch).random())}
 
 
@@ -84,7 +84,7 @@ def measure(name: str, searched: SearchSpace, workers: int) -> Measured:
     reports = 0
     for trial in oracle.trials.values():
         values = configuration(trial)
-        epochs = range(1, int(values["stop_after"]) + 1)
+        epochs = range(1, int(values["stop_epoch"]) + 1)
         reports += len(epochs)
         stages[trial.hyperparameters.values[STAGE]].append(sum(seconds(values, epoch) for epoch in epochs))
     chain = sum(max(runs) for runs in stages.values())

@@ -54,7 +54,7 @@ class Best:
     """The best cell of the grid.
 
     Attributes:
-        values: Value of every parameter, with the winning schedule: `epochs`, its horizon, and `stop_after`, the
+        values: Value of every parameter, with the winning schedule: `schedule_epochs`, its horizon, and `stop_epoch`, the
             winning epoch; training these values reproduces the cell.
         learning_rate: Row of the cell.
         epoch: Column of the cell, counted from 1.
@@ -160,7 +160,7 @@ class Decisions:
         tried = np.zeros(scores.shape, dtype=bool)
         for values, trial in rows:
             row = rates.index(float(values["learning_rate"]))
-            for epoch, score in self._cells(trial, int(values["stop_after"])):
+            for epoch, score in self._cells(trial, int(values["stop_epoch"])):
                 scores[row, epoch - 1], tried[row, epoch - 1] = score, True
         return Table(rates, self.space.epochs, scores, tried, self._objective.direction)
 
@@ -172,7 +172,7 @@ class Decisions:
             for name, history in trial.metrics.metrics.items():
                 for seen in history.get_history():
                     metrics.setdefault(seen.step, {})[name] = float(seen.mean())
-            for epoch, score in self._cells(trial, int(values["stop_after"])):
+            for epoch, score in self._cells(trial, int(values["stop_epoch"])):
                 cell = {**metrics.get(epoch, {}), self._objective.name: score}
                 cells.append(ScoredCell(float(values["learning_rate"]), epoch, trial.trial_id, cell))
         return cells
@@ -183,9 +183,9 @@ class Decisions:
         values, trial = next(
             (values, trial)
             for values, trial in self._rows()
-            if values["learning_rate"] == cell.learning_rate and int(values["stop_after"]) >= cell.epoch
+            if values["learning_rate"] == cell.learning_rate and int(values["stop_epoch"]) >= cell.epoch
         )
-        return Best({**values, "stop_after": cell.epoch}, cell.learning_rate, cell.epoch, cell.score, trial.trial_id)
+        return Best({**values, "stop_epoch": cell.epoch}, cell.learning_rate, cell.epoch, cell.score, trial.trial_id)
 
     def history(self, trial: Trial) -> list[tuple[int, float]]:
         """Epoch (counted from 1) and objective of a trial so far; NaN where the objective was not finite."""
@@ -217,7 +217,7 @@ class Decisions:
             proposal = self.strategy.propose(self._state())
             if proposal is None or isinstance(proposal, Idle):
                 return TrialStatus.STOPPED if proposal is None else TrialStatus.IDLE
-            schedule = {"epochs": self.space.epochs, "stop_after": self.space.epochs}
+            schedule = {"schedule_epochs": self.space.epochs, "stop_epoch": self.space.epochs}
             values = {**self._incumbent, **schedule, **proposal}
             assert key(values) not in self._trial_ids, f"{self.strategy.name} proposes {values} twice"
             return self._started(trial_id, values, "grid")
@@ -259,7 +259,7 @@ class Decisions:
         else:
             stage = self.space.grid_runs(self._incumbent) if self.strategy is None else []
         # Workers with trials of unlike length end sooner when the longest start first.
-        self._queue = sorted(stage, key=lambda values: -int(values["stop_after"]))[::-1]
+        self._queue = sorted(stage, key=lambda values: -int(values["stop_epoch"]))[::-1]
         skipped = parameter is None or self.space.is_decided(parameter)
         self._open = set() if skipped else {key(values) for values in stage if not self._has_ended(values)}
 
@@ -331,7 +331,7 @@ class Decisions:
         incumbent = {name: value for name, value in self._incumbent.items() if name not in COUPLED}
         return (
             values["learning_rate"] in self.space.learning_rates
-            and values["epochs"] in horizons
+            and values["schedule_epochs"] in horizons
             and key(settings) == key(incumbent)
         )
 
@@ -355,7 +355,7 @@ class Decisions:
             ):
                 continue
             # Of two trials of one row, which differ in where they stop, the longer has all cells of the other.
-            place = (observed.rate, int(observed.values["epochs"]))
+            place = (observed.rate, int(observed.values["schedule_epochs"]))
             if len(observed.scores) > reached.get(place, -1):
                 reached[place] = len(observed.scores)
                 values = {name: value for name, value in observed.values.items() if name != STAGE}
@@ -363,15 +363,15 @@ class Decisions:
         rates = rows_in_order(self.space.learning_rates, (rate for rate, _ in rows))
         return [rows[place] for place in sorted(rows, key=lambda place: (rates.index(place[0]), place[1]))]
 
-    def _cells(self, trial: Trial, stop_after: int) -> list[tuple[int, float]]:
+    def _cells(self, trial: Trial, stop_epoch: int) -> list[tuple[int, float]]:
         """The tried cells of a trial of the grid, as epoch and score."""
         row = self.space.grid == "row"
-        history = [(epoch, score) for epoch, score in self.history(trial) if 1 <= epoch <= stop_after]
+        history = [(epoch, score) for epoch, score in self.history(trial) if 1 <= epoch <= stop_epoch]
         if trial.status == TrialStatus.FAILED:
-            return [(epoch, math.nan) for epoch in range(1 if row else stop_after, stop_after + 1)]
+            return [(epoch, math.nan) for epoch in range(1 if row else stop_epoch, stop_epoch + 1)]
         if not row:
-            return [(stop_after, history[-1][1])] if trial.status == TrialStatus.COMPLETED else []
+            return [(stop_epoch, history[-1][1])] if trial.status == TrialStatus.COMPLETED else []
         if history and math.isnan(history[-1][1]):
             # A trial ends at its first diverged epoch, and the later ones would have diverged too.
-            history += [(epoch, math.nan) for epoch in range(history[-1][0] + 1, stop_after + 1)]
+            history += [(epoch, math.nan) for epoch in range(history[-1][0] + 1, stop_epoch + 1)]
         return history

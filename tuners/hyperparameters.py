@@ -67,6 +67,6 @@ def show_hyperparameters(space: SearchSpace) -> keras_tuner.HyperParameters:
         else:
             hyperparameters.Choice(name, list(levels), default=value if value in levels else None)
     hyperparameters.Choice("learning_rate", list(space.learning_rates))
-    for name in ("epochs", "stop_after"):
+    for name in ("schedule_epochs", "stop_epoch"):
         hyperparameters.Int(name, 1, max(space.epochs, space.sweep_epochs))
     return hyperparameters

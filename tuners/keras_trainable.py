@@ -44,7 +44,7 @@ class KerasTrainable:
     Args:
         build: Returns a compiled model whose variables exist (give it an input shape) for a
             `keras_tuner.HyperParameters` that holds the values of the trial: every parameter,
-            `hp["learning_rate"]` and `hp["epochs"]` (the horizon, for a schedule). `hp.Int(…)` and the like
+            `hp["learning_rate"]` and `hp["schedule_epochs"]` (the horizon, for a schedule). `hp.Int(…)` and the like
             give the trial's value too.
         seed: Decides the initial weights and, epoch by epoch, order and dropout, so that a resumed run equals
             one that was not interrupted (tf_keras traces its training step anew every epoch for that). None
@@ -75,7 +75,7 @@ class KerasTrainable:
             raise TunerError("the model that build returns has no variables yet: give it an input shape")
         history, stopped = _restore(model, path) if path.exists() else ([], False)
         yield from history
-        for epoch in range(len(history), int(values["stop_after"])):
+        for epoch in range(len(history), int(values["stop_epoch"])):
             if stopped:
                 return
             self._set_seed(epoch + 1)

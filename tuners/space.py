@@ -16,7 +16,7 @@ from tuners.errors import TunerError
 Value = bool | int | float | str
 Grid = Literal["row", "independent"]
 
-COUPLED = ("learning_rate", "epochs", "stop_after")
+COUPLED = ("learning_rate", "schedule_epochs", "stop_epoch")
 """The parameters that are the grid's: no sweep can vary them."""
 
 STAGE = "tuner/stage"
@@ -38,7 +38,7 @@ class Stage:
     @property
     def epochs(self) -> int:
         """Epochs trained in the stage."""
-        return sum(int(configuration["stop_after"]) for configuration in self.configurations)
+        return sum(int(configuration["stop_epoch"]) for configuration in self.configurations)
 
 
 class Plan(NamedTuple):
@@ -119,7 +119,7 @@ class SearchSpace:
             *levels_alike, value_alike = _of_one_type(name, (*levels[name], values[name]))
             levels[name] = tuple(levels_alike)
             values[name] = value_alike
-        for name in ("epochs", "stop_after"):
+        for name in ("schedule_epochs", "stop_epoch"):
             if name in values:
                 raise TunerError(f"start must not name {name}: the sweeps train sweep_epochs, the grid epochs")
         values["learning_rate"] = _learning_rate(values.get("learning_rate", rates[0]))
@@ -127,14 +127,14 @@ class SearchSpace:
 
     def sweep_runs(self, parameter: str, incumbent: Mapping[str, Value]) -> list[dict[str, Value]]:
         """The configuration of every level of a sweep, everything else held at the incumbent."""
-        schedule = {"epochs": self.sweep_epochs, "stop_after": self.sweep_epochs}
+        schedule = {"schedule_epochs": self.sweep_epochs, "stop_epoch": self.sweep_epochs}
         return [{**incumbent, parameter: level, **schedule} for level in self.sweeps[parameter]]
 
     def grid_runs(self, incumbent: Mapping[str, Value]) -> list[dict[str, Value]]:
         """The configuration of every run of the grid, row by row."""
         horizons = [self.epochs] if self.grid == "row" else range(1, self.epochs + 1)
         return [
-            {**incumbent, "learning_rate": rate, "epochs": horizon, "stop_after": horizon}
+            {**incumbent, "learning_rate": rate, "schedule_epochs": horizon, "stop_epoch": horizon}
             for rate in self.learning_rates
             for horizon in horizons
         ]
@@ -165,7 +165,7 @@ class SearchSpace:
         grid = self.grid_runs(incumbent)
         add("grid", grid)
         product = math.prod(map(len, self.sweeps.values()))
-        return Plan(stages, product * sum(int(run["stop_after"]) for run in grid))
+        return Plan(stages, product * sum(int(run["stop_epoch"]) for run in grid))
 
     def describe(self) -> dict[str, Any]:
         """The space in JSON's types, the sweeps as pairs because their order counts."""

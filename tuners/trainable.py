@@ -16,7 +16,7 @@ class Trainable(Protocol):
 
     Example:
         >>> def trainable(values, folder):
-        ...     for epoch in range(1, values["stop_after"] + 1):
+        ...     for epoch in range(1, values["stop_epoch"] + 1):
         ...         yield {"val_accuracy": 0.5 + epoch * values["learning_rate"]}
     """
 
@@ -26,8 +26,8 @@ class Trainable(Protocol):
         """Train a configuration.
 
         Args:
-            values: Value of every parameter, with `learning_rate`, `epochs` (the horizon of the schedule) and
-                `stop_after` (the epochs to train, at most `epochs`).
+            values: Value of every parameter, with `learning_rate`, `schedule_epochs` (the horizon of the schedule) and
+                `stop_epoch` (the epochs to train, at most `schedule_epochs`).
             folder: Existing folder of this trial alone. State saved there lets a later call resume: it yields the
                 earlier epochs from the saved state first, then goes on.
             *args: Positional arguments of `CasualGridSearch.search`.

@@ -32,7 +32,7 @@ class CasualGridSearch(BaseTuner):
     Example:
 
         >>> def run(values, folder):
-        ...     for epoch in range(1, values["stop_after"] + 1):
+        ...     for epoch in range(1, values["stop_epoch"] + 1):
         ...         yield {"val_accuracy": 0.5 + epoch * values["learning_rate"]}
         >>> oracle = CasualGridOracle("val_accuracy", learning_rates=[0.01, 0.02], epochs=3)
         >>> tuner = CasualGridSearch(run, oracle, directory="results", project_name="toy")
@@ -107,9 +107,9 @@ class CasualGridSearch(BaseTuner):
 
     def _report(self, trial: Trial, epoch: int, reported: Mapping[str, float]) -> bool:
         """Hands the metrics of an epoch on; whether the run is to go on."""
-        asked = int(trial.hyperparameters.values["stop_after"])
+        asked = int(trial.hyperparameters.values["stop_epoch"])
         if epoch > asked:
-            raise TunerError(f"the run went on after the {asked} epochs that stop_after asks for: end it there")
+            raise TunerError(f"the run went on after the {asked} epochs that stop_epoch asks for: end it there")
         metrics = self._metrics(reported)
         status = self.oracle.update_trial(trial.trial_id, metrics, step=epoch).status
         if self._on_epoch is not None:
@@ -181,7 +181,7 @@ class CasualGridSearch(BaseTuner):
         found = []
         for trial in self.oracle.get_best_trials(num_trials):
             hyperparameters = trial.hyperparameters.copy()
-            hyperparameters.values["stop_after"] = trial.best_step
+            hyperparameters.values["stop_epoch"] = trial.best_step
             found.append(hyperparameters)
         return found
 

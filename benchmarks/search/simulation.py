@@ -38,10 +38,10 @@ def simulate_search(
         proposal = strategy.propose(SearchState(space, space.start, trials, seed))
         if proposal is None or isinstance(proposal, Idle):
             break
-        values = {**space.start, "epochs": space.epochs, "stop_after": space.epochs, **proposal}
+        values = {**space.start, "schedule_epochs": space.epochs, "stop_epoch": space.epochs, **proposal}
         scores: list[float] = []
         trials.append(ObservedTrial(values, scores, False))
-        for score in curve(float(values["learning_rate"]))[: int(values["stop_after"])]:
+        for score in curve(float(values["learning_rate"]))[: int(values["stop_epoch"])]:
             scores.append(float(score))
             spent += 1
             trials[-1] = ObservedTrial(values, tuple(scores), False)
@@ -104,7 +104,7 @@ class SimulatedPool:
     def advance(self, name: str) -> None:
         """See `Pool`."""
         end = self.clock + self._charge(name, self._epoch[name] + 1)
-        if self._epoch[name] == int(self._values[name]["stop_after"]):
+        if self._epoch[name] == int(self._values[name]["stop_epoch"]):
             end = self.clock  # the report of the end takes no time
         self._begun += 1
         heapq.heappush(self._ends, (end, self._begun, name))

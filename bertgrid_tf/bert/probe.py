@@ -225,7 +225,7 @@ def _measure(question: Question, tell: Tell) -> Probe:
         return Labelled(encoded, (np.arange(count) % len(question.labels)).astype(np.int32))
 
     def train(batch: int) -> Point:
-        settings = TrainSettings(learning_rate=1e-5, epochs=1, stop_after=1, batch_size=batch)
+        settings = TrainSettings(learning_rate=1e-5, schedule_epochs=1, stop_epoch=1, batch_size=batch)
         made = texts(STEPS * batch)
         _reset_peak(on_gpu)
         with _memory_errors(proven=batch > 1):

@@ -31,7 +31,7 @@ class _Log:
     Attributes:
         name: of its folder.
         stage: that asked for it.
-        values: every parameter, the `epochs` of its schedule, and its `seed` where that is not the study's.
+        values: every parameter, the `schedule_epochs`, and its `seed` where that is not the study's.
         epochs: the metrics after each.
         status: TensorBoard's; None while it runs.
         written: when its last epoch had been scored, in Unix seconds.
@@ -56,7 +56,7 @@ def write_logs(results: Results) -> None:
         _write(results, _Log(run.name, run.stage, values, run.epochs, status, written))
     if results.final_file.is_file():
         final, written = results.final(), results.final_file.stat().st_mtime
-        values = {**final.settings, "epochs": final.horizon}
+        values = {**final.settings, "schedule_epochs": final.horizon}
         _write(results, _Log(FINAL, FINAL, values, final.epochs, api_pb2.STATUS_SUCCESS, written))
 
 
@@ -105,6 +105,6 @@ def _write(results: Results, log: _Log) -> None:
 
 
 def _hyperparameters(recipe: Recipe, log: _Log) -> dict[str, Value]:
-    names = dict.fromkeys(["model", "learning_rate", "epochs", *recipe.sweeps])
+    names = dict.fromkeys(["model", "learning_rate", "schedule_epochs", *recipe.sweeps])
     seed = log.values.get("seed", recipe.seed)
     return {"stage": log.stage, "seed": seed} | {name: log.values[name] for name in names}

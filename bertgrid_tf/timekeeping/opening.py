@@ -26,7 +26,7 @@ def first_runs(recipe: Recipe) -> tuple[str, list[dict[str, Value]]]:
     searched = space(recipe)
 
     def distance(run: Mapping[str, Value]) -> tuple[int, float]:
-        return int(run["epochs"]), abs(log(float(run["learning_rate"]) / recipe.settings.learning_rate))
+        return int(run["schedule_epochs"]), abs(log(float(run["learning_rate"]) / recipe.settings.learning_rate))
 
     return name, sorted(searched.grid_runs(searched.start), key=distance)
 
@@ -35,7 +35,7 @@ def is_run_of(stage: str, values: Mapping[str, Value], recipe: Recipe) -> bool:
     """Whether a run of the first stage is still one where another recipe was chosen."""
     if stage != "grid":
         return stage.removeprefix("sweep:") in recipe.sweeps
-    horizon = recipe.grid == "independent" or values["epochs"] == recipe.epochs
+    horizon = recipe.grid == "independent" or values["schedule_epochs"] == recipe.epochs
     return horizon and values["learning_rate"] in recipe.learning_rates
 
 
@@ -86,4 +86,4 @@ class Opening:
 
 def _schedule(values: Mapping[str, Value]) -> str:
     """What the first epoch of a run depends on: all but where it stops."""
-    return key({name: value for name, value in values.items() if name != "stop_after"})
+    return key({name: value for name, value in values.items() if name != "stop_epoch"})

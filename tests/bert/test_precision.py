@@ -6,7 +6,7 @@ from made_up_gpus import A10, M60, T4
 from bertgrid_tf.bert.precision import Tried, candidates, choose, measure
 from bertgrid_tf.bert.trainer import Trainer, TrainSettings
 
-SETTINGS = TrainSettings(learning_rate=1e-3, epochs=1, stop_after=1, batch_size=8, seed=5)
+SETTINGS = TrainSettings(learning_rate=1e-3, schedule_epochs=1, stop_epoch=1, batch_size=8, seed=5)
 
 
 @pytest.mark.parametrize(

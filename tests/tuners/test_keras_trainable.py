@@ -72,4 +72,4 @@ def test_what_is_no_usable_model_or_state_is_refused(tuned):
 @pytest.mark.parametrize("name", ["epochs", "initial_epoch"])
 def test_the_epochs_of_fit_are_the_searchs_own(tmp_path, name):
     with pytest.raises(TunerError, match=f"{name} is the search's own"):
-        next(KerasTrainable(lambda hp: None)({"stop_after": 1}, tmp_path, **{name: 3}))
+        next(KerasTrainable(lambda hp: None)({"stop_epoch": 1}, tmp_path, **{name: 3}))

@@ -126,7 +126,7 @@ def test_a_pool_beside_kerastuners_own_chief_is_refused(tmp_path, monkeypatch):
 
 
 def test_one_run_can_be_followed(tmp_path):
-    values = {"learning_rate": 2e-5, "epochs": 3, "stop_after": 3}
+    values = {"learning_rate": 2e-5, "schedule_epochs": 3, "stop_epoch": 3}
     pool = SimulatedPool(ToyRun(), 1, lambda values, epoch: 1)
     assert [m["val_accuracy"] for m in follow(pool, "final", values, tmp_path)] == [
         accuracy(values, e) for e in (1, 2, 3)
@@ -151,7 +151,7 @@ def test_a_followed_run_that_begins_again_tells_no_epoch_twice(tmp_path):
 
     pool = Lossy(ToyRun(), 1, lambda values, epoch: 1)
     pool.lost = False
-    values = {"learning_rate": 2e-5, "epochs": 3, "stop_after": 3}
+    values = {"learning_rate": 2e-5, "schedule_epochs": 3, "stop_epoch": 3}
     found = [metrics["val_accuracy"] for metrics in follow(pool, "final", values, tmp_path)]
     assert pool.lost
     assert found == [accuracy(values, epoch) for epoch in (1, 2, 3)]
@@ -160,4 +160,4 @@ def test_a_followed_run_that_begins_again_tells_no_epoch_twice(tmp_path):
 def test_a_clock_does_not_go_backwards(tmp_path):
     for seconds in (-1.0, float("nan"), float("inf")):
         with pytest.raises(TunerError, match="cannot take"):
-            SimulatedPool(ToyRun(), 1, lambda values, epoch, s=seconds: s).start("a", {"stop_after": 1}, tmp_path)
+            SimulatedPool(ToyRun(), 1, lambda values, epoch, s=seconds: s).start("a", {"stop_epoch": 1}, tmp_path)

@@ -117,8 +117,8 @@ def test_a_search_ends_within_its_bound_runs_nothing_twice_and_finds_its_best_ce
         best = oracle.best()
         history = dict(oracle.history(oracle.trials[best.trial_id]))
         assert history[best.epoch] == best.score == table.best().score
-        assert best.values["stop_after"] == best.epoch
-        assert best.values["epochs"] == epochs
+        assert best.values["stop_epoch"] == best.epoch
+        assert best.values["schedule_epochs"] == epochs
         assert {name: best.values[name] for name in ("level",)} == {"level": oracle.incumbent["level"]}
 
 

@@ -77,7 +77,14 @@ found["cells"] = int(oracle.table().tried.sum())
 gc.collect()
 found["models_alive"] = len(models)
 
-values = {"units": 4, "activation": "relu", "learning_rate": 0.01, "batch_size": 16, "epochs": 3, "stop_after": 3}
+values = {
+    "units": 4,
+    "activation": "relu",
+    "learning_rate": 0.01,
+    "batch_size": 16,
+    "schedule_epochs": 3,
+    "stop_epoch": 3,
+}
 run = KerasTrainable(build, seed=1)
 found["whole"] = list(run(values, place("whole"), **data))
 interrupted = run(values, place("resumed"), **data)

@@ -43,7 +43,7 @@ class Genetic:
         """See `Strategy`; running trials have no children yet, and no trial waits for them."""
         space = state.space
         # A running trial trains all the epochs it was given.
-        spent = sum(len(trial.scores) if trial.ended else int(trial.values["stop_after"]) for trial in state.trials)
+        spent = sum(len(trial.scores) if trial.ended else int(trial.values["stop_epoch"]) for trial in state.trials)
         left = self.max_epochs(space) - spent
         draw = np.random.default_rng([state.seed, len(state.trials)])
         parents = sorted((trial for trial in state.trials if trial.best_epoch), key=lambda trial: -trial.best)[
@@ -51,13 +51,13 @@ class Genetic:
         ]
         for _ in range(MAX_DRAWS if left > 0 else 0):
             if not state.trials:
-                child = {**{name: state.start[name] for name in space.sweeps}, "stop_after": _half(space.epochs)}
+                child = {**{name: state.start[name] for name in space.sweeps}, "stop_epoch": _half(space.epochs)}
                 child["learning_rate"] = _nearest(space, float(state.start["learning_rate"]))
             elif len(state.trials) < POPULATION or not parents:
                 child = _stranger(space, draw)
             else:
                 child = _child(space, parents, draw)
-            child["stop_after"] = min(int(child["stop_after"]), left)
+            child["stop_epoch"] = min(int(child["stop_epoch"]), left)
             if not _known(state, child):
                 return child
         return None if all(trial.ended for trial in state.trials) else IDLE
@@ -86,20 +86,20 @@ def _nearest(space: SearchSpace, rate: float) -> float:
 def _stranger(space: SearchSpace, draw: np.random.Generator) -> dict[str, Value]:
     genes: dict[str, Value] = {name: levels[draw.integers(len(levels))] for name, levels in space.sweeps.items()}
     rate = space.learning_rates[draw.integers(len(space.learning_rates))]
-    return {**genes, "learning_rate": rate, "stop_after": int(draw.integers(1, space.epochs + 1))}
+    return {**genes, "learning_rate": rate, "stop_epoch": int(draw.integers(1, space.epochs + 1))}
 
 
 def _child(space: SearchSpace, parents: Sequence[ObservedTrial], draw: np.random.Generator) -> dict[str, Value]:
     # Sorted from the best on, so the smaller of two drawn indices is the better parent.
     couple = [parents[int(draw.integers(len(parents), size=2).min())] for _ in range(2)]
     rates = sorted(space.learning_rates)
-    names = [*space.sweeps, "learning_rate", "stop_after"]
+    names = [*space.sweeps, "learning_rate", "stop_epoch"]
     child: dict[str, Value] = {}
     for name in names:
         parent = couple[int(draw.integers(2))]
-        value = parent.best_epoch if name == "stop_after" else parent.values[name]
+        value = parent.best_epoch if name == "stop_epoch" else parent.values[name]
         if draw.random() < 1 / len(names):
-            if name == "stop_after":
+            if name == "stop_epoch":
                 value = min(max(int(value) + int(draw.choice([-1, 1, 2])), 1), space.epochs)
             elif name == "learning_rate":
                 place = rates.index(float(value)) + int(draw.choice([-1, 1]))
@@ -112,9 +112,9 @@ def _child(space: SearchSpace, parents: Sequence[ObservedTrial], draw: np.random
 
 def _known(state: SearchState, child: Mapping[str, Value]) -> bool:
     """Whether a trial of this configuration trains as many epochs or more."""
-    genes = [name for name in child if name != "stop_after"]
+    genes = [name for name in child if name != "stop_epoch"]
     return any(
         all(trial.values[name] == child[name] for name in genes)
-        and int(trial.values["stop_after"]) >= int(child["stop_after"])
+        and int(trial.values["stop_epoch"]) >= int(child["stop_epoch"])
         for trial in state.trials
     )

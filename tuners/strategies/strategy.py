@@ -22,7 +22,7 @@ class ObservedTrial:
     """A trial of the learning-rate × epoch search, ended or running.
 
     Attributes:
-        values: Configuration; `stop_after` is the largest number of epochs that the trial may train.
+        values: Configuration; `stop_epoch` is the largest number of epochs that the trial may train.
         scores: Objective after each epoch so far, negated where small is good, so that larger is better; NaN from
             where the trial diverged, and everywhere in a failed trial.
         ended: Whether no more epochs follow.
@@ -89,7 +89,7 @@ class Strategy(Protocol):
         """Propose the next trial.
 
         Returns:
-            The values that differ from `state.start`: the `learning_rate`, and `stop_after` where the trial is to train
+            The values that differ from `state.start`: the `learning_rate`, and `stop_epoch` where the trial is to train
             fewer than all epochs. `IDLE` where a running trial has to end first, None at the end of the search.
         """
 
