@@ -521,7 +521,7 @@ class Study:
         )
         path = shlex.quote(str(self.results.best_file))
         headline = (
-            f"# The winner: learning rate {best.learning_rate:g}, epoch {best.epoch} of {int(best.values['schedule_epochs'])}; "
+            f"# The winner: learning rate {best.learning_rate:g}, epoch {best.epoch} of {winner.epochs}; "
             f"{self.recipe.metric} on dev {best.score:.4f}.\n"
             f"# Train it again: bertgrid-tf tune {self.recipe.corpus} --recipe {path} --study again\n"
         )

@@ -54,8 +54,8 @@ class Best:
     """The best cell of the grid.
 
     Attributes:
-        values: Value of every parameter, with the winning schedule: `schedule_epochs`, its horizon, and `stop_epoch`, the
-            winning epoch; training these values reproduces the cell.
+        values: Value of every parameter, with `schedule_epochs` (the horizon of the winning schedule) and `stop_epoch`
+            (the winning epoch); training these values reproduces the cell.
         learning_rate: Row of the cell.
         epoch: Column of the cell, counted from 1.
         score: Objective of the cell.

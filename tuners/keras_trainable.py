@@ -100,6 +100,8 @@ def _hyperparameters(values: Mapping[str, Value]) -> keras_tuner.HyperParameters
     hyperparameters = keras_tuner.HyperParameters()
     for name, value in values.items():
         hyperparameters.Fixed(name, value)
+    # A model-building function that declares `epochs` means the epochs of its schedule.
+    hyperparameters.Fixed("epochs", values["schedule_epochs"])
     return hyperparameters
 
 

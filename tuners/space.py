@@ -17,7 +17,7 @@ Value = bool | int | float | str
 Grid = Literal["row", "independent"]
 
 COUPLED = ("learning_rate", "schedule_epochs", "stop_epoch")
-"""The parameters that are the grid's: no sweep can vary them."""
+"""Parameters of a configuration that belong to the grid: learning rate, horizon of the schedule, epochs to train."""
 
 STAGE = "tuner/stage"
 """Where the values of a trial name the stage that asked for it: `sweep:<parameter>` or `grid`."""
@@ -110,7 +110,7 @@ class SearchSpace:
                     f"{name!r} cannot be the name of a parameter: choose a text that is not under `tuner/`"
                 )
         for name in levels:
-            if name in COUPLED:
+            if name in (*COUPLED, "epochs"):
                 raise TunerError(
                     f"{name} belongs to the learning-rate × epoch grid and cannot be swept: drop its sweep"
                 )
@@ -119,7 +119,7 @@ class SearchSpace:
             *levels_alike, value_alike = _of_one_type(name, (*levels[name], values[name]))
             levels[name] = tuple(levels_alike)
             values[name] = value_alike
-        for name in ("schedule_epochs", "stop_epoch"):
+        for name in ("epochs", "schedule_epochs", "stop_epoch"):
             if name in values:
                 raise TunerError(f"start must not name {name}: the sweeps train sweep_epochs, the grid epochs")
         values["learning_rate"] = _learning_rate(values.get("learning_rate", rates[0]))

@@ -44,6 +44,7 @@ def test_a_plain_model_is_tuned_and_nothing_of_bertgrid_tf_imported(tuned):
     assert tuned["activation"] == "relu"
     assert tuned["learning_rate"] == 0.02
     assert tuned["cells"] == 4
+    assert tuned["schedules"] == [2]
 
 
 def test_a_run_resumed_after_an_epoch_equals_an_uninterrupted_one(tuned):
@@ -72,4 +73,4 @@ def test_what_is_no_usable_model_or_state_is_refused(tuned):
 @pytest.mark.parametrize("name", ["epochs", "initial_epoch"])
 def test_the_epochs_of_fit_are_the_searchs_own(tmp_path, name):
     with pytest.raises(TunerError, match=f"{name} is the search's own"):
-        next(KerasTrainable(lambda hp: None)({"stop_epoch": 1}, tmp_path, **{name: 3}))
+        next(KerasTrainable(lambda hp: None)({"schedule_epochs": 1, "stop_epoch": 1}, tmp_path, **{name: 3}))

@@ -23,10 +23,12 @@ y = np.abs(x[:, :1])  # what no linear model fits
 data = {"x": x[:512], "y": y[:512], "validation_data": (x[512:], y[512:]), "verbose": 0}
 
 models = weakref.WeakSet()
+schedules = set()
 fitted = []
 
 
 def build(hp):
+    schedules.add(hp.Int("epochs", 1, 9))
     hidden = keras.layers.Dense(hp.Int("units", 1, 64), hp.Choice("activation", ["linear", "relu"]))
     layers = [keras.Input([4]), hidden, keras.layers.Dropout(0.01), keras.layers.Dense(1)]
     model = keras.Sequential(layers)
@@ -72,6 +74,7 @@ oracle.verbose = 0
 tuner = CasualGridSearch(KerasTrainable(build, seed=0), oracle, folder, "study")
 tuner.search(**data)
 best = oracle.best()
+found["schedules"] = sorted(schedules)
 found |= {"activation": best.values["activation"], "learning_rate": best.learning_rate}
 found["cells"] = int(oracle.table().tried.sum())
 gc.collect()
