@@ -1,4 +1,4 @@
-"""A run of an ordinary compiled Keras model, of Keras 3 or tf_keras."""
+"""The trainable of a compiled Keras model, of Keras 3 or tf_keras."""
 
 import gc
 import json
@@ -22,16 +22,14 @@ STATE_FILE = "keras_trainable.npz"
 class KerasTrainable:
     """Trains what `build` returns with `fit`, epoch by epoch, and resumes after the last whole epoch.
 
-    Every epoch is a call of `fit` of its own (`initial_epoch` counts on), so callbacks begin and end with
-    each epoch: those that look back over epochs, such as EarlyStopping, see one epoch only. A callback that
-    sets `model.stop_training` ends the run after its epoch. A model that does not fit the memory fails its
-    trial.
+    Every epoch is one call of `fit` (with `initial_epoch`), so callbacks begin and end with each epoch: those that look
+    back over epochs, such as EarlyStopping, see one epoch only. A callback that sets `model.stop_training` ends the
+    trial after its epoch. A model that exceeds the memory fails its trial.
 
-    After every epoch the weights, the optimizer's variables and the metrics so far are saved to the run's
-    folder in one file, which takes the place of the epoch before.
+    After every epoch the weights, the optimizer's variables and the metrics so far are saved to one file in the trial's
+    folder, which replaces that of the epoch before.
 
     Example:
-
         >>> def build(hp):
         ...     layers = [keras.Input([4]), keras.layers.Dense(hp["units"]), keras.layers.Dense(1)]
         ...     model = keras.Sequential(layers)
@@ -60,7 +58,7 @@ class KerasTrainable:
     def __call__(
         self, values: Mapping[str, Value], folder: Path, *args: Any, **kwargs: Any
     ) -> Iterator[dict[str, float]]:
-        """Yields the logs of `fit` (losses and metrics, validation ones as `val_…`) after every epoch."""
+        """Yield the logs of `fit` (losses and metrics, validation ones as `val_…`) after every epoch."""
         for name in ("epochs", "initial_epoch"):
             if name in kwargs:
                 raise TunerError(f"{name} is the search's own: leave it out of the arguments of search()")
@@ -114,7 +112,7 @@ def _is_tf_keras(model: Any) -> bool:
 
 
 def _forget_former_models() -> None:
-    """Frees the former trial's model, which each backend session would keep alive."""
+    """Free the former trial's model, which each backend session would keep alive."""
     for keras in _loaded_keras():
         keras.backend.clear_session()
     gc.collect()
@@ -132,7 +130,7 @@ def _out_of_memory_fails_the_trial() -> Iterator[None]:
 
 
 def _variables(model: Any) -> list[Any]:
-    """All that changes in training, the optimizer's slots made where there are none yet."""
+    """All variables that training changes; creates the optimizer's slots where they are missing."""
     optimizer = model.optimizer
     if hasattr(optimizer, "build"):
         optimizer.build(model.trainable_variables)

@@ -1,4 +1,4 @@
-"""Tunes a plain model and prints what `test_keras_run.py` looks at.
+"""Tunes a plain model and prints what `test_keras_trainable.py` looks at.
 
 Usage: python tune_keras.py keras|tf_keras FOLDER
 """
