@@ -16,8 +16,8 @@ Dev is cut to the share that train is cut to. Then the time is extrapolated to 7
     seconds = start + trials × setup + epochs × epoch × texts
 
 with the three costs as they were seen. As a check, the costs seen at the first learning rate alone (a grid of one row)
-predict the whole grid that was run. `--climb-epochs` is what `climb` spends on 7 × 10 (`bertgrid-tf replay` says); its
-epochs cost what those of `grid` do.
+predict the whole grid that was run. `--climb-epochs` is what `climb` spends on 7 × 10
+(`python -m benchmarks.search simulated`); its epochs cost what those of `grid` do.
 """
 
 import tempfile

@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, required=True, help="columns: the horizon of every row's schedule")
     parser.add_argument("--seeds", type=command.whole_numbers, required=True, help="a table each")
     parser.add_argument("--name", required=True, help="of the tables")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/tables"), help="folder of the tables")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/search/tables"), help="folder of the tables")
     parser.add_argument("--work", type=Path, required=True, help="folder of the runs' states")
     flags = parser.parse_args()
     recipe = command.friends(flags, learning_rates=flags.learning_rates, epochs=flags.epochs)

@@ -1,6 +1,6 @@
 """How far workers help: the Friends recipe's search on 1 to 64 simulated workers, with the real oracle.
 
-    python benchmarks/scaling.py [--figure docs/figures/scaling.png] [--csv FILE]
+    python -m benchmarks.scaling [--figure docs/figures/scaling.png] [--csv FILE]
 
 Nothing is trained: epochs take simulated seconds (log-normal around 10 minutes, 10 % spread, seeded by run and
 epoch), and scores come from a made-up surface. What is real is the search: its barriers, its trials, its files. The
@@ -24,11 +24,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.search.simulation import SimulatedPool
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.plan import space
 from tuners import CasualGridOracle
 from tuners.parallel import ParallelSearch
-from tuners.replay import SimulatedPool
 from tuners.space import STAGE, SearchSpace, Value
 from tuners.tuner import configuration
 
@@ -68,7 +68,7 @@ def seconds(values: Mapping[str, Value], epoch: int) -> float:
 
 
 def run(values: Mapping[str, Value], folder: Path) -> Iterator[dict[str, float]]:
-    for epoch in range(1, int(values["stop_after"]) + 1):
+    for epoch in range(1, int(values["stop_epoch"]) + 1):
         yield {"val_accuracy": float(draw(values, epoch).random())}
 
 
@@ -84,7 +84,7 @@ def measure(name: str, searched: SearchSpace, workers: int) -> Measured:
     reports = 0
     for trial in oracle.trials.values():
         values = configuration(trial)
-        epochs = range(1, int(values["stop_after"]) + 1)
+        epochs = range(1, int(values["stop_epoch"]) + 1)
         reports += len(epochs)
         stages[trial.hyperparameters.values[STAGE]].append(sum(seconds(values, epoch) for epoch in epochs))
     chain = sum(max(runs) for runs in stages.values())

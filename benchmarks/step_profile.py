@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="file for all operations")
     flags = parser.parse_args()
     recipe = command.friends(flags, context="current+previous")
-    values = recipe.settings.model_dump() | {"epochs": 1, "stop_after": 1}
+    values = recipe.settings.model_dump() | {"schedule_epochs": 1, "stop_epoch": 1}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         window = Window(flags.steps, folder / "profile")

@@ -71,7 +71,7 @@ class Work:
         folder = self._folder / name
         folder.mkdir(exist_ok=True)
         self.runs.recipe = self._recipe.model_copy(update={"seed": seed})
-        horizon = {"epochs": self._recipe.epochs, "stop_after": self._recipe.epochs}
+        horizon = {"schedule_epochs": self._recipe.epochs, "stop_epoch": self._recipe.epochs}
         yield from self.runs(self._recipe.settings.model_dump() | changed | horizon, folder)
 
 

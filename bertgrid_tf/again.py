@@ -20,13 +20,13 @@ def repeats(recipe: Recipe, winner: Mapping[str, Value], cells: Sequence[CellEvi
     for cell in cells:
         if cell.tied:
             # The cells of an independent grid have a schedule each.
-            horizon = int(winner["epochs"]) if recipe.grid == "row" else cell.epoch
+            horizon = int(winner["schedule_epochs"]) if recipe.grid == "row" else cell.epoch
             place = (cell.learning_rate, horizon)
             last[place] = max(cell.epoch, last.get(place, 0))
     found = []
     for seed in range(recipe.seed + 1, recipe.seed + recipe.repeats):
         for (rate, horizon), epoch in last.items():
-            values = {**winner, "learning_rate": rate, "epochs": horizon, "stop_after": epoch}
+            values = {**winner, "learning_rate": rate, "schedule_epochs": horizon, "stop_epoch": epoch}
             found.append(Again(f"repeat_{rate:g}_{horizon}_{seed}", REPEATS, values, seed))
     return found
 

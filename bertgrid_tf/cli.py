@@ -251,40 +251,6 @@ def compare(
 
 
 @app.command()
-def replay(
-    table: Annotated[
-        str,
-        typer.Argument(metavar="TABLE", help="grid.csv of a study, a folder or stem with NAME-seedN.csv, or simulated"),
-    ],
-    search: Annotated[str, _flag("--search", "climb, asha, bayes or genetic, several as a,b, or all")] = "all",
-    seeds: Annotated[str, _flag("--seeds", "searches to make of each kind")] = "21",
-    budget_share: Annotated[str, _flag("--budget-share", "the most of the grid's epochs to train")] = "0.25",
-    dev_size: Annotated[str | None, _flag("--dev-size", "dev examples behind a score")] = None,
-) -> None:
-    """Compare searches on a recorded learning-rate × epoch table; nothing is trained."""
-    from rich.console import Console
-
-    from bertgrid_tf import replay as replays
-    from bertgrid_tf.report.replay import replay_table
-
-    count, examples = _count("--seeds", seeds, "searches"), _count("--dev-size", dev_size, "examples")
-    share = _share("--budget-share", budget_share)
-    asked = list(replays.STRATEGIES) if search == "all" else _listed(search)
-    if unknown := [name for name in asked if name not in replays.STRATEGIES]:
-        raise UserError(f"--search {unknown[0]!r} cannot be: choose from {', '.join(replays.STRATEGIES)}, or all.")
-    if table == replays.SIMULATED:
-        cases = replays.simulated(count or 1, examples or 1178)
-    else:
-        cases = replays.recorded(Path(table), count or 1, examples)
-    console = Console()
-    found = []
-    with console.status("Searching …"):
-        for one in replays.measure(cases, asked, share, peers=search == "all"):
-            found.append(one)
-    console.print(replay_table(table, cases, found), highlight=False)
-
-
-@app.command()
 def evaluate(
     folder: ResultsFolder,
     split: Annotated[
@@ -549,17 +515,6 @@ def _count(flag: str, text: str | None, of: str) -> int | None:
     if text is None or (text.strip().isdecimal() and int(text) > 0):
         return None if text is None else int(text)
     raise UserError(f"{flag} {text!r} cannot be: give a whole number of {of}, at least 1.")
-
-
-def _share(flag: str, text: str) -> float:
-    """What a flag says that is a share."""
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1
-    if 0 < share <= 1:
-        return share
-    raise UserError(f"{flag} {text!r} cannot be: give a number above 0 and up to 1.")
 
 
 def _bytes(text: str | None) -> int | None:

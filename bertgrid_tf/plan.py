@@ -94,24 +94,26 @@ def stage_runs(recipe: Recipe) -> list[tuple[str, list[dict[str, Value]]]]:
     stages = [(stage.name, [dict(run) for run in stage.configurations]) for stage in searched.plan().stages]
     if chosen is not None:
         # Which rows it will start, and when it will stop them, is not known: so many epochs at most.
-        rows = _cut(searched.grid_runs(searched.start), chosen.most_epochs(searched))
+        rows = _cut(searched.grid_runs(searched.start), chosen.max_epochs(searched))
         stages = [*(stages[:-1] if chosen.sweeps else ()), ("grid", rows)]
     if recipe.repeats > 1:
         stages.append((REPEATS, (recipe.repeats - 1) * searched.grid_runs(searched.start)))
     if audited := sum(len(levels) > 1 for levels in recipe.sweeps.values()) * recipe.audit:
-        stages.append((AUDIT, audited * [{**searched.start, "epochs": recipe.epochs, "stop_after": recipe.epochs}]))
+        stages.append(
+            (AUDIT, audited * [{**searched.start, "schedule_epochs": recipe.epochs, "stop_epoch": recipe.epochs}])
+        )
     if (final := final_run(recipe, recipe.epochs)) is not None:
         stages.append((FINAL, [final]))
     return stages
 
 
-def final_run(recipe: Recipe, stop_after: int) -> dict[str, Value] | None:
+def final_run(recipe: Recipe, stop_epoch: int) -> dict[str, Value] | None:
     """The final model's configuration, the recipe's settings being the winner's; None where there is to be none."""
     model = recipe.final.model_for(recipe.settings.model)
     if model is None:
         return None
     profile = {"model": model, "batch_size": recipe.final.batch_size or recipe.settings.batch_size}
-    return recipe.settings.model_dump() | profile | {"epochs": recipe.epochs, "stop_after": stop_after}
+    return recipe.settings.model_dump() | profile | {"schedule_epochs": recipe.epochs, "stop_epoch": stop_epoch}
 
 
 def _cut(rows: list[dict[str, Value]], epochs: int) -> list[dict[str, Value]]:
@@ -120,8 +122,8 @@ def _cut(rows: list[dict[str, Value]], epochs: int) -> list[dict[str, Value]]:
     for row in cycle(rows):
         if epochs <= 0:
             return runs
-        runs.append(row | {"stop_after": min(int(row["stop_after"]), epochs)})
-        epochs -= int(row["stop_after"])
+        runs.append(row | {"stop_epoch": min(int(row["stop_epoch"]), epochs)})
+        epochs -= int(row["stop_epoch"])
     return runs
 
 
@@ -140,7 +142,7 @@ def stage_works(
     stages = []
     for name, runs in stage_runs(recipe):
         gpus = {"gpus": final_gpus} if name == FINAL else {}
-        works = tuple((work(run | gpus), int(run["stop_after"])) for run in runs)
+        works = tuple((work(run | gpus), int(run["stop_epoch"])) for run in runs)
         at_most = name == REPEATS or (name == "grid" and recipe.search != "grid")
         stages.append(StageWork(name, works, at_most, tuple(open_sweeps)))
         parameter = name.removeprefix("sweep:")
@@ -157,8 +159,8 @@ def plan(recipe: Recipe, corpus: Corpus) -> StudyPlan:
         PlannedStage(
             name,
             len(runs),
-            sum(int(run["stop_after"]) for run in runs),
-            sum(int(run["stop_after"]) * steps_per_epoch(recipe, corpus, run) for run in runs),
+            sum(int(run["stop_epoch"]) for run in runs),
+            sum(int(run["stop_epoch"]) * steps_per_epoch(recipe, corpus, run) for run in runs),
             at_most=name in LATER or (name == "grid" and recipe.search != "grid"),
         )
         for name, runs in stage_runs(recipe)

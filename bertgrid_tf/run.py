@@ -86,7 +86,7 @@ def token_lengths(corpus: Corpus, settings: Settings) -> dict[str, np.ndarray]:
 
 
 class Runs:
-    """The training runs of one recipe on one corpus: a `tuners.Run`.
+    """The training runs of one recipe on one corpus: a `tuners.Trainable`.
 
     Checkpoints are built and texts encoded once and kept for the next run.
     """
@@ -139,7 +139,7 @@ class Runs:
         try:
             trainer = self.trainer(settings, final)
             train, dev = self._training_texts(settings), self._split(settings, "dev")
-            run = self._train_settings(settings, int(values["epochs"]), int(values["stop_after"]))
+            run = self._train_settings(settings, int(values["schedule_epochs"]), int(values["stop_epoch"]))
             tokens = {"train_tokens": float(train.texts.lengths.sum())}
             if trainer.unpadded:
                 tokens["train_padding"] = 0.0
@@ -199,11 +199,11 @@ class Runs:
             targets = (1 - share) * targets + share * vote_shares(self.corpus)[visited]
         return Labelled(texts, labels, targets * class_weights(labels, settings.class_weights)[:, None])
 
-    def _train_settings(self, settings: Settings, epochs: int, stop_after: int) -> TrainSettings:
+    def _train_settings(self, settings: Settings, epochs: int, stop_epoch: int) -> TrainSettings:
         return TrainSettings(
             learning_rate=settings.learning_rate,
-            epochs=epochs,
-            stop_after=stop_after,
+            schedule_epochs=epochs,
+            stop_epoch=stop_epoch,
             batch_size=int(settings.batch_size),
             warmup=settings.warmup,
             schedule=settings.schedule,

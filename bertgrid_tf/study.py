@@ -202,7 +202,9 @@ class Study:
                 pool = stack.enter_context(carriers.search(self._job(), self._listener))
             recipe = self._time.open(self._runs, pool)
             choose = self._cheapest_level if recipe.choose == "cheapest-tie" else None
-            oracle = TimedOracle.over(space(recipe), objective, recipe.seed, recipe.search, examples, choose)
+            oracle = TimedOracle.over(
+                space(recipe), objective, recipe.seed, search=recipe.search, examples=examples, choose=choose
+            )
             oracle.verbose = 0  # the listener tells what KerasTuner would print
             run, pool = self._time.in_time(oracle, examples, self._runs, pool)
 
@@ -217,7 +219,7 @@ class Study:
                 self._time.epoch(trial.trial_id, epoch, metrics)
                 if self._tensorboard:
                     write_log(self.results, trial.trial_id)
-                if epoch == trial.hyperparameters.values["stop_after"]:
+                if epoch == trial.hyperparameters.values["stop_epoch"]:
                     self._now_and_then("report", self._draw)
 
             where = (oracle, folder.parent, folder.name)
@@ -340,10 +342,10 @@ class Study:
         # What another final model said of the test split.
         shutil.rmtree(self.results.evaluations, ignore_errors=True)
         gpus, settings = self._final_gpus(carriers), Settings.of(values)
-        epoch = int(values["stop_after"])
+        epoch = int(values["stop_epoch"])
         for line in self._time.decisions.of("final"):
             epoch = int(line["epoch"])
-        values = {**values, "stop_after": epoch, "gpus": gpus}
+        values = {**values, "stop_epoch": epoch, "gpus": gpus}
         folder = self.results.final_state
         folder.mkdir(exist_ok=True)
         self._time.begin_final(values)
@@ -352,7 +354,7 @@ class Study:
             if len(epochs) < epoch and not isnan(epochs[-1][self.recipe.metric]):
                 # What was kept after its last epoch is the model: it has only to be saved.
                 self._time.decisions.add("final", epoch=len(epochs))
-                epochs = self._final_epochs({**values, "stop_after": len(epochs)}, folder, carriers)
+                epochs = self._final_epochs({**values, "stop_epoch": len(epochs)}, folder, carriers)
         except keras_tuner.errors.FailedTrialError as error:
             raise UserError(
                 f"The final model {settings.model} cannot be trained at batch size {settings.batch_size} ({error}); "
@@ -363,7 +365,7 @@ class Study:
                 f"The final model {settings.model} diverged in epoch {len(epochs)} (its loss is no longer a number); "
                 "the search's results are kept: choose another --final-model or --set final.batch_size."
             )
-        horizon = int(values["epochs"])
+        horizon = int(values["schedule_epochs"])
         scored = Scored(self.results)
         self.results.write_correction(scored.fit(scored.of(FINAL, len(epochs)), settings).correction)
         self.results.write_final(FinalRun(settings.model, settings.model_dump(mode="json"), horizon, epochs, gpus))
@@ -511,7 +513,7 @@ class Study:
                 "audit": False,
                 "soup": False,
                 "learning_rates": [best.learning_rate],
-                "epochs": int(best.values["epochs"]),
+                "epochs": int(best.values["schedule_epochs"]),
                 "final": self.recipe.final.model_copy(
                     update={"model": self.recipe.final.model_for(settings.model) or NO_MODEL}
                 ),
@@ -519,7 +521,7 @@ class Study:
         )
         path = shlex.quote(str(self.results.best_file))
         headline = (
-            f"# The winner: learning rate {best.learning_rate:g}, epoch {best.epoch} of {int(best.values['epochs'])}; "
+            f"# The winner: learning rate {best.learning_rate:g}, epoch {best.epoch} of {winner.epochs}; "
             f"{self.recipe.metric} on dev {best.score:.4f}.\n"
             f"# Train it again: bertgrid-tf tune {self.recipe.corpus} --recipe {path} --study again\n"
         )

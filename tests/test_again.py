@@ -24,8 +24,8 @@ def level(value: str, score: float | None, chosen: bool = False) -> LevelEvidenc
 def test_every_row_with_tied_cells_is_repeated_up_to_the_last_of_them():
     cells = [cell(1e-3, 1, True), cell(1e-3, 2, True), cell(1e-3, 3, False), cell(5e-4, 2, False), cell(2e-4, 3, True)]
     recipe = tiny(repeats=3, epochs=3, seed=7)
-    found = repeats(recipe, {"context": "current", "epochs": 3}, cells)
-    schedule = ("learning_rate", "epochs", "stop_after")
+    found = repeats(recipe, {"context": "current", "schedule_epochs": 3}, cells)
+    schedule = ("learning_rate", "schedule_epochs", "stop_epoch")
     assert [(run.seed, *(run.values[name] for name in schedule)) for run in found] == [
         (8, 1e-3, 3, 2),
         (8, 2e-4, 3, 3),
@@ -33,9 +33,13 @@ def test_every_row_with_tied_cells_is_repeated_up_to_the_last_of_them():
         (9, 2e-4, 3, 3),
     ]
     assert len({run.name for run in found}) == 4
-    independent = repeats(tiny(repeats=2, epochs=3, grid="independent"), {"epochs": 3}, cells)
-    assert [(run.values["epochs"], run.values["stop_after"]) for run in independent] == [(1, 1), (2, 2), (3, 3)]
-    assert repeats(tiny(), {"epochs": 3}, cells) == []
+    independent = repeats(tiny(repeats=2, epochs=3, grid="independent"), {"schedule_epochs": 3}, cells)
+    assert [(run.values["schedule_epochs"], run.values["stop_epoch"]) for run in independent] == [
+        (1, 1),
+        (2, 2),
+        (3, 3),
+    ]
+    assert repeats(tiny(), {"schedule_epochs": 3}, cells) == []
 
 
 def test_the_runner_up_is_the_best_level_that_was_not_chosen():
@@ -43,10 +47,12 @@ def test_the_runner_up_is_the_best_level_that_was_not_chosen():
         SweepEvidence("context", [level("a", 0.4), level("b", 0.7, True), level("c", 0.6), level("d", None)]),
         SweepEvidence("model", [level("only", None, True)]),
     ]
-    (found,) = audits(tiny(audit=True), {"context": "b", "model": "only", "epochs": 3, "stop_after": 2}, sweeps)
+    (found,) = audits(
+        tiny(audit=True), {"context": "b", "model": "only", "schedule_epochs": 3, "stop_epoch": 2}, sweeps
+    )
     assert (found.parameter, found.values) == (
         "context",
-        {"context": "c", "model": "only", "epochs": 3, "stop_after": 2},
+        {"context": "c", "model": "only", "schedule_epochs": 3, "stop_epoch": 2},
     )
     (found,) = audits(tiny(audit=True, metric="loss"), {"context": "b", "model": "only"}, sweeps)
     assert found.values["context"] == "a"

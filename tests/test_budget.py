@@ -21,7 +21,7 @@ WHOLE = {
 
 
 def epochs(recipe: Recipe) -> float:
-    return sum(int(run["stop_after"]) for _, runs in stage_runs(recipe) for run in runs)
+    return sum(int(run["stop_epoch"]) for _, runs in stage_runs(recipe) for run in runs)
 
 
 @st.composite

@@ -23,11 +23,11 @@ class Simulated:
         self.speed, self.startup, self.reset = speed, startup, reset
         self._model: object = None
 
-    def run(self, name: str, stage: str, work: Work, epochs: int, stop_after: int | None = None) -> None:
+    def run(self, name: str, stage: str, work: Work, epochs: int, stop_epoch: int | None = None) -> None:
         self.clock.begin(name, stage, work, epochs)
         self.now += self.reset if self._model == work.model else self.startup * work.layers / 2
         traced, self._model = self._model != work.model, work.model
-        for epoch in range(1, (stop_after or epochs) + 1):
+        for epoch in range(1, (stop_epoch or epochs) + 1):
             for step in range(1, work.steps + 1):
                 self.now += self.speed * work.training / work.steps
                 self.clock.step(name, step)
@@ -76,7 +76,7 @@ def test_the_time_left_after_the_first_epoch_is_within_15_percent_where_a_kind_s
     simulated = Simulated(1, speed, startup, reset)
     planned = stages(*levels, rates=rates, epochs=epochs)
     simulated.clock.expect(planned)
-    simulated.run("first", "sweep:layout", levels[0], 2, stop_after=1)
+    simulated.run("first", "sweep:layout", levels[0], 2, stop_epoch=1)
     predicted = simulated.clock.left()
     runs = [(stage.name, *run) for stage in planned for run in stage.runs]
     truth = sum(epochs * speed * work.cost for _, work, epochs in runs) - speed * levels[0].cost
@@ -90,7 +90,7 @@ def test_the_time_left_falls_as_time_goes_by_and_is_nothing_at_the_end():
     simulated.clock.expect([StageWork("grid", ((SMALL, 3),))])
     assert simulated.clock.left() is None
     assert simulated.clock.share() is None
-    simulated.run("0", "grid", SMALL, 3, stop_after=1)
+    simulated.run("0", "grid", SMALL, 3, stop_epoch=1)
     epoch = simulated.speed * SMALL.cost
     assert simulated.clock.left() == pytest.approx(2 * epoch)
     simulated.now += epoch / 2
@@ -108,22 +108,22 @@ def test_the_latest_epochs_say_how_fast_a_machine_is_now():
     simulated.clock.expect([StageWork("grid", ((SMALL, 9),) * 2)])
     simulated.run("0", "grid", SMALL, 9)
     simulated.speed *= 3
-    simulated.run("1", "grid", SMALL, 9, stop_after=4)
+    simulated.run("1", "grid", SMALL, 9, stop_epoch=4)
     assert simulated.clock.run_left("1") == pytest.approx(5 * simulated.speed * SMALL.cost, rel=0.01)
 
 
 def test_a_run_that_ends_before_its_last_epoch_is_not_waited_for():
     simulated = Simulated()
     simulated.clock.expect([StageWork("grid", ((SMALL, 4),) * 2)])
-    simulated.run("0", "grid", SMALL, 4, stop_after=1)
-    simulated.run("1", "grid", SMALL, 4, stop_after=3)
+    simulated.run("0", "grid", SMALL, 4, stop_epoch=1)
+    simulated.run("1", "grid", SMALL, 4, stop_epoch=3)
     assert simulated.clock.left() == pytest.approx(simulated.speed * SMALL.cost)
 
 
 def test_a_diverged_run_has_ended_and_says_nothing_of_the_speed():
     simulated = Simulated()
     simulated.clock.expect([StageWork("grid", ((SMALL, 4),))])
-    simulated.run("0", "grid", SMALL, 4, stop_after=2)
+    simulated.run("0", "grid", SMALL, 4, stop_epoch=2)
     simulated.now += 1
     simulated.clock.epoch("0", 3, 1.0, diverged=True)
     assert simulated.clock.left() == 0
@@ -144,7 +144,7 @@ def test_a_search_that_leaves_cells_out_takes_its_epochs_at_most_whichever_rows_
     simulated.clock.expect([StageWork("grid", ((SMALL, 4), (SMALL, 2)), at_most=True)])
     for run in range(5):
         assert simulated.clock.left() is None or simulated.clock.left() > 0
-        simulated.run(str(run), "grid", SMALL, 4, stop_after=1)
+        simulated.run(str(run), "grid", SMALL, 4, stop_epoch=1)
     assert simulated.clock.left() == pytest.approx(simulated.speed * SMALL.cost)
 
 

@@ -80,7 +80,7 @@ def test_of_equal_cells_the_one_of_fewer_epochs_wins_then_that_of_the_earlier_ro
             metrics = [
                 write_predictions(results, name, epoch, right_in(second[epoch - 1], next(draws))) for epoch in (1, 2)
             ]
-            results.write_again(Again(name, "repeats", {"learning_rate": rate, "epochs": 2}, 2, None, metrics))
+            results.write_again(Again(name, "repeats", {"learning_rate": rate, "schedule_epochs": 2}, 2, None, metrics))
     means = scores[:seeds].mean(axis=0)
     row, epoch = min(places, key=lambda place: (-means[place[0], place[1] - 1], place[1], place[0]))
     winner = Scored(results).winner()
@@ -116,7 +116,7 @@ def test_cells_that_were_repeated_are_compared_by_the_mean_over_their_seeds(tmp_
     for rate, other in ((1e-3, 0.70), (5e-4, 0.79)):
         name = f"repeat_{rate:g}_1_2"
         metrics = write_predictions(results, name, 1, right_for(other))
-        results.write_again(Again(name, "repeats", {"learning_rate": rate, "epochs": 1}, 2, None, [metrics]))
+        results.write_again(Again(name, "repeats", {"learning_rate": rate, "schedule_epochs": 1}, 2, None, [metrics]))
     evidence = gather(results)
     assert (evidence.best.learning_rate, evidence.best.score.value) == (5e-4, pytest.approx(0.79))
     assert [(one.learning_rate, list(one.scores)) for one in evidence.repeats] == [

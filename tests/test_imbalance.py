@@ -45,7 +45,7 @@ def runs(tmp_path_factory) -> Runs:
 
 def scores(runs: Runs, folder: Path, **changed: object) -> list[dict[str, float]]:
     folder.mkdir()
-    values = runs.recipe.settings.model_dump() | {"epochs": 1, "stop_after": 1} | changed
+    values = runs.recipe.settings.model_dump() | {"schedule_epochs": 1, "stop_epoch": 1} | changed
     return [{name: value for name, value in epoch.items() if "seconds" not in name} for epoch in runs(values, folder)]
 
 

@@ -19,7 +19,7 @@ from bertgrid_tf.corpus import Columns
 from bertgrid_tf.inference import predict_file
 from bertgrid_tf.predictions import Predictions
 from bertgrid_tf.results import Facts, FinalRun, Results
-from bertgrid_tf.score.correction import Correction, shifted
+from bertgrid_tf.score.correction import Correction, detect_shift
 
 LABELS = ("bad", "good")
 CORRECTION = Correction(strength=2.0, priors=[0.999, 0.001], temperature=1.5)
@@ -133,7 +133,7 @@ def test_a_shift_is_allowed_for_in_place_of_the_correction_where_that_is_asked(c
     texts, truth = texts_of(0.9, seed=3)
     results, plain = corrected.results, corrected.probabilities(texts)
     dev = predictions.read(predictions.file(results.predictions, "final", 3), LABELS)
-    expected = shifted(dev.truth, dev.probabilities, plain, dev.dialogues, np.arange(300))
+    expected = detect_shift(dev.truth, dev.probabilities, plain, dev.dialogues, np.arange(300))
     assert expected.found
     assert expected.correctable
 

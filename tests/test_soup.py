@@ -27,7 +27,7 @@ def test_the_soup_has_the_mean_of_the_weights_that_went_in_and_is_never_worse_th
     for number, rate in enumerate((2e-3, 1e-3, 5e-4)):
         folder = tmp_path / str(number)
         folder.mkdir()
-        values = recipe.settings.model_dump() | {"learning_rate": rate, "epochs": 2, "stop_after": 2}
+        values = recipe.settings.model_dump() | {"learning_rate": rate, "schedule_epochs": 2, "stop_epoch": 2}
         scores = [metrics["accuracy"] for metrics in runs(values, folder)]
         best = scores.index(max(scores)) + 1
         assert [file.name for file in folder.glob("weights-*")] == [f"weights-{best}.npz"]
@@ -48,7 +48,7 @@ def test_weights_are_kept_while_a_row_gets_better_and_not_told_again(tmp_path):
     runs = Runs(corpus_of(recipe), recipe, tmp_path / "predictions")
     folder = tmp_path / "run"
     folder.mkdir()
-    values = recipe.settings.model_dump() | {"epochs": 2, "stop_after": 2}
+    values = recipe.settings.model_dump() | {"schedule_epochs": 2, "stop_epoch": 2}
     list(runs(values, folder))
     (file,) = folder.glob("weights-*")
     file.unlink()

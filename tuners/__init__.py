@@ -1,9 +1,9 @@
 """Casual grid search on KerasTuner: sweep what is independent, then fill the learning-rate × epoch grid.
 
-from tuners import CasualGridOracle, CasualGridSearch, KerasRun
+from tuners import CasualGridOracle, CasualGridSearch, KerasTrainable
 
 oracle = CasualGridOracle("val_accuracy", learning_rates=[1e-2, 1e-3], epochs=5, sweeps={"units": [8, 32]})
-tuner = CasualGridSearch(KerasRun(build), oracle, directory="results", project_name="mine")
+tuner = CasualGridSearch(KerasTrainable(build), oracle, directory="results", project_name="mine")
 tuner.search(x, y, validation_data=(x_val, y_val))
 tuner.results_summary()
 """
@@ -12,37 +12,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tuners.decisions import Best, ScoredCell, SweepLevel
     from tuners.errors import TunerError
-    from tuners.keras_run import KerasRun
-    from tuners.oracle import Best, CasualGridOracle, ScoredCell, SweepLevel
+    from tuners.keras_trainable import KerasTrainable
+    from tuners.oracle import CasualGridOracle
     from tuners.space import Plan, SearchSpace, Stage, Value
     from tuners.table import Cell, Table
-    from tuners.tuner import CasualGridSearch, Run
+    from tuners.trainable import Trainable
+    from tuners.tuner import CasualGridSearch
 
 __all__ = [
     "Best",
     "CasualGridOracle",
     "CasualGridSearch",
     "Cell",
-    "KerasRun",
+    "KerasTrainable",
     "Plan",
-    "Run",
     "ScoredCell",
     "SearchSpace",
     "Stage",
     "SweepLevel",
     "Table",
+    "Trainable",
     "TunerError",
     "Value",
 ]
 
 _MODULES = {
     "TunerError": "errors",
-    "KerasRun": "keras_run",
-    "Best": "oracle",
+    "KerasTrainable": "keras_trainable",
+    "Best": "decisions",
     "CasualGridOracle": "oracle",
-    "ScoredCell": "oracle",
-    "SweepLevel": "oracle",
+    "ScoredCell": "decisions",
+    "SweepLevel": "decisions",
     "Plan": "space",
     "SearchSpace": "space",
     "Stage": "space",
@@ -50,7 +52,7 @@ _MODULES = {
     "Cell": "table",
     "Table": "table",
     "CasualGridSearch": "tuner",
-    "Run": "tuner",
+    "Trainable": "trainable",
 }
 
 

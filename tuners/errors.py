@@ -1,4 +1,4 @@
-"""The error that a person can put right."""
+"""The error that its reader can fix."""
 
 
 class TunerError(ValueError):

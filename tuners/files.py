@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic replacement of files."""
 
 import errno
 import os
@@ -14,13 +14,13 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Yields a file to write that takes the place of `path` when the block ends, unless the block raises.
+    """Open a file for writing that replaces `path` when the block ends, unless the block raises.
 
     A process killed at any point leaves the former `path` or the new one, never a part; the new one is on
     disk when the block has ended, so a power cut cannot undo it.
 
     Raises:
-        TunerError: it cannot be written; the former one is still there.
+        TunerError: The file cannot be written; the former one is kept.
     """
     temporary = path.with_name(f"{path.name}.tmp")
     try:
@@ -44,6 +44,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` (UTF-8) so that `path` is there whole or not at all; errors as for `replacing`."""
+    """Replace `path` by `text` (UTF-8), whole or not at all; errors as for `replacing`."""
     with replacing(path) as file:
         file.write(text.encode())

@@ -1,4 +1,4 @@
-"""Between KerasTuner's `HyperParameters` and the space of a casual grid search."""
+"""Conversion between KerasTuner's `HyperParameters` and a search space."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from tuners.space import SearchSpace, Value
 
 
 class Declared(NamedTuple):
-    """The parts of a search space that hyperparameters declare; see `SearchSpace` for their meaning."""
+    """Parts of a search space that hyperparameters declare; see `SearchSpace`."""
 
     learning_rates: Sequence[float] | None
     epochs: int | None
@@ -20,10 +20,10 @@ class Declared(NamedTuple):
 
 
 def read_hyperparameters(hyperparameters: keras_tuner.HyperParameters | None) -> Declared:
-    """`learning_rate` and `epochs` make the grid; every other one that is not fixed is a sweep.
+    """Read a search space: `learning_rate` and `epochs` make the grid, every other one that is not fixed is a sweep.
 
     Raises:
-        TunerError: a hyperparameter is conditional, or continuous without a step.
+        TunerError: A hyperparameter is conditional, or continuous without a step.
     """
     rates, epochs = None, None
     sweeps: dict[str, Sequence[Value]] = {}
@@ -53,7 +53,7 @@ def _levels(hp: kinds.HyperParameter) -> list[Any]:
 
 
 def show_hyperparameters(space: SearchSpace) -> keras_tuner.HyperParameters:
-    """The space as KerasTuner's own tools show it."""
+    """Declare a search space for KerasTuner's own tools."""
     hyperparameters = keras_tuner.HyperParameters()
     for name, value in space.start.items():
         if name == "learning_rate":
@@ -67,6 +67,6 @@ def show_hyperparameters(space: SearchSpace) -> keras_tuner.HyperParameters:
         else:
             hyperparameters.Choice(name, list(levels), default=value if value in levels else None)
     hyperparameters.Choice("learning_rate", list(space.learning_rates))
-    for name in ("epochs", "stop_after"):
+    for name in ("schedule_epochs", "stop_epoch"):
         hyperparameters.Int(name, 1, max(space.epochs, space.sweep_epochs))
     return hyperparameters

@@ -1,4 +1,4 @@
-"""The search with several runs at a time: the oracle stays here, a pool carries the runs."""
+"""The tuner of several trials at a time, trained by a pool."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,25 +14,24 @@ from tuners.tuner import NO_EPOCH, CasualGridSearch, configuration
 
 
 class ParallelSearch(CasualGridSearch):
-    """As `CasualGridSearch`, with as many runs at a time as the pool carries.
+    """A `CasualGridSearch` with as many trials at a time as its pool has workers.
 
-    The levels of one sweep run beside one another, and so do the rows of the grid; nothing of a sweep starts
-    before the sweep before it is decided, and nothing of the grid before the last. The trials, their ids and
-    their scores are those of a search with one run at a time.
+    The levels of one sweep run in parallel, and so do the rows of the grid; a stage starts when the stage before it is
+    decided. The trials, their ids and their scores are those of a search with one trial at a time. An exception other
+    than `FailedTrialError` ends the search, whatever the oracle's `max_retries_per_trial`.
 
     Example:
-
-        >>> with RayPool(lambda: run, size=4) as pool:
+        >>> with cluster(), RayPool(lambda: train, size=4, share=Share(cpus=1, gpus=0)) as pool:
         ...     tuner = ParallelSearch(pool, oracle, directory="results", project_name="toy")
         ...     tuner.search()
 
     Args:
-        pool: Carries the runs; its owner opens and closes it.
+        pool: Pool that trains the trials; the caller opens and closes it.
         oracle, directory, project_name, overwrite, on_trial, on_epoch: As for `CasualGridSearch`.
 
     Raises:
-        TunerError: the folder holds a damaged study or that of another search; the process is a chief or a
-            worker of KerasTuner's own distributed mode, which has workers of its own.
+        TunerError: The folder holds a damaged study or that of another search, or the process is a chief or a worker of
+            KerasTuner's own distributed mode, which has workers of its own.
     """
 
     def __init__(
@@ -51,9 +50,9 @@ class ParallelSearch(CasualGridSearch):
         self._pool = pool
 
     def search(self) -> None:
-        """Runs what is left of the search."""
+        """Run the search, or what is left of it."""
         self.on_search_begin()
-        # The oracle knows a tuner by its id, and hands it its unfinished trial again; so each run has a tuner.
+        # The oracle returns the unfinished trial of a tuner id, so each worker has an id of its own.
         idle = [f"worker{number}" for number in reversed(range(self._pool.size))]
         running: dict[str, tuple[Trial, str]] = {}
         while True:
@@ -78,7 +77,7 @@ class ParallelSearch(CasualGridSearch):
         self.on_search_end()
 
     def _next(self, tuner: str) -> Trial | None:
-        """The next trial; None where nothing is left, or nothing before a running one has ended."""
+        """The next trial; None at the end of the search, or until a running trial has ended."""
         trial = self.oracle.create_trial(tuner)
         if trial.status in (TrialStatus.STOPPED, TrialStatus.IDLE):
             return None

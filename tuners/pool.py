@@ -1,4 +1,4 @@
-"""Runs beside one another: what a search asks of whatever carries them."""
+"""The protocol of a pool of workers that train trials in parallel."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from tuners.space import Value
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a pool says of one run.
+    """A pool's report of one trial.
 
     Attributes:
-        name: The run, as `Pool.start` named it.
-        epoch: The epoch that has ended, counted from 1; a run that was begun again, elsewhere or after a
-            loss, counts from 1 again.
-        metrics: Of that epoch; None when the run has ended by itself or failed.
-        failure: Why the run failed, as `FailedTrialError` says in one process; None if it did not.
+        name: Name of the trial, as given to `Pool.start`.
+        epoch: Epoch that has ended, counted from 1; a trial that was restarted after the loss of its worker counts from
+            1.
+        metrics: Metrics of that epoch; None when the trial has ended by itself or failed.
+        failure: Message of the trial's `FailedTrialError`; None if it has not failed.
     """
 
     name: str
@@ -27,45 +27,45 @@ class Report:
 
 
 class Pool(Protocol):
-    """Carries up to `size` runs at a time.
+    """Trains up to `size` trials at a time.
 
-    After every report of an epoch the run waits until it is told to `advance` or to `stop`; a report without
-    metrics ends it. A run whose worker is lost is the pool's to begin again.
+    After every report of an epoch the trial waits for `advance` or `stop`; a report without metrics ends it. The pool
+    restarts a trial whose worker is lost.
     """
 
     size: int
 
     def start(self, name: str, values: Mapping[str, Value], folder: Path) -> None:
-        """Begins a run with the arguments of `Run`; its first epoch will be reported."""
+        """Start a trial with the arguments of a `Trainable`; its first epoch will be reported."""
 
     def wait(self) -> Report:
-        """The next report of any run; blocks, without costing the CPU, until there is one.
+        """Wait, without using the CPU, for the next report of any trial.
 
-        Raises whatever a run raises but `FailedTrialError`.
+        Raises what a trainable raises, except `FailedTrialError`.
         """
 
     def advance(self, name: str) -> None:
-        """Lets a run that has reported train its next epoch."""
+        """Let a trial that has reported train its next epoch."""
 
     def stop(self, name: str) -> None:
-        """Ends a run that has reported."""
+        """End a trial that has reported."""
 
 
 def follow(pool: Pool, name: str, values: Mapping[str, Value], folder: Path) -> Iterator[Mapping[str, float]]:
-    """One run, carried by a pool that carries no other: yields every epoch once, whoever was lost on the way.
+    """Train one trial in a pool that has no other; yields every epoch once, even if workers are lost.
 
     Raises:
-        keras_tuner.errors.FailedTrialError: the run failed.
+        keras_tuner.errors.FailedTrialError: The trial failed.
     """
     pool.start(name, values, folder)
-    told = 0
+    last = 0
     while (report := pool.wait()).metrics is not None:
-        if report.epoch > told:
-            told = report.epoch
+        if report.epoch > last:
+            last = report.epoch
             yield report.metrics
         pool.advance(name)
     if report.failure is not None:
-        # Only now, since KerasTuner brings TensorFlow along, for which a worker need not wait.
+        # Imported late: KerasTuner imports TensorFlow, which takes seconds.
         from keras_tuner.errors import FailedTrialError
 
         raise FailedTrialError(report.failure)

@@ -1,4 +1,4 @@
-"""Runs in Ray actors, on this host or on many: `pip install bertgrid-tf[ray]`."""
+"""A pool of Ray actors, on one host or many: `pip install bertgrid-tf[ray]`."""
 
 import os
 import signal
@@ -25,14 +25,14 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError, WorkerCrashedError
 
 MOST_LOSSES = 3
-"""So often a run may lose its worker within one epoch before it counts as failed."""
+"""Losses of the worker within one epoch after which a trial counts as failed."""
 OBJECT_STORE_BYTES = 100 << 20
-"""Metrics and the texts of a corpus pass through it, no weights."""
+"""Size of Ray's object store: metrics and the texts of a corpus pass through it, no weights."""
 CONNECT_SECONDS = 5.0
 
 
 class Share(NamedTuple):
-    """What one worker takes of its host: Ray's CPUs and GPUs."""
+    """Ray's CPUs and GPUs of one worker."""
 
     cpus: int
     gpus: int
@@ -40,7 +40,7 @@ class Share(NamedTuple):
 
 @dataclass(eq=False)
 class _Worker:
-    """One actor, and the run it carries."""
+    """One actor and its trial."""
 
     actor: Any
     host: str = ""
@@ -49,7 +49,7 @@ class _Worker:
 
 @dataclass
 class _Job:
-    """One run that has not ended."""
+    """One trial that has not ended."""
 
     name: str
     values: dict[str, Value]
@@ -61,21 +61,21 @@ class _Job:
 
 
 class RayPool:
-    """A `Pool` whose runs are carried by Ray actors.
+    """A `Pool` of Ray actors.
 
-    Each worker makes its run once, with `make_run`, and keeps it. A worker that dies, with its process or with
-    its host, is replaced where there is room, and its run is begun again on the next free worker: with what the
-    run kept in its folder, so every host must see the study's folder under the same path. A run that loses its
-    worker three times within one epoch counts as failed.
+    Each worker makes its trainable once, with `make_run`. A worker that dies, with its process or its host, is replaced
+    where there is room, and its trial is restarted on the next free worker from the state saved in its folder, so every
+    host must see the study's folder under the same path. A trial that loses its worker three times within one epoch
+    counts as failed.
 
     Use it as a context manager, inside `cluster`.
 
     Args:
-        make_run: Makes a worker's `Run`, in the worker; pickled with cloudpickle. What it raises ends the search.
+        make_run: Makes a worker's `Trainable`, in the worker; pickled with cloudpickle. What it raises ends the search.
         size: Workers.
-        share: What each takes of its host, as `shares` divides it.
+        share: CPUs and GPUs of each worker, as `shares` divides them.
         on_worker: Called with a worker's host when it is ready.
-        on_loss: Called with a run's name (None where it carried none) and the worker's host when one is lost.
+        on_loss: Called with the trial's name (None without one) and the worker's host when a worker is lost.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class RayPool:
         return Report(job.name, job.epoch, metrics)
 
     def _lost(self, worker: _Worker, error: Exception) -> Report | None:
-        """Replaces a dead worker and puts its run back; a report where the run is given up."""
+        """Replace a dead worker and requeue its trial; a report where the trial has failed."""
         self._workers.remove(worker)
         if isinstance(error, ActorUnavailableError):
             # It may be alive behind a broken network: nobody else may write into the run's folder.
@@ -214,15 +214,15 @@ class RayPool:
 
 
 class Carrier:
-    """The actor: makes its run once, then carries one configuration after another."""
+    """The actor: makes its trainable once, then trains one configuration after another."""
 
     def prepare(self, make_run: Callable[[], Any]) -> str:
-        """Makes the run; the host's name."""
+        """Make the trainable; returns the host's name."""
         self._run = make_run()
         return socket.gethostname()
 
     def begin(self, values: dict[str, Value], folder: str) -> None:
-        """Takes a configuration over; that this returns says that the worker is there."""
+        """Take a configuration over; returning shows that the worker is alive."""
         self._epochs = self._epochs_of(values, Path(folder))
 
     def _epochs_of(self, values: dict[str, Value], folder: Path) -> Generator[Mapping[str, float]]:
@@ -230,7 +230,7 @@ class Carrier:
         yield from self._run(values, folder)
 
     def advance(self) -> tuple[dict[str, float] | None, str | None]:
-        """The metrics of the next epoch, begun or gone on with, or None and, where the run failed, why."""
+        """Train the next epoch; returns its metrics, or None with the message of a failed trial."""
         try:
             metrics = next(self._epochs, None)
         except Exception as error:
@@ -245,20 +245,20 @@ class Carrier:
         return {name: float(value) for name, value in metrics.items()}, None
 
     def close(self) -> None:
-        """Ends the configuration at hand."""
+        """End the current configuration."""
         self._epochs.close()
 
 
 @contextmanager
 def cluster(address: str | None = None) -> Iterator[list[Share]]:
-    """Ray, for as long as the block runs; yields what each host has.
+    """Connect to Ray, for as long as the block runs; yields the CPUs and GPUs of each host.
 
     Args:
-        address: Of a running cluster that this host has joined, HOST:PORT or "auto"; None starts one on this
+        address: Address of a running cluster that this host has joined, HOST:PORT or "auto"; None starts one on this
             host alone, which ends with the block.
 
     Raises:
-        TunerError: no cluster answers there, or it runs another Ray or Python.
+        TunerError: No cluster answers there, or it runs another Ray or Python.
     """
     if address is not None and address != "auto":
         _check_answers(address)
@@ -290,15 +290,15 @@ def cluster(address: str | None = None) -> Iterator[list[Share]]:
 
 
 def carrying_nodes() -> list[dict[str, Any]]:
-    """Ray's nodes that are alive and have a CPU or a GPU for a worker."""
+    """Get Ray's nodes that are alive and have a CPU or a GPU for a worker."""
     return [node for node in ray.nodes() if node["Alive"] and {"CPU", "GPU"} & set(node["Resources"])]
 
 
 def shares(hosts: Sequence[Share], workers: int, gpus: int = 1) -> Share:
-    """What each of `workers` takes: `gpus` GPUs where the hosts have any, else an equal share of the CPU cores.
+    """Divide hosts among workers: `gpus` GPUs each where the hosts have any, else an equal share of the CPU cores.
 
     Raises:
-        TunerError: there is not room for so many.
+        TunerError: The hosts have no room for that many workers.
     """
     if workers < 1:
         raise TunerError(f"{workers} workers cannot carry a search: give at least 1")

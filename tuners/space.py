@@ -1,4 +1,4 @@
-"""What a casual grid search chooses among, and the runs that it takes.
+"""The search space, and the trials that it takes.
 
 Source: Park, Chang, Kwon and Lee, "Casual Grid Search Method for Time-efficient Bert Tuning": parameters that
 are independent of the learning rate are varied one at a time and fixed at their best level (the sum of the
@@ -16,51 +16,58 @@ from tuners.errors import TunerError
 Value = bool | int | float | str
 Grid = Literal["row", "independent"]
 
-COUPLED = ("learning_rate", "epochs", "stop_after")
-"""The parameters that are the grid's: no sweep can vary them."""
+COUPLED = ("learning_rate", "schedule_epochs", "stop_epoch")
+"""Parameters of a configuration that belong to the grid: learning rate, horizon of the schedule, epochs to train."""
 
 STAGE = "tuner/stage"
-"""Where the values of a trial name the stage that asked for it: `sweep:<parameter>` or `grid`."""
+"""Key of a trial's values for its stage: `sweep:<parameter>` or `grid`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage of a search, a sweep or the grid, with the configurations that it is the first to run."""
+    """One stage of a search, a sweep or the grid, with the configurations that no earlier stage has."""
 
     name: str
     configurations: tuple[Mapping[str, Value], ...]
 
     @property
     def runs(self) -> int:
-        """Training runs of the stage."""
+        """Number of trials."""
         return len(self.configurations)
 
     @property
     def epochs(self) -> int:
-        """Epochs trained in the stage."""
-        return sum(int(configuration["stop_after"]) for configuration in self.configurations)
+        """Number of epochs to train."""
+        return sum(int(configuration["stop_epoch"]) for configuration in self.configurations)
 
 
 class Plan(NamedTuple):
-    """What a search will cost if no run fails, and what the full product of all levels would have cost."""
+    """Cost of a search in which no trial fails, and of the full product of all levels."""
 
     stages: list[Stage]
     full_product_epochs: int
 
     @property
     def runs(self) -> int:
-        """Training runs of all stages."""
+        """Number of trials of all stages."""
         return sum(stage.runs for stage in self.stages)
 
     @property
     def epochs(self) -> int:
-        """Epochs trained in all stages."""
+        """Number of epochs of all stages."""
         return sum(stage.epochs for stage in self.stages)
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A validated search space; make one with `SearchSpace.of`.
+    """A validated search space, made by `SearchSpace.of`.
+
+    Example:
+        >>> from tuners import SearchSpace
+        >>> space = SearchSpace.of([2e-5, 6e-6], epochs=4, sweeps={"batch_size": [16, 32]})
+        >>> plan = space.plan()
+        >>> plan.runs, plan.epochs, plan.full_product_epochs
+        (4, 10, 16)
 
     Attributes:
         learning_rates: The rows of the grid.
@@ -89,14 +96,14 @@ class SearchSpace:
         sweep_epochs: int = 1,
         grid: Grid = "row",
     ) -> "SearchSpace":
-        """Checks and completes a space.
+        """Validate and complete a search space.
 
         A swept parameter that `start` does not name starts at its first level, the sweeps' learning rate at
         the first of `learning_rates`. The levels of a parameter have one type; whole and decimal numbers
         together are all taken as decimal.
 
         Raises:
-            TunerError: the sentence says which part cannot be searched, and why.
+            TunerError: A part cannot be searched.
         """
         rates = tuple(_learning_rate(rate) for rate in learning_rates)
         _no_twins("learning_rates", rates)
@@ -110,7 +117,7 @@ class SearchSpace:
                     f"{name!r} cannot be the name of a parameter: choose a text that is not under `tuner/`"
                 )
         for name in levels:
-            if name in COUPLED:
+            if name in (*COUPLED, "epochs"):
                 raise TunerError(
                     f"{name} belongs to the learning-rate × epoch grid and cannot be swept: drop its sweep"
                 )
@@ -119,32 +126,32 @@ class SearchSpace:
             *levels_alike, value_alike = _of_one_type(name, (*levels[name], values[name]))
             levels[name] = tuple(levels_alike)
             values[name] = value_alike
-        for name in ("epochs", "stop_after"):
+        for name in ("epochs", "schedule_epochs", "stop_epoch"):
             if name in values:
                 raise TunerError(f"start must not name {name}: the sweeps train sweep_epochs, the grid epochs")
         values["learning_rate"] = _learning_rate(values.get("learning_rate", rates[0]))
         return cls(rates, _epochs("epochs", epochs), levels, values, _epochs("sweep_epochs", sweep_epochs), grid)
 
     def sweep_runs(self, parameter: str, incumbent: Mapping[str, Value]) -> list[dict[str, Value]]:
-        """The configuration of every level of a sweep, everything else held at the incumbent."""
-        schedule = {"epochs": self.sweep_epochs, "stop_after": self.sweep_epochs}
+        """Configuration of every level of a sweep, everything else held at the incumbent."""
+        schedule = {"schedule_epochs": self.sweep_epochs, "stop_epoch": self.sweep_epochs}
         return [{**incumbent, parameter: level, **schedule} for level in self.sweeps[parameter]]
 
     def grid_runs(self, incumbent: Mapping[str, Value]) -> list[dict[str, Value]]:
-        """The configuration of every run of the grid, row by row."""
+        """Configuration of every trial of the grid, row by row."""
         horizons = [self.epochs] if self.grid == "row" else range(1, self.epochs + 1)
         return [
-            {**incumbent, "learning_rate": rate, "epochs": horizon, "stop_after": horizon}
+            {**incumbent, "learning_rate": rate, "schedule_epochs": horizon, "stop_epoch": horizon}
             for rate in self.learning_rates
             for horizon in horizons
         ]
 
     def is_decided(self, parameter: str) -> bool:
-        """Whether there is nothing to compare: a sweep of one level costs no run."""
+        """Whether a sweep has a single level, which is adopted without a trial."""
         return len(self.sweeps[parameter]) == 1
 
     def plan(self) -> Plan:
-        """The stages with their cost if no run fails; a run that two stages share counts in the first."""
+        """Cost of the stages if no trial fails; a trial that two stages share counts in the first."""
         stages = []
         known: set[str] = set()
         incumbent = dict(self.start)
@@ -165,10 +172,10 @@ class SearchSpace:
         grid = self.grid_runs(incumbent)
         add("grid", grid)
         product = math.prod(map(len, self.sweeps.values()))
-        return Plan(stages, product * sum(int(run["stop_after"]) for run in grid))
+        return Plan(stages, product * sum(int(run["stop_epoch"]) for run in grid))
 
     def describe(self) -> dict[str, Any]:
-        """The space in JSON's types, the sweeps as pairs because their order counts."""
+        """Description in JSON's types, with the sweeps as pairs because their order counts."""
         description = {
             "learning_rates": self.learning_rates,
             "epochs": self.epochs,
@@ -181,12 +188,12 @@ class SearchSpace:
 
 
 def key(configuration: Mapping[str, Value]) -> str:
-    """What tells two configurations apart: every value with its type; not the stage that asked for it."""
+    """Identity of a configuration: every value with its type, without the stage."""
     return json.dumps({name: configuration[name] for name in configuration if name != STAGE}, sort_keys=True)
 
 
 def differences(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """The keys in which two descriptions differ, each with both values; empty where they agree."""
+    """Keys in which two descriptions differ, each with both values."""
     there, here = _flat(saved), _flat(given)
     found = [
         f"{name} ({_shown(there, name)} there, {_shown(here, name)} here)"

@@ -1,4 +1,4 @@
-"""A study's results as plain text."""
+"""Plain-text summary of a study."""
 
 import math
 from collections.abc import Iterator
@@ -8,17 +8,18 @@ import numpy as np
 from keras_tuner.engine.trial import TrialStatus
 
 if TYPE_CHECKING:
-    from tuners.oracle import CasualGridOracle, SweepLevel
+    from tuners.decisions import SweepLevel
+    from tuners.oracle import CasualGridOracle
 
 
 def summary(oracle: "CasualGridOracle", scale: float = 1, digits: int = 4) -> str:
-    """The sweeps, the learning-rate × epoch table, and the trials that failed or diverged.
+    """Format the sweeps, the learning-rate × epoch table, and the trials that failed or diverged.
 
     `*` marks the level that a sweep adopted and the best cell of the table.
 
     Args:
-        oracle: Whose results; its search may still be going on.
-        scale: What scores are multiplied by; 100 shows fractions in percent.
+        oracle: Oracle of the search, which may still be running.
+        scale: Factor of the scores; 100 shows fractions in percent.
         digits: Decimals of a score.
     """
     parts = []

@@ -29,7 +29,7 @@ class Table:
     """Scores by learning rate (rows, in the recipe's order) and epoch (columns, 1 to `epochs`).
 
     Example:
-
+        >>> from tuners import Table
         >>> table = Table((2e-5, 6e-6), 2, [[0.5, 0.7], [0.6, float("nan")]])
         >>> table.best()
         Cell(learning_rate=2e-05, epoch=2, score=0.7)
@@ -43,7 +43,7 @@ class Table:
         direction: Whether the largest ("max") or the smallest ("min") score is the best.
 
     Raises:
-        TunerError: rates, shapes or scores that make no table.
+        TunerError: Rates, shapes or scores make no table.
     """
 
     learning_rates: tuple[float, ...]
@@ -108,7 +108,7 @@ class Table:
         return Cell(learning_rate, epoch, float(score))
 
     def to_csv(self, path: Path | str, scale: float = 100, digits: int = 2) -> None:
-        """Writes `learning_rate,1,2,…` and a line for every rate; the file is replaced whole or not at all.
+        """Write `learning_rate,1,2,…` and a line for every rate; the file is replaced whole or not at all.
 
         A score is written times `scale` (100: in percent) with `digits` decimals, a cell that was tried and
         has no score as `nan`, a cell that was never tried as nothing.
@@ -123,10 +123,10 @@ class Table:
 
     @classmethod
     def from_csv(cls, path: Path | str, scale: float = 100, direction: Literal["max", "min"] = "max") -> "Table":
-        """Reads what `to_csv` writes; a score is the number in the file divided by `scale`.
+        """Read what `to_csv` writes; a score is the number in the file divided by `scale`.
 
         Raises:
-            TunerError: the file is missing or holds no such table; the sentence names the line.
+            TunerError: The file is missing or holds no such table; the message names the line.
         """
         try:
             lines = list(csv.reader(io.StringIO(Path(path).read_text(encoding="utf-8-sig")), strict=True))
@@ -159,7 +159,7 @@ class Table:
         return cls(tuple(rates), epochs, np.array(scores), np.array(tried), direction)
 
     def to_text(self, scale: float = 1, digits: int = 4) -> str:
-        """The table as aligned lines: `*` marks the best cell, `nan` a tried one without a score."""
+        """Format the table as aligned lines: `*` marks the best cell, `nan` a tried one without a score."""
         best = None if np.isnan(self.scores).all() else self.best()
         lines = [["learning rate", *(f"{epoch} " for epoch in range(1, self.epochs + 1))]]
         for rate, scores, tried in zip(self.learning_rates, self.scores, self.tried, strict=True):
@@ -175,7 +175,7 @@ class Table:
 
 
 def rows_in_order(rates: Sequence[float], others: Iterable[float]) -> tuple[float, ...]:
-    """`rates` with the `others` that they lack: in their place where the rates fall or rise, else behind."""
+    """Merge `others` into `rates`: in their place where the rates fall or rise, else behind."""
     missing = sorted(set(others) - set(rates))
     for falling in (True, False):
         if list(rates) == sorted(rates, reverse=falling):

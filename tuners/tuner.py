@@ -1,12 +1,12 @@
-"""Runs the trials that the oracle asks for, and reports every epoch."""
+"""The tuner: one trial after another, a report after every epoch."""
 
 import math
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras_tuner
 from keras_tuner.engine.base_tuner import BaseTuner
@@ -16,62 +16,48 @@ from tuners.errors import TunerError
 from tuners.oracle import CasualGridOracle
 from tuners.space import Value
 from tuners.summary import summary
+from tuners.trainable import Trainable
 
 IDLE_SECONDS = 0.2
-"""How long a tuner waits before it asks again, when the next stage waits for another tuner's run."""
+"""Seconds between two requests for a trial while the next stage waits for another tuner's trial."""
 NO_EPOCH = "the run yielded no epoch"
 
 
-class Run(Protocol):
-    """One training run of one configuration: yields the metrics after every epoch, first epoch first.
-
-    `values` holds every parameter, with `learning_rate`, `epochs` (the horizon of the schedule) and
-    `stop_after` (the epochs to train, at most `epochs`). `folder` exists and is the run's own; what it keeps
-    there lets it resume. A resumed run yields its earlier epochs again, from what it saved, then goes on.
-
-    Raise `keras_tuner.errors.FailedTrialError` where a configuration cannot be trained (it does not fit the
-    memory, say): the trial fails and the search goes on. Any other exception ends the search, which resumes
-    with this trial. A metric that is not finite in the objective's place ends the run as diverged.
-    """
-
-    def __call__(
-        self, values: Mapping[str, Value], folder: Path, *args: Any, **kwargs: Any
-    ) -> Iterator[Mapping[str, float]]: ...
-
-
 class CasualGridSearch(BaseTuner):
-    """Searches with a `CasualGridOracle`: a run after another, a report after every epoch.
+    """Searches with a `CasualGridOracle`, one trial after another, with a report after every epoch.
 
-    Where the project's folder holds a study already, the search goes on with it, whatever ended the process
-    before: finished trials are not run again, an unfinished one runs on under its own id, in its own folder.
+    A study in the project's folder is resumed: finished trials are kept, an unfinished one goes on under its own id, in
+    its own folder.
 
     Example:
-
-        >>> def run(values, folder):
-        ...     for epoch in range(1, values["stop_after"] + 1):
+        >>> import tempfile
+        >>> from tuners import CasualGridOracle, CasualGridSearch
+        >>> def train(values, folder):
+        ...     for epoch in range(1, values["stop_epoch"] + 1):
         ...         yield {"val_accuracy": 0.5 + epoch * values["learning_rate"]}
         >>> oracle = CasualGridOracle("val_accuracy", learning_rates=[0.01, 0.02], epochs=3)
-        >>> tuner = CasualGridSearch(run, oracle, directory="results", project_name="toy")
+        >>> oracle.verbose = 0
+        >>> tuner = CasualGridSearch(train, oracle, directory=tempfile.mkdtemp(), project_name="toy")
         >>> tuner.search()
-        >>> tuner.results_summary()
+        >>> tuner.oracle.best().learning_rate, tuner.oracle.best().epoch
+        (0.02, 3)
 
     Args:
-        run: Trains one configuration; see `Run`.
-        oracle: What to search.
-        directory: The parent of the project's folder.
-        project_name: The project's folder, `directory/project_name`.
-        overwrite: Starts over: deletes the state of a study that the folder holds (`oracle.json` and the
-            `trial_*` folders; nothing else).
-        on_trial: Called with the trial when it starts or goes on.
+        run: Trains one configuration.
+        oracle: Oracle of the search.
+        directory: Parent of the project's folder.
+        project_name: Name of the project's folder, `directory/project_name`.
+        overwrite: Whether to start over: deletes `oracle.json` and the `trial_*` folders of the project, nothing else.
+        on_trial: Called with the trial when it starts or resumes.
         on_epoch: Called with the trial, the epoch (counted from 1) and its metrics, after each report.
 
     Raises:
-        TunerError: the folder holds a damaged study or that of another search.
+        TunerError: The folder holds a damaged study or that of another search.
     """
 
     def __init__(
         self,
-        run: Run,
+        run: Trainable,
         oracle: CasualGridOracle,
         directory: str | Path,
         project_name: str,
@@ -80,6 +66,7 @@ class CasualGridSearch(BaseTuner):
         on_epoch: Callable[[Trial, int, Mapping[str, float]], None] | None = None,
     ) -> None:
         self.run = run
+        self._retries = oracle.max_retries_per_trial
         self._on_trial = on_trial
         self._on_epoch = on_epoch
         self._waiting = False
@@ -90,23 +77,23 @@ class CasualGridSearch(BaseTuner):
         self.reload()
 
     def pre_create_trial(self) -> None:
-        """Waits where the oracle had no trial to give: the next stage waits for a run of another tuner."""
+        """Wait where the oracle was IDLE: the next stage waits for another tuner's trial."""
         if self._waiting:
             time.sleep(IDLE_SECONDS)
         self._waiting = True
 
     def on_trial_begin(self, trial: Trial) -> None:
-        """Tells `on_trial`."""
+        """Call `on_trial`."""
         self._waiting = False
         if self._on_trial is not None:
             self._on_trial(trial)
 
     def run_trial(self, trial: Trial, *args: Any, **kwargs: Any) -> None:
-        """Runs one trial to its end, to a diverged epoch or to the oracle's "stop", and reports every epoch.
+        """Train one trial to its end, to a diverged epoch or until the oracle stops it, and report every epoch.
 
         Raises:
-            TunerError: the run reports no objective, or more epochs than it was asked for.
-            keras_tuner.errors.FailedTrialError: the run raised it, or yielded no epoch.
+            TunerError: The trainable reports no objective, or more epochs than `stop_epoch`.
+            keras_tuner.errors.FailedTrialError: The trainable raised it, or yielded no epoch.
         """
         epoch = 0
         epochs = iter(self.run(configuration(trial), Path(self.get_trial_dir(trial.trial_id)), *args, **kwargs))
@@ -121,10 +108,10 @@ class CasualGridSearch(BaseTuner):
             raise keras_tuner.errors.FailedTrialError(NO_EPOCH)
 
     def _report(self, trial: Trial, epoch: int, reported: Mapping[str, float]) -> bool:
-        """Hands the metrics of an epoch on; whether the run is to go on."""
-        asked = int(trial.hyperparameters.values["stop_after"])
+        """Report the metrics of an epoch; whether the trial goes on."""
+        asked = int(trial.hyperparameters.values["stop_epoch"])
         if epoch > asked:
-            raise TunerError(f"the run went on after the {asked} epochs that stop_after asks for: end it there")
+            raise TunerError(f"the run went on after the {asked} epochs that stop_epoch asks for: end it there")
         metrics = self._metrics(reported)
         status = self.oracle.update_trial(trial.trial_id, metrics, step=epoch).status
         if self._on_epoch is not None:
@@ -148,29 +135,36 @@ class CasualGridSearch(BaseTuner):
         self.run_trial(trial, *args, **kwargs)
 
     def _try_run_and_update_trial(self, trial: Trial, *args: Any, **kwargs: Any) -> None:
-        # KerasTuner's own fails the trial on any exception. A bug is nothing to search around, so it is let
-        # through: the trial stays RUNNING, and goes on when the bug is mended.
+        # KerasTuner's own makes the trial INVALID on any exception. Where nothing is retried that would search around
+        # a bug, so the exception ends the search: the trial stays RUNNING, and resumes when the bug is fixed.
         try:
             self._run_and_update_trial(trial, *args, **kwargs)
             trial.status = TrialStatus.COMPLETED
         except keras_tuner.errors.FailedTrialError as error:
             trial.status = TrialStatus.FAILED
             trial.message = f"{error}\n\n{traceback.format_exc()}"
+        except (keras_tuner.errors.FatalError, TunerError):
+            raise
+        except Exception as error:
+            if not self._retries:
+                raise
+            trial.status = TrialStatus.INVALID
+            trial.message = f"{error}\n\n{traceback.format_exc()}"
 
     def on_trial_end(self, trial: Trial) -> None:
-        """Hands the ended trial to the oracle, which saves it."""
+        """End the trial at the oracle, which saves it."""
         self.oracle.end_trial(trial)
 
     def save(self) -> None:
-        """Saves the oracle; the tuner has no state of its own."""
+        """Save the oracle; the tuner has no state of its own."""
         if not self._is_worker():
             self.oracle.save()
 
     def reload(self) -> None:
-        """Takes up the study in the project's folder, unless the oracle is at work on it already.
+        """Resume the study in the project's folder, unless the oracle has trials already.
 
         Raises:
-            TunerError: the study is damaged or belongs to another search.
+            TunerError: The study is damaged or belongs to another search.
         """
         # A worker's oracle is the chief's. An oracle that has trials knows more than the disk.
         if self._is_worker() or self.oracle.trials:
@@ -185,19 +179,19 @@ class CasualGridSearch(BaseTuner):
             )
 
     def get_best_hyperparameters(self, num_trials: int = 1) -> list[keras_tuner.HyperParameters]:
-        """The values of the best trials, each to be stopped after its best epoch."""
-        found = []
+        """Values of the best trials, with the best epoch as `stop_epoch`."""
+        best = []
         for trial in self.oracle.get_best_trials(num_trials):
             hyperparameters = trial.hyperparameters.copy()
-            hyperparameters.values["stop_after"] = trial.best_step
-            found.append(hyperparameters)
-        return found
+            hyperparameters.values["stop_epoch"] = trial.best_step
+            best.append(hyperparameters)
+        return best
 
     def results_summary(self, *, scale: float = 1, digits: int = 4) -> None:
-        """Prints the sweeps and the learning-rate × epoch table with its best cell marked.
+        """Print the sweeps and the learning-rate × epoch table with its best cell marked.
 
         Args:
-            scale: What scores are multiplied by; 100 shows fractions in percent.
+            scale: Factor of the scores; 100 shows fractions in percent.
             digits: Decimals of a score.
         """
         print("Results summary")
@@ -208,12 +202,12 @@ class CasualGridSearch(BaseTuner):
 
 
 def configuration(trial: Trial) -> dict[str, Value]:
-    """What a trial's run is given: its values without the tuner's own notes."""
+    """Configuration of a trial: its values without those of the tuner itself."""
     return {name: value for name, value in trial.hyperparameters.values.items() if not name.startswith("tuner/")}
 
 
 def _discard(project: Path) -> None:
-    """Deletes a study's state, in an order in which a kill leaves nothing that passes for a whole study."""
+    """Delete a study, in an order in which a kill leaves nothing that passes for a whole study."""
     # As long as oracle.json stands it names the trials that are missing.
     for trial in project.glob("trial_*"):
         (trial / "trial.json").unlink(missing_ok=True)

@@ -25,7 +25,7 @@ def prepare(asked: Mapping[str, Any]) -> Callable[[], Reply]:
     corpus = one_dev_text(open_corpus(recipe, [Path(folder) for folder in asked["data_dirs"]]))
     work = Path(tempfile.mkdtemp(dir=asked["folder"]))
     runs = Runs(corpus, recipe, work / "predictions")
-    values = recipe.settings.model_dump() | {"epochs": 1, "stop_after": 1}
+    values = recipe.settings.model_dump() | {"schedule_epochs": 1, "stop_epoch": 1}
 
     def play() -> Reply:
         folder = Path(tempfile.mkdtemp(dir=work))

@@ -130,7 +130,7 @@ def _measure(question: tuple[Question, int, int | None], send: Send) -> list[Poi
         ids = np.arange(starts[-1], dtype=np.int32) % vocabulary
         texts = Encoded(ids, np.zeros_like(ids), starts, np.diff(starts), checkpoint.tokenizer.pad_token_id)
         data = Labelled(texts, (np.arange(count) % len(training.labels)).astype(np.int32))
-        settings = TrainSettings(learning_rate=1e-5, epochs=1, stop_after=1, batch_size=batch)
+        settings = TrainSettings(learning_rate=1e-5, schedule_epochs=1, stop_epoch=1, batch_size=batch)
         _reset_peak(on_gpu)
         try:
             _, seconds = trainer.time_steps(data, settings, STEPS)

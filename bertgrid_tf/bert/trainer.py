@@ -60,8 +60,8 @@ class TrainSettings:
 
     Attributes:
         learning_rate: the peak.
-        epochs: the horizon of the schedule.
-        stop_after: the epochs to train, at most `epochs`.
+        schedule_epochs: the horizon of the schedule.
+        stop_epoch: the epochs to train, at most `schedule_epochs`.
         batch_size: texts.
         warmup: share of all steps over which the rate rises.
         schedule: "linear" decay after warm-up, or "constant".
@@ -75,8 +75,8 @@ class TrainSettings:
     """
 
     learning_rate: float
-    epochs: int
-    stop_after: int
+    schedule_epochs: int
+    stop_epoch: int
     batch_size: int = 32
     warmup: float = 0.2
     schedule: Schedule = "linear"
@@ -223,11 +223,13 @@ class Trainer:
                 forward pass.
         """
         steps = -(-len(train.texts) // settings.batch_size)
-        rates = learning_rates(settings.learning_rate, steps * settings.epochs, settings.warmup, settings.schedule)
+        rates = learning_rates(
+            settings.learning_rate, steps * settings.schedule_epochs, settings.warmup, settings.schedule
+        )
         rows = self._rows(train)
         history = self._resume(settings, folder)
         yield from history
-        while len(history) < settings.stop_after and not (history and history[-1].diverged):
+        while len(history) < settings.stop_epoch and not (history and history[-1].diverged):
             began = perf_counter()
             epoch = len(history) + 1
             batches = self._batches(train, settings, epoch, steps)
@@ -245,7 +247,7 @@ class Trainer:
             if self.unpadded:
                 metrics["limit_seconds"] = self._limit(train.texts)
             history.append(EpochResult(epoch, metrics, probabilities))
-            done = epoch == settings.stop_after or history[-1].diverged
+            done = epoch == settings.stop_epoch or history[-1].diverged
             if not done:
                 for variable, value in trained:
                     variable.assign(value)
@@ -266,7 +268,9 @@ class Trainer:
         """
         self._begin_anew(settings.seed)
         whole = -(-len(train.texts) // settings.batch_size)
-        rates = learning_rates(settings.learning_rate, whole * settings.epochs, settings.warmup, settings.schedule)
+        rates = learning_rates(
+            settings.learning_rate, whole * settings.schedule_epochs, settings.warmup, settings.schedule
+        )
         steps = min(steps, whole)
         batches = self._batches(train, settings, 1, steps)
         losses, ends = [], [perf_counter()]

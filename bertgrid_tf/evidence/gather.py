@@ -279,7 +279,7 @@ class Scored:
             self.of(run.name, place[1])
             for run in self._again
             if run.stage == REPEATS
-            and (run.values["learning_rate"], run.values["epochs"]) == (place[0], self._horizon(place[1]))
+            and (run.values["learning_rate"], run.values["schedule_epochs"]) == (place[0], self._horizon(place[1]))
             and len(run.epochs) >= place[1]
         ]
         return np.concatenate([self.of_cell(*place), *others])
@@ -478,7 +478,7 @@ def _cost(results: Results, recipe: Recipe) -> Cost:
         stages={time.stage: time.measured for time in results.times()},
         # A diverged epoch predicts nothing, and ends its run.
         epochs=sum(not file.name.startswith(SOUP) for file in results.predictions.glob("*-*.csv")),
-        grid_epochs=sum(int(run["stop_after"]) for run in searched.grid_runs(searched.start)),
+        grid_epochs=sum(int(run["stop_epoch"]) for run in searched.grid_runs(searched.start)),
         product_epochs=searched.plan().full_product_epochs,
         tokens_per_second=a_second("train_tokens"),
         padding_share=float(trained[0]["train_padding"]) if trained and "train_padding" in trained[0] else None,

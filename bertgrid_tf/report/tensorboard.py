@@ -31,7 +31,7 @@ def write_logs(results: Results) -> None:
         _write(results, run.name, run.stage, {**run.values, "seed": run.seed}, run.epochs, status)
     if results.final_file.is_file():
         final = results.final()
-        values = {**final.settings, "epochs": final.horizon}
+        values = {**final.settings, "schedule_epochs": final.horizon}
         _write(results, FINAL, FINAL, values, final.epochs, api_pb2.STATUS_SUCCESS)
 
 
@@ -66,7 +66,7 @@ def _write(
     status: int | None,
 ) -> None:
     recipe, folder = results.recipe(), results.folder / FOLDER / name
-    shown = dict.fromkeys(["model", "learning_rate", "epochs", *recipe.sweeps])
+    shown = dict.fromkeys(["model", "learning_rate", "schedule_epochs", *recipe.sweeps])
     hyperparameters = {"stage": stage, "seed": values.get("seed", recipe.seed)} | {key: values[key] for key in shown}
     earlier = list(folder.glob("events.*"))
     writer = tf.summary.create_file_writer(str(folder))

@@ -12,7 +12,7 @@ from bertgrid_tf.budget import MARGIN, Decisions
 from bertgrid_tf.clock import Clock, Work
 from bertgrid_tf.plan import final_run
 from bertgrid_tf.recipe import Recipe, Settings, Value
-from tuners import CasualGridOracle, Run, TunerError
+from tuners import CasualGridOracle, Trainable, TunerError
 from tuners.pool import Pool, Report
 
 LEFT_OUT = "left out for lack of time"
@@ -179,9 +179,9 @@ class Deadline:
 
 
 class TimedRuns:
-    """The runs of this process under a deadline: a `tuners.Run`."""
+    """The runs of this process under a deadline: a `tuners.Trainable`."""
 
-    def __init__(self, runs: Run, deadline: Deadline) -> None:
+    def __init__(self, runs: Trainable, deadline: Deadline) -> None:
         self._runs = runs
         self._deadline = deadline
 

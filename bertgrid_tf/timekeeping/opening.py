@@ -10,7 +10,7 @@ from keras_tuner.errors import FailedTrialError
 from bertgrid_tf.files import write_text
 from bertgrid_tf.plan import space, stage_runs
 from bertgrid_tf.recipe import Recipe, Value
-from tuners import Run
+from tuners import Trainable
 from tuners.pool import Pool, follow
 from tuners.space import key
 
@@ -26,7 +26,7 @@ def first_runs(recipe: Recipe) -> tuple[str, list[dict[str, Value]]]:
     searched = space(recipe)
 
     def distance(run: Mapping[str, Value]) -> tuple[int, float]:
-        return int(run["epochs"]), abs(log(float(run["learning_rate"]) / recipe.settings.learning_rate))
+        return int(run["schedule_epochs"]), abs(log(float(run["learning_rate"]) / recipe.settings.learning_rate))
 
     return name, sorted(searched.grid_runs(searched.start), key=distance)
 
@@ -35,11 +35,11 @@ def is_run_of(stage: str, values: Mapping[str, Value], recipe: Recipe) -> bool:
     """Whether a run of the first stage is still one where another recipe was chosen."""
     if stage != "grid":
         return stage.removeprefix("sweep:") in recipe.sweeps
-    horizon = recipe.grid == "independent" or values["epochs"] == recipe.epochs
+    horizon = recipe.grid == "independent" or values["schedule_epochs"] == recipe.epochs
     return horizon and values["learning_rate"] in recipe.learning_rates
 
 
-def carried(pool: Pool) -> Run:
+def carried(pool: Pool) -> Trainable:
     """A run of a single epoch that a pool carries."""
 
     def run(values: Mapping[str, Value], folder: Path) -> Iterator[Mapping[str, float]]:
@@ -60,7 +60,7 @@ class Opening:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def train(self, values: Mapping[str, Value], run: Run) -> Mapping[str, float] | None:
+    def train(self, values: Mapping[str, Value], run: Trainable) -> Mapping[str, float] | None:
         """Trains the first epoch of a configuration; its metrics, None where the run fails."""
         self.clear()
         self._folder.mkdir()
@@ -86,4 +86,4 @@ class Opening:
 
 def _schedule(values: Mapping[str, Value]) -> str:
     """What the first epoch of a run depends on: all but where it stops."""
-    return key({name: value for name, value in values.items() if name != "stop_after"})
+    return key({name: value for name, value in values.items() if name != "stop_epoch"})

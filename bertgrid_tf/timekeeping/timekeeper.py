@@ -18,10 +18,10 @@ from bertgrid_tf.results import Again, Results
 from bertgrid_tf.run import Runs
 from bertgrid_tf.timekeeping.deadline import Ahead, Deadline, TimedOracle, TimedPool, TimedRun, TimedRuns
 from bertgrid_tf.timekeeping.opening import OPENING, Opening, carried, first_runs, is_run_of
-from tuners import CasualGridOracle, Run
-from tuners.oracle import ENDED
+from tuners import CasualGridOracle, Trainable
 from tuners.pool import Pool
 from tuners.space import STAGE
+from tuners.state import ENDED
 from tuners.tuner import configuration
 
 
@@ -83,7 +83,7 @@ class Timekeeper:
 
     # The search
 
-    def open(self, run: Run, pool: Pool | None) -> Recipe:
+    def open(self, run: Trainable, pool: Pool | None) -> Recipe:
         """The recipe without the sweeps that do not fit the budget, by the study's first epoch, which this process or a
         pool trains; a resumed study keeps to it.
 
@@ -107,8 +107,8 @@ class Timekeeper:
         return self.decisions.swept(self._asked)
 
     def in_time(
-        self, oracle: TimedOracle, examples: int | None, run: Run, pool: Pool | None
-    ) -> tuple[Run, Pool | None]:
+        self, oracle: TimedOracle, examples: int | None, run: Trainable, pool: Pool | None
+    ) -> tuple[Trainable, Pool | None]:
         """The runs of a search as far as they fit the budget.
 
         Args:
@@ -142,7 +142,7 @@ class Timekeeper:
                 values = trial.hyperparameters.values
                 seconds = [float(seen.mean()) for seen in trial.metrics.get_history("seconds")]
                 work = self._work(values)
-                self.clock.recall(trial.trial_id, str(values[STAGE]), work, int(values["stop_after"]), seconds)
+                self.clock.recall(trial.trial_id, str(values[STAGE]), work, int(values["stop_epoch"]), seconds)
 
     def begin_trial(self, oracle: CasualGridOracle, trial: Trial) -> None:
         """A run of the search begins, or goes on, unless it no longer fits."""
@@ -156,7 +156,7 @@ class Timekeeper:
             title = f"{parameter}={values[parameter]}"
             whole = sweep or self._searched.grid == "independent"
             known = len(oracle.history(trial))
-            run = TimedRun(title, sweep, whole, self._work(values), int(values["stop_after"]), known)
+            run = TimedRun(title, sweep, whole, self._work(values), int(values["stop_epoch"]), known)
             if not self._deadline.admits(trial.trial_id, run):
                 return
         self._begin(trial.trial_id, stage, values)
@@ -169,13 +169,13 @@ class Timekeeper:
 
     def expect_again(self, stage: str, runs: Sequence[Mapping[str, Value]]) -> None:
         """Runs of a stage after the search, of these values, are to come."""
-        works = tuple((self._work(values), int(values["stop_after"])) for values in runs)
+        works = tuple((self._work(values), int(values["stop_epoch"])) for values in runs)
         self.clock.expect([StageWork(stage, works)])
 
     def begin_again(self, run: Again) -> bool:
         """A run after the search begins, or goes on, if there is time for it and the final model; else it is left out,
         and False."""
-        work, epochs = self._work(run.values), int(run.values["stop_after"])
+        work, epochs = self._work(run.values), int(run.values["stop_epoch"])
         if self.decisions.seconds is not None:
             final = final_run(self._asked.model_copy(update={"settings": Settings.of(run.values)}), epochs)
             works = [work] if final is None else [work, self._work(final | {"gpus": self._final_gpus})]
@@ -189,13 +189,13 @@ class Timekeeper:
 
     def begin_final(self, values: Mapping[str, Value]) -> None:
         """The final model's run begins, or goes on."""
-        self.clock.expect([StageWork(FINAL, ((self._work(values), int(values["stop_after"])),))])
+        self.clock.expect([StageWork(FINAL, ((self._work(values), int(values["stop_epoch"])),))])
         self._begin(FINAL, FINAL, values)
 
     def final_epoch(self, values: Mapping[str, Value], epoch: int, metrics: Mapping[str, float]) -> bool:
         """An epoch of the final model has been scored; whether there is time for another one."""
         self.epoch(FINAL, epoch, metrics)
-        if self._deadline is None or self.clock.told_again or epoch == values["stop_after"]:
+        if self._deadline is None or self.clock.told_again or epoch == values["stop_epoch"]:
             return True
         return (self.clock.pace.seconds(self._work(values)) or 0.0) <= self._deadline.left
 
@@ -221,7 +221,7 @@ class Timekeeper:
 
     def _begin(self, run: str, stage: str, values: Mapping[str, Value]) -> None:
         self._running = run
-        work, epochs = self._work(values), int(values["stop_after"])
+        work, epochs = self._work(values), int(values["stop_epoch"])
         self.clock.begin(run, stage, work, epochs)
         self._told.on_run(run, stage, values, epochs, work.steps)
 
@@ -234,7 +234,7 @@ class Timekeeper:
 
     # What fits
 
-    def _choose(self, budget: float, run: Run) -> None:
+    def _choose(self, budget: float, run: Trainable) -> None:
         """Trains the first epoch of the study, and writes down what is chosen by it."""
         self._expect(self._asked.settings.model_dump(), first_runs(self._asked)[0])
         try:
@@ -265,7 +265,7 @@ class Timekeeper:
         return " ".join(self.decisions.sentences()) or fits
 
     def _open(
-        self, recipe: Recipe, run: Run, check: Callable[[str, Mapping[str, Value]], None] | None
+        self, recipe: Recipe, run: Trainable, check: Callable[[str, Mapping[str, Value]], None] | None
     ) -> tuple[str, Mapping[str, Value]] | None:
         """Trains the first epoch of the first run that can be trained; which that is, None where none can.
 
@@ -274,7 +274,7 @@ class Timekeeper:
         stage, runs = first_runs(recipe)
         for values in runs:
             self._after_first_steps = partial(check, stage, values) if check else None
-            self._begin(OPENING, stage, values | {"stop_after": 1})
+            self._begin(OPENING, stage, values | {"stop_epoch": 1})
             try:
                 metrics = self._opening.train(values, run)
                 if metrics is not None:

@@ -26,7 +26,7 @@ def checkpoint(texts: list[str]) -> Checkpoint:
 def trainer(checkpoint: Checkpoint, train: Labelled) -> Trainer:
     """Its step is traced here, since any later trainer has the checkpoint's dropout layers draw by another key."""
     trainer = Trainer(checkpoint)
-    trainer.time_steps(train, TrainSettings(learning_rate=1e-3, epochs=1, stop_after=1, batch_size=8), 1)
+    trainer.time_steps(train, TrainSettings(learning_rate=1e-3, schedule_epochs=1, stop_epoch=1, batch_size=8), 1)
     return trainer
 
 

@@ -6,7 +6,7 @@ from made_up_gpus import A10, T4
 from bertgrid_tf.bert.precision import PrecisionTiming, candidates, choose, measure
 from bertgrid_tf.bert.trainer import Trainer, TrainSettings
 
-SETTINGS = TrainSettings(learning_rate=1e-3, epochs=1, stop_after=1, batch_size=8, seed=5)
+SETTINGS = TrainSettings(learning_rate=1e-3, schedule_epochs=1, stop_epoch=1, batch_size=8, seed=5)
 
 
 @pytest.mark.parametrize(("cards", "other"), [([], "bf16"), ([A10], "bf16"), ([T4], "fp16"), ([A10, T4], "fp16")])

@@ -14,7 +14,7 @@ from bertgrid_tf.bert.head import refit
 from bertgrid_tf.bert.trainer import EpochResult, Trainer, TrainSettings
 from bertgrid_tf.errors import UserError
 
-SETTINGS = TrainSettings(learning_rate=1e-3, epochs=3, stop_after=3, batch_size=8, seed=5)
+SETTINGS = TrainSettings(learning_rate=1e-3, schedule_epochs=3, stop_epoch=3, batch_size=8, seed=5)
 # 40 texts in batches of 8 are 15 steps in three epochs; the first 20 % of them warm up.
 RATES = 1e-3 * np.array([min((step + 1) / 3, (15 - step) / 12) for step in range(15)])
 
@@ -38,7 +38,7 @@ def one_hot(labels: np.ndarray) -> np.ndarray:
 
 
 def test_it_learns(trainer, train, dev, tmp_path):
-    settings = TrainSettings(learning_rate=5e-3, epochs=8, stop_after=8, batch_size=8, seed=1)
+    settings = TrainSettings(learning_rate=5e-3, schedule_epochs=8, stop_epoch=8, batch_size=8, seed=1)
     results = run(trainer, train, dev, tmp_path, settings)
     assert results[-1].metrics["accuracy"] >= 0.9
     assert results[-1].metrics["train_loss"] < results[0].metrics["train_loss"]
@@ -48,7 +48,7 @@ def test_an_epoch_tells_what_its_products_alone_would_take_at_the_machine_s_rate
     trainer, train, dev, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("bertgrid_tf.bert.trainer.peak", {"fp32": 1e9}.get)
-    found = run(trainer, train, dev, tmp_path, replace(SETTINGS, stop_after=2))
+    found = run(trainer, train, dev, tmp_path, replace(SETTINGS, stop_epoch=2))
     size = Dimensions.of(trainer.checkpoint.model.config, len(trainer.checkpoint.labels))
     expected = training_flops(size, train.texts.lengths) / 1e9
     assert [epoch.metrics["limit_seconds"] for epoch in found] == pytest.approx([expected] * 2)
@@ -63,7 +63,7 @@ def test_a_reset_run_equals_that_of_a_freshly_built_model(trainer, train, dev, t
 
 
 def test_the_seed_decides_the_numbers(trainer, train, dev, tmp_path):
-    other = TrainSettings(learning_rate=1e-3, epochs=3, stop_after=3, batch_size=8, seed=6)
+    other = TrainSettings(learning_rate=1e-3, schedule_epochs=3, stop_epoch=3, batch_size=8, seed=6)
     assert not same(run(trainer, train, dev, tmp_path / "a"), run(trainer, train, dev, tmp_path / "b", other))
 
 
@@ -100,7 +100,7 @@ def test_a_kill_inside_an_epoch_costs_that_epoch_alone(trainer, train, dev, tmp_
 
 def test_stopping_early_keeps_the_schedule_of_the_whole_horizon(trainer, train, dev, tmp_path):
     whole = run(trainer, train, dev, tmp_path / "whole")
-    stopped = TrainSettings(learning_rate=1e-3, epochs=3, stop_after=2, batch_size=8, seed=5)
+    stopped = TrainSettings(learning_rate=1e-3, schedule_epochs=3, stop_epoch=2, batch_size=8, seed=5)
     assert same(run(trainer, train, dev, tmp_path / "stopped", stopped), whole[:2])
 
 
@@ -164,7 +164,7 @@ def test_one_trace_serves_every_shape_run_and_loss_and_another_one_targets(check
         run(trainer, train, dev, tmp_path / str(number), settings)
     assert counting.traces == 2  # one for training, one for prediction
     for gamma in (0.0, 2.0):
-        settings = replace(SETTINGS, epochs=1, stop_after=1, focal=gamma)
+        settings = replace(SETTINGS, schedule_epochs=1, stop_epoch=1, focal=gamma)
         run(trainer, replace(train, targets=one_hot(train.labels)), dev, tmp_path / f"targets {gamma}", settings)
         run(trainer, train, dev, tmp_path / f"labels {gamma}", settings)
     assert counting.traces == 3  # training on targets
@@ -236,7 +236,9 @@ def test_a_class_that_counts_nothing_is_not_learnt(calm, train, dev, tmp_path):
 
 def test_soft_targets_are_what_the_probabilities_come_to(calm, train, dev, tmp_path):
     undecided = replace(train, targets=np.full((len(train.texts), 2), [0.7, 0.3], np.float32))
-    last = run(calm, undecided, dev, tmp_path, replace(SETTINGS, learning_rate=5e-3, epochs=5, stop_after=5))[-1]
+    last = run(calm, undecided, dev, tmp_path, replace(SETTINGS, learning_rate=5e-3, schedule_epochs=5, stop_epoch=5))[
+        -1
+    ]
     np.testing.assert_allclose(last.probabilities.mean(axis=0), [0.7, 0.3], atol=0.1)
 
 

@@ -21,7 +21,7 @@ from bertgrid_tf.bert.unpadded import Unpadded, supports
 from bertgrid_tf.errors import UserError
 
 LENGTH = 24
-SETTINGS = TrainSettings(learning_rate=1e-3, epochs=2, stop_after=2, batch_size=8, batching="random", seed=5)
+SETTINGS = TrainSettings(learning_rate=1e-3, schedule_epochs=2, stop_epoch=2, batch_size=8, batching="random", seed=5)
 
 
 SHAPES: dict[str, dict[str, object]] = {
@@ -321,7 +321,7 @@ def test_another_architecture_keeps_its_own_pass_in_grouped_batches(checkpoint, 
         "bertgrid_tf.bert.trainer.training_order", lambda *args: groupings.append(args[-1]) or training_order(*args)
     )
     for batching in ("auto", "random", "grouped"):
-        run = TrainSettings(learning_rate=1e-3, epochs=1, stop_after=1, batch_size=8, batching=batching)
+        run = TrainSettings(learning_rate=1e-3, schedule_epochs=1, stop_epoch=1, batch_size=8, batching=batching)
         losses, _ = trainer.time_steps(train, run, 2)
         assert np.isfinite(losses).all()
     assert groupings == [True, False, True]

@@ -25,7 +25,7 @@ tf.config.set_logical_device_configuration(
 )
 
 # 42 texts: the last batch has 2, fewer than three devices.
-SETTINGS = TrainSettings(learning_rate=1e-3, epochs=3, stop_after=3, batch_size=8, seed=5)
+SETTINGS = TrainSettings(learning_rate=1e-3, schedule_epochs=3, stop_epoch=3, batch_size=8, seed=5)
 SEVERAL = pytest.mark.parametrize("replicas", [2, 3])
 
 # What was seen is a tenth of these or less. The largest difference is that of the keys' biases: softmax cancels them,
@@ -96,7 +96,7 @@ def copies_are_equal(trainer: Trainer) -> bool:
 @SEVERAL
 def test_a_step_on_several_devices_is_that_of_one(trainers, train, dev, tmp_path, replicas):
     # One batch; 20 texts are 7, 7 and 6 on three devices.
-    settings = TrainSettings(learning_rate=1e-3, epochs=1, stop_after=1, batch_size=20, clip_norm=0.1, seed=5)
+    settings = TrainSettings(learning_rate=1e-3, schedule_epochs=1, stop_epoch=1, batch_size=20, clip_norm=0.1, seed=5)
     batch = Labelled(train.texts.take(np.arange(20)), train.labels[:20])
     one = Run(trainers(1), batch, dev, tmp_path / "one", settings)
     several = Run(trainers(replicas), batch, dev, tmp_path / "several", settings)
@@ -112,7 +112,12 @@ def test_a_step_on_several_devices_is_that_of_one(trainers, train, dev, tmp_path
 @pytest.mark.parametrize("grouped", [False, True])
 def test_a_run_on_several_devices_is_that_of_one_but_for_rounding(trainers, train, dev, tmp_path, replicas, grouped):
     settings = TrainSettings(
-        learning_rate=1e-3, epochs=3, stop_after=3, batch_size=8, batching="grouped" if grouped else "random", seed=5
+        learning_rate=1e-3,
+        schedule_epochs=3,
+        stop_epoch=3,
+        batch_size=8,
+        batching="grouped" if grouped else "random",
+        seed=5,
     )
     one = Run(trainers(1), train, dev, tmp_path / "one", settings)
     several = Run(trainers(replicas), train, dev, tmp_path / "several", settings)
@@ -122,7 +127,7 @@ def test_a_run_on_several_devices_is_that_of_one_but_for_rounding(trainers, trai
 
 
 def test_a_batch_with_fewer_texts_than_devices_is_trained_as_on_one(trainers, train, dev, tmp_path):
-    settings = TrainSettings(learning_rate=1e-3, epochs=1, stop_after=1, batch_size=2, seed=5)
+    settings = TrainSettings(learning_rate=1e-3, schedule_epochs=1, stop_epoch=1, batch_size=2, seed=5)
     few = Labelled(train.texts.take(np.arange(5)), train.labels[:5])
     one = Run(trainers(1), few, dev, tmp_path / "one", settings)
     assert Run(trainers(3), few, dev, tmp_path / "three", settings).is_close_to(one)

@@ -77,7 +77,7 @@ def test_cells_that_are_tied_with_the_best_are_marked_and_the_cheapest_is_named(
 def test_repeats_and_audit_are_told(tmp_path):
     results = ended(made_up_study.make(tmp_path / "study", CELLS, LEVELS[:3], sweeps={"context": SWEEPS["context"]}))
     for name, stage, values, reached in (
-        ("repeat", "repeats", {"learning_rate": 0.001, "epochs": 2}, 0.7),
+        ("repeat", "repeats", {"learning_rate": 0.001, "schedule_epochs": 2}, 0.7),
         ("audit_context", "audit", {"context": "current"}, 0.9),
     ):
         metrics = [write_predictions(results, name, epoch, right_in(reached, 6)) for epoch in (1, 2)]

@@ -35,7 +35,9 @@ def epoch(accuracy: float) -> dict[str, float]:
 def add_trial(results: Results, trial_id: str, stage: str, accuracies: list[float], status: str, **values: Any) -> Path:
     """Writes a trial's file as the oracle does."""
     parameters = keras_tuner.HyperParameters()
-    parameters.values = results.recipe().settings.model_dump() | {"epochs": 4} | values | {"tuner/stage": stage}
+    parameters.values = (
+        results.recipe().settings.model_dump() | {"schedule_epochs": 4} | values | {"tuner/stage": stage}
+    )
     trial = Trial(parameters, trial_id, status)
     for step, accuracy in enumerate(accuracies, start=1):
         for name, value in epoch(accuracy).items():
@@ -112,7 +114,7 @@ def test_every_trial_is_a_row_with_its_hyperparameters_and_its_last_metrics(resu
             "seed": 1,
             "model": "scratch:2x128",
             "learning_rate": rate,
-            "epochs": 4,
+            "schedule_epochs": 4,
             "context": context,
         }
         for trial, stage, rate, context in [
@@ -173,7 +175,7 @@ def test_the_final_model_is_a_row_and_a_curve(results):
 
 
 def test_a_run_after_the_search_is_a_row_with_its_seed(results):
-    values = results.recipe().settings.model_dump() | {"epochs": 4}
+    values = results.recipe().settings.model_dump() | {"schedule_epochs": 4}
     results.write_again(Again("repeat_0000_7", "repeats", values, 7, None, [epoch(0.5), epoch(0.75)]))
     write_logs(results)
     ask = tensorboard(results)

@@ -27,11 +27,11 @@ def test_only_what_is_left_of_the_grid_is_run(tmp_path):
     tuner = search(tmp_path, run, narrowed())
     assert tuner.oracle.stage == "sweep:layout"
     tuner.search()
-    grid = [(values["learning_rate"], values["epochs"], epoch) for values, epoch in run.trained[2:]]
+    grid = [(values["learning_rate"], values["schedule_epochs"], epoch) for values, epoch in run.trained[2:]]
     assert grid == [(2e-5, 2, 1), (2e-5, 2, 2), (3e-5, 2, 1), (3e-5, 2, 2)]
     assert tuner.oracle.stage == "grid"
     assert tuner.oracle.table().scores.shape == (2, 2)
-    assert tuner.oracle.best().values["epochs"] == 2
+    assert tuner.oracle.best().values["schedule_epochs"] == 2
 
 
 def test_another_strategy_can_take_the_grid_s_place(tmp_path):

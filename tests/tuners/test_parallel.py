@@ -4,17 +4,15 @@ import zlib
 from pathlib import Path
 
 import keras_tuner
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_runs import LAYOUTS, ToyRun, accuracy, fails, search, stages, trials
 
+from benchmarks.search.simulation import SimulatedPool
 from tuners import CasualGridOracle, TunerError
 from tuners.parallel import ParallelSearch
 from tuners.pool import Report, follow
-from tuners.replay import Recorded, SimulatedPool
-from tuners.table import Table
 
 SPACE = {
     "objective": "val_accuracy",
@@ -128,7 +126,7 @@ def test_a_pool_beside_kerastuners_own_chief_is_refused(tmp_path, monkeypatch):
 
 
 def test_one_run_can_be_followed(tmp_path):
-    values = {"learning_rate": 2e-5, "epochs": 3, "stop_after": 3}
+    values = {"learning_rate": 2e-5, "schedule_epochs": 3, "stop_epoch": 3}
     pool = SimulatedPool(ToyRun(), 1, lambda values, epoch: 1)
     assert [m["val_accuracy"] for m in follow(pool, "final", values, tmp_path)] == [
         accuracy(values, e) for e in (1, 2, 3)
@@ -153,24 +151,13 @@ def test_a_followed_run_that_begins_again_tells_no_epoch_twice(tmp_path):
 
     pool = Lossy(ToyRun(), 1, lambda values, epoch: 1)
     pool.lost = False
-    values = {"learning_rate": 2e-5, "epochs": 3, "stop_after": 3}
+    values = {"learning_rate": 2e-5, "schedule_epochs": 3, "stop_epoch": 3}
     found = [metrics["val_accuracy"] for metrics in follow(pool, "final", values, tmp_path)]
     assert pool.lost
     assert found == [accuracy(values, epoch) for epoch in (1, 2, 3)]
 
 
-def test_a_recorded_table_replays_its_cells(tmp_path):
-    table = Table((1e-5, 2e-5), 3, np.array([[0.5, 0.6, 0.7], [0.6, np.nan, 0.1]]), np.ones((2, 3), bool), "max")
-    oracle = CasualGridOracle(keras_tuner.Objective("score", "max"), table.learning_rates, table.epochs)
-    oracle.verbose = 0
-    tuner = ParallelSearch(SimulatedPool(Recorded(table), 2, lambda values, epoch: 1), oracle, tmp_path, "study")
-    tuner.search()
-    np.testing.assert_array_equal(oracle.table().scores, [[0.5, 0.6, 0.7], [0.6, np.nan, np.nan]])
-    with pytest.raises(TunerError, match=r"has no run of 3 epochs at learning rate 0\.1"):
-        next(Recorded(table)({"learning_rate": 0.1, "stop_after": 3}, tmp_path))
-
-
 def test_a_clock_does_not_go_backwards(tmp_path):
     for seconds in (-1.0, float("nan"), float("inf")):
         with pytest.raises(TunerError, match="cannot take"):
-            SimulatedPool(ToyRun(), 1, lambda values, epoch, s=seconds: s).start("a", {"stop_after": 1}, tmp_path)
+            SimulatedPool(ToyRun(), 1, lambda values, epoch, s=seconds: s).start("a", {"stop_epoch": 1}, tmp_path)

@@ -121,4 +121,4 @@ def test_a_run_is_not_to_blame_for_idle_workers_that_its_host_took_along(tmp_pat
 
 def start(pool: RayPool, name: str, folder: Path, epochs: int) -> None:
     folder.mkdir()
-    pool.start(name, {"learning_rate": 2e-5, "epochs": epochs, "stop_after": epochs}, folder)
+    pool.start(name, {"learning_rate": 2e-5, "schedule_epochs": epochs, "stop_epoch": epochs}, folder)

@@ -124,7 +124,7 @@ def test_idle_workers_cost_no_cpu(host, tmp_path):
     with RayPool(ToyRun, 2, Share(1, 0)) as pool:
         ready = Counter()
         pool._on_worker = lambda host: ready.update([host])
-        pool.start("a", {"learning_rate": 2e-5, "epochs": 1, "stop_after": 1}, tmp_path)
+        pool.start("a", {"learning_rate": 2e-5, "schedule_epochs": 1, "stop_epoch": 1}, tmp_path)
         pool.wait()
         time.sleep(1)  # what comes with a start
         before = [cpu_seconds(process) for process in ray_cluster.workers(busy=False)]

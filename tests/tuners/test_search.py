@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keras_tuner.engine.trial import Trial, TrialStatus
 from toy_runs import ToyRun, accuracy, fails, search, stages, trials, values
 
-import tuners.oracle
+import tuners.state
 from tuners import Best, CasualGridOracle, CasualGridSearch, SweepLevel, TunerError
 
 SWEEPS = {"layout": ["current", "previous", "next"], "batch_size": [16, 32]}
@@ -112,7 +112,7 @@ def test_of_equal_levels_the_incumbents_wins_then_the_earlier(tmp_path, start, a
 
 def test_a_sweep_compares_best_epochs(tmp_path):
     curves = {"early": [0.9, 0.1], "late": [0.2, 0.8]}
-    run = ToyRun(lambda values, epoch: curves[values["level"]][epoch - 1] if values["epochs"] == 2 else 0.5)
+    run = ToyRun(lambda values, epoch: curves[values["level"]][epoch - 1] if values["schedule_epochs"] == 2 else 0.5)
     tuner = search(tmp_path, run, sweeps={"level": ["late", "early"]}, sweep_epochs=2)
     tuner.search()
     assert [(level.level, level.epoch, level.score, level.chosen) for level in tuner.oracle.sweep_results] == [
@@ -123,7 +123,7 @@ def test_a_sweep_compares_best_epochs(tmp_path):
 
 def test_a_small_objective_is_searched_for_where_its_direction_is_min(tmp_path):
     def run(values, folder):
-        yield from ({"val_loss": 1 - accuracy(values, epoch)} for epoch in range(1, values["stop_after"] + 1))
+        yield from ({"val_loss": 1 - accuracy(values, epoch)} for epoch in range(1, values["stop_epoch"] + 1))
 
     tuner = search(tmp_path, run, objective="val_loss", sweeps=SWEEPS)
     tuner.search()
@@ -143,12 +143,12 @@ def test_a_run_is_given_every_parameter_and_no_stage(tmp_path):
     tuner = search(tmp_path, run, sweeps={"batch_size": [16, 32]}, start=START)
     tuner.search("data", extra=1)
     assert seen[0] == (
-        {"learning_rate": 1e-5, "warm_up": 0.1, "batch_size": 16, "epochs": 1, "stop_after": 1},
+        {"learning_rate": 1e-5, "warm_up": 0.1, "batch_size": 16, "schedule_epochs": 1, "stop_epoch": 1},
         ("data",),
         {"extra": 1},
     )
     assert values(trials(tuner)[0])["tuner/stage"] == "sweep:batch_size"
-    assert {run[0]["stop_after"] for run in seen[2:]} == {run[0]["epochs"] for run in seen[2:]} == {3}
+    assert {run[0]["stop_epoch"] for run in seen[2:]} == {run[0]["schedule_epochs"] for run in seen[2:]} == {3}
 
 
 # Grid
@@ -164,23 +164,23 @@ def test_a_row_fills_a_cell_after_every_epoch(tmp_path):
 def test_best_repeats_the_winning_cells_schedule(tmp_path):
     tuner = search(tmp_path, ToyRun(), start=START)
     tuner.search()
-    values = {"learning_rate": 2e-5, "warm_up": 0.1, "epochs": 3, "stop_after": 2}
+    values = {"learning_rate": 2e-5, "warm_up": 0.1, "schedule_epochs": 3, "stop_epoch": 2}
     assert tuner.oracle.best() == Best(values, 2e-5, 2, pytest.approx(0.5), "0001")
-    assert tuner.get_best_hyperparameters()[0]["stop_after"] == 2
+    assert tuner.get_best_hyperparameters()[0]["stop_epoch"] == 2
 
 
 def test_an_independent_cell_has_a_schedule_of_its_own_and_counts_its_last_epoch(tmp_path):
-    run = ToyRun(lambda values, epoch: values["epochs"] / 10 - epoch / 100)
+    run = ToyRun(lambda values, epoch: values["schedule_epochs"] / 10 - epoch / 100)
     tuner = search(tmp_path, run, grid="independent", learning_rates=[1e-5])
     tuner.search()
-    assert [(values(trial)["epochs"], values(trial)["stop_after"]) for trial in trials(tuner)] == [
+    assert [(values(trial)["schedule_epochs"], values(trial)["stop_epoch"]) for trial in trials(tuner)] == [
         (3, 3),
         (2, 2),
         (1, 1),
     ]
     np.testing.assert_allclose(tuner.oracle.table().scores, [[0.09, 0.18, 0.27]])
     assert trials(tuner)[0].score == pytest.approx(0.27)
-    assert tuner.oracle.best().values["stop_after"] == tuner.oracle.best().values["epochs"] == 3
+    assert tuner.oracle.best().values["stop_epoch"] == tuner.oracle.best().values["schedule_epochs"] == 3
 
 
 def test_an_independent_cell_that_a_sweep_has_run_is_not_run_again(tmp_path):
@@ -192,7 +192,7 @@ def test_an_independent_cell_that_a_sweep_has_run_is_not_run_again(tmp_path):
 
 def test_the_best_trials_are_the_grids_before_the_sweeps_and_never_failed_ones(tmp_path):
     def score(values, epoch):
-        if values["epochs"] == 1:
+        if values["schedule_epochs"] == 1:
             return 0.99
         return None if values["learning_rate"] == 1e-5 else 0.5
 
@@ -425,8 +425,8 @@ def test_a_report_costs_the_same_however_many_trials_there_are(tmp_path, monkeyp
 
         keys = values = items = __iter__
 
-    tuner.oracle.trials = Unscanned(tuner.oracle.trials)
-    monkeypatch.setattr(tuners.oracle, "write_text", lambda path, text: written.append(path.parent.name))
+    tuner.oracle.trials = tuner.oracle._decisions.trials = Unscanned(tuner.oracle.trials)
+    monkeypatch.setattr(tuners.state, "write_text", lambda path, text: written.append(path.parent.name))
     tuner.oracle.update_trial("0001", {"val_accuracy": 0.5}, step=3)
     assert written == ["trial_0001"]
 
@@ -445,7 +445,7 @@ def test_an_epoch_told_again_as_it_was_keeps_what_came_after(tmp_path, monkeypat
     tuner = search(tmp_path, ToyRun(lambda values, epoch: math.nan if epoch == 3 else 0.5))
     tuner.search()
     written = []
-    monkeypatch.setattr(tuners.oracle, "write_text", lambda path, text: written.append(path))
+    monkeypatch.setattr(tuners.state, "write_text", lambda path, text: written.append(path))
     for epoch, score in ((1, 0.5), (3, math.nan)):
         tuner.oracle.update_trial("0001", {"val_accuracy": score, "seconds": 1.0}, step=epoch)
     assert [epoch for epoch, _ in tuner.oracle.history(trials(tuner)[1])] == [1, 2, 3]
@@ -460,8 +460,8 @@ def test_kerastuners_own_tools_read_the_study(tmp_path):
     reader = keras_tuner.Oracle(keras_tuner.Objective("val_accuracy", "max"))
     reader._set_project_dir(str(tmp_path), "study")
     reader.reload()
-    assert reader.get_best_trials()[0].hyperparameters.get("stop_after") == 3
-    assert [hp.name for hp in reader.get_space().space][-3:] == ["learning_rate", "epochs", "stop_after"]
+    assert reader.get_best_trials()[0].hyperparameters.get("stop_epoch") == 3
+    assert [hp.name for hp in reader.get_space().space][-3:] == ["learning_rate", "schedule_epochs", "stop_epoch"]
 
 
 def test_the_search_prints_its_course_as_kerastuner_does(tmp_path, capsys):

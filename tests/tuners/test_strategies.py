@@ -14,15 +14,14 @@ from hypothesis import strategies as st
 from killed import KILLED, die_at_replacement, in_a_child, status_of
 from toy_runs import ToyRun, fails, search, trials, values
 
+from benchmarks.search.simulation import SimulatedPool, simulate_search
+from benchmarks.search.surfaces import Noise, draw_surface
 from tuners import CasualGridOracle, TunerError
 from tuners.parallel import ParallelSearch
 from tuners.pool import Report
-from tuners.rehearsal import rehearse
-from tuners.replay import SimulatedPool
 from tuners.space import SearchSpace, key
-from tuners.strategies import Asha, Climb, Genetic, Search, strategy
-from tuners.strategies.strategy import WAIT, Progress, Tried
-from tuners.surface import Noise, draw_surface
+from tuners.strategies import Asha, Genetic, HillClimb, Search, strategy
+from tuners.strategies.strategy import IDLE, ObservedTrial, SearchState
 from tuners.table import Table
 
 SEARCHES = get_args(Search)
@@ -58,11 +57,11 @@ def course(tuner) -> str:
     return str((told, oracle.sweep_results, oracle.table().scores.tolist(), oracle.incumbent))
 
 
-def most_epochs(oracle: CasualGridOracle, name: str) -> int:
+def max_epochs(oracle: CasualGridOracle, name: str) -> int:
     chosen = strategy(name)
     planned = {stage.name: stage.epochs for stage in oracle.plan().stages}
     sweeps = sum(planned.values()) - planned["grid"] if chosen is None or chosen.sweeps else 0
-    return sweeps + (planned["grid"] if chosen is None else chosen.most_epochs(oracle.search_space))
+    return sweeps + (planned["grid"] if chosen is None else chosen.max_epochs(oracle.search_space))
 
 
 # Conformance
@@ -107,7 +106,7 @@ def test_a_search_ends_within_its_bound_runs_nothing_twice_and_finds_its_best_ce
     assert len(configurations) == len(set(configurations))
     assert {trial.status for trial in trials(tuner)} <= {"COMPLETED", "FAILED"}
     # A failed run trains epochs that it does not tell of in the end.
-    assert sum(len(oracle.history(trial)) for trial in trials(tuner)) <= most_epochs(oracle, name)
+    assert sum(len(oracle.history(trial)) for trial in trials(tuner)) <= max_epochs(oracle, name)
     table = oracle.table()
     tried = [(cell.learning_rate, cell.epoch) for cell in oracle.cells()]
     assert len(tried) == len(set(tried)) == table.tried.sum()
@@ -118,8 +117,8 @@ def test_a_search_ends_within_its_bound_runs_nothing_twice_and_finds_its_best_ce
         best = oracle.best()
         history = dict(oracle.history(oracle.trials[best.trial_id]))
         assert history[best.epoch] == best.score == table.best().score
-        assert best.values["stop_after"] == best.epoch
-        assert best.values["epochs"] == epochs
+        assert best.values["stop_epoch"] == best.epoch
+        assert best.values["schedule_epochs"] == epochs
         assert {name: best.values[name] for name in ("level",)} == {"level": oracle.incumbent["level"]}
 
 
@@ -180,7 +179,7 @@ def test_several_workers_make_a_valid_search(tmp_path_factory, name, size, durat
     assert len(configurations) == len(set(configurations))
     assert {trial.status for trial in trials(tuner)} == {"COMPLETED"}
     # When the last epoch of a budget is reported, the other workers are in the middle of one.
-    assert sum(len(oracle.history(trial)) for trial in trials(tuner)) < most_epochs(oracle, name) + size
+    assert sum(len(oracle.history(trial)) for trial in trials(tuner)) < max_epochs(oracle, name) + size
     assert oracle.best().score == oracle.table().best().score
 
 
@@ -224,14 +223,14 @@ def test_where_all_runs_fail_the_search_ends(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_a_rehearsal_takes_the_course_of_the_search(tmp_path, name):
+def test_a_simulation_takes_the_course_of_the_search(tmp_path, name):
     tuner = study(tmp_path, name, sweeps={"layout": ["current"]})
     tuner.search()
     space = tuner.oracle.search_space
-    runs = rehearse(
+    runs = simulate_search(
         strategy(name, 100),
         space,
-        lambda values: [peak(values, epoch) for epoch in range(1, values["stop_after"] + 1)],
+        lambda rate: [peak({"layout": "current", "learning_rate": rate}, epoch) for epoch in range(1, 6)],
         seed=3,
     )
     assert [(run.rate, list(run.scores)) for run in runs] == [
@@ -265,7 +264,7 @@ def test_a_grid_from_before_there_were_other_searches_goes_on(tmp_path):
 
 
 def test_a_stopped_row_counts_with_the_cells_that_it_has(tmp_path):
-    tuner = study(tmp_path, Climb(share=0.75), sweeps={})
+    tuner = study(tmp_path, HillClimb(share=0.75), sweeps={})
     tuner.search()
     oracle = tuner.oracle
     assert (oracle.best().learning_rate, oracle.best().epoch) == (4e-5, 3)
@@ -279,45 +278,20 @@ def test_a_stopped_row_counts_with_the_cells_that_it_has(tmp_path):
     assert oracle.get_best_trials()[0].trial_id == oracle.best().trial_id
 
 
-def test_rates_between_the_recipes_stand_in_their_place(tmp_path):
-    def score(values, epoch):
-        return 0.8 - 0.2 * abs(math.log2(values["learning_rate"] / 5.6e-5)) - 0.02 * abs(epoch - 2)
-
-    oracle = CasualGridOracle(
-        "val_accuracy", RATES, 5, start={"learning_rate": 4e-5}, search=Climb(share=1, between=True)
-    )
-    tuner = search(tmp_path, ToyRun(score), oracle)
-    tuner.search()
-    rates = oracle.table().learning_rates
-    assert set(RATES) < set(rates)
-    assert list(rates) == sorted(rates, reverse=True)
-    assert oracle.best().learning_rate == pytest.approx(5.66e-5)
-    again = search(
-        tmp_path,
-        ToyRun(score),
-        CasualGridOracle("val_accuracy", RATES, 5, start={"learning_rate": 4e-5}, search=Climb(share=1, between=True)),
-    )
-    again.search()
-    assert course(again) == course(tuner)
-    assert [cell.learning_rate for cell in oracle.cells()] == sorted(
-        (cell.learning_rate for cell in oracle.cells()), reverse=True
-    )
+# HillClimb
 
 
-# Climb
-
-
-def climbing(*rows: tuple[float, list[float]], start: float = 2e-5, epochs: int = 10, rates=RATES) -> Progress:
+def climbing(*rows: tuple[float, list[float]], start: float = 2e-5, epochs: int = 10, rates=RATES) -> SearchState:
     space = SearchSpace.of(rates, epochs, start={"learning_rate": start})
     runs = [
-        Tried({"learning_rate": rate}, tuple(scores), index < len(rows) - 1)
+        ObservedTrial({"learning_rate": rate}, tuple(scores), index < len(rows) - 1)
         for index, (rate, scores) in enumerate(rows)
     ]
-    return Progress(space, space.start, runs, 1)
+    return SearchState(space, space.start, runs, 1)
 
 
 @pytest.mark.parametrize(
-    ("scores", "stops"),
+    ("scores", "stop"),
     [
         ([0.5, 0.6], False),
         ([0.5, 0.6, 0.595], False),  # within noise
@@ -325,13 +299,13 @@ def climbing(*rows: tuple[float, list[float]], start: float = 2e-5, epochs: int 
         ([0.5, 0.6, 0.57], True),  # a clear fall
     ],
 )
-def test_a_row_past_its_peak_is_stopped(scores, stops):
-    progress = climbing((8e-5, scores))
-    assert Climb(noise=0.02).stops(progress, progress.runs[-1]) == stops
+def test_a_row_past_its_peak_is_stopped(scores, stop):
+    state = climbing((8e-5, scores))
+    assert HillClimb(examples=600).should_stop(state, state.trials[-1]) == stop
 
 
 @pytest.mark.parametrize(
-    ("rate", "scores", "stops"),
+    ("rate", "scores", "stop"),
     [
         (4e-5, [0.2], False),  # the first epoch says too little
         (4e-5, [0.5, 0.57], True),  # faster, and behind at the same epoch
@@ -340,48 +314,48 @@ def test_a_row_past_its_peak_is_stopped(scores, stops):
         (4e-5, [0.58, 0.65], False),
     ],
 )
-def test_a_row_without_prospects_is_stopped(rate, scores, stops):
-    progress = climbing((2e-5, [0.55, 0.6, 0.62, 0.61, 0.61]), (rate, scores))
-    assert Climb(noise=0.01).stops(progress, progress.runs[-1]) == stops
+def test_a_row_without_prospects_is_stopped(rate, scores, stop):
+    state = climbing((2e-5, [0.55, 0.6, 0.62, 0.61, 0.61]), (rate, scores))
+    assert HillClimb(examples=2356).should_stop(state, state.trials[-1]) == stop
 
 
 def test_a_row_that_rises_slowly_makes_room_for_a_faster_one_not_tried_yet():
     slow = [0.3, 0.32, 0.34, 0.36]
-    progress = climbing((1e-5, slow))
-    assert Climb().stops(progress, progress.runs[-1])
+    state = climbing((1e-5, slow))
+    assert HillClimb().should_stop(state, state.trials[-1])
     fastest = climbing((8e-5, slow))
-    assert not Climb().stops(fastest, fastest.runs[-1])
+    assert not HillClimb().should_stop(fastest, fastest.trials[-1])
 
 
 def test_the_noise_of_a_share_is_its_standard_error():
-    progress = climbing((2e-5, [0.5, 0.6, 0.62]), (1e-5, [0.3, 0.5, 0.54]))
+    state = climbing((2e-5, [0.5, 0.6, 0.62]), (1e-5, [0.3, 0.5, 0.54]))
     # 0.54 + 0.04 is 4 points short; half a standard error is 1.1 points of 500 examples, 4.9 of 25.
-    assert Climb(examples=500).stops(progress, progress.runs[-1])
-    assert not Climb(examples=25).stops(progress, progress.runs[-1])
+    assert HillClimb(examples=500).should_stop(state, state.trials[-1])
+    assert not HillClimb(examples=25).should_stop(state, state.trials[-1])
 
 
 def test_a_climb_starts_at_the_row_nearest_to_the_start():
-    assert Climb().propose(climbing(start=1.9e-5)) == {"learning_rate": 2e-5}
-    assert Climb().propose(climbing(start=1)) == {"learning_rate": 8e-5}
+    assert HillClimb().propose(climbing(start=1.9e-5)) == {"learning_rate": 2e-5}
+    assert HillClimb().propose(climbing(start=1)) == {"learning_rate": 8e-5}
 
 
 def test_the_distance_doubles_as_long_as_a_direction_wins():
     rates = [1e-5 * 2**step for step in range(8)]
     first, second = (rates[0], [0.3, 0.4]), (rates[1], [0.4, 0.5])
-    assert Climb().propose(climbing(first, rates=rates)) == {"learning_rate": rates[1]}
-    assert Climb().propose(climbing(first, second, rates=rates)) == {"learning_rate": rates[3]}
+    assert HillClimb().propose(climbing(first, rates=rates)) == {"learning_rate": rates[1]}
+    assert HillClimb().propose(climbing(first, second, rates=rates)) == {"learning_rate": rates[3]}
 
 
 def test_where_nothing_was_learned_after_the_first_epoch_lower_rates_are_tried():
     fallen, flat = (8e-5, [0.5, 0.4]), (4e-5, [0.4, 0.4])
-    assert Climb().propose(climbing(fallen, flat)) == {"learning_rate": 2e-5}
+    assert HillClimb().propose(climbing(fallen, flat)) == {"learning_rate": 2e-5}
     risen = (8e-5, [0.4, 0.5])
-    assert Climb().propose(climbing(risen, flat)) is WAIT
+    assert HillClimb().propose(climbing(risen, flat)) is IDLE
 
 
 def test_rows_that_diverge_are_followed_by_slower_ones():
     nan = math.nan
-    assert Climb().propose(climbing((8e-5, [nan]), (4e-5, [nan]))) == {"learning_rate": 2e-5}
+    assert HillClimb().propose(climbing((8e-5, [nan]), (4e-5, [nan]))) == {"learning_rate": 2e-5}
 
 
 def test_on_made_up_surfaces_a_climb_finds_a_good_cell_in_a_quarter_of_the_epochs():
@@ -392,12 +366,8 @@ def test_on_made_up_surfaces_a_climb_finds_a_good_cell_in_a_quarter_of_the_epoch
         surface, noise = draw_surface(rates, 10, seed), Noise(1178, seed=seed)
         truth = {rate: surface.accuracies(rate) for rate in rates}
         space = SearchSpace.of(rates, 10, start={"learning_rate": surface.best_rate})
-        runs = rehearse(
-            Climb(examples=1178),
-            space,
-            lambda values, noise=noise, truth=truth: noise.observe(
-                values["learning_rate"], truth[values["learning_rate"]]
-            ),
+        runs = simulate_search(
+            HillClimb(examples=1178), space, lambda rate, noise=noise, truth=truth: noise.observe(rate, truth[rate])
         )
         assert sum(len(run.scores) for run in runs) <= 17
         best = max(runs, key=lambda run: run.best)
@@ -414,10 +384,8 @@ def test_on_the_papers_tables_a_climb_finds_a_cell_within_0_3_points_from_any_st
     table = Table.from_csv(Path(folder, f"{name}.csv"))
     for start in table.learning_rates:
         space = SearchSpace.of(table.learning_rates, 10, start={"learning_rate": start})
-        runs = rehearse(
-            Climb(examples=examples),
-            space,
-            lambda values: table.scores[table.learning_rates.index(values["learning_rate"])],
+        runs = simulate_search(
+            HillClimb(examples=examples), space, lambda rate: table.scores[table.learning_rates.index(rate)]
         )
         assert sum(len(run.scores) for run in runs) <= table.scores.size / 4
         assert max(run.best for run in runs) >= table.best().score - 0.003 - 1e-9
@@ -427,12 +395,12 @@ def test_on_the_papers_tables_a_climb_finds_a_cell_within_0_3_points_from_any_st
 
 
 def test_asha_stops_the_worse_half_at_each_rung():
-    progress = climbing((8e-5, [0.5, 0.6]), (4e-5, [0.4, 0.5, 0.6]), (2e-5, [0.45, 0.7]), (1e-5, [0.44]))
-    stops = Asha().stops(progress, progress.runs[-1])
-    assert stops
-    assert not Asha().stops(progress, progress.runs[2])
+    state = climbing((8e-5, [0.5, 0.6]), (4e-5, [0.4, 0.5, 0.6]), (2e-5, [0.45, 0.7]), (1e-5, [0.44]))
+    stop = Asha().should_stop(state, state.trials[-1])
+    assert stop
+    assert not Asha().should_stop(state, state.trials[2])
     # The third epoch is no rung.
-    assert not Asha().stops(progress, progress.runs[1])
+    assert not Asha().should_stop(state, state.trials[1])
 
 
 def test_evolution_finds_parameters_that_depend_on_each_other(tmp_path):

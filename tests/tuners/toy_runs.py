@@ -37,7 +37,7 @@ class ToyRun:
     def __call__(self, values: Mapping, folder: Path) -> Iterator[dict[str, float]]:
         path = folder / "epochs.json"
         scores = json.loads(path.read_text()) if path.exists() else []
-        for epoch in range(1, values["stop_after"] + 1):
+        for epoch in range(1, values["stop_epoch"] + 1):
             if epoch > len(scores):
                 self.trained.append((dict(values), epoch))
                 if self.log is not None:

@@ -1,4 +1,4 @@
-"""Tunes a plain model and prints what `test_keras_run.py` looks at.
+"""Tunes a plain model and prints what `test_keras_trainable.py` looks at.
 
 Usage: python tune_keras.py keras|tf_keras FOLDER
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tuners import CasualGridOracle, CasualGridSearch, KerasRun
+from tuners import CasualGridOracle, CasualGridSearch, KerasTrainable
 
 keras = importlib.import_module(sys.argv[1])
 folder = Path(sys.argv[2])
@@ -23,10 +23,12 @@ y = np.abs(x[:, :1])  # what no linear model fits
 data = {"x": x[:512], "y": y[:512], "validation_data": (x[512:], y[512:]), "verbose": 0}
 
 models = weakref.WeakSet()
+schedules = set()
 fitted = []
 
 
 def build(hp):
+    schedules.add(hp.Int("epochs", 1, 9))
     hidden = keras.layers.Dense(hp.Int("units", 1, 64), hp.Choice("activation", ["linear", "relu"]))
     layers = [keras.Input([4]), hidden, keras.layers.Dropout(0.01), keras.layers.Dense(1)]
     model = keras.Sequential(layers)
@@ -69,16 +71,24 @@ oracle = CasualGridOracle(
     sweep_epochs=2,
 )
 oracle.verbose = 0
-tuner = CasualGridSearch(KerasRun(build, seed=0), oracle, folder, "study")
+tuner = CasualGridSearch(KerasTrainable(build, seed=0), oracle, folder, "study")
 tuner.search(**data)
 best = oracle.best()
+found["schedules"] = sorted(schedules)
 found |= {"activation": best.values["activation"], "learning_rate": best.learning_rate}
 found["cells"] = int(oracle.table().tried.sum())
 gc.collect()
 found["models_alive"] = len(models)
 
-values = {"units": 4, "activation": "relu", "learning_rate": 0.01, "batch_size": 16, "epochs": 3, "stop_after": 3}
-run = KerasRun(build, seed=1)
+values = {
+    "units": 4,
+    "activation": "relu",
+    "learning_rate": 0.01,
+    "batch_size": 16,
+    "schedule_epochs": 3,
+    "stop_epoch": 3,
+}
+run = KerasTrainable(build, seed=1)
 found["whole"] = list(run(values, place("whole"), **data))
 interrupted = run(values, place("resumed"), **data)
 next(interrupted), next(interrupted)
@@ -104,10 +114,10 @@ def too_large(hp):
     raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
 
-found["unbuilt"] = message(KerasRun(unbuilt), values, place("unbuilt"), **data)
-found["out_of_memory"] = message(KerasRun(too_large), values, place("oom"), **data)
+found["unbuilt"] = message(KerasTrainable(unbuilt), values, place("unbuilt"), **data)
+found["out_of_memory"] = message(KerasTrainable(too_large), values, place("oom"), **data)
 found["other_model"] = message(run, {**values, "units": 5}, place("whole"), **data)
-state = place("whole") / "keras_run.npz"
+state = place("whole") / "keras_trainable.npz"
 state.write_bytes(state.read_bytes()[:1000])
 found["truncated"] = message(run, values, place("whole"), **data)
 

@@ -1,25 +1,25 @@
-"""How the coupled act, learning rate × epoch, is searched: one strategy a file."""
+"""Strategies for the learning-rate × epoch search, one a module."""
 
 from typing import Literal, get_args
 
 from tuners.errors import TunerError
 from tuners.strategies.asha import Asha
-from tuners.strategies.bayes import Bayes
-from tuners.strategies.climb import Climb
+from tuners.strategies.bayesian_optimization import BayesianOptimization
 from tuners.strategies.genetic import Genetic
-from tuners.strategies.strategy import WAIT, Progress, Strategy, Tried, Wait
+from tuners.strategies.hill_climb import HillClimb
+from tuners.strategies.strategy import IDLE, Idle, ObservedTrial, SearchState, Strategy
 
 __all__ = [
-    "WAIT",
+    "IDLE",
     "Asha",
-    "Bayes",
-    "Climb",
+    "BayesianOptimization",
     "Genetic",
-    "Progress",
+    "HillClimb",
+    "Idle",
+    "ObservedTrial",
     "Search",
+    "SearchState",
     "Strategy",
-    "Tried",
-    "Wait",
     "strategy",
 ]
 
@@ -27,20 +27,20 @@ Search = Literal["grid", "climb", "asha", "bayes", "genetic"]
 
 
 def strategy(search: str, examples: int | None = None) -> Strategy | None:
-    """The strategy of that name with its default settings; None for "grid", which fills every cell.
+    """Get a strategy by name, with its default settings; None for "grid", which fills every cell.
 
     Args:
-        search: See `Search`.
+        search: Name out of `Search`.
         examples: Size of the dev split, where the objective is a share of it.
 
     Raises:
-        TunerError: there is none of that name.
+        TunerError: There is no strategy of that name.
     """
     known: dict[str, Strategy | None] = {
         "grid": None,
-        "climb": Climb(examples=examples),
+        "climb": HillClimb(examples=examples),
         "asha": Asha(),
-        "bayes": Bayes(),
+        "bayes": BayesianOptimization(),
         "genetic": Genetic(),
     }
     if search not in known:

@@ -1,69 +1,69 @@
 """Asynchronous successive halving, in its stopping variant.
 
 Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning" (MLSys 2020); stopping instead of pausing
-as in Ray Tune's and Syne Tune's implementations, so that no checkpoint has to wait.
+as in Ray Tune's and Syne Tune's implementations, so that no checkpoint has to be kept.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from tuners.space import SearchSpace, Value
-from tuners.strategies.strategy import WAIT, Progress, Tried, Wait
+from tuners.strategies.strategy import IDLE, Idle, ObservedTrial, SearchState
+
+REDUCTION_FACTOR = 2
+"""Rows that reach a rung for each row that goes on, and the ratio of two rungs."""
 
 
 @dataclass(frozen=True)
 class Asha:
-    """Starts every row, the start's first and the others in an order drawn by the seed, and stops the worse early.
+    """Asynchronous successive halving of rows: all are started, the worse half is stopped at each rung.
 
-    After 1, 2, 4, … epochs (the rungs, for a reduction factor of 2) a row goes on if it is among the better
-    1/`reduction` of the rows that have come so far, counting itself. Not for slow rows that win late: a low
-    learning rate is behind at the first rungs.
-
-    Attributes:
-        reduction: How many rows come to a rung for one that goes on, and the ratio of two rungs.
+    The row nearest to the start's learning rate is first, the others follow in random order. At the rungs, after 1, 2,
+    4, … epochs, a row goes on if it is in the better half of the rows that have reached the rung, itself included. Not
+    for slow rows that win late: a low learning rate is behind at the first rungs.
     """
-
-    reduction: int = 2
 
     name: ClassVar[str] = "asha"
     sweeps: ClassVar[bool] = True
 
-    def propose(self, progress: Progress) -> Mapping[str, Value] | Wait | None:
-        """See `Strategy`. No row waits for another."""
-        tried = {run.rate for run in progress.runs}
-        for rate in shuffled_rates(progress):
+    def propose(self, state: SearchState) -> Mapping[str, Value] | Idle | None:
+        """See `Strategy`; no row waits for another."""
+        tried = {trial.rate for trial in state.trials}
+        for rate in shuffled_rates(state):
             if rate not in tried:
                 return {"learning_rate": rate}
-        return None if all(run.ended for run in progress.runs) else WAIT
+        return None if all(trial.ended for trial in state.trials) else IDLE
 
-    def stops(self, progress: Progress, run: Tried) -> bool:
+    def should_stop(self, state: SearchState, trial: ObservedTrial) -> bool:
         """See `Strategy`."""
-        epoch = len(run.scores)
-        if epoch != self.reduction ** round(math.log(epoch, self.reduction)):
+        epoch = len(trial.scores)
+        if epoch != REDUCTION_FACTOR ** round(math.log(epoch, REDUCTION_FACTOR)):
             return False
-        # By the best epoch so far, which is what a row counts with in the end.
-        come = [
-            Tried(other.values, other.scores[:epoch], True) for other in progress.runs if len(other.scores) >= epoch
+        # By the best epoch so far, since a row counts with its best epoch.
+        rung = [
+            ObservedTrial(other.values, other.scores[:epoch], True)
+            for other in state.trials
+            if len(other.scores) >= epoch
         ]
-        here = sorted((other.best for other in come if other.best_epoch), reverse=True)
-        return run.best < here[max(len(here) // self.reduction, 1) - 1]
+        here = sorted((other.best for other in rung if other.best_epoch), reverse=True)
+        return trial.best < here[max(len(here) // REDUCTION_FACTOR, 1) - 1]
 
-    def most_epochs(self, space: SearchSpace) -> int:
+    def max_epochs(self, space: SearchSpace) -> int:
         """See `Strategy`."""
         return len(space.learning_rates) * space.epochs
 
     def describe(self) -> Mapping[str, Any]:
         """See `Strategy`."""
-        return asdict(self)
+        return {}
 
 
-def shuffled_rates(progress: Progress) -> list[float]:
-    """The recipe's rates: the nearest to the start's first, the others in an order that the seed draws."""
-    start = math.log(float(progress.start["learning_rate"]))
-    rates = sorted(progress.space.learning_rates, key=lambda rate: abs(math.log(rate) - start))
-    order = np.random.default_rng(progress.seed).permutation(np.arange(1, len(rates)))
+def shuffled_rates(state: SearchState) -> list[float]:
+    """The space's rates, the nearest to the start's first, the others in random order."""
+    start = math.log(float(state.start["learning_rate"]))
+    rates = sorted(state.space.learning_rates, key=lambda rate: abs(math.log(rate) - start))
+    order = np.random.default_rng(state.seed).permutation(np.arange(1, len(rates)))
     return [rates[0], *(rates[place] for place in order)]

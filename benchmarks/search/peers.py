@@ -1,10 +1,9 @@
-"""Other people's searches on known scores, to compare with: KerasTuner's and Optuna's own code, nothing trained.
+"""Searches of KerasTuner and Optuna on known learning curves.
 
-Each takes a space of learning rates and epochs, the scores of a row, a seed and an epoch budget, and gives its runs as
-`tuners.rehearsal.rehearse` does. They draw a rate between the lowest and the highest, in log, and get the nearest row:
-of seven rows alone, KerasTuner's Hyperband could not fill its first bracket. What costs epochs is what would be
-trained: a run goes on where its pruner left it if its library goes on there, and a row that was trained before is
-looked up, which is kinder than the libraries are.
+Each takes a search space, the learning curve of a rate, a seed and a budget of epochs, and returns its trials as
+`simulate_search` does. They draw a learning rate between the lowest and the highest, in log, and get the nearest row
+(with a choice of seven rows, KerasTuner's Hyperband could not fill its first bracket). An epoch costs once: a trial
+goes on where its pruner left it, and a row that was trained before is looked up, which the libraries do not do.
 """
 
 import math
@@ -17,42 +16,42 @@ from typing import Any
 import numpy as np
 
 from tuners.space import SearchSpace
-from tuners.strategies.strategy import Tried
+from tuners.strategies import ObservedTrial
 
-Scores = Callable[[float], Sequence[float]]
-Peer = Callable[[SearchSpace, Scores, int, int], list[Tried]]
+Curve = Callable[[float], Sequence[float]]
+Peer = Callable[[SearchSpace, Curve, int, int], list[ObservedTrial]]
 
-ASKS = 40
-"""A search that has asked so often, and still proposes what it knows, is taken to have ended."""
+MAX_PROPOSALS = 40
+"""After this many proposals a search that only repeats known rows has ended."""
 
 
 class _Trained:
-    """What has been trained of every row, within a budget of epochs."""
+    """Rows trained so far, within a budget of epochs."""
 
-    def __init__(self, scores: Scores, budget: int) -> None:
-        self._scores = scores
+    def __init__(self, curve: Curve, budget: int) -> None:
+        self._curve = curve
         self.left = budget
         self.reached: dict[float, int] = {}
 
     def train(self, rate: float, epoch: int) -> float | None:
-        """The score of a row after `epoch` epochs; None where the budget does not reach so far."""
+        """Train a row to `epoch`; its score there, or None where the budget ends before."""
         new = max(epoch - self.reached.get(rate, 0), 0)
-        # What is left is spent, though the search does not hear of it.
+        # The rest of the budget is spent even where no score comes of it.
         self.reached[rate] = self.reached.get(rate, 0) + min(new, self.left)
         self.left -= min(new, self.left)
-        return float(self._scores(rate)[epoch - 1]) if self.reached[rate] >= epoch else None
+        return float(self._curve(rate)[epoch - 1]) if self.reached[rate] >= epoch else None
 
-    def runs(self) -> list[Tried]:
-        """The rows as far as they were trained."""
+    def runs(self) -> list[ObservedTrial]:
+        """Trials of all rows, as far as they were trained."""
         return [
-            Tried({"learning_rate": rate}, tuple(float(score) for score in self._scores(rate)[:epoch]), True)
+            ObservedTrial({"learning_rate": rate}, tuple(float(score) for score in self._curve(rate)[:epoch]), True)
             for rate, epoch in self.reached.items()
             if epoch
         ]
 
 
 def peers() -> dict[str, Peer]:
-    """The peers that can be run here, by name; those of Optuna where it is installed."""
+    """Installed peers by name; Optuna's where it is installed."""
     found: dict[str, Peer] = {
         "random rows": random_rows,
         "KerasTuner Hyperband": keras_tuner_hyperband,
@@ -65,17 +64,17 @@ def peers() -> dict[str, Peer]:
     return found
 
 
-def random_rows(space: SearchSpace, scores: Scores, seed: int, budget: int) -> list[Tried]:
-    """Rows in random order, each to its last epoch."""
-    trained = _Trained(scores, budget)
+def random_rows(space: SearchSpace, curve: Curve, seed: int, budget: int) -> list[ObservedTrial]:
+    """Train rows in random order, each to its last epoch."""
+    trained = _Trained(curve, budget)
     for rate in np.random.default_rng(seed).permutation(space.learning_rates):
         if trained.left:
             trained.train(float(rate), min(space.epochs, trained.left))
     return trained.runs()
 
 
-def keras_tuner_hyperband(space: SearchSpace, scores: Scores, seed: int, budget: int) -> list[Tried]:
-    """KerasTuner's Hyperband with a reduction factor of 3; a promoted run goes on where it was."""
+def keras_tuner_hyperband(space: SearchSpace, curve: Curve, seed: int, budget: int) -> list[ObservedTrial]:
+    """Run KerasTuner's Hyperband with a reduction factor of 3; a promoted trial goes on where it was."""
     import keras_tuner
 
     oracle = keras_tuner.oracles.HyperbandOracle(
@@ -84,26 +83,26 @@ def keras_tuner_hyperband(space: SearchSpace, scores: Scores, seed: int, budget:
 
     def train(trained: _Trained, values: dict[str, Any]) -> float | None:
         epochs = int(values.get("tuner/epochs", space.epochs))
-        told = [trained.train(_nearest(space, values["learning_rate"]), epoch + 1) for epoch in range(epochs)]
-        return max((score for score in told if score is not None), default=None)
+        scores = [trained.train(_nearest(space, values["learning_rate"]), epoch + 1) for epoch in range(epochs)]
+        return max((score for score in scores if score is not None), default=None)
 
-    return _drive(oracle, train, scores, budget)
+    return _drive(oracle, train, curve, budget)
 
 
-def keras_tuner_bayesian(space: SearchSpace, scores: Scores, seed: int, budget: int) -> list[Tried]:
-    """KerasTuner's Bayesian optimization over learning rate and epochs, a trial for a cell."""
+def keras_tuner_bayesian(space: SearchSpace, curve: Curve, seed: int, budget: int) -> list[ObservedTrial]:
+    """Run KerasTuner's Bayesian optimization over learning rate and epochs, one trial a cell."""
     import keras_tuner
 
     declared = _rows(space)
     declared.Int("epochs", 1, space.epochs)
     oracle = keras_tuner.oracles.BayesianOptimizationOracle(
-        keras_tuner.Objective("score", "max"), max_trials=ASKS, hyperparameters=declared, seed=seed or 1
+        keras_tuner.Objective("score", "max"), max_trials=MAX_PROPOSALS, hyperparameters=declared, seed=seed or 1
     )
 
-    def train(trained: _Trained, values: dict[str, Any]) -> float | None:
-        return trained.train(_nearest(space, values["learning_rate"]), int(values["epochs"]))
+    def train(trained: _Trained, sampled: dict[str, Any]) -> float | None:
+        return trained.train(_nearest(space, sampled["learning_rate"]), int(sampled["epochs"]))
 
-    return _drive(oracle, train, scores, budget)
+    return _drive(oracle, train, curve, budget)
 
 
 def _rows(space: SearchSpace) -> Any:
@@ -121,15 +120,15 @@ def _nearest(space: SearchSpace, rate: float) -> float:
     return min(space.learning_rates, key=lambda row: abs(math.log(row / rate)))
 
 
-def _drive(oracle: Any, train: Callable[..., float | None], scores: Scores, budget: int) -> list[Tried]:
-    """What a tuner of KerasTuner does with an oracle."""
-    trained = _Trained(scores, budget)
+def _drive(oracle: Any, train: Callable[..., float | None], curve: Curve, budget: int) -> list[ObservedTrial]:
+    """Run the trials of a KerasTuner oracle."""
+    trained = _Trained(curve, budget)
     oracle.verbose = 0
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        # scikit-learn tells of length scales at their bounds.
+        # scikit-learn warns of length scales at their bounds.
         warnings.simplefilter("ignore")
         oracle._set_project_dir(folder, "peer")
-        for _ in range(ASKS):
+        for _ in range(MAX_PROPOSALS):
             trial = oracle.create_trial("tuner0")
             if trial.status != "RUNNING" or not trained.left:
                 break
@@ -143,10 +142,12 @@ def _drive(oracle: Any, train: Callable[..., float | None], scores: Scores, budg
 
 
 def optuna_tpe(pruning: str) -> Peer:
-    """Optuna's TPE over the rows, with its median pruner, its Hyperband pruner, or none; a trial counts with its best
-    epoch."""
+    """Optuna's TPE over the rows, with the median pruner, the Hyperband pruner or none.
 
-    def search(space: SearchSpace, scores: Scores, seed: int, budget: int) -> list[Tried]:
+    A trial counts with its best epoch.
+    """
+
+    def search(space: SearchSpace, curve: Curve, seed: int, budget: int) -> list[ObservedTrial]:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -158,8 +159,8 @@ def optuna_tpe(pruning: str) -> Peer:
         study = optuna.create_study(
             direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=3), pruner=pruner
         )
-        trained = _Trained(scores, budget)
-        for _ in range(ASKS):
+        trained = _Trained(curve, budget)
+        for _ in range(MAX_PROPOSALS):
             trial = study.ask()
             low, high = min(space.learning_rates), max(space.learning_rates)
             rate = _nearest(space, trial.suggest_float("learning_rate", low, high, log=True))

@@ -1,4 +1,4 @@
-"""A run of an ordinary compiled Keras model, of Keras 3 or tf_keras."""
+"""The trainable of a compiled Keras model, of Keras 3 or tf_keras."""
 
 import gc
 import json
@@ -16,35 +16,33 @@ from tuners.errors import TunerError
 from tuners.files import replacing
 from tuners.space import Value
 
-STATE_FILE = "keras_run.npz"
+STATE_FILE = "keras_trainable.npz"
 
 
-class KerasRun:
+class KerasTrainable:
     """Trains what `build` returns with `fit`, epoch by epoch, and resumes after the last whole epoch.
 
-    Every epoch is a call of `fit` of its own (`initial_epoch` counts on), so callbacks begin and end with
-    each epoch: those that look back over epochs, such as EarlyStopping, see one epoch only. A callback that
-    sets `model.stop_training` ends the run after its epoch. A model that does not fit the memory fails its
-    trial.
+    Every epoch is one call of `fit` (with `initial_epoch`), so callbacks begin and end with each epoch: those that look
+    back over epochs, such as EarlyStopping, see one epoch only. A callback that sets `model.stop_training` ends the
+    trial after its epoch. A model that exceeds the memory fails its trial.
 
-    After every epoch the weights, the optimizer's variables and the metrics so far are saved to the run's
-    folder in one file, which takes the place of the epoch before.
+    After every epoch the weights, the optimizer's variables and the metrics so far are saved to one file in the trial's
+    folder, which replaces that of the epoch before.
 
     Example:
-
         >>> def build(hp):
         ...     layers = [keras.Input([4]), keras.layers.Dense(hp["units"]), keras.layers.Dense(1)]
         ...     model = keras.Sequential(layers)
         ...     model.compile(keras.optimizers.Adam(hp["learning_rate"]), "mse")
         ...     return model
         >>> oracle = CasualGridOracle("val_loss", [1e-2, 1e-3], epochs=5, sweeps={"units": [8, 32]})
-        >>> tuner = CasualGridSearch(KerasRun(build, seed=0), oracle, "results", "mine")
+        >>> tuner = CasualGridSearch(KerasTrainable(build, seed=0), oracle, "results", "mine")
         >>> tuner.search(x, y, validation_data=(x_val, y_val))
 
     Args:
         build: Returns a compiled model whose variables exist (give it an input shape) for a
             `keras_tuner.HyperParameters` that holds the values of the trial: every parameter,
-            `hp["learning_rate"]` and `hp["epochs"]` (the horizon, for a schedule). `hp.Int(…)` and the like
+            `hp["learning_rate"]` and `hp["schedule_epochs"]` (the horizon, for a schedule). `hp.Int(…)` and the like
             give the trial's value too.
         seed: Decides the initial weights and, epoch by epoch, order and dropout, so that a resumed run equals
             one that was not interrupted (tf_keras traces its training step anew every epoch for that). None
@@ -60,7 +58,7 @@ class KerasRun:
     def __call__(
         self, values: Mapping[str, Value], folder: Path, *args: Any, **kwargs: Any
     ) -> Iterator[dict[str, float]]:
-        """Yields the logs of `fit` (losses and metrics, validation ones as `val_…`) after every epoch."""
+        """Yield the logs of `fit` (losses and metrics, validation ones as `val_…`) after every epoch."""
         for name in ("epochs", "initial_epoch"):
             if name in kwargs:
                 raise TunerError(f"{name} is the search's own: leave it out of the arguments of search()")
@@ -75,7 +73,7 @@ class KerasRun:
             raise TunerError("the model that build returns has no variables yet: give it an input shape")
         history, stopped = _restore(model, path) if path.exists() else ([], False)
         yield from history
-        for epoch in range(len(history), int(values["stop_after"])):
+        for epoch in range(len(history), int(values["stop_epoch"])):
             if stopped:
                 return
             self._set_seed(epoch + 1)
@@ -100,6 +98,8 @@ def _hyperparameters(values: Mapping[str, Value]) -> keras_tuner.HyperParameters
     hyperparameters = keras_tuner.HyperParameters()
     for name, value in values.items():
         hyperparameters.Fixed(name, value)
+    # A model-building function that declares `epochs` means the epochs of its schedule.
+    hyperparameters.Fixed("epochs", values["schedule_epochs"])
     return hyperparameters
 
 
@@ -112,7 +112,7 @@ def _is_tf_keras(model: Any) -> bool:
 
 
 def _forget_former_models() -> None:
-    """Frees the former trial's model, which each backend session would keep alive."""
+    """Free the former trial's model, which each backend session would keep alive."""
     for keras in _loaded_keras():
         keras.backend.clear_session()
     gc.collect()
@@ -130,7 +130,7 @@ def _out_of_memory_fails_the_trial() -> Iterator[None]:
 
 
 def _variables(model: Any) -> list[Any]:
-    """All that changes in training, the optimizer's slots made where there are none yet."""
+    """All variables that training changes; creates the optimizer's slots where they are missing."""
     optimizer = model.optimizer
     if hasattr(optimizer, "build"):
         optimizer.build(model.trainable_variables)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tuners import TunerError
-from tuners.keras_run import KerasRun
+from tuners.keras_trainable import KerasTrainable
 
 SCRIPT = Path(__file__).with_name("tune_keras.py")
 
@@ -44,6 +44,7 @@ def test_a_plain_model_is_tuned_and_nothing_of_bertgrid_tf_imported(tuned):
     assert tuned["activation"] == "relu"
     assert tuned["learning_rate"] == 0.02
     assert tuned["cells"] == 4
+    assert tuned["schedules"] == [2]
 
 
 def test_a_run_resumed_after_an_epoch_equals_an_uninterrupted_one(tuned):
@@ -66,10 +67,10 @@ def test_out_of_memory_fails_the_trial(tuned):
 def test_what_is_no_usable_model_or_state_is_refused(tuned):
     assert "give it an input shape" in tuned["unbuilt"]
     assert "of another model" in tuned["other_model"]
-    assert "keras_run.npz cannot be read" in tuned["truncated"]
+    assert "keras_trainable.npz cannot be read" in tuned["truncated"]
 
 
 @pytest.mark.parametrize("name", ["epochs", "initial_epoch"])
 def test_the_epochs_of_fit_are_the_searchs_own(tmp_path, name):
     with pytest.raises(TunerError, match=f"{name} is the search's own"):
-        next(KerasRun(lambda hp: None)({"stop_after": 1}, tmp_path, **{name: 3}))
+        next(KerasTrainable(lambda hp: None)({"schedule_epochs": 1, "stop_epoch": 1}, tmp_path, **{name: 3}))

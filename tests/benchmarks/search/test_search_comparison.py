@@ -1,18 +1,17 @@
-"""Searches compared on recorded and made-up tables."""
+"""Searches compared on recorded and synthetic tables."""
 
 import json
 import math
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from bertgrid_tf.cli import app
+from benchmarks.search.__main__ import main
+from benchmarks.search.comparison import compare, recorded, simulated
+from benchmarks.search.peers import peers, random_rows
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.replay import SIMULATED, measure, recorded, simulated
-from tuners.peers import peers, random_rows
 from tuners.space import SearchSpace
-from tuners.strategies import Tried
+from tuners.strategies import ObservedTrial
 from tuners.table import Table
 
 RATES = (8e-5, 4e-5, 2e-5)
@@ -33,13 +32,13 @@ def seeds(tmp_path):
 
 
 def test_the_truth_is_the_mean_over_the_seeds_and_a_search_sees_one(seeds):
-    cases = recorded(seeds, 5, None)
-    assert [case.observed.max() for case in cases] == pytest.approx([0.7, 0.8, 0.7, 0.8, 0.7])
+    problems = recorded(seeds, 5, None)
+    assert [problem.observed.max() for problem in problems] == pytest.approx([0.7, 0.8, 0.7, 0.8, 0.7])
     # Every seed with every start, in turn.
-    assert [case.space.start["learning_rate"] for case in cases] == [8e-5, 8e-5, 4e-5, 4e-5, 2e-5]
-    assert cases[0].truth.max() == pytest.approx(0.75)
-    assert cases[0].tie == pytest.approx(math.sqrt(0.75 * 0.25 / 400))
-    assert cases[0].regret([Tried({"learning_rate": 8e-5}, (0.6, 0.65), True)]) == pytest.approx(0.1)
+    assert [problem.space.start["learning_rate"] for problem in problems] == [8e-5, 8e-5, 4e-5, 4e-5, 2e-5]
+    assert problems[0].truth.max() == pytest.approx(0.75)
+    assert problems[0].standard_error == pytest.approx(math.sqrt(0.75 * 0.25 / 400))
+    assert problems[0].regret([ObservedTrial({"learning_rate": 8e-5}, (0.6, 0.65), True)]) == pytest.approx(0.1)
 
 
 def test_a_stem_chooses_among_several_tables(seeds):
@@ -66,19 +65,19 @@ def test_a_table_that_cannot_be_replayed_is_refused(tmp_path, name, text, senten
 
 def test_a_diverged_cell_is_never_the_best(tmp_path):
     (tmp_path / "mine.csv").write_text("learning_rate,1,2\n8e-5,nan,nan\n4e-5,50,60\n")
-    cases = recorded(tmp_path / "mine.csv", 4, 100)
-    found = {one.search: one for one in measure(cases, ["climb", "asha", "bayes", "genetic"], 1, peers=False)}
+    problems = recorded(tmp_path / "mine.csv", 4, 100)
+    found = {one.search: one for one in compare(problems, ["climb", "asha", "bayes", "genetic"], 1, peers=False)}
     assert {one.median_regret for one in found.values()} == {0.0}
 
 
 def test_the_grid_and_all_searches_are_measured(seeds):
-    found = list(measure(recorded(seeds, 2, None), ["climb"], 0.5, peers=True))
+    found = list(compare(recorded(seeds, 2, None), ["climb"], 0.5, peers=True))
     assert [one.search for one in found][:3] == ["grid", "climb", "asha, cut"]
     assert {f"{name}, cut" for name in peers()} < {one.search for one in found}
     grid, climb, *others = found
     assert (grid.epochs, grid.share, grid.median_regret, grid.tied) == (12, 1, 0, 1)
     assert climb.epochs <= 6
-    assert all(one.epochs <= climb.epochs + 1e-9 and one.cut_off for one in others)
+    assert all(one.epochs <= climb.epochs + 1e-9 and one.search.endswith(", cut") for one in others)
 
 
 @pytest.mark.parametrize("name", peers())
@@ -105,28 +104,25 @@ def test_made_up_surfaces_are_those_of_their_seed():
     np.testing.assert_allclose(one[0].observed * 300, (one[0].observed * 300).round(), atol=1e-9)
 
 
-def test_the_command_prints_a_line_for_each_search(seeds):
-    done = CliRunner().invoke(app, ["replay", str(seeds), "--search", "climb,asha", "--seeds", "6"])
-    assert done.exit_code == 0, done.output
-    assert [name for name in ("grid", "climb", "asha", "bayes") if f"│ {name} " in done.output] == [
-        "grid",
-        "climb",
-        "asha",
-    ]
-    assert "tied: picks within one standard error" in done.output
+def test_the_command_prints_a_line_for_each_search(seeds, capsys):
+    main([str(seeds), "--search", "climb,asha", "--seeds", "6"])
+    out = capsys.readouterr().out
+    assert [name for name in ("grid", "climb", "asha", "bayes") if f"│ {name} " in out] == ["grid", "climb", "asha"]
+    assert "tied: selections within one standard error" in out
 
 
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--search", "best"], "--search 'best' cannot be: choose from climb, asha, bayes, genetic, or all."),
-        (["--seeds", "0"], "--seeds '0' cannot be: give a whole number of searches, at least 1."),
-        (["--dev-size", "x"], "--dev-size 'x' cannot be: give a whole number of examples, at least 1."),
-        (["--budget-share", "1.5"], "--budget-share '1.5' cannot be: give a number above 0 and up to 1."),
-        (["--budget-share", "nan"], "--budget-share 'nan' cannot be: give a number above 0 and up to 1."),
+        (["--search", "best"], "argument --search: no search 'best': choose from climb, asha, bayes, genetic, or all"),
+        (["--seeds", "0"], "argument --seeds: '0' is no whole number of at least 1"),
+        (["--dev-size", "x"], "argument --dev-size: 'x' is no whole number of at least 1"),
+        (["--budget-share", "1.5"], "argument --budget-share: '1.5' is no number above 0 and up to 1"),
+        (["--budget-share", "nan"], "argument --budget-share: 'nan' is no number above 0 and up to 1"),
     ],
 )
-def test_flags_that_cannot_be_are_refused(flags, sentence):
-    refused = CliRunner().invoke(app, ["replay", SIMULATED, *flags])
-    assert isinstance(refused.exception, UserError)
-    assert str(refused.exception) == sentence
+def test_wrong_flags_are_refused(flags, sentence, capsys):
+    with pytest.raises(SystemExit) as refused:
+        main(["simulated", *flags])
+    assert refused.value.code == 2
+    assert sentence in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Made-up learning-rate × epoch surfaces with the noise of a dev split, to measure searches on."""
+"""Synthetic learning-rate × epoch surfaces, with the noise of a dev split."""
 
 import math
 from collections.abc import Sequence
@@ -14,22 +14,22 @@ from scipy.special import ndtri
 class Surface:
     """A near-convex surface of accuracies over log learning rate and epoch.
 
-    How far a run has come is the sum of its learning rates so far, t = rate × (area under warm-up and linear decay up
-    to the epoch). The accuracy rises with t towards `top`, falls with log t beyond `best_progress` (overfitting), and
-    a rate above `best_rate` costs the square of its distance in log (noisy steps). From `collapse_rate` on a run never
-    leaves the majority class.
+    Progress t is the sum of the learning rates so far: rate × the area under warm-up and linear decay up to the epoch.
+    The accuracy rises with t towards `top`, falls with log t beyond `best_progress` (overfitting), and falls with the
+    square of log(rate / `best_rate`) above `best_rate` (noisy steps). From `collapse_rate` on a row never leaves the
+    majority class.
 
     Attributes:
-        top: The accuracy that nothing passes.
-        majority: The accuracy of a run that has learnt nothing.
-        best_rate: The rate above which quality is lost.
-        best_progress: The t that is neither too little nor too much.
-        rise: How many e-folds of what is missing to `top` are made up until `best_progress`.
+        top: Upper bound of the accuracy.
+        majority: Accuracy of the majority class.
+        best_rate: Learning rate above which accuracy is lost.
+        best_progress: Best t.
+        rise: Number of e-folds by which the distance to `top` shrinks until `best_progress`.
         overfit: Accuracy lost when t is e times `best_progress`.
         coarse: Accuracy lost at a rate of e times `best_rate`.
-        collapse_rate: Where training fails.
-        epochs: The horizon of the schedule.
-        warmup: Its share of warm-up.
+        collapse_rate: Lowest learning rate at which training fails.
+        epochs: Epochs of the schedule.
+        warmup: Warm-up's share of the schedule.
     """
 
     top: float
@@ -44,7 +44,7 @@ class Surface:
     warmup: float = 0.2
 
     def accuracies(self, rate: float) -> npt.NDArray[np.float64]:
-        """The expected accuracy of a rate after each epoch, float64 [epochs]."""
+        """Expected accuracy of a rate after each epoch, float64 [epochs]."""
         if rate >= self.collapse_rate:
             return np.full(self.epochs, self.majority)
         progress = rate * self._area / self.best_progress
@@ -55,7 +55,7 @@ class Surface:
 
     @cached_property
     def _area(self) -> npt.NDArray[np.float64]:
-        """The area under the schedule after each epoch, in epochs at the full rate."""
+        """Area under the schedule after each epoch, in epochs at the peak rate."""
         ends = np.arange(1, self.epochs + 1) / self.epochs
         warmup = max(self.warmup, 1e-9)
         rising = np.minimum(ends, warmup) ** 2 / (2 * warmup)
@@ -64,12 +64,12 @@ class Surface:
 
 
 def draw_surface(rates: Sequence[float], epochs: int, seed: int) -> Surface:
-    """A surface whose best row lies anywhere among `rates` (any but a little beyond them), drawn by `seed`."""
+    """Draw a surface whose best rate lies between the lowest and the highest of `rates`."""
     draw = np.random.default_rng([seed, 1])
     low, high = math.log(min(rates)), math.log(max(rates))
     best_rate = math.exp(draw.uniform(low, high))
     top = draw.uniform(0.5, 0.95)
-    # The best row has come far enough somewhere between its second epoch and its last.
+    # The best row peaks somewhere between its second epoch and its last.
     reached = draw.uniform(0.1, 0.45) * epochs
     return Surface(
         top=top,
@@ -86,18 +86,17 @@ def draw_surface(rates: Sequence[float], epochs: int, seed: int) -> Surface:
 
 @dataclass(frozen=True)
 class Noise:
-    """What a dev split of so many examples makes of expected accuracies.
+    """Binomial noise of a finite dev split, correlated between the cells of a table.
 
-    An example is answered right where a normal number of its own is below the quantile of the run's expected
-    accuracy, so a score is binomial. That number is made of three: one of the example (hard for every run), one of
-    the example and the row (what a training run has learnt by chance), one of the example and the cell. Their shares
-    say how much of the noise cells have in common.
+    An example is classified correctly where a standard normal number of its own is below the quantile of the expected
+    accuracy. The number is the sum of three: one of the example (its difficulty), one of example and row (what one
+    training run learned by chance), one of example and cell.
 
     Attributes:
-        examples: Of the dev split.
-        row: The row's share of the variance.
-        cell: The cell's share of the variance.
-        seed: Decides all draws.
+        examples: Size of the dev split.
+        row: Share of the variance that a row has to itself.
+        cell: Share of the variance that a cell has to itself.
+        seed: Seed of all draws.
     """
 
     examples: int
@@ -106,7 +105,7 @@ class Noise:
     seed: int = 0
 
     def observe(self, rate: float, accuracies: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """The scores of one row, float64 [epochs], of its expected accuracies; the same for the same rate."""
+        """Scores of one row, float64 [epochs], given its expected accuracies; the same for the same rate."""
         needed = ndtri(np.clip(np.asarray(accuracies, dtype=np.float64), 1e-9, 1 - 1e-9))
         draw = np.random.default_rng([self.seed, 2, *np.array([rate]).view(np.uint32).tolist()])
         own = math.sqrt(self.row) * draw.standard_normal(self.examples, dtype=np.float32)
