@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bertgrid_tf import recipe as recipes
-from bertgrid_tf.plan import space
+from bertgrid_tf.budget.plan import space
 from tuners import CasualGridOracle
 from tuners.parallel import ParallelSearch
 from tuners.replay import SimulatedPool

@@ -190,8 +190,7 @@ class CasualGridOracle(keras_tuner.Oracle):
                 f"search {self._strategy.name} stops rows, and a grid of independent cells has none: "
                 'choose grid "row", or search "grid"'
             )
-        swept = self._strategy is None or self._strategy.sweeps
-        self._sweeps = tuple(self.search_space.sweeps) if swept else ()
+        self._sweeps = self._swept()
         # The trial of every configuration, so that a look-up costs the same however many trials there are.
         self._trial_ids: dict[str, str] = {}
         super().__init__(
@@ -230,21 +229,24 @@ class CasualGridOracle(keras_tuner.Oracle):
 
     def narrow(
         self,
-        learning_rates: Sequence[float],
-        epochs: int,
+        space: SearchSpace,
         search: Search | Strategy = "grid",
         examples: int | None = None,
     ) -> None:
-        """Searches less from now on: some of the rows, fewer epochs, or by another strategy. To be called before the
-        first run of the grid; a resumed study must be narrowed in the same way again.
+        """Restrict the search to a smaller space: fewer sweeps, learning rates or epochs, or another strategy.
 
-        What a study is known by, in `oracle.json`, stays what the oracle was made for.
+        Call it while every trial so far is one of the smaller space's too. A resumed study must be narrowed in the
+        same way. `oracle.json` keeps describing the space that the oracle was made for.
+
+        Args:
+            space: What to search; its start values are the oracle's.
+            search: As for the oracle.
+            examples: As for the oracle.
         """
         self._known_by = self._description()
-        space = self.search_space
-        sweeps, start = space.sweeps, space.start
-        self.search_space = SearchSpace.of(learning_rates, epochs, sweeps, start, space.sweep_epochs, space.grid)
+        self.search_space = space
         self._strategy = strategy(search, examples) if isinstance(search, str) else search
+        self._sweeps = self._swept()
         self._forget_derived()
 
     # What has been found
@@ -568,6 +570,10 @@ class CasualGridOracle(keras_tuner.Oracle):
         self._queue = sorted(runs, key=lambda run: -int(run["stop_after"]))[::-1]
         skipped = parameter is None or self.search_space.is_decided(parameter)
         self._open = set() if skipped else {key(run) for run in runs if not self._has_ended(run)}
+
+    def _swept(self) -> tuple[str, ...]:
+        """The parameters that are swept one at a time; none where the strategy varies them itself."""
+        return tuple(self.search_space.sweeps) if self._strategy is None or self._strategy.sweeps else ()
 
     def _has_ended(self, run: Mapping[str, Value]) -> bool:
         trial = self._trial(run)

@@ -14,7 +14,7 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from bertgrid_tf.plan import FINAL
+from bertgrid_tf.budget.plan import FINAL
 from bertgrid_tf.recipe import Recipe, Value
 from bertgrid_tf.results import Results
 from bertgrid_tf.score.metrics import OVERALL
