@@ -120,8 +120,8 @@ def tune(
     """Sweep, fill the grid, train the final model. The same command again goes on where it stopped."""
     from rich.console import Console
 
-    from bertgrid_tf.budget import plan as plans
     from bertgrid_tf import recipe as recipes
+    from bertgrid_tf.budget import plan as plans
     from bertgrid_tf.budget.time_budget import Budget
     from bertgrid_tf.data import data_dirs, open_corpus
     from bertgrid_tf.measured import autos, estimated, stand_in, value

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from keras_tuner.engine.trial import Trial
 
-from bertgrid_tf.budget.deadline import Deadline, RemainingWork, TimedOracle
+from bertgrid_tf.budget.deadline import Deadline, TimedOracle
 from bertgrid_tf.budget.plan import AUDIT, FINAL, REPEATS, final_run, space, stage_runs, stage_works
 from bertgrid_tf.budget.time_budget import MARGIN, Budget, BudgetLog, candidates, choose, too_short, written
 from bertgrid_tf.budget.time_estimator import FIRST_STEPS, START, StageWork, TimeEstimator, Work
@@ -104,8 +104,9 @@ class BudgetController:
         self._oracle, self._examples = oracle, examples
         if self._budget is None:
             return
-        remaining = RemainingWork(self._asked, oracle, self.estimator, self._work, self._final_gpus)
-        self._deadline = Deadline(self._budget, self.estimator, self.log, remaining, self._work)
+        self._deadline = Deadline(
+            self._budget, self._asked, oracle, self.estimator, self.log, self._work, self._final_gpus
+        )
         oracle.deadline, oracle.one_at_a_time = self._deadline, self._is_undecided
         self._narrow()
 
@@ -233,6 +234,7 @@ class BudgetController:
             self.log.choose_grid(self._asked, chosen)
         self._note("" if grid else " What of the grid fits is chosen again after the sweeps.")
         if not keep:
+            self.estimator.expect((), anew=True)
             raise NotChosenError(trial.trial_id)
         self._oracle.one_at_a_time = False
         self._narrow()
@@ -242,7 +244,7 @@ class BudgetController:
         """Choose what of the grid fits, now that the sweeps are decided and the speed is known better."""
         assert self._deadline is not None
         assert self._budget is not None
-        incumbent, spent = self._deadline.remaining.incumbent(), self.estimator.elapsed()
+        incumbent, spent = self._deadline.incumbent, self.estimator.elapsed()
         grid = self._asked.model_copy(update={"settings": incumbent.settings, "sweeps": {}})
         chosen = choose(grid, self._seconds, self._budget, spent) or candidates(grid)[-1]
         self.log.choose_grid(self._asked, chosen.model_copy(update={"sweeps": incumbent.sweeps}))
@@ -253,7 +255,7 @@ class BudgetController:
         """Narrow the search to what was chosen."""
         if self._deadline is None or self.log.seconds is None:
             return
-        self._searched = self._deadline.remaining.recipe = self.log.chosen(self._asked)
+        self._searched = self._deadline.recipe = self.log.chosen(self._asked)
         self._oracle.narrow(space(self._searched), self._searched.search, self._examples)
         self._oracle.before_grid = None if self.log.of("grid") else self._choose_grid
 

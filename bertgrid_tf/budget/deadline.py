@@ -58,61 +58,6 @@ class TimedOracle(CasualGridOracle):
         return response
 
 
-class RemainingWork:
-    """The training that must follow a trial of the search.
-
-    Attributes:
-        recipe: What is searched.
-
-    Args:
-        recipe: What is searched.
-        oracle: The search.
-        estimator: Predicts seconds.
-        work: Gives one epoch's work of a configuration.
-        final_gpus: Number of GPUs that train the final model.
-    """
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        oracle: CasualGridOracle,
-        estimator: TimeEstimator,
-        work: Callable[[Mapping[str, Value]], Work],
-        final_gpus: int,
-    ) -> None:
-        self.recipe = recipe
-        self._oracle = oracle
-        self._estimator = estimator
-        self._work = work
-        self._gpus = final_gpus
-
-    def best_epoch(self) -> int:
-        """Return the epoch of the best cell so far; 0 without any."""
-        try:
-            return self._oracle.best().epoch
-        except TunerError:
-            return 0
-
-    def incumbent(self) -> Recipe:
-        """Return the recipe with the sweeps' winners so far as its settings."""
-        return self.recipe.model_copy(update={"settings": Settings.of(self._oracle.incumbent)})
-
-    def after_sweep(self) -> float:
-        """Return the seconds of one row of the grid and of a final model of as many epochs."""
-        row = self._work(self.incumbent().settings.model_dump())
-        return (self._estimator.run_seconds(row, self.recipe.epochs) or 0.0) + self._final(self.recipe.epochs)
-
-    def after_row(self, epoch: int) -> float:
-        """Return the seconds of a final model of the best epoch so far or, if it is later, of `epoch`."""
-        return self._final(max(epoch, self.best_epoch()))
-
-    def _final(self, epochs: int) -> float:
-        values = final_run(self.incumbent(), epochs)
-        if values is None:
-            return 0.0
-        return self._estimator.run_seconds(self._work(values | {"gpus": self._gpus}), epochs) or 0.0
-
-
 class Deadline:
     """Decides which trials begin and go on, so that the final model still ends within the budget.
 
@@ -120,49 +65,59 @@ class Deadline:
     before the first epoch that does not fit. The first trial of the grid always begins: there is no winner without it.
 
     Attributes:
+        recipe: What is searched.
         ended: Whether no further trial of the grid may begin.
 
     Args:
         seconds: The budget, of all sessions together.
+        recipe: What is searched.
+        oracle: The search.
         estimator: Measures the time that is over, and predicts the rest.
         log: Holds earlier decisions, and receives new ones.
-        remaining: Predicts what must follow.
         work: Gives one epoch's work of a configuration.
+        final_gpus: Number of GPUs that train the final model.
     """
 
     def __init__(
         self,
         seconds: float,
+        recipe: Recipe,
+        oracle: CasualGridOracle,
         estimator: TimeEstimator,
         log: BudgetLog,
-        remaining: RemainingWork,
         work: Callable[[Mapping[str, Value]], Work],
+        final_gpus: int,
     ) -> None:
-        self.remaining = remaining
+        self.recipe = recipe
         self.ended = bool(log.of("end"))
         self._seconds = seconds
+        self._oracle = oracle
         self._estimator = estimator
         self._log = log
         self._work = work
+        self._gpus = final_gpus
 
     @property
     def left(self) -> float:
         """Seconds of the budget that are left."""
         return self._seconds - self._estimator.elapsed()
 
+    @property
+    def incumbent(self) -> Recipe:
+        """The recipe with the sweeps' winners so far as its settings."""
+        return self.recipe.model_copy(update={"settings": Settings.of(self._oracle.incumbent)})
+
     def admits(self, values: Mapping[str, Value]) -> bool:
         """Return whether a trial of these values may begin; write down if not."""
+        grid = values[STAGE] == "grid"
         epochs = int(values["stop_after"]) if self._is_whole(values) else 1
-        sweep = values[STAGE] != "grid"
-        if not (sweep or self.remaining.best_epoch()):
+        if (grid and not self._best_epoch()) or self._fits(values, 1, self._run(values, epochs)):
             return True
-        if self._fits(values, 1, self._estimator.run_seconds(self._work(values), epochs)):
-            return True
-        if sweep:
-            self._log.add("leave_out", run=title(values))
-        else:
+        if grid:
             self.ended = True
             self._log.add("end")
+        else:
+            self._log.add("leave_out", run=title(values))
         return False
 
     def goes_on(self, values: Mapping[str, Value], epoch: int) -> bool:
@@ -172,18 +127,37 @@ class Deadline:
         stop = {"run": title(values), "epoch": epoch}
         if any(stop.items() <= line.items() for line in self._log.of("stop")):
             return False
-        if self._fits(values, epoch + 1, self._estimator.throughput.seconds(self._work(values))):
+        if self._fits(values, epoch + 1, self._estimator.throughput.seconds(self._work(values)) or 0.0):
             return True
         self._log.add("stop", **stop)
         return False
 
     def _is_whole(self, values: Mapping[str, Value]) -> bool:
-        return values[STAGE] != "grid" or self.remaining.recipe.grid == "independent"
+        return values[STAGE] != "grid" or self.recipe.grid == "independent"
 
-    def _fits(self, values: Mapping[str, Value], epoch: int, seconds: float | None) -> bool:
-        remaining = self.remaining
-        later = remaining.after_row(epoch) if values[STAGE] == "grid" else remaining.after_sweep()
-        return MARGIN * ((seconds or 0.0) + later) <= self.left
+    def _fits(self, values: Mapping[str, Value], epoch: int, seconds: float) -> bool:
+        """Return whether seconds up to an epoch of a trial fit, with what must follow the trial."""
+        if values[STAGE] == "grid":
+            seconds += self._final(max(epoch, self._best_epoch()))
+        else:
+            # One row of the grid, and a final model of as many epochs.
+            epochs = self.recipe.epochs
+            seconds += self._run(self.incumbent.settings.model_dump(), epochs) + self._final(epochs)
+        return MARGIN * seconds <= self.left
+
+    def _final(self, epochs: int) -> float:
+        values = final_run(self.incumbent, epochs)
+        return 0.0 if values is None else self._run(values | {"gpus": self._gpus}, epochs)
+
+    def _run(self, values: Mapping[str, Value], epochs: int) -> float:
+        return self._estimator.run_seconds(self._work(values), epochs) or 0.0
+
+    def _best_epoch(self) -> int:
+        """Return the epoch of the best cell so far; 0 without any."""
+        try:
+            return self._oracle.best().epoch
+        except TunerError:
+            return 0
 
 
 def title(values: Mapping[str, Value]) -> str:

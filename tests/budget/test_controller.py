@@ -152,12 +152,12 @@ def test_a_trial_of_a_longer_schedule_than_fits_is_ended_and_does_not_count(time
 
 def test_a_sweep_that_begins_goes_on_where_only_later_ones_are_left_out(time, tmp_path):
     recipe = {"sweeps": {"context": ["current", "current+previous"], "max_length": [48, 32]}, "limit_train": 400}
-    recipe |= {"learning_rates": [1e-3], "epochs": 1, "final.model": "none"}
+    recipe |= {"learning_rates": [1e-3], "epochs": 1, "sweep_epochs": 2, "final.model": "none"}
     folder = tmp_path / "study"
-    told = study(folder, time, 100, **recipe)
+    told = study(folder, time, 210, **recipe)
     assert [stage for stage, _ in told.runs] == ["sweep:context", "sweep:context", "grid"]
-    assert told.steps == sum(values["of_steps"] for _, values in told.runs)
-    assert time.now <= 100
+    assert told.steps == sum(values["of_epochs"] * values["of_steps"] for _, values in told.runs)
+    assert time.now <= 210
     # Another session narrows the search in the same way.
     assert study(folder, time, **recipe).steps == 0
 
