@@ -93,14 +93,14 @@ def test_a_budget_that_nothing_fits_leaves_no_trial_behind(tmp_path):
 
 
 def test_rows_end_early_when_epochs_become_slow_and_the_search_ends_with_them(tmp_path):
-    search = Search(tmp_path / "study", 150, 2, lambda run: 10.0 if run < 2 else 40.0, **ROWS)
+    search = Search(tmp_path / "study", 150, 2, lambda run: 10.0 if run < 2 else 60.0, **ROWS)
     assert [search.decided("recipe")[0]["without"], len(search.decided("end"))] == ["", 1]
     stopped = {line["run"]: line["epoch"] for line in search.decided("stop")}
     assert stopped
     assert all(epoch < 4 for epoch in stopped.values())
     assert len(search.oracle.trials) == 2
     # The final model of the best epoch, the first, still fits.
-    assert search.pool.clock + 40 <= 150
+    assert search.pool.clock + 60 <= 150
 
 
 def test_a_level_that_no_longer_fits_is_left_out_and_the_grid_begins_whatever_the_time(tmp_path):
@@ -114,7 +114,7 @@ def test_a_level_that_no_longer_fits_is_left_out_and_the_grid_begins_whatever_th
 
 
 def test_a_search_that_was_ended_is_not_gone_on_with(tmp_path):
-    first = Search(tmp_path / "study", 150, 2, lambda run: 10.0 if run < 2 else 40.0, **ROWS)
+    first = Search(tmp_path / "study", 150, 2, lambda run: 10.0 if run < 2 else 60.0, **ROWS)
     again = Search(tmp_path / "study", 150, 2, **ROWS)
     assert not again.began
     assert again.oracle.cells() == first.oracle.cells()
