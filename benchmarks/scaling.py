@@ -26,7 +26,7 @@ from rich.table import Table
 
 from benchmarks.search.simulation import SimulatedPool
 from bertgrid_tf import recipe as recipes
-from bertgrid_tf.plan import space
+from bertgrid_tf.budget.plan import space
 from tuners import CasualGridOracle
 from tuners.parallel import ParallelSearch
 from tuners.space import STAGE, SearchSpace, Value

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from bertgrid_tf.budget.plan import AUDIT, REPEATS
 from bertgrid_tf.evidence import CellEvidence, SweepEvidence
-from bertgrid_tf.plan import AUDIT, REPEATS
 from bertgrid_tf.recipe import Recipe, Value
 from bertgrid_tf.results import Again
 

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bertgrid_tf.budget.plan import steps_per_epoch
 from bertgrid_tf.corpus import Corpus, utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.machine.host import readable
 from bertgrid_tf.machine.isolated_process import Send, run_isolated
-from bertgrid_tf.plan import steps_per_epoch
 from bertgrid_tf.recipe import AUTO, Recipe, Settings, Value
 from bertgrid_tf.results import MeasuredSetting
 

@@ -120,10 +120,10 @@ def tune(
     """Sweep, fill the grid, train the final model. The same command again goes on where it stopped."""
     from rich.console import Console
 
-    from bertgrid_tf import plan as plans
     from bertgrid_tf import recipe as recipes
     from bertgrid_tf.auto_settings import autos, estimated, value, with_defaults
-    from bertgrid_tf.budget import Budget
+    from bertgrid_tf.budget import plan as plans
+    from bertgrid_tf.budget.time_budget import Budget
     from bertgrid_tf.data import data_dirs, open_corpus
     from bertgrid_tf.report.auto_settings import guess_line
     from bertgrid_tf.report.progress import Bars, Lines

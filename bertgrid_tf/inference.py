@@ -12,6 +12,7 @@ from bertgrid_tf import predictions
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.encode import check_vocabulary
 from bertgrid_tf.bert.trainer import OnStep, Trainer
+from bertgrid_tf.budget.plan import FINAL, SOUP
 from bertgrid_tf.corpus import (
     Columns,
     Corpus,
@@ -29,7 +30,6 @@ from bertgrid_tf.errors import UserError
 from bertgrid_tf.evidence import Classes, classes
 from bertgrid_tf.files import write_table
 from bertgrid_tf.machine.container import check_writable
-from bertgrid_tf.plan import FINAL, SOUP
 from bertgrid_tf.predictions import Predictions
 from bertgrid_tf.recipe import Settings
 from bertgrid_tf.results import Results

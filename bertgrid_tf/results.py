@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bertgrid_tf import recipe as recipes
-from bertgrid_tf.clock import StageTime
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.files import write_text
 from bertgrid_tf.recipe import Recipe, Value
@@ -114,6 +113,23 @@ class Soup:
     metrics: Mapping[str, float]
 
 
+@dataclass
+class StageTime:
+    """What a stage was predicted to take, and took over all sessions, in seconds (a line of `clock.csv`).
+
+    Attributes:
+        stage: Its name.
+        at_beginning: Predicted when it began; of the first stage, after its first steps.
+        after_first_epoch: Predicted after the first epoch of the study.
+        measured: So far; without the epochs that a killed session did not finish.
+    """
+
+    stage: str
+    at_beginning: float | None = None
+    after_first_epoch: float | None = None
+    measured: float = 0.0
+
+
 _Record = TypeVar("_Record")
 
 
@@ -127,7 +143,7 @@ class Results:
     final model's state, scores and files. `report.html`, `figures/`: all of it for a person to look at.
     `evaluations.csv`, `evaluations/`: which split was opened when, and what the models say of it. `measured.json`: what
     `auto` stands for. `clock.csv`: what every stage was predicted to take and took. `budget.jsonl`: what was left out
-    for lack of time. `opening/`: the epoch by which that is chosen.
+    for lack of time.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -150,7 +166,6 @@ class Results:
         self.soup_file = folder / "soup.json"
         self.soup = folder / "soup"
         self.again_folder = folder / "again"
-        self.opening = folder / "opening"
         self.predictions = folder / "predictions"
         self.final_state = folder / "final"
         self.model = folder / "model"

@@ -21,7 +21,8 @@ from bertgrid_tf.bert.encode import Encoded, check_room, check_vocabulary, encod
 from bertgrid_tf.bert.precision import PrecisionTiming, measure
 from bertgrid_tf.bert.replicas import replica_count, strategy
 from bertgrid_tf.bert.trainer import EpochResult, Labelled, OnStep, Trainer, TrainSettings
-from bertgrid_tf.clock import Work
+from bertgrid_tf.budget.plan import SOUP, drawn
+from bertgrid_tf.budget.time_estimator import Work
 from bertgrid_tf.corpus import (
     NONE_MARKER,
     SAYS_MARKER,
@@ -37,7 +38,6 @@ from bertgrid_tf.corpus import (
 from bertgrid_tf.corpus.balance import class_weights
 from bertgrid_tf.corpus.votes import vote_shares
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.plan import SOUP, drawn
 from bertgrid_tf.predictions import Predictions
 from bertgrid_tf.recipe import Recipe, Settings, Value
 from bertgrid_tf.score.metrics import evaluate

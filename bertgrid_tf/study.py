@@ -24,21 +24,22 @@ from bertgrid_tf import __version__
 from bertgrid_tf.again import audits, repeats
 from bertgrid_tf.auto_settings import AUTOS, HostShare, resolve
 from bertgrid_tf.bert.device import hardware
-from bertgrid_tf.budget import Budget
-from bertgrid_tf.clock import Clock
+from bertgrid_tf.budget.controller import BudgetController, NotChosenError
+from bertgrid_tf.budget.deadline import TimedOracle
+from bertgrid_tf.budget.plan import AUDIT, FINAL, REPEATS, final_run, space
+from bertgrid_tf.budget.time_budget import Budget
+from bertgrid_tf.budget.time_estimator import TimeEstimator
 from bertgrid_tf.corpus import Corpus, label_counts, speaker_counts, utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.evidence import Scored
 from bertgrid_tf.files import write_table, write_text
 from bertgrid_tf.machine.container import LOCAL_ERRORS, check_writable
-from bertgrid_tf.plan import AUDIT, FINAL, REPEATS, final_run, space
 from bertgrid_tf.recipe import NO_MODEL, Recipe, Settings, Value, differing, short
 from bertgrid_tf.report.drawing import draw
 from bertgrid_tf.report.tensorboard import write_log, write_logs
 from bertgrid_tf.results import Again, Facts, FinalRun, MeasuredSetting, Results, Soup
 from bertgrid_tf.run import Runs
 from bertgrid_tf.soup import Ingredient, kept
-from bertgrid_tf.timekeeping import OutOfTimeError, TimedOracle, Timekeeper
 from bertgrid_tf.workers import LOCK, Crew, Job, Workers, crew
 from tuners import Best, CasualGridOracle, CasualGridSearch, SweepLevel, TunerError
 from tuners.parallel import ParallelSearch
@@ -51,7 +52,7 @@ NUMBERS_DEPEND_ON = ("tensorflow", "tf_keras", "keras-tuner", "transformers", "t
 class Listener(Protocol):
     """What is told how a study is getting on."""
 
-    def on_clock(self, clock: Clock) -> None:
+    def on_clock(self, clock: TimeEstimator) -> None:
         """The clock that says from now on what is over and what is left; first of all."""
 
     def on_note(self, sentence: str) -> None:
@@ -154,8 +155,8 @@ class Study:
                 self.results.write_measured(measured)
                 gpus = self._final_gpus(carriers) if self.recipe.final_models() else 1
                 workers = carriers.count if carriers else 1
-                self._time = Timekeeper(
-                    self.recipe, self._runs, self.results, self._listener, self._budget, workers, gpus
+                self._time = BudgetController(
+                    self.recipe, self._runs.work, self.results, self._listener, self._budget, workers, gpus
                 )
                 winner = self._winner(self._search(carriers), carriers)
                 best = self._write_best(winner)
@@ -191,51 +192,54 @@ class Study:
 
     def _search(self, carriers: Crew | None) -> CasualGridOracle:
         """Acts one and two."""
-        objective = keras_tuner.Objective(self.recipe.metric, self.recipe.direction())
-        # A loss is no share of the examples.
-        examples = None if self.recipe.metric == "loss" else len(list(utterances(self.corpus.splits["dev"])))
-        folder = self.results.folder
-
         with ExitStack() as stack:
             pool: Pool | None = None
             if carriers is not None:
                 pool = stack.enter_context(carriers.search(self._job(), self._listener))
-            recipe = self._time.open(self._runs, pool)
-            choose = self._cheapest_level if recipe.choose == "cheapest-tie" else None
-            oracle = TimedOracle.over(
-                space(recipe), objective, recipe.seed, search=recipe.search, examples=examples, choose=choose
-            )
-            oracle.verbose = 0  # the listener tells what KerasTuner would print
-            run, pool = self._time.in_time(oracle, examples, self._runs, pool)
-
-            def on_trial(trial: Trial) -> None:
-                self._time.begin_trial(oracle, trial)
-                if self._tensorboard:
-                    write_logs(self.results)
-
-            def on_epoch(trial: Trial, epoch: int, metrics: Mapping[str, float]) -> None:
-                # They grow with the study: writing them is never more than a twentieth of the time.
-                self._now_and_then("tables", lambda: self._write_tables(oracle))
-                self._time.epoch(trial.trial_id, epoch, metrics)
-                if self._tensorboard:
-                    write_log(self.results, trial.trial_id)
-                if epoch == trial.hyperparameters.values["stop_epoch"]:
-                    self._now_and_then("report", self._draw)
-
-            where = (oracle, folder.parent, folder.name)
-            if pool is None:
-                tuner = CasualGridSearch(run, *where, on_trial=on_trial, on_epoch=on_epoch)
-            else:
-                tuner = ParallelSearch(pool, *where, on_trial=on_trial, on_epoch=on_epoch)
-            self._time.resume(oracle)
-            if not self._time.decisions.of("end"):
-                try:
-                    tuner.search()
-                except OutOfTimeError:
-                    self._time.decisions.add("end")
-        self._time.end_search()
+            try:
+                oracle = self._search_with(pool)
+            except NotChosenError as ended:
+                if pool is not None:
+                    pool.stop(ended.trial_id)
+                oracle = self._search_with(pool)
         self._write_tables(oracle)
         self._write_lengths(oracle)
+        return oracle
+
+    def _search_with(self, pool: Pool | None) -> TimedOracle:
+        """Searches with a pool of workers or, without one, in this process."""
+        objective = keras_tuner.Objective(self.recipe.metric, self.recipe.direction())
+        # A loss is no share of the examples.
+        examples = None if self.recipe.metric == "loss" else len(list(utterances(self.corpus.splits["dev"])))
+        choose = self._cheapest_level if self.recipe.choose == "cheapest-tie" else None
+        oracle = TimedOracle.over(
+            space(self.recipe), objective, self.recipe.seed, search=self.recipe.search, examples=examples, choose=choose
+        )
+        oracle.verbose = 0  # the listener tells what KerasTuner would print
+        self._time.attach(oracle, examples)
+
+        def on_trial(trial: Trial) -> None:
+            self._time.begin_trial(trial)
+            if self._tensorboard:
+                write_logs(self.results)
+
+        def on_epoch(trial: Trial, epoch: int, metrics: Mapping[str, float]) -> bool:
+            goes_on = self._time.trial_epoch(trial, epoch, metrics)
+            # They grow with the study: writing them is never more than a twentieth of the time.
+            self._now_and_then("tables", lambda: self._write_tables(oracle))
+            if self._tensorboard:
+                write_log(self.results, trial.trial_id)
+            if epoch == trial.hyperparameters.values["stop_epoch"]:
+                self._now_and_then("report", self._draw)
+            return goes_on
+
+        where = (oracle, self.results.folder.parent, self.results.folder.name)
+        if pool is None:
+            tuner = CasualGridSearch(self._runs, *where, on_trial=on_trial, on_epoch=on_epoch)
+        else:
+            tuner = ParallelSearch(pool, *where, on_trial=on_trial, on_epoch=on_epoch)
+        self._time.resume()
+        tuner.search()
         return oracle
 
     def _cheapest_level(self, levels: Sequence[SweepLevel]) -> SweepLevel:
@@ -343,7 +347,7 @@ class Study:
         shutil.rmtree(self.results.evaluations, ignore_errors=True)
         gpus, settings = self._final_gpus(carriers), Settings.of(values)
         epoch = int(values["stop_epoch"])
-        for line in self._time.decisions.of("final"):
+        for line in self._time.log.of("final"):
             epoch = int(line["epoch"])
         values = {**values, "stop_epoch": epoch, "gpus": gpus}
         folder = self.results.final_state
@@ -353,7 +357,7 @@ class Study:
             epochs = self._final_epochs(values, folder, carriers)
             if len(epochs) < epoch and not isnan(epochs[-1][self.recipe.metric]):
                 # What was kept after its last epoch is the model: it has only to be saved.
-                self._time.decisions.add("final", epoch=len(epochs))
+                self._time.log.add("final", epoch=len(epochs))
                 epochs = self._final_epochs({**values, "stop_epoch": len(epochs)}, folder, carriers)
         except keras_tuner.errors.FailedTrialError as error:
             raise UserError(

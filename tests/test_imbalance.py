@@ -9,12 +9,12 @@ from transformers import ElectraConfig
 
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.bert.checkpoint import load_tokenizer
+from bertgrid_tf.budget.plan import drawn
 from bertgrid_tf.corpus import Corpus, Dialogue, Utterance, utterances
 from bertgrid_tf.corpus.balance import class_weights
 from bertgrid_tf.corpus.votes import VOTED, vote_shares
 from bertgrid_tf.data import open_corpus
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.plan import drawn
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.run import Runs
 

@@ -8,8 +8,8 @@ from rich.console import Console
 from tiny_study import corpus_of, run, tiny
 
 from bertgrid_tf import recipe as recipes
+from bertgrid_tf.budget.plan import plan
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.plan import plan
 from bertgrid_tf.report.summary import plan_table, print_summary
 from bertgrid_tf.results import Results
 

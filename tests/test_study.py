@@ -19,11 +19,11 @@ from transformers import ElectraConfig, TFElectraModel
 from bertgrid_tf import predictions
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.bert.checkpoint import load_tokenizer
+from bertgrid_tf.budget.plan import plan
 from bertgrid_tf.corpus import Corpus, utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.evidence import gather
 from bertgrid_tf.inference import evaluate_split
-from bertgrid_tf.plan import plan
 from bertgrid_tf.results import Results
 from bertgrid_tf.study import LOCK, Study
 

@@ -13,8 +13,8 @@ from unittest.mock import patch
 from matplotlib.figure import Figure
 
 from bertgrid_tf import recipe as recipes
-from bertgrid_tf.budget import Budget
-from bertgrid_tf.clock import Clock
+from bertgrid_tf.budget.time_budget import Budget
+from bertgrid_tf.budget.time_estimator import TimeEstimator
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.data import open_corpus
 from bertgrid_tf.recipe import Recipe
@@ -50,7 +50,7 @@ class Recorder:
         self.lost: list[str | None] = []
         self._after_step = after_step
 
-    def on_clock(self, clock: Clock) -> None:
+    def on_clock(self, clock: TimeEstimator) -> None:
         self.clock = clock
 
     def on_measured(self, key: str, found: MeasuredSetting) -> None:

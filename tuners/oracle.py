@@ -127,7 +127,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         )
         self._given_seed = seed
         self._choose = choose
-        self._sweeps = () if self._strategy is not None and not self._strategy.sweeps else (*self.search_space.sweeps,)
+        self._sweeps = self._swept()
         self._description = self._describe()
         self._decisions = self._derive()
 
@@ -150,27 +150,23 @@ class CasualGridOracle(keras_tuner.Oracle):
 
     def narrow(
         self,
-        learning_rates: Sequence[float],
-        epochs: int,
+        space: SearchSpace,
         search: Search | Strategy = "grid",
         examples: int | None = None,
     ) -> None:
-        """Search fewer rows, fewer epochs, or by another strategy, from now on.
+        """Restrict the search to a smaller space: fewer sweeps, learning rates or epochs, or another strategy.
 
-        To be called before the first trial of the grid; a resumed study must be narrowed in the same way. The
-        description in `oracle.json` stays that of the whole search.
+        To be called while every trial so far is one of the smaller space's too; a resumed study must be narrowed in the
+        same way. The description in `oracle.json` stays that of the whole search.
 
         Args:
-            learning_rates: Rows to search.
-            epochs: Columns to search.
+            space: What to search; its start values are the oracle's.
             search: As in the constructor.
             examples: As in the constructor.
         """
-        space = self.search_space
-        self.search_space = SearchSpace.of(
-            learning_rates, epochs, space.sweeps, space.start, space.sweep_epochs, space.grid
-        )
+        self.search_space = space
         self._strategy = strategy(search, examples) if isinstance(search, str) else search
+        self._sweeps = self._swept()
         self._decisions = self._derive()
 
     # Results
@@ -388,6 +384,10 @@ class CasualGridOracle(keras_tuner.Oracle):
         if self._strategy is not None:
             description["search"] = {"name": self._strategy.name, **self._strategy.describe()}
         return description
+
+    def _swept(self) -> tuple[str, ...]:
+        """Parameters that are swept one at a time; none where the strategy varies them itself."""
+        return tuple(self.search_space.sweeps) if self._strategy is None or self._strategy.sweeps else ()
 
     def _derive(self) -> Decisions:
         seed = self.seed if self._given_seed is None else self._given_seed

@@ -42,7 +42,7 @@ class ParallelSearch(CasualGridSearch):
         project_name: str,
         overwrite: bool = False,
         on_trial: Callable[[Trial], None] | None = None,
-        on_epoch: Callable[[Trial, int, Mapping[str, float]], None] | None = None,
+        on_epoch: Callable[[Trial, int, Mapping[str, float]], bool | None] | None = None,
     ) -> None:
         if has_chief_oracle():
             raise TunerError("a pool of workers and KerasTuner's own chief (KERASTUNER_TUNER_ID) exclude each other")

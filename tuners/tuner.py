@@ -49,7 +49,8 @@ class CasualGridSearch(BaseTuner):
         project_name: Name of the project's folder, `directory/project_name`.
         overwrite: Whether to start over: deletes `oracle.json` and the `trial_*` folders of the project, nothing else.
         on_trial: Called with the trial when it starts or resumes.
-        on_epoch: Called with the trial, the epoch (counted from 1) and its metrics, after each report.
+        on_epoch: Called with the trial, the epoch (counted from 1) and its metrics, after each report; ends the trial
+            by returning False.
 
     Raises:
         TunerError: The folder holds a damaged study or that of another search.
@@ -63,7 +64,7 @@ class CasualGridSearch(BaseTuner):
         project_name: str,
         overwrite: bool = False,
         on_trial: Callable[[Trial], None] | None = None,
-        on_epoch: Callable[[Trial, int, Mapping[str, float]], None] | None = None,
+        on_epoch: Callable[[Trial, int, Mapping[str, float]], bool | None] | None = None,
     ) -> None:
         self.run = run
         self._retries = oracle.max_retries_per_trial
@@ -72,7 +73,7 @@ class CasualGridSearch(BaseTuner):
         self._waiting = False
         # KerasTuner's own overwriting deletes the whole folder, and a worker's deletes the chief's.
         if overwrite and not self._is_worker():
-            _discard(Path(directory, project_name))
+            discard(Path(directory, project_name))
         super().__init__(oracle, directory=str(directory), project_name=project_name)
         self.reload()
 
@@ -114,8 +115,8 @@ class CasualGridSearch(BaseTuner):
             raise TunerError(f"the run went on after the {asked} epochs that stop_epoch asks for: end it there")
         metrics = self._metrics(reported)
         status = self.oracle.update_trial(trial.trial_id, metrics, step=epoch).status
-        if self._on_epoch is not None:
-            self._on_epoch(trial, epoch, metrics)
+        if self._on_epoch is not None and self._on_epoch(trial, epoch, metrics) is False:
+            return False
         return not math.isnan(metrics[self.oracle.objective.name]) and status != TrialStatus.STOPPED
 
     def _metrics(self, reported: Mapping[str, float]) -> dict[str, float]:
@@ -206,8 +207,8 @@ def configuration(trial: Trial) -> dict[str, Value]:
     return {name: value for name, value in trial.hyperparameters.values.items() if not name.startswith("tuner/")}
 
 
-def _discard(project: Path) -> None:
-    """Delete a study, in an order in which a kill leaves nothing that passes for a whole study."""
+def discard(project: Path) -> None:
+    """Delete the state of a search, in an order in which a kill leaves nothing that passes for a whole one."""
     # As long as oracle.json stands it names the trials that are missing.
     for trial in project.glob("trial_*"):
         (trial / "trial.json").unlink(missing_ok=True)

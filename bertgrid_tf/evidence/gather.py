@@ -11,7 +11,8 @@ from typing import TypeVar
 import numpy as np
 
 from bertgrid_tf import predictions
-from bertgrid_tf.budget import Decisions
+from bertgrid_tf.budget.plan import AUDIT, FINAL, REPEATS, SOUP, space
+from bertgrid_tf.budget.time_budget import BudgetLog
 from bertgrid_tf.corpus import resample
 from bertgrid_tf.corpus.balance import class_weights
 from bertgrid_tf.errors import UserError
@@ -31,7 +32,6 @@ from bertgrid_tf.evidence.found import (
     RepeatEvidence,
     SweepEvidence,
 )
-from bertgrid_tf.plan import AUDIT, FINAL, REPEATS, SOUP, space
 from bertgrid_tf.recipe import Recipe, Settings
 from bertgrid_tf.results import Results
 from bertgrid_tf.score.adjustment import adjust
@@ -119,7 +119,7 @@ class Scored:
     def __init__(self, results: Results) -> None:
         self._results = results
         self._recipe = results.recipe()
-        self._decisions = Decisions(results.budget_file)
+        self._decisions = BudgetLog(results.budget_file)
         self._searched = self._decisions.chosen(self._recipe)
         self._labels = tuple(results.facts().labels) if results.facts_file.is_file() else ()
         self._split: Split | None = None

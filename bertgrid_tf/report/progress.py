@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from bertgrid_tf.clock import FIRST_STEPS, Clock, StageWork
-from bertgrid_tf.plan import AUDIT, FINAL, LATER, REPEATS
+from bertgrid_tf.budget.plan import AUDIT, FINAL, LATER, REPEATS
+from bertgrid_tf.budget.time_estimator import FIRST_STEPS, StageWork, TimeEstimator
 from bertgrid_tf.report.auto_settings import measured_table
 from bertgrid_tf.report.format import duration, score
 from bertgrid_tf.results import MeasuredSetting
@@ -42,7 +42,7 @@ class Lines:
     def __init__(self, console: Console, metric: str) -> None:
         self._console = console
         self._metric = metric
-        self._clock = Clock()
+        self._estimator = TimeEstimator()
         self._predicted = False
         # So many carry runs at a time in processes of their own; 0 where this one does, which tells of every step.
         self._workers = 0
@@ -56,9 +56,9 @@ class Lines:
     ) -> None:
         return None
 
-    def on_clock(self, clock: Clock) -> None:
+    def on_clock(self, clock: TimeEstimator) -> None:
         """See `study.Listener`."""
-        self._clock = clock
+        self._estimator = clock
 
     def on_measured(self, key: str, found: MeasuredSetting) -> None:
         """See `study.Listener`."""
@@ -117,7 +117,7 @@ class Lines:
 
     def _predict(self) -> None:
         """Says once what every stage will take, as soon as that can be told."""
-        if self._predicted or not (ahead := self._clock.ahead()):
+        if self._predicted or not (ahead := self._estimator.ahead()):
             return
         self._predicted = True
         stages = ", ".join(f"{stage.name} {_at_most(stage)}{duration(seconds)}" for stage, seconds in ahead)
@@ -125,7 +125,7 @@ class Lines:
         self._print(f"[dim]predicted: {escape(stages)}: {duration(total)} in all[/]")
 
     def _left(self) -> str:
-        share, left = self._clock.share(), self._clock.left()
+        share, left = self._estimator.share(), self._estimator.left()
         return "" if share is None or left is None else f"study {share:.0%}, {duration(left)} left"
 
 
@@ -187,7 +187,7 @@ class Bars(Lines):
         self._draw(run, "")
 
     def _draw(self, run: str, note: str) -> None:
-        told, clock = self._runs[run], self._clock
+        told, clock = self._runs[run], self._estimator
         if not self._workers:
             self._show("epoch", told.done, told.steps, clock.epoch_left(run), note)
             self._show("run", told.epoch * told.steps + told.done, told.epochs * told.steps, clock.run_left(run))

@@ -11,9 +11,9 @@ from rich.table import Column
 from rich.table import Table as Grid
 from rich.text import Text
 
-from bertgrid_tf.budget import Decisions
+from bertgrid_tf.budget.plan import StudyPlan
+from bertgrid_tf.budget.time_budget import BudgetLog
 from bertgrid_tf.evidence import AuditEvidence, Change, Classes, Evidence, GainEvidence, SweepEvidence, gather
-from bertgrid_tf.plan import StudyPlan
 from bertgrid_tf.report.auto_settings import measured_line
 from bertgrid_tf.report.format import WITHOUT_SCORE, by_class, difference, interval, limits, overall, points, score
 from bertgrid_tf.report.times import times_table
@@ -46,7 +46,7 @@ def plan_table(plan: StudyPlan) -> RenderableType:
 
 def print_summary(console: Console, results: Results) -> None:
     """Prints what a study has found so far."""
-    evidence, decisions = gather(results), Decisions(results.budget_file)
+    evidence, decisions = gather(results), BudgetLog(results.budget_file)
     recipe = evidence.recipe
     chosen = decisions.chosen(recipe)
     lines: list[RenderableType] = [Text(f"{recipe.corpus}: {results.folder}", style="bold")]

@@ -8,7 +8,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from tensorboard.plugins.hparams import api, api_pb2
 from tensorboard.plugins.hparams.summary import session_end_pb
 
-from bertgrid_tf.plan import FINAL
+from bertgrid_tf.budget.plan import FINAL
 from bertgrid_tf.recipe import Value
 from bertgrid_tf.results import Results
 from bertgrid_tf.score.metrics import OVERALL

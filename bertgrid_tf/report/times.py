@@ -1,14 +1,15 @@
-"""A study's clock, read afterwards: what every stage took, and how far off the predictions were."""
+"""A study's time table: what every stage took, and how far off the predictions were."""
 
 from collections.abc import Sequence
 
 from rich.console import RenderableType
 from rich.table import Column, Table
 
-from bertgrid_tf.clock import START, StageTime
-from bertgrid_tf.plan import LATER
+from bertgrid_tf.budget.plan import LATER
+from bertgrid_tf.budget.time_estimator import START
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.format import duration
+from bertgrid_tf.results import StageTime
 
 
 def times_table(times: Sequence[StageTime], searched: Recipe, ended: bool) -> RenderableType:

@@ -3,9 +3,10 @@ import io
 import pytest
 from rich.console import Console
 
-from bertgrid_tf.clock import Clock, StageTime, StageWork, Work
+from bertgrid_tf.budget.time_estimator import StageWork, TimeEstimator, Work
 from bertgrid_tf.report.format import duration, score
 from bertgrid_tf.report.progress import Bars, Lines
+from bertgrid_tf.results import StageTime
 
 METRICS = {"accuracy": 0.5, "macro_f1": 0.25, "loss": 1.5, "seconds": 75.0}
 VALUES = {"context": "current", "learning_rate": 2e-5, "model": "scratch"}
@@ -18,7 +19,7 @@ class Study:
     def __init__(self, listener: Lines, stages: list[StageWork], workers: int = 1) -> None:
         self.now = 0.0
         self.listener = listener
-        self.clock = Clock(0.0, workers, now=lambda: self.now)
+        self.clock = TimeEstimator(0.0, workers, now=lambda: self.now)
         self.clock.expect(stages)
         listener.on_clock(self.clock)
 
@@ -91,7 +92,7 @@ def test_a_resumed_study_is_as_far_as_it_was():
     console = Console(file=io.StringIO(), width=200)
     listener = Lines(console, "accuracy")
     study = Study(listener, [StageWork("grid", ((WORK, 2),))])
-    study.clock = Clock(0.0, earlier=[StageTime("grid", measured=75.0)], now=lambda: 0.0)
+    study.clock = TimeEstimator(0.0, earlier=[StageTime("grid", measured=75.0)], now=lambda: 0.0)
     study.clock.expect([StageWork("grid", ((WORK, 2),))])
     listener.on_clock(study.clock)
     study.begin("0000", "grid", 2)

@@ -5,12 +5,12 @@ from made_up_study import right_in
 from rich.console import Console
 
 from bertgrid_tf import recipe as recipes
-from bertgrid_tf.budget import Decisions, candidates
-from bertgrid_tf.clock import START, StageTime
+from bertgrid_tf.budget.time_budget import BudgetLog, candidates
+from bertgrid_tf.budget.time_estimator import START
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.summary import print_summary
 from bertgrid_tf.report.times import times_table
-from bertgrid_tf.results import Results
+from bertgrid_tf.results import Results, StageTime
 
 TIMES = [
     StageTime(START, measured=12.0),
@@ -72,7 +72,7 @@ def test_the_summary_says_what_was_left_out_for_lack_of_time(tmp_path):
     results = made_up_study.make(tmp_path / "study", {}, tried, sweeps={"context": levels}, **GIVEN)
     asked = results.recipe()
     results.write_times(TIMES)
-    decisions = Decisions(results.budget_file)
+    decisions = BudgetLog(results.budget_file)
     decisions.choose(600, asked, candidates(asked)[1])
     decisions.add("leave_out", run="context=current+next")
     console = Console(file=io.StringIO(), width=200)

@@ -1,6 +1,7 @@
 """A search that is narrowed before its grid begins stays the study that it was."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from toy_runs import ToyRun, search
@@ -18,7 +19,9 @@ SPACE = {
 
 def narrowed(**narrower) -> CasualGridOracle:
     oracle = CasualGridOracle(**SPACE)
-    oracle.narrow(**{"learning_rates": [2e-5, 3e-5], "epochs": 2} | narrower)
+    given = {"learning_rates": [2e-5, 3e-5], "epochs": 2} | narrower
+    search = given.pop("search", "grid")
+    oracle.narrow(replace(oracle.search_space, **given), search)
     return oracle
 
 

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from bertgrid_tf.clock import StageWork, Work
+from bertgrid_tf.budget.time_estimator import StageWork, Work
 from bertgrid_tf.corpus import Corpus, resample, utterances
 from bertgrid_tf.recipe import Recipe, Settings, Value
 from tuners.space import SearchSpace

@@ -4,8 +4,8 @@ import pytest
 from tiny_study import corpus_of, tiny
 
 from bertgrid_tf.bert.dimensions import dimensions
+from bertgrid_tf.budget.plan import stage_works
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.plan import stage_works
 from bertgrid_tf.run import Runs, token_lengths
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertgrid_tf.clock import START, Clock, StageTime, StageWork, Work, makespan
+from bertgrid_tf.budget.time_estimator import START, StageWork, TimeEstimator, Work, makespan
+from bertgrid_tf.results import StageTime
 
 SMALL = Work("small", "small", 2, 128, 20, 5_000.0, 600.0)
 LONGER = replace(SMALL, kind="longer", tokens=9_000.0, scored=1_100.0)
@@ -19,7 +20,7 @@ class Simulated:
 
     def __init__(self, workers: int = 1, speed: float = 1e-8, startup: float = 30.0, reset: float = 0.5) -> None:
         self.now = 0.0
-        self.clock = Clock(0.0, workers, now=lambda: self.now)
+        self.clock = TimeEstimator(0.0, workers, now=lambda: self.now)
         self.speed, self.startup, self.reset = speed, startup, reset
         self._model: object = None
 
@@ -127,13 +128,13 @@ def test_a_diverged_run_has_ended_and_says_nothing_of_the_speed():
     simulated.now += 1
     simulated.clock.epoch("0", 3, 1.0, diverged=True)
     assert simulated.clock.left() == 0
-    assert simulated.clock.pace.seconds(SMALL) == pytest.approx(simulated.speed * SMALL.cost)
+    assert simulated.clock.throughput.seconds(SMALL) == pytest.approx(simulated.speed * SMALL.cost)
 
 
 def test_where_any_level_may_still_win_what_comes_after_is_predicted_at_their_mean():
-    clock = Clock(0.0, now=lambda: 0.0)
-    clock.pace.measure(SMALL, 10.0)
-    clock.pace.measure(LONGER, 30.0)
+    clock = TimeEstimator(0.0, now=lambda: 0.0)
+    clock.throughput.measure(SMALL, 10.0)
+    clock.throughput.measure(LONGER, 30.0)
     grid = StageWork("grid", ((SMALL, 2),))
     assert clock.seconds([grid]) == 20
     assert clock.seconds([replace(grid, undecided=((SMALL, (SMALL, LONGER)),))]) == 40
@@ -154,17 +155,17 @@ def test_an_epoch_that_is_told_again_costs_no_time():
     simulated.clock.begin("0", "grid", SMALL, 3)
     for epoch in (1, 2):
         simulated.clock.epoch("0", epoch, 40.0)
-        assert simulated.clock.told_again
+        assert simulated.clock.restored
     assert simulated.clock.left() == 40
     simulated.now += 20
     simulated.clock.epoch("0", 3, 20.0)
-    assert not simulated.clock.told_again
+    assert not simulated.clock.restored
     assert simulated.clock.elapsed() == 20
 
 
 def test_a_resumed_study_knows_the_speed_and_the_time_of_the_sessions_before():
     earlier = [StageTime(START, measured=5.0), StageTime("grid", at_beginning=90.0, measured=40.0)]
-    clock = Clock(0.0, earlier=earlier, now=lambda: 10.0)
+    clock = TimeEstimator(0.0, earlier=earlier, now=lambda: 10.0)
     clock.expect([StageWork("grid", ((SMALL, 2),) * 3)])
     clock.recall("0", "grid", SMALL, 2, [25.0, 20.0])
     assert clock.left() == pytest.approx(80)
@@ -174,7 +175,7 @@ def test_a_resumed_study_knows_the_speed_and_the_time_of_the_sessions_before():
 
 
 def test_workers_share_what_is_left_and_the_longest_run_bounds_it():
-    clock = Clock(0.0, workers=2, now=lambda: 0.0)
+    clock = TimeEstimator(0.0, workers=2, now=lambda: 0.0)
     clock.expect([StageWork("grid", ((SMALL, 2),) * 3)])
     for run in ("0", "1"):
         clock.begin(run, "grid", SMALL, 2)
@@ -191,9 +192,9 @@ def test_runs_beside_one_another_end_no_sooner_than_they_can_and_not_much_later(
 
 
 def test_a_larger_model_is_predicted_to_take_longer_and_more_tokens_too():
-    clock = Clock(0.0, now=lambda: 0.0)
-    clock.pace.measure(SMALL, 10.0)
-    assert clock.pace.seconds(SMALL) == 10
-    assert 10 < clock.pace.seconds(LONGER) < clock.pace.seconds(LARGE)
-    clock.pace.measure(LARGE, 99.0)
-    assert clock.pace.seconds(replace(LARGE, kind="other")) == 99
+    clock = TimeEstimator(0.0, now=lambda: 0.0)
+    clock.throughput.measure(SMALL, 10.0)
+    assert clock.throughput.seconds(SMALL) == 10
+    assert 10 < clock.throughput.seconds(LONGER) < clock.throughput.seconds(LARGE)
+    clock.throughput.measure(LARGE, 99.0)
+    assert clock.throughput.seconds(replace(LARGE, kind="other")) == 99

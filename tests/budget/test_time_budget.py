@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_study import tiny
 
-from bertgrid_tf.budget import MARGIN, Decisions, candidates, choose, left_out, parse, too_short, written
+from bertgrid_tf.budget.plan import stage_runs
+from bertgrid_tf.budget.time_budget import MARGIN, BudgetLog, candidates, choose, left_out, parse, too_short, written
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.plan import stage_runs
 from bertgrid_tf.recipe import Recipe
 
 WHOLE = {
@@ -156,18 +156,18 @@ def test_decisions_are_found_again_whatever_the_process_died_of(tmp_path):
     path = tmp_path / "budget.jsonl"
     whole = tiny(**WHOLE)
     chosen = candidates(whole)[8]
-    Decisions(path).choose(60, whole, chosen)
-    Decisions(path).add("stop", run="learning_rate=0.001", epoch=2)
+    BudgetLog(path).choose(60, whole, chosen)
+    BudgetLog(path).add("stop", run="learning_rate=0.001", epoch=2)
     with path.open("a") as file:
         file.write('{"decision": "en')
-    found = Decisions(path)
+    found = BudgetLog(path)
     assert found.seconds == 60
     assert found.chosen(whole) == chosen
     assert found.swept(whole).sweeps == chosen.sweeps
     assert not found.of("end")
     found.add("end")
     assert [json.loads(line)["decision"] for line in path.read_text().splitlines()] == ["recipe", "stop", "end"]
-    chosen_for, late = Decisions(path).sentences()
+    chosen_for, late = BudgetLog(path).sentences()
     assert chosen_for.startswith("Chosen to fit --budget 1m, without filling the grid")
     assert late == (
         "For lack of time within --budget 1m: learning_rate=0.001 was ended after epoch 2, "
@@ -177,7 +177,7 @@ def test_decisions_are_found_again_whatever_the_process_died_of(tmp_path):
 
 def test_what_is_chosen_of_the_grid_after_the_sweeps_is_what_counts(tmp_path):
     whole = tiny(**WHOLE)
-    decisions = Decisions(tmp_path / "budget.jsonl")
+    decisions = BudgetLog(tmp_path / "budget.jsonl")
     decisions.choose(60, whole, candidates(whole)[4])
     decisions.choose_grid(whole, candidates(whole)[2])
     assert decisions.chosen(whole) == candidates(whole)[2]
@@ -189,11 +189,11 @@ def test_what_is_chosen_of_the_grid_after_the_sweeps_is_what_counts(tmp_path):
 def test_a_damaged_file_of_decisions_is_said(tmp_path):
     (tmp_path / "budget.jsonl").write_text('{"decision"\n{"decision": "end"}\n')
     with pytest.raises(UserError, match=r"budget\.jsonl is damaged: restore it from a copy"):
-        Decisions(tmp_path / "budget.jsonl")
+        BudgetLog(tmp_path / "budget.jsonl")
 
 
 def test_a_study_without_a_budget_has_nothing_to_say(tmp_path):
-    found = Decisions(tmp_path / "budget.jsonl")
+    found = BudgetLog(tmp_path / "budget.jsonl")
     assert found.seconds is None
     assert found.sentences() == []
     assert found.chosen(tiny()) == tiny()

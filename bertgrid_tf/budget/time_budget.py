@@ -143,7 +143,7 @@ def _listed(parts: list[str]) -> str:
 # What was decided
 
 
-class Decisions:
+class BudgetLog:
     """What was decided for lack of time, in a file that is only ever appended to (`budget.jsonl`): a resumed study
     reads there what it must decide again.
 

@@ -1,4 +1,4 @@
-"""What a study takes, in seconds: predicted from what has been measured of it, and how far off that was."""
+"""The seconds of a study: predicted from what has been measured of it, and how far off that was."""
 
 import heapq
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -6,21 +6,23 @@ from dataclasses import dataclass
 from statistics import mean
 from time import monotonic
 
+from bertgrid_tf.results import StageTime
+
 START = "start"
 """The time of no stage: TensorFlow starts, the checkpoint is read, the data are checked."""
 FIRST_STEPS = 10
-"""So many training steps are a first prediction's ground."""
+"""Training steps behind the first prediction."""
 RECENT = 3
-"""So many epochs of a kind, the latest, say how fast it is now."""
+"""Latest epochs of a kind of work whose mean is its speed."""
 
 # What training a layer costs beside its matrix products, from `scratch` models of 2 to 6 layers, 128 to 768 wide, on a
-# CPU: element-wise work counts as so much more width, a step's update of the weights as so many more tokens, and the
-# starting of its operations as so many multiplications.
+# CPU: element-wise operations count as additional width, a step's update of the weights as additional tokens, and
+# launching its operations as multiplications.
 ELEMENTWISE_WIDTH = 200
 UPDATE_TOKENS = 80
 OPERATIONS = 2_000_000
 SCORING = 1 / 3
-"""A forward pass in relation to a forward and a backward one."""
+"""A forward pass relative to a forward and a backward one."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,13 @@ class Work:
     """One epoch of a configuration, as far as its time goes.
 
     Attributes:
-        kind: what the seconds of a token are a property of: model, layout, maximum length, batch size, batching …
-        model: what must be built for it.
-        layers, width: its size.
-        steps: of training.
-        tokens: trained, without padding.
-        scored: tokens of the dev split.
+        kind: What the seconds of a token depend on: model, layout, maximum length, batch size, batching …
+        model: What must be built for it.
+        layers: Number of layers.
+        width: Their width.
+        steps: Training steps.
+        tokens: Tokens trained, without padding.
+        scored: Tokens of the dev split.
     """
 
     kind: Hashable
@@ -46,14 +49,13 @@ class Work:
 
     @property
     def training(self) -> float:
-        """What training costs, in multiplications of a layer's size: where nothing of a kind is measured yet, it is
-        predicted from another kind by the ratio of their costs."""
+        """Cost of training, in multiplications of a layer's size."""
         tokens = self.tokens + self.steps * UPDATE_TOKENS
         return self.layers * (tokens * self._token + self.steps * OPERATIONS)
 
     @property
     def cost(self) -> float:
-        """What training and scoring cost."""
+        """Cost of training and scoring."""
         return self.training + self.layers * self.scored * self._token * SCORING
 
     @property
@@ -66,11 +68,11 @@ class StageWork:
     """One stage as planned.
 
     Attributes:
-        name: `sweep:PARAMETER`, `grid` or `final`.
-        runs: the work of an epoch and the number of epochs of each.
-        at_most: whether which runs there will be is open, and `runs` says how many epochs they train at most.
-        undecided: of every sweep that comes before and is not decided: the work at its start, then at each level. Since
-            any of them may win, what comes after is predicted at their mean.
+        name: `sweep:PARAMETER`, `grid`, `repeats`, `audit` or `final`.
+        runs: Of each run, the work of an epoch and the number of epochs.
+        at_most: Whether it is open which runs there will be, `runs` being the most epochs of them.
+        undecided: Of every earlier sweep without a winner, the work at its start and at each level. Any of them may
+            win, so the stage is predicted at their mean.
     """
 
     name: str
@@ -79,45 +81,29 @@ class StageWork:
     undecided: tuple[tuple[Work, tuple[Work, ...]], ...] = ()
 
 
-@dataclass
-class StageTime:
-    """What a stage was predicted to take and took, over all sessions, in seconds (a line of `clock.csv`).
-
-    Attributes:
-        stage: its name.
-        at_beginning: predicted when it began; of the first, after its first steps.
-        after_first_epoch: predicted after the first epoch of the study.
-        measured: so far; what a killed session spent on an epoch that it did not finish is not known.
-    """
-
-    stage: str
-    at_beginning: float | None = None
-    after_first_epoch: float | None = None
-    measured: float = 0.0
-
-
-class Pace:
-    """How fast which kind of work goes."""
+class Throughput:
+    """The speed of every kind of work."""
 
     def __init__(self) -> None:
         self._measured: dict[Hashable, list[tuple[Work, float]]] = {}
         self._guessed: dict[Hashable, list[tuple[Work, float]]] = {}
 
     def measure(self, work: Work, seconds: float) -> None:
-        """An epoch of this work took so long."""
+        """Record the seconds of an epoch."""
         # Put at the end, so that the kind measured last is known.
         self._measured[work.kind] = [*self._measured.pop(work.kind, []), (work, seconds)][-RECENT:]
 
     def guess(self, work: Work, seconds: float) -> None:
-        """As `measure`, where the time is only about right: of a few steps, or of an epoch in which the model was
-        traced. It counts until there is better of the same kind."""
+        """Record the seconds of an epoch, estimated from a few steps or with the tracing of the model in them; they
+        count until the kind is measured."""
         self._guessed.pop(work.kind, None)
         self._guessed[work.kind] = [(work, seconds)]
 
     def seconds(self, work: Work) -> float | None:
-        """What an epoch of this work will take; None before anything was measured.
+        """Predict the seconds of an epoch; None before anything was measured.
 
-        A kind that was not measured yet is derived from the last one of the same model, else from the last of all.
+        A kind that was not measured yet is derived, by the ratio of the costs, from the last one of the same model,
+        else from the last of all.
         """
         seen = [*self._guessed.values(), *self._measured.values()]
         if not seen:
@@ -130,10 +116,14 @@ class Pace:
 
 @dataclass
 class _Run:
-    """A run that has begun: `epoch` of its epochs are scored, and `steps` of the next one's steps trained.
+    """A run that has begun.
 
-    `loads`: whether its model had to be built. `trained`: whether it has trained an epoch in this process, rather than
-    told it again. `first`: when the first step of the running epoch had ended, and its number; `last`: the latest.
+    Attributes:
+        loads: Whether its model had to be built.
+        began, scored, heard: When it began, was last scored, last reported.
+        epoch: Epochs scored.
+        trained: Whether an epoch was trained in this process, rather than restored.
+        first, last: When the running epoch's first and latest step ended, and their numbers.
     """
 
     stage: str
@@ -150,24 +140,29 @@ class _Run:
     last: tuple[float, int] = (0.0, 0)
 
     def step_seconds(self) -> float | None:
-        """The mean of the running epoch's steps but the first, in which the model may be traced."""
+        """Return the mean of the running epoch's steps but the first, in which the model may be traced."""
         if self.first is None or self.last[1] == self.first[1]:
             return None
         return (self.last[0] - self.first[0]) / (self.last[1] - self.first[1])
 
 
-class Clock:
-    """Keeps a study's time, and predicts what is left of it.
+class TimeEstimator:
+    """Measures a study's time, and predicts what is left of it.
 
-    It is told of all that happens (`expect`, `begin`, `step`, `epoch`) and asks for the time itself. An epoch's
-    seconds are its work's cost times the seconds per cost that were measured for its kind (`Pace`); a run's are those
-    of its epochs and of what comes before the first: putting the model back or, where another one is needed, building
+    An epoch takes its work's cost times the seconds per cost that were measured for its kind (`Throughput`); a run
+    takes its epochs and, before the first of them, the reset of the model or, where another one is needed, building
     and tracing it. Runs beside one another are laid out on the workers, the longest first.
 
     Attributes:
-        workers: runs at a time.
-        pace: how fast which work goes.
-        told_again: whether the latest epoch was trained earlier and has only been told again.
+        workers: Number of runs at a time.
+        throughput: The speed of every kind of work.
+        restored: Whether the latest epoch was trained earlier.
+
+    Args:
+        began: When this session began, by `now`; this moment if None.
+        workers: Number of runs at a time.
+        earlier: What the study's earlier sessions have measured.
+        now: Returns the time in seconds.
     """
 
     def __init__(
@@ -177,15 +172,9 @@ class Clock:
         earlier: Iterable[StageTime] = (),
         now: Callable[[], float] = monotonic,
     ) -> None:
-        """
-        Args:
-            began: when this session began, by `now`; this moment if None.
-            workers: runs at a time.
-            earlier: what the study's earlier sessions have measured.
-            now: the time in seconds.
-        """
         self.workers = workers
-        self.pace = Pace()
+        self.throughput = Throughput()
+        self.restored = False
         self._now = now
         self._counted = now() if began is None else began
         self._stage = START
@@ -195,33 +184,42 @@ class Clock:
         self._loaded: list[Hashable] = []
         self._startup: tuple[float, int] = (0.0, 1)
         self._resets: list[float] = []
-        self.told_again = False
 
     # What happens
 
-    def expect(self, stages: Sequence[StageWork]) -> None:
-        """All stages of the study in order, as they are planned now; those that are over do not matter."""
+    def expect(self, stages: Sequence[StageWork], anew: bool = False) -> None:
+        """Announce all stages of the study in order, as planned now.
+
+        Args:
+            stages: Those that are over do not matter.
+            anew: Whether what was predicted of the stages before is dropped.
+        """
         self._expected = {stage.name: stage for stage in stages}
         for stage in stages:
             self._times.setdefault(stage.name, StageTime(stage.name))
+        if anew:
+            for time in self._times.values():
+                time.at_beginning = time.after_first_epoch = None
+            self._predict(self._stage)
 
     def recall(self, run: str, stage: str, work: Work, epochs: int, seconds: Sequence[float]) -> None:
-        """A run ended in an earlier session; its epochs took so many seconds each."""
+        """Record a run that ended in an earlier session, with the seconds of its epochs."""
         now = self._now()
         self._runs[run] = _Run(stage, work, epochs, False, now, now, now, len(seconds), ended=True)
         for number, lasting in enumerate(seconds):
             # In a session's first epoch the model may have been traced.
-            (self.pace.measure if number else self.pace.guess)(work, lasting)
+            (self.throughput.measure if number else self.throughput.guess)(work, lasting)
 
     def begin(self, run: str, stage: str, work: Work, epochs: int) -> None:
-        """A run begins, or goes on where an earlier session stopped."""
+        """Record that a run begins, or goes on."""
         now = self._now()
         if stage != self._stage:
             self.times()
             self._stage = stage
+        self._runs.pop(run, None)
         active = [other for other in self._runs.values() if not other.ended]
         if len(active) >= self.workers:
-            # It ended without a word, before its last epoch.
+            # It was ended before its last epoch.
             min(active, key=lambda other: other.heard).ended = True
         # Of workers, each builds its model with its first run.
         loads = self._loads(work.model, self._loaded) or len(self._loaded) < self.workers
@@ -229,45 +227,42 @@ class Clock:
         self._loaded.append(work.model)
         self._predict(stage)
 
-    def forget(self, run: str) -> None:
-        """A run counts no more as one of its stage's, and what was predicted of the stages is predicted anew; what the
-        run has shown stays known."""
-        del self._runs[run]
-        for time in self._times.values():
-            time.at_beginning = time.after_first_epoch = None
-
     def step(self, run: str, done: int) -> None:
-        """The `done`-th training step of a run's epoch has ended."""
+        """Record the end of the `done`-th training step of a run's epoch."""
         told, now = self._runs[run], self._now()
         told.heard, told.last = now, (now, done)
         told.first = told.first or told.last
         if not told.trained and (step := told.step_seconds()) is not None:
-            self.pace.guess(told.work, self._epoch_of(told.work, step))
+            self.throughput.guess(told.work, self._epoch_of(told.work, step))
         if done == FIRST_STEPS:
             self._predict(told.stage)
 
     def epoch(self, run: str, epoch: int, seconds: float, diverged: bool = False) -> None:
-        """An epoch of a run has been scored: now or, where no step came before it, in an earlier session or by a
-        worker, who says how many seconds it took."""
+        """Record that an epoch of a run was scored: now or, where no step came before, in an earlier session or by a
+        worker.
+
+        Args:
+            run: Its name.
+            epoch: Counted from 1.
+            seconds: As reported with the epoch.
+            diverged: Whether the run ends with it.
+        """
         told, now = self._runs[run], self._now()
-        self.told_again = told.first is None and now - told.scored < seconds / 2
+        self.restored = told.first is None and now - told.scored < seconds / 2
         seconds, sure = self._measured(told, epoch, seconds, now)
         if not diverged:
-            (self.pace.measure if sure else self.pace.guess)(told.work, seconds)
+            (self.throughput.measure if sure else self.throughput.guess)(told.work, seconds)
         if not told.epoch and (told.first or self.workers > 1):
             self._prepared(told, max(0.0, now - told.began - seconds))
         told.trained = told.first is not None
         told.epoch, told.first, told.scored, told.heard = epoch, None, now, now
         told.ended = diverged or epoch == told.epochs
         self._predict(told.stage)
-        if all(self._times[name].after_first_epoch is None for name in self._expected):
-            for name in self._expected:
-                self._times[name].after_first_epoch = self._total(name)
 
     def _measured(self, run: _Run, epoch: int, seconds: float, now: float) -> tuple[float, bool]:
-        """An epoch's seconds without building and tracing, and whether they are sure to be without."""
+        """Return an epoch's seconds, and whether they are sure to be without building and tracing."""
         if run.first is None:
-            # Told by a worker or again: it may have been its process's first.
+            # Restored, or a worker's: it may have been the first of its process.
             return seconds, epoch > 1
         if run.trained:
             return now - run.scored, True
@@ -280,58 +275,63 @@ class Clock:
 
     @property
     def stage(self) -> str:
-        """The stage that the study is in."""
+        """The current stage."""
         return self._stage
 
     def elapsed(self) -> float:
-        """Seconds of all sessions so far."""
+        """Return the seconds of all sessions so far."""
         return sum(time.measured for time in self.times())
 
     def ahead(self) -> list[tuple[StageWork, float]]:
-        """The stages that are not over, each with its seconds that are left; none before anything was measured."""
+        """Return the stages that are not over, each with its seconds left; none before anything was measured."""
         names = list(self._expected)
         names = names[names.index(self._stage) :] if self._stage in names else names
         known = [(self._expected[name], self._stage_left(name)) for name in names]
         return [(stage, seconds) for stage, seconds in known if seconds is not None]
 
     def left(self) -> float | None:
-        """Seconds until the study's end; None before anything was measured."""
+        """Return the seconds until the study's end; None before anything was measured."""
         ahead = self.ahead()
         return sum(seconds for _, seconds in ahead) if ahead or not self._expected else None
 
     def share(self) -> float | None:
-        """How much of the study's time is over."""
+        """Return the fraction of the study's time that is over."""
         left, elapsed = self.left(), self.elapsed()
         return None if left is None else elapsed / max(elapsed + left, 1e-9)
 
     def run_left(self, run: str) -> float | None:
-        """Seconds until a run's end."""
+        """Return the seconds until a run's end."""
         told = self._runs[run]
         return 0.0 if told.ended else self._run_left(told)
 
     def epoch_left(self, run: str) -> float | None:
-        """Seconds until the end of a run's epoch."""
+        """Return the seconds until the end of a run's epoch."""
         told = self._runs[run]
         return 0.0 if told.ended else self._epoch_left(told)
 
     def run_seconds(self, work: Work, epochs: int) -> float | None:
-        """Seconds of a run that would begin now."""
+        """Predict the seconds of a run that would begin now."""
         return self._run_seconds(work, epochs, self._loads(work.model, self._loaded))
 
     def seconds(self, stages: Iterable[StageWork]) -> float | None:
-        """Seconds of stages from their beginning."""
+        """Predict the seconds of whole stages."""
         return _sum(self._laid_out(stage, stage.runs, ()) for stage in stages)
 
     def times(self) -> list[StageTime]:
-        """What every stage was predicted to take and took, up to now."""
+        """Return what every stage was predicted to take, and took up to now."""
         now = self._now()
         self._times.setdefault(self._stage, StageTime(self._stage)).measured += now - self._counted
         self._counted = now
         return list(self._times.values())
 
     def _predict(self, stage: str) -> None:
+        """Predict a stage as it begins, and all of them after the first epoch."""
         if stage in self._expected and self._times[stage].at_beginning is None:
             self._times[stage].at_beginning = self._total(stage)
+        scored = any(run.epoch for run in self._runs.values())
+        if scored and all(self._times[name].after_first_epoch is None for name in self._expected):
+            for name in self._expected:
+                self._times[name].after_first_epoch = self._total(name)
 
     def _total(self, stage: str) -> float | None:
         self.times()
@@ -348,7 +348,7 @@ class Clock:
         return self._laid_out(stage, waiting, begun)
 
     def _laid_out(self, stage: StageWork, waiting: Iterable[tuple[Work, int]], begun: Sequence[_Run]) -> float | None:
-        """Seconds of the runs of a stage that wait and of what is left of those that have begun."""
+        """Return the seconds of a stage's waiting runs and of what is left of those that have begun."""
         under_way: list[float | None] = []
         lasting: list[float | None] = []
         if stage.at_most:
@@ -363,17 +363,17 @@ class Clock:
                 loaded.append(work.model)
         factor = 1.0
         for start, levels in stage.undecided:
-            if at_start := self.pace.seconds(start):
-                factor *= mean(self.pace.seconds(level) or 0 for level in levels) / at_start
+            if at_start := self.throughput.seconds(start):
+                factor *= mean(self.throughput.seconds(level) or 0 for level in levels) / at_start
         if None in lasting or None in under_way:
             return None
         return factor * makespan(filter(None, lasting), self.workers, filter(None, under_way))
 
     def _run_left(self, run: _Run) -> float | None:
-        return _sum([self._epoch_left(run), *[self.pace.seconds(run.work)] * (run.epochs - run.epoch - 1)])
+        return _sum([self._epoch_left(run), *[self.throughput.seconds(run.work)] * (run.epochs - run.epoch - 1)])
 
     def _epoch_left(self, run: _Run) -> float | None:
-        seconds = self.pace.seconds(run.work)
+        seconds = self.throughput.seconds(run.work)
         if seconds is None:
             return None
         if run.first is not None:
@@ -384,11 +384,11 @@ class Clock:
         return seconds
 
     def _run_seconds(self, work: Work, epochs: int, loads: bool) -> float | None:
-        seconds = self.pace.seconds(work)
+        seconds = self.throughput.seconds(work)
         return None if seconds is None else epochs * seconds + self._overhead(work, loads)
 
     def _overhead(self, work: Work, loads: bool) -> float:
-        """Seconds before a run's first epoch."""
+        """Return the seconds before a run's first epoch."""
         if loads:
             # A model is built and traced layer by layer.
             seconds, layers = self._startup
@@ -402,8 +402,8 @@ class Clock:
             self._resets.append(seconds)
 
     def _loads(self, model: Hashable, loaded: Sequence[Hashable]) -> bool:
-        """Whether a run must build its model: a worker keeps one at a time, its last. What several build beside one
-        another takes no longer than the first."""
+        """Return whether a run must build its model: a worker keeps one at a time, its last, and several build theirs
+        in the time of one."""
         return model not in loaded[-self.workers :]
 
     @staticmethod
@@ -412,8 +412,13 @@ class Clock:
 
 
 def makespan(seconds: Iterable[float], workers: int, begun: Iterable[float] = ()) -> float:
-    """How long runs of so many seconds take on so many workers, the longest begun first (Graham's LPT rule), where some
-    of the workers have runs already that take so long yet."""
+    """Return how long runs take on workers, the longest begun first (Graham's LPT rule).
+
+    Args:
+        seconds: Of each run.
+        workers: Their number.
+        begun: Seconds left of each run that a worker carries already.
+    """
     ends = [*begun, *[0.0] * workers][:workers]
     heapq.heapify(ends)
     for lasting in sorted(seconds, reverse=True):
@@ -422,6 +427,6 @@ def makespan(seconds: Iterable[float], workers: int, begun: Iterable[float] = ()
 
 
 def _sum(seconds: Iterable[float | None]) -> float | None:
-    """The sum; None where one is not known."""
+    """Return the sum; None where one is not known."""
     known = list(seconds)
     return None if None in known else sum(one for one in known if one is not None)

@@ -1,0 +1,120 @@
+"""Searches with a budget on simulated workers: epochs take the seconds that the test says; nothing is trained."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import keras_tuner
+import pytest
+from benchmarks.search.simulation import SimulatedPool
+from tiny_study import Recorder, tiny
+
+from bertgrid_tf.budget.controller import BudgetController, NotChosenError
+from bertgrid_tf.budget.deadline import LEFT_OUT, TimedOracle
+from bertgrid_tf.budget.plan import space
+from bertgrid_tf.budget.time_budget import Budget
+from bertgrid_tf.budget.time_estimator import Work
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.results import Results
+from tuners.parallel import ParallelSearch
+
+WORK = Work("kind", "model", 1, 32, 4, 100.0, 10.0)
+ROWS = {"sweeps": {}, "learning_rates": [4e-3, 2e-3, 1e-3], "learning_rate": 2e-3, "epochs": 4}
+SWEEP = {"sweeps": {"max_length": [16, 32, 48]}, "sweep_epochs": 2, "learning_rates": [1e-3], "epochs": 1}
+
+
+class Search:
+    """The search of a study within a budget, on `workers` workers that an epoch takes `seconds(run)`, `run` being the
+    number of runs that have begun."""
+
+    def __init__(
+        self, folder: Path, budget: float, workers: int, seconds: Callable[[int], float] = lambda run: 10.0, **recipe
+    ) -> None:
+        self.recipe = tiny(**recipe)
+        self.results = Results(folder)
+        self.results.predictions.mkdir(parents=True, exist_ok=True)
+        self.began: list[tuple[float, str, float]] = []
+        self.seconds = seconds
+        self.pool = SimulatedPool(self._run, workers, lambda values, epoch: seconds(len(self.began)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("bertgrid_tf.budget.controller.monotonic", lambda: self.pool.clock)
+            self.controller = BudgetController(
+                self.recipe, lambda values: WORK, self.results, Recorder(), Budget(budget, 0.0), workers, 1
+            )
+        try:
+            self._search()
+        except NotChosenError as ended:
+            self.pool.stop(ended.trial_id)
+            self._search()
+
+    def _run(self, values: Mapping, folder: Path) -> Iterator[dict[str, float]]:
+        self.began.append((self.pool.clock, folder.name, values["learning_rate"]))
+        return ({"accuracy": 0.5, "seconds": self.seconds(len(self.began))} for _ in range(values["stop_epoch"]))
+
+    def _search(self) -> None:
+        objective = keras_tuner.Objective("accuracy", "max")
+        self.oracle = TimedOracle.over(space(self.recipe), objective, 1, self.recipe.search)
+        self.oracle.verbose = 0
+        self.controller.attach(self.oracle, None)
+        folder, told = self.results.folder, self.controller
+        tuner = ParallelSearch(
+            self.pool, self.oracle, folder.parent, folder.name, on_trial=told.begin_trial, on_epoch=told.trial_epoch
+        )
+        told.resume()
+        tuner.search()
+
+    def decided(self, *decisions: str) -> list[dict]:
+        return self.controller.log.of(*decisions)
+
+    def epochs(self) -> list[int]:
+        return [len(self.oracle.history(trial)) for trial in self.oracle.trials.values()]
+
+
+def test_one_worker_trains_the_epoch_that_shows_the_speed_and_then_all_of_them_train(tmp_path):
+    search = Search(tmp_path / "study", 1000, 3, **ROWS)
+    assert [time for time, *_ in search.began] == [0, 10, 10]
+    assert search.epochs() == [4, 4, 4]
+
+
+def test_a_row_that_is_none_of_those_that_fit_is_ended_and_does_not_count(tmp_path):
+    search = Search(tmp_path / "study", 100, 1, **ROWS)
+    [chosen] = search.decided("recipe")
+    assert chosen["epochs"] < 4
+    # It was the folder of the ended row too.
+    assert [name for _, name, _ in search.began][:2] == ["trial_0000", "trial_0000"]
+    assert search.epochs() == [chosen["epochs"]] * len(chosen["learning_rates"])
+    assert search.pool.clock + 10 * chosen["epochs"] <= 100
+
+
+def test_a_budget_that_nothing_fits_leaves_no_trial_behind(tmp_path):
+    with pytest.raises(UserError, match="--budget 15s is too short"):
+        Search(tmp_path / "study", 15, 2, **ROWS)
+    assert not list((tmp_path / "study").glob("trial_*"))
+    assert not (tmp_path / "study" / "oracle.json").exists()
+
+
+def test_rows_end_early_when_epochs_become_slow_and_the_search_ends_with_them(tmp_path):
+    search = Search(tmp_path / "study", 150, 2, lambda run: 10.0 if run < 2 else 60.0, **ROWS)
+    assert [search.decided("recipe")[0]["without"], len(search.decided("end"))] == ["", 1]
+    stopped = {line["run"]: line["epoch"] for line in search.decided("stop")}
+    assert stopped
+    assert all(epoch < 4 for epoch in stopped.values())
+    assert len(search.oracle.trials) == 2
+    # The final model of the best epoch, the first, still fits.
+    assert search.pool.clock + 60 <= 150
+
+
+def test_a_level_that_no_longer_fits_is_left_out_and_the_grid_begins_whatever_the_time(tmp_path):
+    slow = Search(tmp_path / "study", 100, 1, lambda run: 10.0 if run < 2 else 60.0, **SWEEP)
+    left_out = [line["run"] for line in slow.decided("leave_out")]
+    assert left_out
+    failed = [trial for trial in slow.oracle.trials.values() if trial.status == "FAILED"]
+    assert [trial.message for trial in failed] == [LEFT_OUT] * len(left_out)
+    assert slow.oracle.stage == "grid"
+    assert slow.oracle.table().tried.all()
+
+
+def test_a_search_that_was_ended_is_not_gone_on_with(tmp_path):
+    first = Search(tmp_path / "study", 150, 2, lambda run: 10.0 if run < 2 else 60.0, **ROWS)
+    again = Search(tmp_path / "study", 150, 2, **ROWS)
+    assert not again.began
+    assert again.oracle.cells() == first.oracle.cells()
