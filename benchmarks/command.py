@@ -14,8 +14,8 @@ from bertgrid_tf import recipe as recipes
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.data import data_dirs, open_corpus
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.machine.host import description as machine
 from bertgrid_tf.recipe import NO_MODEL, Recipe
+from bertgrid_tf.system.host import description as machine
 from tuners.errors import TunerError
 
 # transformers imports PyTorch wherever it is installed; TensorFlow's runs have no use for it.
@@ -28,7 +28,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser with the flags that say what is trained on which data."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--model", required=True, help="checkpoint: a folder, a hub id or scratch[:LAYERSxWIDTH]")
-    made.add_argument("--limit-train", type=int, help="train on about so many utterances of Friends; all if left out")
+    made.add_argument(
+        "--max-train-samples", type=int, help="train on about so many utterances of Friends; all if left out"
+    )
     made.add_argument("--set", type=pair, action="append", default=[], metavar="KEY=VALUE", help="repeatable")
     made.add_argument(
         "--data-dir",
@@ -62,7 +64,7 @@ def friends(flags: argparse.Namespace, **overrides: Any) -> Recipe:
 
     `overrides` are further keys of the recipe; what `--set` says comes last.
     """
-    given = {"model": flags.model, "limit_train": flags.limit_train, "sweeps": {}, "final.model": NO_MODEL}
+    given = {"model": flags.model, "max_train_samples": flags.max_train_samples, "sweeps": {}, "final.model": NO_MODEL}
     return recipes.load("friends", overrides=given | overrides | dict(flags.set))
 
 

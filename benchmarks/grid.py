@@ -1,6 +1,6 @@
 """How long the learning-rate × epoch grid takes: bertgrid-tf, KerasTuner and Optuna fill the same cells.
 
-    python -m benchmarks.grid --model DIR --limit-train 1600 --learning-rates 2e-4,1e-4,5e-5 --epochs 4 \\
+    python -m benchmarks.grid --model DIR --max-train-samples 1600 --learning-rates 2e-4,1e-4,5e-5 --epochs 4 \\
         [--climb-epochs 17] [--csv FILE]
 
 Contenders, one after another, each in a process of its own:
@@ -37,9 +37,9 @@ from benchmarks.contenders.trials import Cost, Trial, epochs_of_cells, trials_of
 from benchmarks.layout import limit_dev, padded
 from bertgrid_tf.corpus import Corpus, utterances
 from bertgrid_tf.data import data_dirs
-from bertgrid_tf.files import write_table
-from bertgrid_tf.machine.host import readable
 from bertgrid_tf.report.format import duration
+from bertgrid_tf.storage.files import write_table
+from bertgrid_tf.system.host import readable
 
 BASELINE, KINDER = "KerasTuner, trial per cell", "KerasTuner, trial per learning rate"
 FULL_RATES, FULL_EPOCHS = 7, 10
@@ -109,15 +109,15 @@ def contenders(flags: Any, corpus: Corpus, folder: Path) -> list[Contender]:
     recipe = command.friends(flags, context="current+previous", **grid)
     theirs: dict[str, Any] = {
         **grid,
-        "model": recipe.settings.model,
+        "model": recipe.hyperparameters.model,
         "classes": len(corpus.labels),
-        "batch_size": recipe.settings.batch_size,
-        "max_length": recipe.settings.max_length,
+        "batch_size": recipe.hyperparameters.batch_size,
+        "max_length": recipe.hyperparameters.max_length,
         "folder": str(folder),
     }
     for split in ("train", "dev"):
         theirs[split] = str(folder / f"{split}.npz")
-        padded(corpus, recipe.settings, split).save(folder / f"{split}.npz")
+        padded(corpus, recipe.hyperparameters, split).save(folder / f"{split}.npz")
     made = [
         Contender(BASELINE, "keras_tuner_grid", "tensorflow", {**theirs, "per_cell": True}),
         Contender("Optuna + Trainer, trial per cell", "optuna_grid", "torch", theirs),
@@ -222,7 +222,7 @@ def main() -> None:
     flags = parser.parse_args()
     recipe = command.friends(flags, context="current+previous")
     corpus = command.corpus(flags, recipe)
-    whole = command.corpus(flags, recipe.model_copy(update={"limit_train": None}))
+    whole = command.corpus(flags, recipe.model_copy(update={"max_train_samples": None}))
     counts = [len(list(utterances(one.splits["train"]))) for one in (whole, corpus)]
     texts = counts[0] / counts[1]
     corpus = limit_dev(corpus, round(len(list(utterances(corpus.splits["dev"]))) / texts), recipe.seed)

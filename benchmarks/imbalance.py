@@ -1,10 +1,10 @@
 """What meets the imbalance of Friends' classes: the same runs with every method, seed by seed.
 
     python -m benchmarks.imbalance --model DIR --set learning_rate=1e-4 --set context=current+previous --epochs 3 \\
-        --seeds 1,2,3 --work DIR [--limit-train 2000] [--csv FILE]
+        --seeds 1,2,3 --work DIR [--max-train-samples 2000] [--csv FILE]
 
 The scores are those on dev after the last epoch. Each method is compared with none on the same texts and seeds
-(`bertgrid_tf.score.compare`); the p values are corrected for the number of methods (Holm). A killed benchmark goes on
+(`bertgrid_tf.metrics.compare`); the p values are corrected for the number of methods (Holm). A killed benchmark goes on
 in its work folder where it was, and takes further seeds there.
 """
 
@@ -19,22 +19,22 @@ from rich.table import Table
 
 from benchmarks import command
 from benchmarks.work import TimeLeft, Work
-from bertgrid_tf.files import write_table
+from bertgrid_tf.metrics.compare import Difference, Split, compare_with_best, difference, holm
 from bertgrid_tf.recipe import Value
 from bertgrid_tf.report.format import duration, score
-from bertgrid_tf.score.compare import Difference, Split, compare_with_best, difference, holm
+from bertgrid_tf.storage.files import write_table
 
 NONE = "none"
 METHODS: dict[str, dict[str, Value]] = {
     NONE: {},
-    "oversample 0.5": {"oversample": 0.5},
-    "oversample 1": {"oversample": 1.0},
+    "oversample_ratio 0.5": {"oversample_ratio": 0.5},
+    "oversample_ratio 1": {"oversample_ratio": 1.0},
     "undersample neutral": {"undersample": "neutral"},
     "class_weights sqrt": {"class_weights": "sqrt"},
     "class_weights balanced": {"class_weights": "balanced"},
-    "focal 2": {"focal": 2.0},
-    "soft_labels 0.5": {"soft_labels": 0.5},
-    "soft_labels 1": {"soft_labels": 1.0},
+    "focal 2": {"focal_gamma": 2.0},
+    "soft_label_weight 0.5": {"soft_label_weight": 0.5},
+    "soft_label_weight 1": {"soft_label_weight": 1.0},
     "head refit": {"head": "refit"},
     "head smote": {"head": "smote"},
     "head rose": {"head": "rose"},

@@ -9,25 +9,25 @@ from benchmarks.texts import Padded
 from bertgrid_tf.bert.checkpoint import load_tokenizer
 from bertgrid_tf.corpus import Corpus, limit, speaker_counts, utterances
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.recipe import Settings
-from bertgrid_tf.run import encode_dialogues
+from bertgrid_tf.recipe import Hyperparameters
+from bertgrid_tf.training.trial_runner import encode_dialogues
 
 
-def padded(corpus: Corpus, settings: Settings, split: str) -> Padded:
+def padded(corpus: Corpus, hyperparameters: Hyperparameters, split: str) -> Padded:
     """A labelled split, every text filled up to the maximum length.
 
     Raises:
         UserError: the checkpoint is not a folder, so that the other libraries cannot load it.
     """
-    if not (Path(settings.model) / "config.json").is_file():
+    if not (Path(hyperparameters.model) / "config.json").is_file():
         raise UserError(
-            f"--model {settings.model} is no checkpoint's folder, which the other libraries need: give one."
+            f"--model {hyperparameters.model} is no checkpoint's folder, which the other libraries need: give one."
         )
     dialogues = corpus.splits[split]
     speakers = speaker_counts(corpus.splits["train"])
-    encoded = encode_dialogues(load_tokenizer(settings.model), dialogues, settings, speakers)
+    encoded = encode_dialogues(load_tokenizer(hyperparameters.model), dialogues, hyperparameters, speakers)
     labels = [corpus.labels.index(utterance.label or "") for utterance in utterances(dialogues)]
-    return Padded.of(encoded, np.array(labels), settings.max_length)
+    return Padded.of(encoded, np.array(labels), hyperparameters.max_length)
 
 
 def limit_dev(corpus: Corpus, count: int, seed: int) -> Corpus:

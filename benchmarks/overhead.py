@@ -1,6 +1,6 @@
 """What a trial costs beside its steps, and whether memory grows from trial to trial.
 
-    python -m benchmarks.overhead --model DIR [--limit-train 256] [--trials 50] [--csv FILE]
+    python -m benchmarks.overhead --model DIR [--max-train-samples 256] [--trials 50] [--csv FILE]
 
 So many learning rates are trained for one epoch of a few steps each: by bertgrid-tf, which puts one built model back,
 and by KerasTuner's GridSearch as its guide shows it, which builds one for every trial. Overhead is the time from a
@@ -26,8 +26,8 @@ from benchmarks.contenders.process import Process
 from benchmarks.contenders.steps import growth, overheads, step_seconds
 from benchmarks.layout import limit_dev, padded
 from bertgrid_tf.data import data_dirs
-from bertgrid_tf.files import write_table
-from bertgrid_tf.machine.host import readable
+from bertgrid_tf.storage.files import write_table
+from bertgrid_tf.system.host import readable
 
 SINCE = 5
 DEV_UTTERANCES = 32
@@ -49,7 +49,7 @@ def play(module: str, asked: Mapping[str, Any], folder: Path) -> Trials:
 
 def main() -> None:
     parser = command.parser(__doc__)
-    parser.set_defaults(limit_train=256)
+    parser.set_defaults(max_train_samples=256)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--csv", type=Path, help="file for every trial")
     flags = parser.parse_args()
@@ -68,17 +68,17 @@ def main() -> None:
             "folder": name,
         }
         theirs: dict[str, Any] = {
-            "model": recipe.settings.model,
+            "model": recipe.hyperparameters.model,
             "classes": len(corpus.labels),
             "learning_rates": rates,
             "epochs": 1,
             "per_cell": False,
-            "batch_size": recipe.settings.batch_size,
+            "batch_size": recipe.hyperparameters.batch_size,
             "folder": name,
         }
         for split in ("train", "dev"):
             theirs[split] = str(folder / f"{split}.npz")
-            padded(corpus, recipe.settings, split).save(folder / f"{split}.npz")
+            padded(corpus, recipe.hyperparameters, split).save(folder / f"{split}.npz")
         for contender, module, asked in (
             ("bertgrid-tf", "ours_trials", ours),
             ("KerasTuner, model per trial", "keras_tuner_trials", theirs),

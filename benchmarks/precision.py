@@ -1,10 +1,10 @@
 """Whether bf16 costs accuracy: the same runs of Friends in fp32 and bf16, seed by seed.
 
     python -m benchmarks.precision --model DIR --set learning_rate=1e-4 --epochs 4 --seeds 1,2,3,4,5 --work DIR \\
-        [--limit-train 2000] [--csv FILE]
+        [--max-train-samples 2000] [--csv FILE]
 
 A killed benchmark goes on in its work folder where it was. The settings are compared as the studies' own are
-(`bertgrid_tf.score.compare`), after the last epoch; the runs share their seeds, and each seed's difference is shown.
+(`bertgrid_tf.metrics.compare`), after the last epoch; the runs share their seeds, and each seed's difference is shown.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,16 +19,16 @@ from rich.table import Table
 from benchmarks import command
 from benchmarks.paired import Interval, interval
 from benchmarks.work import TimeLeft, Work
-from bertgrid_tf.files import write_table
+from bertgrid_tf.metrics.compare import difference
 from bertgrid_tf.report.format import duration, score
-from bertgrid_tf.score.compare import difference
+from bertgrid_tf.storage.files import write_table
 
 PRECISIONS = ("fp32", "bf16")
 METRICS = ("accuracy", "macro_f1")
 
 
 @dataclass(frozen=True)
-class Scored:
+class StudyScores:
     """The dev scores after one epoch of one run, as fractions of 1."""
 
     seed: int
@@ -44,13 +44,13 @@ def run_name(seed: int, precision: str) -> str:
     return f"seed{seed}-{precision}"
 
 
-def train(work: Work, seeds: Sequence[int]) -> Iterator[Scored]:
+def train(work: Work, seeds: Sequence[int]) -> Iterator[StudyScores]:
     """Every seed in both precisions; the order turns from seed to seed, so that few models are built."""
     for index, seed in enumerate(seeds):
         for precision in PRECISIONS if index % 2 == 0 else PRECISIONS[::-1]:
             for epoch, found in enumerate(work.train(run_name(seed, precision), seed, precision=precision), start=1):
                 scores = (found["accuracy"], found["macro_f1"], found["loss"], found["seconds"])
-                yield Scored(seed, precision, epoch, *scores)
+                yield StudyScores(seed, precision, epoch, *scores)
 
 
 def differences(found: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -92,7 +92,7 @@ def main() -> None:
     work = Work(flags.work, recipe, command.corpus(flags, recipe))
 
     left = TimeLeft(len(PRECISIONS) * len(flags.seeds) * recipe.epochs)
-    cells: list[Scored] = []
+    cells: list[StudyScores] = []
     for cell in train(work, flags.seeds):
         cells.append(cell)
         print(

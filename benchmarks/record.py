@@ -1,6 +1,6 @@
 """Records learning-rate × epoch tables of Friends: the ground on which search strategies are compared.
 
-    python -m benchmarks.record --model DIR --limit-train 2000 --learning-rates 4e-4,2e-4,1e-4,5e-5,2.5e-5,1.25e-5 \\
+    python -m benchmarks.record --model DIR --max-train-samples 2000 --learning-rates 4e-4,2e-4,1e-4,5e-5,2.5e-5,1.25e-5 \\
         --epochs 6 --seeds 1,2,3 --name friends-2000 --work DIR
 
 Every row is one training run, scored on dev after each epoch. Rows of all seeds take turns, and a killed recording
@@ -22,14 +22,14 @@ from benchmarks import command
 from benchmarks.work import TimeLeft, Work
 from bertgrid_tf.bert.checkpoint import identity
 from bertgrid_tf.corpus import Corpus, utterances
-from bertgrid_tf.files import write_text
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.format import duration, score
+from bertgrid_tf.storage.files import write_text
 from tuners.table import Table
 
 
 @dataclass(frozen=True)
-class Scored:
+class StudyScores:
     """An epoch that was trained and scored: one cell of one seed's table."""
 
     seed: int
@@ -39,15 +39,15 @@ class Scored:
     seconds: float
 
 
-def rows(work: Work, recipe: Recipe, seeds: Sequence[int]) -> Iterator[Scored]:
+def rows(work: Work, recipe: Recipe, seeds: Sequence[int]) -> Iterator[StudyScores]:
     """Trains every learning rate with every seed; a row that diverges ends with an epoch of NaN."""
     for rate in recipe.learning_rates:
         for seed in seeds:
             for epoch, metrics in enumerate(work.train(f"seed{seed}-{rate!r}", seed, learning_rate=rate), start=1):
-                yield Scored(seed, rate, epoch, metrics[recipe.metric], metrics["seconds"])
+                yield StudyScores(seed, rate, epoch, metrics[recipe.metric], metrics["seconds"])
 
 
-def table(cells: Sequence[Scored], recipe: Recipe, seed: int) -> Table:
+def table(cells: Sequence[StudyScores], recipe: Recipe, seed: int) -> Table:
     """One seed's table as far as it has been trained."""
     shape = len(recipe.learning_rates), recipe.epochs
     scores, tried = np.full(shape, nan), np.zeros(shape, bool)
@@ -60,7 +60,7 @@ def table(cells: Sequence[Scored], recipe: Recipe, seed: int) -> Table:
 
 def description(recipe: Recipe, corpus: Corpus, config: Any) -> dict[str, Any]:
     """What was trained, with no folder of this machine in it."""
-    settings = recipe.settings.model_dump(exclude={"model", "learning_rate"})
+    hyperparameters = recipe.hyperparameters.model_dump(exclude={"model", "learning_rate"})
     return {
         "corpus": recipe.corpus,
         "utterances": {split: len(list(utterances(corpus.splits[split]))) for split in ("train", "dev")},
@@ -69,11 +69,11 @@ def description(recipe: Recipe, corpus: Corpus, config: Any) -> dict[str, Any]:
             "layers": config.num_hidden_layers,
             "width": config.hidden_size,
             "vocabulary": config.vocab_size,
-            "identity": identity(recipe.settings.model),
+            "identity": identity(recipe.hyperparameters.model),
         },
         "metric": recipe.metric,
         "subset_seed": recipe.seed,
-        "settings": settings,
+        "hyperparameters": hyperparameters,
     }
 
 
@@ -90,14 +90,14 @@ def main() -> None:
     corpus = command.corpus(flags, recipe)
     work = Work(flags.work, recipe, corpus, free=("learning_rates",))
 
-    config = work.runs.trainer(recipe.settings).checkpoint.model.config
+    config = work.runs.trainer(recipe.hyperparameters).checkpoint.model.config
     how = {
         "command": command.command_line("record", flags, without=("work", "out")),
         **description(recipe, corpus, config),
         **command.circumstances(),
     }
     left = TimeLeft(len(flags.seeds) * len(recipe.learning_rates) * recipe.epochs)
-    cells: list[Scored] = []
+    cells: list[StudyScores] = []
     for cell in rows(work, recipe, flags.seeds):
         cells.append(cell)
         scale, digits = (1, 4) if recipe.metric == "loss" else (100, 2)

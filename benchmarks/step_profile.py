@@ -1,6 +1,6 @@
 """What a training step's time goes to: the operations that take most of it.
 
-    python -m benchmarks.step_profile --model DIR --limit-train 2000 [--set precision=bf16] [--steps 20] [--csv FILE]
+    python -m benchmarks.step_profile --model DIR --max-train-samples 2000 [--set precision=bf16] [--steps 20] [--csv FILE]
 
 The steps are those of bertgrid-tf, after as many to warm up, under TensorFlow's profiler. An operation's time is its
 own, without that of others inside it, and what several operations take side by side is counted for each; shares are of
@@ -20,8 +20,8 @@ from rich.table import Table
 
 from benchmarks import command
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.files import write_table
-from bertgrid_tf.run import Runs
+from bertgrid_tf.storage.files import write_table
+from bertgrid_tf.training.trial_runner import TrialRunner
 
 SHOWN = 10
 # NODE:TYPE, as the profiler names an executed operation.
@@ -112,7 +112,7 @@ class Window:
         self._folder = folder
         self.seconds = 0.0
 
-    def on_step(self, done: int, steps: int, loss: float) -> None:
+    def on_train_batch_end(self, done: int, steps: int, loss: float) -> None:
         """As `bert.trainer.Trainer.run` calls it."""
         import tensorflow as tf
 
@@ -156,11 +156,11 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="file for all operations")
     flags = parser.parse_args()
     recipe = command.friends(flags, context="current+previous")
-    values = recipe.settings.model_dump() | {"schedule_epochs": 1, "stop_epoch": 1}
+    values = recipe.hyperparameters.model_dump() | {"schedule_epochs": 1, "stop_epoch": 1}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         window = Window(flags.steps, folder / "profile")
-        runs = Runs(command.corpus(flags, recipe), recipe, folder / "predictions", window.on_step)
+        runs = TrialRunner(command.corpus(flags, recipe), recipe, folder / "predictions", window.on_train_batch_end)
         list(runs(values, folder))
         if not window.seconds:
             raise UserError(f"An epoch has fewer than {2 * flags.steps} steps: give fewer --steps, or more texts.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 if TYPE_CHECKING:
-    from bertgrid_tf.bert.encode import Encoded
+    from bertgrid_tf.bert.encode import EncodedTexts
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Padded:
     labels: np.ndarray
 
     @classmethod
-    def of(cls, encoded: "Encoded", labels: np.ndarray, length: int) -> Self:
+    def of(cls, encoded: "EncodedTexts", labels: np.ndarray, length: int) -> Self:
         """Fills the texts up to `length` tokens, which none of them may exceed."""
         mask = np.arange(length) < encoded.lengths[:, None]
         ids, types = np.full(mask.shape, encoded.pad_id, np.int32), np.zeros(mask.shape, np.int32)

@@ -1,6 +1,6 @@
 """How many texts a second BERT is trained on: bertgrid-tf, `model.fit` and Hugging Face's Trainer side by side.
 
-    python -m benchmarks.throughput --model DIR --limit-train 1600 --rounds 5 [--csv FILE]
+    python -m benchmarks.throughput --model DIR --max-train-samples 1600 --rounds 5 [--csv FILE]
 
 Every contender is a process of its own, with the same checkpoint, texts, batch size, maximum length and optimizer
 (AdamW, gradients clipped to a global norm of 1). In each round each of them trains one epoch while the others wait;
@@ -29,9 +29,9 @@ from benchmarks.layout import padded
 from bertgrid_tf.bert.dimensions import Dimensions, dimensions
 from bertgrid_tf.bert.flops import training_flops
 from bertgrid_tf.data import data_dirs
-from bertgrid_tf.files import write_table
-from bertgrid_tf.machine.host import readable
 from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.storage.files import write_table
+from bertgrid_tf.system.host import readable
 
 PRECISIONS = ("fp32", "bf16")
 FRAMEWORKS = ("tensorflow", "torch")
@@ -106,23 +106,23 @@ def main() -> None:
     flags = parser.parse_args()
     context = {"context": "current+previous"}
     recipes = {precision: command.friends(flags, precision=precision, **context) for precision in PRECISIONS}
-    settings = recipes["fp32"].settings
+    hyperparameters = recipes["fp32"].hyperparameters
     corpus = command.corpus(flags, recipes["fp32"])
-    texts = padded(corpus, settings, "train")
-    size = dimensions(settings.model, len(corpus.labels))
-    tokens_a_step = int(texts.lengths.mean() * settings.batch_size)
+    texts = padded(corpus, hyperparameters, "train")
+    size = dimensions(hyperparameters.model, len(corpus.labels))
+    tokens_a_step = int(texts.lengths.mean() * hyperparameters.batch_size)
 
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         texts.save(folder / "train.npz")
         ours = {"data_dirs": [str(directory) for directory in data_dirs(flags.data_dir)], "folder": name}
         theirs = {
-            "model": settings.model,
+            "model": hyperparameters.model,
             "classes": len(corpus.labels),
             "train": str(folder / "train.npz"),
-            "batch_size": settings.batch_size,
-            "max_length": settings.max_length,
-            "learning_rate": settings.learning_rate,
+            "batch_size": hyperparameters.batch_size,
+            "max_length": hyperparameters.max_length,
+            "learning_rate": hyperparameters.learning_rate,
             "folder": name,
         }
         everyone = contenders(recipes, theirs, ours)

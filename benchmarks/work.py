@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bertgrid_tf import predictions
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.files import write_text
-from bertgrid_tf.predictions import Predictions
+from bertgrid_tf.metrics.compare import Split
 from bertgrid_tf.recipe import Recipe, Value, differing, load
 from bertgrid_tf.report.format import duration
-from bertgrid_tf.run import Runs
-from bertgrid_tf.score.compare import Split
+from bertgrid_tf.storage import predictions
+from bertgrid_tf.storage.files import write_text
+from bertgrid_tf.storage.predictions import Predictions
+from bertgrid_tf.training.trial_runner import TrialRunner
 
 
 class Work:
@@ -44,7 +44,7 @@ class Work:
         write_text(file, recipe.to_yaml())
         self._folder = folder
         self._recipe = recipe
-        self.runs = Runs(corpus, recipe, folder / "predictions")
+        self.runs = TrialRunner(corpus, recipe, folder / "predictions")
         self.runs.check()
 
     def candidate(self, names: Iterable[str], epoch: int) -> np.ndarray:
@@ -72,7 +72,7 @@ class Work:
         folder.mkdir(exist_ok=True)
         self.runs.recipe = self._recipe.model_copy(update={"seed": seed})
         horizon = {"schedule_epochs": self._recipe.epochs, "stop_epoch": self._recipe.epochs}
-        yield from self.runs(self._recipe.settings.model_dump() | changed | horizon, folder)
+        yield from self.runs(self._recipe.hyperparameters.model_dump() | changed | horizon, folder)
 
 
 class TimeLeft:

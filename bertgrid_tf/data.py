@@ -7,8 +7,8 @@ from pathlib import Path
 from bertgrid_tf import corpus as corpora
 from bertgrid_tf.corpus import Columns, Corpus, DownloadProgress
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.machine.container import check_writable
 from bertgrid_tf.recipe import Data, Recipe
+from bertgrid_tf.system.container import check_writable
 
 SAMPLE = "sample"
 
@@ -39,8 +39,8 @@ def open_corpus(recipe: Recipe, dirs: Sequence[Path], progress: DownloadProgress
             "or give --data FILE."
         )
     recipe.check_classes(corpus.labels)
-    if recipe.limit_train:
-        limited = corpora.limit(corpus.splits["train"], recipe.limit_train, recipe.seed)
+    if recipe.max_train_samples:
+        limited = corpora.limit(corpus.splits["train"], recipe.max_train_samples, recipe.seed)
         corpus = replace(corpus, splits={**corpus.splits, "train": limited})
     return corpus
 
@@ -70,7 +70,7 @@ def _tables(name: str, data: Data, seed: int) -> Corpus:
         columns(data),
         dev=data.dev_file,
         test=data.test_file,
-        held_out=data.held_out,
+        validation_split=data.validation_split,
         seed=seed,
         name=name,
     )

@@ -21,7 +21,7 @@ from bertgrid_tf.corpus.balance import parse_undersample
 from bertgrid_tf.corpus.layout import CONTEXTS, SPEAKER_FORMATS
 from bertgrid_tf.corpus.text import read_text
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.score.metrics import OVERALL, PER_CLASS, Direction
+from bertgrid_tf.metrics.classification import OVERALL, PER_CLASS, Direction
 
 RECIPES = Path(__file__).with_name("recipes")
 NO_MODEL = "none"
@@ -58,7 +58,7 @@ def _number_or(word: str) -> WrapValidator:
 BatchSize = Annotated[Count | Literal["auto"], _number_or(AUTO)]
 
 
-class Settings(_Strict):
+class Hyperparameters(_Strict):
     """One value for every parameter of a training run: a configuration.
 
     All of them but the learning rate can be swept.
@@ -70,27 +70,29 @@ class Settings(_Strict):
     max_length: int = Field(64, ge=3, description="tokens, special ones included")
     context: str = Field("current", description=" | ".join(CONTEXTS))
     speaker_format: str = Field("colon", description=" | ".join(SPEAKER_FORMATS))
-    rare_speaker: int = Field(0, ge=0, description="speakers with fewer training utterances lose their name")
+    min_speaker_count: int = Field(0, ge=0, description="speakers with fewer training utterances lose their name")
     markers: Literal["pieces", "tokens"] = Field(
         "pieces", description="[None] and [Says]: word pieces or one token each"
     )
-    oversample: float = Field(0.0, ge=0, le=1, description="0: as is; 1: every class as large as the largest")
+    oversample_ratio: float = Field(0.0, ge=0, le=1, description="0: as is; 1: every class as large as the largest")
     undersample: str = Field("none", description="none | CLASS | CLASS:SHARE, joined by +")
     class_weights: Literal["none", "balanced", "sqrt", "effective"] = Field(
         "none", description="what a text's loss counts, by the size of its class"
     )
-    focal: float = Field(0.0, ge=0, allow_inf_nan=False, description="γ of the focal loss; 0: cross-entropy")
-    soft_labels: float = Field(0.0, ge=0, le=1, description="share of the raters' votes in what is trained towards")
+    focal_gamma: float = Field(0.0, ge=0, allow_inf_nan=False, description="γ of the focal loss; 0: cross-entropy")
+    soft_label_weight: float = Field(
+        0.0, ge=0, le=1, description="share of the raters' votes in what is trained towards"
+    )
     head: Literal["trained", "refit", "smote", "rose"] = Field(
         "trained",
         description="or refitted after each epoch, to the classes as they are, or all as large as the largest",
     )
-    warmup: float = Field(0.2, ge=0, le=1, description="share of all steps")
+    warmup_ratio: float = Field(0.2, ge=0, le=1, description="share of all steps")
     schedule: Literal["linear", "constant"] = Field("linear", description="after warm-up: fall to 0, or stay")
     # Beyond these, float32 has no number for the products that they enter.
     weight_decay: float = Field(0.01, ge=0, le=1e9, description="decoupled; not on biases and LayerNorm")
-    clip_norm: float = Field(1.0, gt=0, le=1e9, description="largest global norm of the gradient")
-    batching: Literal["auto", "random", "grouped"] = Field(
+    max_grad_norm: float = Field(1.0, gt=0, le=1e9, description="largest global norm of the gradient")
+    group_by_length: Literal["auto", "random", "grouped"] = Field(
         "auto",
         description="grouped: texts of like length share a batch; auto: random for BERT, which computes no padding",
     )
@@ -132,7 +134,7 @@ class Data(_Strict):
     split_column: str | None = None
     dev_file: AbsolutePath | None = None
     test_file: AbsolutePath | None = None
-    held_out: float = Field(0.1, gt=0, lt=1, description="share of train that becomes dev where there is none")
+    validation_split: float = Field(0.1, gt=0, lt=1, description="share of train that becomes dev where there is none")
 
 
 class Final(_Strict):
@@ -155,10 +157,12 @@ class Recipe(_Strict):
 
     corpus: str = Field(description="friends, nsmc, sample, or a name for data")
     data: Data | None = None
-    limit_train: int | None = Field(None, ge=1, description="about so many training utterances, in whole dialogues")
+    max_train_samples: int | None = Field(
+        None, ge=1, description="about so many training utterances, in whole dialogues"
+    )
     metric: str = Field("accuracy", description="what decides, measured on dev")
     seed: int = Field(1, ge=0)
-    settings: Settings = Settings()
+    hyperparameters: Hyperparameters = Hyperparameters()
     sweeps: dict[str, list[Value]] = Field({}, description="levels of each independent parameter, in order")
     sweep_epochs: int = Field(2, ge=1, description="epochs of a sweep's runs")
     learning_rates: list[LearningRate] = Field([5e-5, 3e-5, 2e-5], min_length=1, description="rows of the grid")
@@ -199,7 +203,7 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _averaged(self) -> Self:
-        if self.soup and {self.settings.head, *self.sweeps.get("head", ())} != {"trained"}:
+        if self.soup and {self.hyperparameters.head, *self.sweeps.get("head", ())} != {"trained"}:
             raise ValueError("soup averages heads that were trained: give head trained alone, or no soup")
         return self
 
@@ -215,7 +219,7 @@ class Recipe(_Strict):
             raise ValueError(
                 f"{parameter} is coupled and has the grid: give learning_rates and epochs instead of a sweep"
             )
-        if parameter not in Settings.model_fields:
+        if parameter not in Hyperparameters.model_fields:
             raise ValueError(f"there is no parameter {parameter!r} to sweep; choose from {', '.join(sweepable())}")
         if not levels:
             raise ValueError(f"the sweep of {parameter} has no level")
@@ -227,7 +231,10 @@ class Recipe(_Strict):
                 raise ValueError(f"{parameter}=auto is measured once, before the search, and no level to sweep")
             try:
                 typed.append(
-                    getattr(Settings.model_validate(self.settings.model_dump() | {parameter: level}), parameter)
+                    getattr(
+                        Hyperparameters.model_validate(self.hyperparameters.model_dump() | {parameter: level}),
+                        parameter,
+                    )
                 )
             except ValidationError as error:
                 raise ValueError(f"{parameter}={level} is no level to sweep: {_reason(error)}") from error
@@ -237,7 +244,7 @@ class Recipe(_Strict):
 
     def searched_models(self) -> list[str]:
         """The checkpoints that the search may train, the start's first."""
-        return list(dict.fromkeys([self.settings.model, *map(str, self.sweeps.get("model", ()))]))
+        return list(dict.fromkeys([self.hyperparameters.model, *map(str, self.sweeps.get("model", ()))]))
 
     def final_models(self) -> list[str]:
         """The checkpoints that the final model may be trained from; none where there is to be none."""
@@ -257,7 +264,7 @@ class Recipe(_Strict):
         named = self.metric.split("_", 1)
         if self.metric not in OVERALL and named[1] not in labels:
             raise UserError(f"Metric {self.metric}: there is no class {named[1]!r}; choose from {', '.join(labels)}.")
-        for level in (self.settings.undersample, *self.sweeps.get("undersample", ())):
+        for level in (self.hyperparameters.undersample, *self.sweeps.get("undersample", ())):
             parse_undersample(str(level), labels)
 
     def to_yaml(self) -> str:
@@ -267,12 +274,12 @@ class Recipe(_Strict):
 
 def sweepable() -> tuple[str, ...]:
     """The parameters that a sweep can vary."""
-    return tuple(name for name in Settings.model_fields if name != "learning_rate")
+    return tuple(name for name in Hyperparameters.model_fields if name != "learning_rate")
 
 
 def short(key: str) -> str:
-    """A dotted key as people give it: a setting's without the `settings.`."""
-    return key.removeprefix("settings.")
+    """A dotted key as people give it: a setting's without the `hyperparameters.`."""
+    return key.removeprefix("hyperparameters.")
 
 
 def names() -> tuple[str, ...]:
@@ -286,7 +293,7 @@ def load(name: str, file: Path | None = None, overrides: Mapping[str, Any] | Non
     Args:
         name: a recipe that comes with the package, or a name for one's own data.
         file: a recipe to read in its place.
-        overrides: dotted keys of the recipe, or of its settings without the `settings.`, and their values. A
+        overrides: dotted keys of the recipe, or of its settings without the `hyperparameters.`, and their values. A
             setting that is given is not swept, unless its sweep is given too.
 
     Raises:
@@ -353,10 +360,10 @@ def yaml_reason(error: yaml.YAMLError) -> str:
 
 
 def _place(content: dict[str, Any], key: str, value: Any) -> None:
-    if "." not in key and key in Settings.model_fields:
-        key = f"settings.{key}"
+    if "." not in key and key in Hyperparameters.model_fields:
+        key = f"hyperparameters.{key}"
     elif key.split(".")[0] not in Recipe.model_fields:
-        known = [*Settings.model_fields, *(k for k in Recipe.model_fields if k != "settings")]
+        known = [*Hyperparameters.model_fields, *(k for k in Recipe.model_fields if k != "hyperparameters")]
         raise UserError(f"There is no setting {key!r}; choose from {', '.join(known)}.")
     *parents, last = key.split(".", 1) if not key.startswith("sweeps.") else ("sweeps", key.removeprefix("sweeps."))
     for parent in parents:
@@ -380,7 +387,7 @@ def _sentence(error: ValidationError) -> str:
     kind = first["type"]
     if kind == "extra_forbidden":
         parents = first["loc"][:-1]
-        known: dict[str, type[_Strict]] = {"settings": Settings, "data": Data, "final": Final}
+        known: dict[str, type[_Strict]] = {"hyperparameters": Hyperparameters, "data": Data, "final": Final}
         fields = known[str(parents[0])].model_fields if parents else Recipe.model_fields
         return f"there is no key {key!r}; choose from {', '.join(fields)}"
     if kind == "missing":

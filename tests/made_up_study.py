@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bertgrid_tf import predictions
 from bertgrid_tf import recipe as recipes
-from bertgrid_tf.predictions import Predictions
-from bertgrid_tf.results import Facts, Results
-from bertgrid_tf.score.metrics import evaluate
+from bertgrid_tf.metrics.classification import evaluate
+from bertgrid_tf.storage import predictions
+from bertgrid_tf.storage.predictions import Predictions
+from bertgrid_tf.storage.study_folder import StudyFolder, StudyMetadata
 
 LABELS = ("joy", "neutral")
 TEXTS, A_DIALOGUE = 400, 4
@@ -26,9 +26,9 @@ def right_in(share: float, seed: int = 0) -> np.ndarray:
     return np.where(np.arange(2) == predicted[:, None], 0.75, 0.25).astype(np.float32)
 
 
-def write_predictions(results: Results, run: str, epoch: int, probabilities: np.ndarray) -> dict[str, float]:
+def write_predictions(study_folder: StudyFolder, run: str, epoch: int, probabilities: np.ndarray) -> dict[str, float]:
     """Writes them, and gives the metrics that they come to."""
-    path = predictions.file(results.predictions, run, epoch)
+    path = predictions.file(study_folder.predictions, run, epoch)
     predictions.write(path, Predictions(DIALOGUES, TRUTH, probabilities), LABELS)
     return evaluate(TRUTH, probabilities, LABELS)
 
@@ -38,7 +38,7 @@ def make(
     cells: Mapping[tuple[float, int], np.ndarray | None],
     levels: Sequence[tuple[str, str, np.ndarray | None, str]] = (),
     **recipe: object,
-) -> Results:
+) -> StudyFolder:
     """Writes a study.
 
     Args:
@@ -48,30 +48,30 @@ def make(
         recipe: overrides of the sample's.
     """
     folder.mkdir(exist_ok=True)
-    results = Results(folder)
+    study_folder = StudyFolder(folder)
     rates, epochs = list(dict.fromkeys(rate for rate, _ in cells)), max((epoch for _, epoch in cells), default=1)
     given = {"learning_rates": rates or [1e-3], "epochs": epochs}
-    results.recipe_file.write_text(recipes.load("sample", None, given | recipe).to_yaml())
+    study_folder.recipe_file.write_text(recipes.load("sample", None, given | recipe).to_yaml())
     counts = {split: {"joy": 200, "neutral": 200} for split in ("train", "dev")}
-    results.write_facts(Facts("0", LABELS, {}, {}, {"bertgrid-tf": "0"}, "2 cores", counts))
+    study_folder.write_metadata(StudyMetadata("0", LABELS, {}, {}, {"bertgrid-tf": "0"}, "2 cores", counts))
     rows = []
     for (rate, epoch), probabilities in cells.items():
         trial = f"{100 + rates.index(rate):04d}"
         metrics = {"accuracy": float("nan")}
         if probabilities is not None:
-            metrics = write_predictions(results, f"trial_{trial}", epoch, probabilities)
+            metrics = write_predictions(study_folder, f"trial_{trial}", epoch, probabilities)
         cost = {"train_tokens": 1e3, "train_padding": 0.0, "limit_seconds": 0.5, "train_seconds": 2.0, "seconds": 3.0}
         rows.append({"learning_rate": rate, "epoch": epoch, "trial_id": trial} | metrics | cost)
     if rows:
-        pd.DataFrame(rows).to_csv(results.cells_file, index=False, na_rep="nan")
+        pd.DataFrame(rows).to_csv(study_folder.cells_file, index=False, na_rep="nan")
     if levels:
         lines = []
         for number, (parameter, level, probabilities, status) in enumerate(levels):
             score = float("nan")
             if probabilities is not None:
-                score = write_predictions(results, f"trial_{number:04d}", 1, probabilities)["accuracy"]
+                score = write_predictions(study_folder, f"trial_{number:04d}", 1, probabilities)["accuracy"]
             epoch = "nan" if probabilities is None else 1
             lines.append([parameter, level, epoch, score, status.endswith("*"), f"{number:04d}", status.strip("*")])
         columns = ["parameter", "level", "epoch", "score", "chosen", "trial_id", "status"]
-        pd.DataFrame(lines, columns=columns).to_csv(results.sweeps_file, index=False, na_rep="nan")
-    return results
+        pd.DataFrame(lines, columns=columns).to_csv(study_folder.sweeps_file, index=False, na_rep="nan")
+    return study_folder

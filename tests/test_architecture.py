@@ -33,7 +33,7 @@ ARROWS = {
     "auto_settings": {"bert", "budget", "corpus", "machine", "recipe", "results", "run"},
     "budget": {"corpus", "recipe", "results", "tuners"},
     "study": {
-        "again",
+        "follow_up",
         "bert",
         "soup",
         "budget",
@@ -69,7 +69,7 @@ ARROWS = {
     "export": {"bert", "corpus", "recipe", "results", "run", "score"},
     "predictions": {"files"},
     "soup": {"bert", "files", "recipe", "score"},
-    "again": {"budget", "evidence", "recipe", "results"},
+    "follow_up": {"budget", "evidence", "recipe", "results"},
     "evidence": {"budget", "corpus", "predictions", "recipe", "results", "score", "tuners"},
     "data": {"corpus", "recipe", "machine"},
     "results": {"files", "recipe", "score", "tuners"},
@@ -141,8 +141,8 @@ def loaded_by(code: str) -> set[str]:
 
 def test_corpora_and_tables_need_no_tensorflow():
     loaded = loaded_by(
-        "import bertgrid_tf.corpus, bertgrid_tf.budget.plan, bertgrid_tf.results, bertgrid_tf.machine.gpu\n"
-        "import bertgrid_tf.doctor, tuners.table, tuners.space"
+        "import bertgrid_tf.corpus, bertgrid_tf.budget.plan, bertgrid_tf.storage.study_folder, bertgrid_tf.system.gpu\n"
+        "import bertgrid_tf.study.doctor, tuners.table, tuners.space"
     )
     assert "numpy" in loaded
     assert not loaded & {"tensorflow", "transformers", "keras", "keras_tuner"}

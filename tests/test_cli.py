@@ -24,10 +24,10 @@ import tiny_study
 import typer
 
 from bertgrid_tf import cli
-from bertgrid_tf.study import LOCK
+from bertgrid_tf.study.study import LOCK
 
 TUNE = (
-    *("tune", "sample", "--model", "scratch:1x32", "--final-model", "scratch:1x32", "--limit-train", "60"),
+    *("tune", "sample", "--model", "scratch:1x32", "--final-model", "scratch:1x32", "--max-train-samples", "60"),
     *("--no-sweeps", "--sweep", "context=current,current+previous", "--set", "sweep_epochs=1"),
     *("--learning-rates", "2e-3,1e-3", "--epochs", "2"),
 )
@@ -334,7 +334,7 @@ def test_variables_and_flags_do_the_same(bertgrid, monkeypatch):
         "sample",
         "--no-sweeps",
         "--sweep",
-        "oversample=0,0.5,1",
+        "oversample_ratio=0,0.5,1",
         "--set",
         "batch_size=8",
         "--set",
@@ -347,7 +347,7 @@ def test_variables_and_flags_do_the_same(bertgrid, monkeypatch):
     )
     for name, value in {
         "NO_SWEEPS": "1",
-        "SWEEP": "oversample=0,0.5,1",
+        "SWEEP": "oversample_ratio=0,0.5,1",
         "SET": "batch_size=8 sweep_epochs=3",
         "LEARNING_RATES": "1e-4",
         "EPOCHS": "2",
@@ -389,10 +389,13 @@ def test_spaces_around_levels_and_settings_do_not_matter(bertgrid):
         (["--sweep", "contxt=a"], "Recipe sample: there is no parameter 'contxt' to sweep; choose from model, batch_"),
         (["--sweep", "context=all"], "Recipe sample: context=all is no level to sweep: there is no 'all'; choose from"),
         (
-            ["--sweep", "oversample=0,2"],
-            "Recipe sample: oversample=2 is no level to sweep: must be at most 1, not '2'.",
+            ["--sweep", "oversample_ratio=0,2"],
+            "Recipe sample: oversample_ratio=2 is no level to sweep: must be at most 1, not '2'.",
         ),
-        (["--sweep", "warmup=0", "--sweep", "warmup=1"], "--sweep warmup is given twice: give it once, with all"),
+        (
+            ["--sweep", "warmup_ratio=0", "--sweep", "warmup_ratio=1"],
+            "--sweep warmup_ratio is given twice: give it once, with all",
+        ),
         (["--budget", "soon"], "--budget 'soon' is no time to spend: write it as 2h, 90m, 1h30m or 5400s."),
         (["--set", "epochs"], "--set 'epochs' cannot be read: write it as --set KEY=VALUE."),
         (["--set", "=3"], "--set '=3' cannot be read: write it as --set KEY=VALUE."),
@@ -420,7 +423,7 @@ def test_spaces_around_levels_and_settings_do_not_matter(bertgrid):
             (["--gpu-memory", size], f"--gpu-memory {size!r} is not a size of at least 1 MiB: write it as 16GB, 16GiB ")
             for size in ("16", "0GB")
         ),
-        (["--limit-train", "all"], "Recipe sample: limit_train must be a whole number, not 'all'."),
+        (["--max-train-samples", "all"], "Recipe sample: max_train_samples must be a whole number, not 'all'."),
         (["--model", ""], "Recipe sample: model must not be empty."),
         (["--recipe", "none.yaml"], "none.yaml does not exist; check the name."),
         (["--text-column", "text"], "Recipe sample: data.file is missing; give --data."),
@@ -676,7 +679,7 @@ def test_a_hub_that_is_switched_off_is_said_so(bertgrid, tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("blank_figures")
 def test_a_row_that_diverges_is_recorded_and_the_study_goes_on(bertgrid):
-    flags = ("--learning-rates", "0.9,1e-7", "--set", "weight_decay=1e6", "--limit-train", "60")
+    flags = ("--learning-rates", "0.9,1e-7", "--set", "weight_decay=1e6", "--max-train-samples", "60")
     answer = bertgrid("tune", "sample", *BRIEF, *flags)
     assert answer.code == 0, answer.err
     assert "epoch 1/1  diverged: the loss is no longer a number" in answer.out
@@ -688,7 +691,7 @@ def test_a_row_that_diverges_is_recorded_and_the_study_goes_on(bertgrid):
 
 @pytest.mark.usefixtures("blank_figures")
 def test_a_study_all_of_whose_rows_diverge_ends_in_one_sentence(bertgrid):
-    flags = ("--learning-rates", "0.9,0.8", "--set", "weight_decay=1e6", "--limit-train", "60")
+    flags = ("--learning-rates", "0.9,0.8", "--set", "weight_decay=1e6", "--max-train-samples", "60")
     refusal = bertgrid("tune", "sample", *BRIEF, *flags).refusal
     assert refusal == "Every run of the grid diverged or failed (results/sample): try lower --learning-rates."
     assert pd.read_csv("results/sample/cells.csv")["accuracy"].isna().all()
@@ -701,8 +704,8 @@ def test_a_study_all_of_whose_rows_diverge_ends_in_one_sentence(bertgrid):
     ("words", "keys"),
     [
         (("--seed", "7"), "seed"),
-        (("--set", "max_length=24", "--epochs", "3"), "settings.max_length, epochs"),
-        (("--sweep", "warmup=0,0.1"), "sweeps.warmup"),
+        (("--set", "max_length=24", "--epochs", "3"), "hyperparameters.max_length, epochs"),
+        (("--sweep", "warmup_ratio=0,0.1"), "sweeps.warmup_ratio"),
         (("--final-model", "none"), "final.model"),
     ],
 )
@@ -726,7 +729,7 @@ def test_fresh_starts_over(bertgrid, study):
     assert pd.read_csv(study / "grid.csv").shape == (1, 2)
 
 
-BRIEF_SAMPLE = ("tune", "sample", *BRIEF, "--limit-train", "60")
+BRIEF_SAMPLE = ("tune", "sample", *BRIEF, "--max-train-samples", "60")
 
 
 def test_a_folder_that_is_no_study_s_is_neither_used_nor_deleted(bertgrid):
@@ -897,7 +900,7 @@ def test_a_table_is_labelled_with_probabilities_and_ids_of_its_own(bertgrid, stu
 def test_dialogue_columns_change_what_the_model_sees(bertgrid, study, own):
     # The winner's layout shows the previous utterance, if not the speaker.
     final = json.loads((study / "final.json").read_text())
-    final["settings"]["context"] = "current+previous"
+    final["hyperparameters"]["context"] = "current+previous"
     (study / "final.json").write_text(json.dumps(final))
     alone = ("--text-column", "text", "--proba", "-o", "alone.csv")
     assert bertgrid("predict", study, own, *alone).code == 0
@@ -967,7 +970,7 @@ def test_a_report_is_drawn_with_the_study_and_anew_when_asked(bertgrid, study):
 
 
 def test_studies_stand_side_by_side_with_what_can_be_told_apart(bertgrid, study):
-    again = Path(shutil.copytree(study, study.parent / "again"))
+    again = Path(shutil.copytree(study, study.parent / "follow_up"))
     answer = bertgrid("compare", study, again)
     assert "winner's accuracy" in answer.out
     assert "≈ best" in answer.out

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from bertgrid_tf.recipe import Final, Recipe, Settings
+from bertgrid_tf.recipe import Final, Hyperparameters, Recipe
 
 ROOT = Path(__file__).parents[1]
 
@@ -11,9 +11,12 @@ ROOT = Path(__file__).parents[1]
 def test_the_recipe_page_names_every_key_with_its_default():
     page = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `([\w.]+)` \|([^|]*)\|", page, re.MULTILINE))
-    keys = {*Settings.model_fields, *(key for key in Recipe.model_fields if key not in ("settings", "final"))}
+    keys = {
+        *Hyperparameters.model_fields,
+        *(key for key in Recipe.model_fields if key not in ("hyperparameters", "final")),
+    }
     assert rows.keys() == keys | {f"final.{key}" for key in Final.model_fields}
-    for name, field in Settings.model_fields.items():
+    for name, field in Hyperparameters.model_fields.items():
         shown = rows[name].strip("` ")
         assert shown == field.default or float(shown) == field.default, name
 

@@ -10,25 +10,25 @@ from hypothesis import strategies as st
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.corpus import CONTEXTS, SPEAKER_FORMATS
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.recipe import Recipe, Settings, differing, load
+from bertgrid_tf.recipe import Hyperparameters, Recipe, differing, load
 
 RATES = st.floats(min_value=1e-9, max_value=0.999)
 RECIPES = st.builds(
     Recipe,
     corpus=st.sampled_from(["sample", "mein korpus", "영화"]),
-    limit_train=st.none() | st.integers(1, 10**6),
+    max_train_samples=st.none() | st.integers(1, 10**6),
     metric=st.sampled_from(["accuracy", "macro_f1", "weighted_f1", "loss", "f1_joy", "recall_a b", "precision_분노"]),
     seed=st.integers(0, 2**40),
-    settings=st.builds(
-        Settings,
+    hyperparameters=st.builds(
+        Hyperparameters,
         model=st.sampled_from(["scratch:1x32", "bert-base-cased", "../a folder", "no", "123"]),
         learning_rate=RATES,
         batch_size=st.integers(1, 512) | st.just("auto"),
         max_length=st.integers(3, 512),
         context=st.sampled_from(CONTEXTS),
         speaker_format=st.sampled_from(SPEAKER_FORMATS),
-        oversample=st.floats(0, 1),
-        warmup=st.floats(0, 1),
+        oversample_ratio=st.floats(0, 1),
+        warmup_ratio=st.floats(0, 1),
         weight_decay=st.floats(0, 1),
     ),
     sweeps=st.fixed_dictionaries(
@@ -36,7 +36,7 @@ RECIPES = st.builds(
         optional={
             "context": st.lists(st.sampled_from(CONTEXTS), min_size=1, unique=True),
             "max_length": st.lists(st.integers(3, 512), min_size=1, unique=True),
-            "oversample": st.lists(st.floats(0, 1), min_size=1, unique=True),
+            "oversample_ratio": st.lists(st.floats(0, 1), min_size=1, unique=True),
             "model": st.lists(st.sampled_from(["a", "no", "1e5", "null", "12"]), min_size=1, unique=True),
         },
     ),
@@ -84,8 +84,8 @@ def test_friends_has_the_ranges_of_the_paper():
 
 
 def test_an_override_reaches_the_settings_with_and_without_their_name():
-    assert load("sample", None, {"max_length": "20"}).settings.max_length == 20
-    assert load("sample", None, {"settings.max_length": "20"}) == load("sample", None, {"max_length": "20"})
+    assert load("sample", None, {"max_length": "20"}).hyperparameters.max_length == 20
+    assert load("sample", None, {"hyperparameters.max_length": "20"}) == load("sample", None, {"max_length": "20"})
 
 
 def test_an_override_of_a_nested_key_leaves_its_neighbours():
@@ -102,29 +102,29 @@ def test_the_final_model_s_gpus_are_a_number_or_all(given, gpus):
 
 
 def test_an_emptied_sweep_is_the_base_for_those_that_follow():
-    overridden = load("sample", None, {"sweeps": {}, "sweeps.oversample": ["0", "0.5"]})
-    assert overridden.sweeps == {"oversample": [0.0, 0.5]}
+    overridden = load("sample", None, {"sweeps": {}, "sweeps.oversample_ratio": ["0", "0.5"]})
+    assert overridden.sweeps == {"oversample_ratio": [0.0, 0.5]}
 
 
 @pytest.mark.parametrize(
     ("parameter", "levels", "typed"),
     [
         ("max_length", ["32", "64"], [32, 64]),
-        ("oversample", ["0", "1"], [0.0, 1.0]),
+        ("oversample_ratio", ["0", "1"], [0.0, 1.0]),
         ("model", ["1", "2"], None),
         ("undersample", ["none", "neutral:0.5"], ["none", "neutral:0.5"]),
-        ("batching", ["random", "grouped"], ["random", "grouped"]),
+        ("group_by_length", ["random", "grouped"], ["random", "grouped"]),
     ],
 )
 def test_levels_take_the_type_of_their_parameter(parameter, levels, typed):
     found = load("sample", None, {"sweeps": {parameter: levels}}).sweeps[parameter]
     assert found == (typed or levels)
-    assert {type(level) for level in found} == {type(getattr(Settings(), parameter))}
+    assert {type(level) for level in found} == {type(getattr(Hyperparameters(), parameter))}
 
 
 def test_levels_are_the_same_however_they_are_written(written):
-    file = written("sweeps: {max_length: [32, '64'], oversample: [0, 1]}")
-    typed = load("sample", None, {"sweeps": {"max_length": [32, 64], "oversample": ["0", "1.0"]}})
+    file = written("sweeps: {max_length: [32, '64'], oversample_ratio: [0, 1]}")
+    typed = load("sample", None, {"sweeps": {"max_length": [32, 64], "oversample_ratio": ["0", "1.0"]}})
     assert load("sample", file).sweeps == typed.sweeps
 
 
@@ -146,14 +146,14 @@ def test_levels_are_the_same_however_they_are_written(written):
         ({"learning_rate": "0"}, "learning_rate must be greater than 0, not '0'"),
         ({"max_length": "2"}, "max_length must be at least 3, not '2'"),
         ({"batch_size": "0"}, "batch_size must be a whole number, at least 1, or auto, not '0'"),
-        ({"rare_speaker": "-1"}, "rare_speaker must be at least 0, not '-1'"),
-        ({"oversample": "1.1"}, "oversample must be at most 1, not '1.1'"),
-        ({"warmup": "-0.1"}, "warmup must be at least 0, not '-0.1'"),
+        ({"min_speaker_count": "-1"}, "min_speaker_count must be at least 0, not '-1'"),
+        ({"oversample_ratio": "1.1"}, "oversample_ratio must be at most 1, not '1.1'"),
+        ({"warmup_ratio": "-0.1"}, "warmup_ratio must be at least 0, not '-0.1'"),
         ({"weight_decay": "1e39"}, "weight_decay must be at most 1000000000, not '1e39'"),
-        ({"clip_norm": "inf"}, "clip_norm must be at most 1000000000, not 'inf'"),
-        ({"clip_norm": "nan"}, "clip_norm must be at most 1000000000, not 'nan'"),
+        ({"max_grad_norm": "inf"}, "max_grad_norm must be at most 1000000000, not 'inf'"),
+        ({"max_grad_norm": "nan"}, "max_grad_norm must be at most 1000000000, not 'nan'"),
         ({"seed": "-1"}, "seed must be at least 0, not '-1'"),
-        ({"limit_train": "0"}, "limit_train must be at least 1, not '0'"),
+        ({"max_train_samples": "0"}, "max_train_samples must be at least 1, not '0'"),
         ({"model": ""}, "model must not be empty"),
         ({"model": None}, "model must be a word, not None"),
         ({"final.model": ""}, "final.model must not be empty"),
@@ -163,14 +163,17 @@ def test_levels_are_the_same_however_they_are_written(written):
         ({"final.gpus": "both"}, "final.gpus must be a whole number, at least 1, or all, not 'both'"),
         ({"final": "big"}, "final must be keys with values, as {key: value}, not 'big'"),
         ({"final.size": 3}, "there is no key 'final.size'; choose from model, batch_size"),
-        ({"settings.lenght": 3}, "there is no key 'lenght'; choose from model, learning_rate, batch_size, max_length"),
+        (
+            {"hyperparameters.lenght": 3},
+            "there is no key 'lenght'; choose from model, learning_rate, batch_size, max_length",
+        ),
         ({"data.text_column": "text"}, "data.file is missing; give --data"),
         ({"data.file": "x.csv"}, "data.text_column is missing; give --text-column"),
         ({"data": {"file": "x", "text_column": "t"}}, "data.label_column is missing; give --label-column"),
         ({"grid": "full"}, "grid must be 'row' or 'independent', not 'full'"),
         ({"markers": "none"}, "markers must be 'pieces' or 'tokens', not 'none'"),
         ({"schedule": "cosine"}, "schedule must be 'linear' or 'constant', not 'cosine'"),
-        ({"batching": "sorted"}, "batching must be 'auto', 'random' or 'grouped', not 'sorted'"),
+        ({"group_by_length": "sorted"}, "batching must be 'auto', 'random' or 'grouped', not 'sorted'"),
         ({"context": "next"}, "context: there is no 'next'; choose from current, current+previous"),
         ({"speaker_format": "dash"}, "speaker_format: there is no 'dash'; choose from colon, plain"),
         (
@@ -184,7 +187,7 @@ def test_levels_are_the_same_however_they_are_written(written):
         ({"sweeps.context": ["current", ""]}, "the sweep of context has an empty level; give its levels as a,b,c"),
         ({"sweeps.context": ["current", "all"]}, "context=all is no level to sweep: there is no 'all'; choose from"),
         ({"sweeps.max_length": ["64", "x"]}, "max_length=x is no level to sweep: must be a whole number, not 'x'"),
-        ({"sweeps.oversample": ["0", "0.0"]}, "the sweep of oversample has a level twice"),
+        ({"sweeps.oversample_ratio": ["0", "0.0"]}, "the sweep of oversample_ratio has a level twice"),
         ({"sweeps.batch_size": ["16", "auto"]}, "batch_size=auto is measured once, before the search, and no level to"),
         ({"sweeps.contxt": ["current"]}, "there is no parameter 'contxt' to sweep; choose from model, batch_size"),
         (
@@ -215,7 +218,7 @@ def test_an_unknown_recipe_is_refused_with_those_there_are():
         ("just words", " holds no keys: write it as KEY: VALUE, a line each."),
         ("- a list", " holds no keys: write it as KEY: VALUE, a line each."),
         ("epochs: 3\nmetric: [", " is not YAML: line 2, column 10: "),
-        ("epoch: 3", ": there is no key 'epoch'; choose from corpus, data, limit_train"),
+        ("epoch: 3", ": there is no key 'epoch'; choose from corpus, data, max_train_samples"),
         ("settings: {lr: 3}", ": there is no key 'lr'; choose from model, learning_rate"),
         ("epochs: many", ": epochs must be a whole number, not 'many'."),
         ("sweeps:\n  context:", ": sweeps.context must be a list, as [a, b], not None."),
@@ -274,18 +277,20 @@ def test_recipes_differ_in_the_keys_whose_values_differ(one, other):
     assert keys == differing(other, one) or set(keys) == set(differing(other, one))
     assert bool(keys) == (one != other or list(one.sweeps) != list(other.sweeps))
     assert ("seed" in keys) == (one.seed != other.seed)
-    assert ("settings.max_length" in keys) == (one.settings.max_length != other.settings.max_length)
-    assert not {"settings", "final"}.intersection(keys)
+    assert ("hyperparameters.max_length" in keys) == (
+        one.hyperparameters.max_length != other.hyperparameters.max_length
+    )
+    assert not {"hyperparameters", "final"}.intersection(keys)
 
 
 def test_a_sweep_more_a_level_more_and_another_order_each_count_as_a_difference():
-    sweeps = {"context": ["current", "current+next"], "oversample": [0, 1]}
+    sweeps = {"context": ["current", "current+next"], "oversample_ratio": [0, 1]}
     one = load("sample", None, {"sweeps": sweeps})
     for other, keys in (
-        ({"context": sweeps["context"]}, ["sweeps.oversample"]),
+        ({"context": sweeps["context"]}, ["sweeps.oversample_ratio"]),
         ({**sweeps, "context": ["current+next", "current"]}, ["sweeps.context"]),
         (dict(reversed(sweeps.items())), ["sweeps"]),
-        ({}, ["sweeps.context", "sweeps.oversample"]),
+        ({}, ["sweeps.context", "sweeps.oversample_ratio"]),
     ):
         assert differing(one, load("sample", None, {"sweeps": other})) == keys
 
@@ -316,13 +321,13 @@ def test_only_the_loss_is_better_when_less():
 
 
 def test_whatever_can_be_swept_is_a_setting_and_the_learning_rate_is_not():
-    assert set(recipes.sweepable()) == set(Settings.model_fields) - {"learning_rate"}
+    assert set(recipes.sweepable()) == set(Hyperparameters.model_fields) - {"learning_rate"}
 
 
 def test_every_key_of_a_written_recipe_is_there_so_that_later_defaults_change_nothing():
     written = yaml.safe_load(load("sample").to_yaml())
     assert list(written) == list(Recipe.model_fields)
-    assert list(written["settings"]) == list(Settings.model_fields)
+    assert list(written["hyperparameters"]) == list(Hyperparameters.model_fields)
 
 
 def test_a_parameter_that_is_set_is_not_swept_by_the_package_s_recipe():

@@ -18,14 +18,14 @@ from bertgrid_tf.budget.time_estimator import TimeEstimator
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.data import open_corpus
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.results import MeasuredSetting
-from bertgrid_tf.study import Study
-from bertgrid_tf.workers import Workers
+from bertgrid_tf.storage.study_folder import MeasuredSetting
+from bertgrid_tf.study.study import Study
+from bertgrid_tf.study.workers import WorkerOptions
 
 TINY = {
     "model": "scratch:1x32",
     "final.model": "scratch:2x32",
-    "limit_train": 60,
+    "max_train_samples": 60,
     "sweeps": {"context": ["current", "current+previous"]},
     "sweep_epochs": 1,
     "learning_rates": [2e-3, 1e-3],
@@ -50,32 +50,32 @@ class Recorder:
         self.lost: list[str | None] = []
         self._after_step = after_step
 
-    def on_clock(self, clock: TimeEstimator) -> None:
+    def on_study_begin(self, clock: TimeEstimator) -> None:
         self.clock = clock
 
-    def on_measured(self, key: str, found: MeasuredSetting) -> None:
+    def on_auto_setting(self, key: str, found: MeasuredSetting) -> None:
         self.measured[key] = found
 
-    def on_note(self, sentence: str) -> None:
+    def on_message(self, sentence: str) -> None:
         self.notes.append(sentence)
 
-    def on_run(self, run: str, stage: str, values: Mapping[str, object], epochs: int, steps: int) -> None:
+    def on_trial_begin(self, run: str, stage: str, values: Mapping[str, object], epochs: int, steps: int) -> None:
         self.runs.append((stage, dict(values) | {"of_epochs": epochs, "of_steps": steps}))
 
-    def on_step(self, run: str, done: int, steps: int, loss: float) -> None:
+    def on_train_batch_end(self, run: str, done: int, steps: int, loss: float) -> None:
         self.steps += 1
         self._after_step()
 
-    def on_epoch(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None:
+    def on_epoch_end(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None:
         self.epochs.append(metrics)
 
-    def on_workers(self, count: int, each: str) -> None:
+    def on_workers_begin(self, count: int, each: str) -> None:
         self.workers = (count, each)
 
-    def on_worker(self, host: str) -> None:
+    def on_worker_begin(self, host: str) -> None:
         self.hosts.append(host)
 
-    def on_loss(self, run: str | None, host: str) -> None:
+    def on_worker_lost(self, run: str | None, host: str) -> None:
         self.lost.append(run)
 
 
@@ -102,15 +102,15 @@ def run(
     folder: Path,
     recipe: Recipe | None = None,
     fresh: bool = False,
-    listener: Recorder | None = None,
-    workers: Workers | None = None,
+    callback: Recorder | None = None,
+    workers: WorkerOptions | None = None,
     budget: Budget | None = None,
 ) -> Recorder:
     recipe = recipe or tiny()
-    listener = listener or Recorder()
+    callback = callback or Recorder()
     with blank_figures():
-        Study(recipe, corpus_of(recipe), folder, listener, fresh, workers, budget).run()
-    return listener
+        Study(recipe, corpus_of(recipe), folder, callback, fresh, workers, budget).run()
+    return callback
 
 
 def run_until_killed(folder: Path, steps: int) -> None:
@@ -121,7 +121,7 @@ def run_until_killed(folder: Path, steps: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     recorder = Recorder(kill)
-    run(folder, listener=recorder)
+    run(folder, callback=recorder)
 
 
 if __name__ == "__main__":

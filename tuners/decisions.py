@@ -327,12 +327,12 @@ class Decisions:
         if values[STAGE] == "grid":
             return True
         horizons = {self.space.epochs} if self.space.grid == "row" else range(self.space.epochs + 1)
-        settings = {name: value for name, value in values.items() if name not in (*COUPLED, STAGE)}
+        hyperparameters = {name: value for name, value in values.items() if name not in (*COUPLED, STAGE)}
         incumbent = {name: value for name, value in self._incumbent.items() if name not in COUPLED}
         return (
             values["learning_rate"] in self.space.learning_rates
             and values["schedule_epochs"] in horizons
-            and key(settings) == key(incumbent)
+            and key(hyperparameters) == key(incumbent)
         )
 
     def _observe(self, trial: Trial) -> ObservedTrial:
@@ -346,12 +346,12 @@ class Decisions:
 
     def _rows(self) -> list[tuple[dict[str, Value], Trial]]:
         """Configuration and trial of every row (or cell, where they are independent) under the incumbent, in order."""
-        settings = self.incumbent
+        hyperparameters = self.incumbent
         rows: dict[tuple[float, int], tuple[dict[str, Value], Trial]] = {}
         reached: dict[tuple[float, int], int] = {}
         for trial_id, observed in self.observed().items():
             if trial_id not in self.trials or any(
-                observed.values[name] != settings[name] for name in self.space.sweeps
+                observed.values[name] != hyperparameters[name] for name in self.space.sweeps
             ):
                 continue
             # Of two trials of one row, which differ in where they stop, the longer has all cells of the other.

@@ -133,9 +133,9 @@ class CasualGridOracle(keras_tuner.Oracle):
 
     @classmethod
     def over(
-        cls, space: SearchSpace, objective: str | keras_tuner.Objective, seed: int | None = None, **settings: Any
+        cls, space: SearchSpace, objective: str | keras_tuner.Objective, seed: int | None = None, **hyperparameters: Any
     ) -> Self:
-        """Make the oracle of an existing search space; `settings` are further arguments of the constructor."""
+        """Make the oracle of an existing search space; `hyperparameters` are further arguments of the constructor."""
         return cls(
             objective,
             space.learning_rates,
@@ -145,7 +145,7 @@ class CasualGridOracle(keras_tuner.Oracle):
             space.sweep_epochs,
             space.grid,
             seed=seed,
-            **settings,
+            **hyperparameters,
         )
 
     def narrow(

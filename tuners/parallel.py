@@ -41,12 +41,12 @@ class ParallelSearch(CasualGridSearch):
         directory: str | Path,
         project_name: str,
         overwrite: bool = False,
-        on_trial: Callable[[Trial], None] | None = None,
-        on_epoch: Callable[[Trial, int, Mapping[str, float]], bool | None] | None = None,
+        on_trial_begin: Callable[[Trial], None] | None = None,
+        on_epoch_end: Callable[[Trial, int, Mapping[str, float]], bool | None] | None = None,
     ) -> None:
         if has_chief_oracle():
             raise TunerError("a pool of workers and KerasTuner's own chief (KERASTUNER_TUNER_ID) exclude each other")
-        super().__init__(_not_here, oracle, directory, project_name, overwrite, on_trial, on_epoch)
+        super().__init__(_not_here, oracle, directory, project_name, overwrite, on_trial_begin, on_epoch_end)
         self._pool = pool
 
     def search(self) -> None:

@@ -83,14 +83,14 @@ class RayPool:
         make_run: Callable[[], Any],
         size: int,
         share: Share,
-        on_worker: Callable[[str], None] = lambda host: None,
-        on_loss: Callable[[str | None, str], None] = lambda name, host: None,
+        on_worker_begin: Callable[[str], None] = lambda host: None,
+        on_worker_lost: Callable[[str | None, str], None] = lambda name, host: None,
     ) -> None:
         self.size = size
         self._share = share
         self._make_run = make_run
-        self._on_worker = on_worker
-        self._on_loss = on_loss
+        self._on_worker_begin = on_worker_begin
+        self._on_worker_lost = on_worker_lost
         self._workers: list[_Worker] = []
         self._calls: dict[Any, _Worker] = {}
         self._carriers: dict[str, _Worker] = {}
@@ -173,7 +173,7 @@ class RayPool:
         if job is None:
             worker.host, self._deaths_at_birth = answer, 0
             self._free.append(worker)
-            self._on_worker(worker.host)
+            self._on_worker_begin(worker.host)
             return None
         if not job.begun:
             job.begun = True
@@ -195,7 +195,7 @@ class RayPool:
             # It may be alive behind a broken network: nobody else may write into the run's folder.
             ray.kill(worker.actor)
         job = worker.job
-        self._on_loss(job.name if job else None, worker.host)
+        self._on_worker_lost(job.name if job else None, worker.host)
         if job is None:
             self._deaths_at_birth += 1
             if self._deaths_at_birth == MOST_LOSSES:

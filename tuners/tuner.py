@@ -63,13 +63,13 @@ class CasualGridSearch(BaseTuner):
         directory: str | Path,
         project_name: str,
         overwrite: bool = False,
-        on_trial: Callable[[Trial], None] | None = None,
-        on_epoch: Callable[[Trial, int, Mapping[str, float]], bool | None] | None = None,
+        on_trial_begin: Callable[[Trial], None] | None = None,
+        on_epoch_end: Callable[[Trial, int, Mapping[str, float]], bool | None] | None = None,
     ) -> None:
         self.run = run
         self._retries = oracle.max_retries_per_trial
-        self._on_trial = on_trial
-        self._on_epoch = on_epoch
+        self._on_trial_begin = on_trial_begin
+        self._on_epoch_end = on_epoch_end
         self._waiting = False
         # KerasTuner's own overwriting deletes the whole folder, and a worker's deletes the chief's.
         if overwrite and not self._is_worker():
@@ -86,8 +86,8 @@ class CasualGridSearch(BaseTuner):
     def on_trial_begin(self, trial: Trial) -> None:
         """Call `on_trial`."""
         self._waiting = False
-        if self._on_trial is not None:
-            self._on_trial(trial)
+        if self._on_trial_begin is not None:
+            self._on_trial_begin(trial)
 
     def run_trial(self, trial: Trial, *args: Any, **kwargs: Any) -> None:
         """Train one trial to its end, to a diverged epoch or until the oracle stops it, and report every epoch.
@@ -115,7 +115,7 @@ class CasualGridSearch(BaseTuner):
             raise TunerError(f"the run went on after the {asked} epochs that stop_epoch asks for: end it there")
         metrics = self._metrics(reported)
         status = self.oracle.update_trial(trial.trial_id, metrics, step=epoch).status
-        if self._on_epoch is not None and self._on_epoch(trial, epoch, metrics) is False:
+        if self._on_epoch_end is not None and self._on_epoch_end(trial, epoch, metrics) is False:
             return False
         return not math.isnan(metrics[self.oracle.objective.name]) and status != TrialStatus.STOPPED
 
@@ -195,7 +195,7 @@ class CasualGridSearch(BaseTuner):
             scale: Factor of the scores; 100 shows fractions in percent.
             digits: Decimals of a score.
         """
-        print("Results summary")
+        print("StudyFolder summary")
         print(f"Results in {self.project_dir}")
         print(self.oracle.objective)
         print()

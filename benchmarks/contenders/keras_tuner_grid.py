@@ -63,11 +63,11 @@ class GridSearch(keras_tuner.GridSearch):
 
     def __init__(self, on_trial: Callable[[float], None], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._on_trial = on_trial
+        self._on_trial_begin = on_trial
 
     def on_trial_begin(self, trial: Any) -> None:
         super().on_trial_begin(trial)
-        self._on_trial(trial.hyperparameters.get("learning_rate"))
+        self._on_trial_begin(trial.hyperparameters.get("learning_rate"))
 
 
 def prepare(asked: Mapping[str, Any]) -> Callable[[], Reply]:

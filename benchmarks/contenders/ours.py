@@ -1,4 +1,4 @@
-"""bertgrid-tf: a round is an epoch of `run.Runs`, timed by itself; its dev split is a single text."""
+"""bertgrid-tf: a round is an epoch of `run.TrialRunner`, timed by itself; its dev split is a single text."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from benchmarks.contenders.process import Reply, serve
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.data import open_corpus
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.run import Runs
+from bertgrid_tf.training.trial_runner import TrialRunner
 
 
 def one_dev_text(corpus: Corpus) -> Corpus:
@@ -24,8 +24,8 @@ def prepare(asked: Mapping[str, Any]) -> Callable[[], Reply]:
     recipe = Recipe.model_validate(asked["recipe"])
     corpus = one_dev_text(open_corpus(recipe, [Path(folder) for folder in asked["data_dirs"]]))
     work = Path(tempfile.mkdtemp(dir=asked["folder"]))
-    runs = Runs(corpus, recipe, work / "predictions")
-    values = recipe.settings.model_dump() | {"schedule_epochs": 1, "stop_epoch": 1}
+    runs = TrialRunner(corpus, recipe, work / "predictions")
+    values = recipe.hyperparameters.model_dump() | {"schedule_epochs": 1, "stop_epoch": 1}
 
     def play() -> Reply:
         folder = Path(tempfile.mkdtemp(dir=work))

@@ -9,16 +9,16 @@ from benchmarks.contenders.trials import Recorder
 from bertgrid_tf.recipe import Value
 
 
-class Epochs(ours_study.Listener):
+class Epochs(ours_study.Callback):
     """A study's listener that tells the recorder of every epoch."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
-    def on_run(self, run: str, stage: str, values: Mapping[str, Value], epochs: int, steps: int) -> None:
+    def on_trial_begin(self, run: str, stage: str, values: Mapping[str, Value], epochs: int, steps: int) -> None:
         self._recorder.begin(float(values["learning_rate"]))
 
-    def on_epoch(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None:
+    def on_epoch_end(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None:
         self._recorder.epoch(metrics["seconds"], metrics["accuracy"])
 
 

@@ -9,10 +9,10 @@ from benchmarks.contenders.process import Reply
 from benchmarks.layout import limit_dev
 from bertgrid_tf.data import open_corpus
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.study import Study
+from bertgrid_tf.study.study import Study
 
 
-class Listener:
+class Callback:
     """A study's listener to which nothing matters but what a class that extends it writes down."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
@@ -25,7 +25,7 @@ class Written(Protocol):
     def end(self) -> Reply: ...
 
 
-def prepare(asked: Mapping[str, Any], listen: Callable[[], tuple[Listener, Written]]) -> Callable[[], Reply]:
+def prepare(asked: Mapping[str, Any], listen: Callable[[], tuple[Callback, Written]]) -> Callable[[], Reply]:
     """What `serve` plays: a study of the recipe that is asked for, in a new folder each time.
 
     Args:
@@ -37,8 +37,8 @@ def prepare(asked: Mapping[str, Any], listen: Callable[[], tuple[Listener, Writt
     corpus = limit_dev(corpus, asked["dev_utterances"], recipe.seed)
 
     def play() -> Reply:
-        listener, written = listen()
-        Study(recipe, corpus, Path(tempfile.mkdtemp(dir=asked["folder"])), listener).run()
+        callback, written = listen()
+        Study(recipe, corpus, Path(tempfile.mkdtemp(dir=asked["folder"])), callback).run()
         return written.end()
 
     return play

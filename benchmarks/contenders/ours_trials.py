@@ -9,16 +9,16 @@ from benchmarks.contenders.steps import Steps
 from bertgrid_tf.recipe import Value
 
 
-class EveryStep(ours_study.Listener):
+class EveryStep(ours_study.Callback):
     """A study's listener that writes steps down."""
 
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
 
-    def on_run(self, run: str, stage: str, values: Mapping[str, Value], epochs: int, steps: int) -> None:
+    def on_trial_begin(self, run: str, stage: str, values: Mapping[str, Value], epochs: int, steps: int) -> None:
         self._steps.begin()
 
-    def on_step(self, run: str, done: int, steps: int, loss: float) -> None:
+    def on_train_batch_end(self, run: str, done: int, steps: int, loss: float) -> None:
         self._steps.step()
 
 

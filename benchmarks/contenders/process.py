@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.machine.host import process_memory
+from bertgrid_tf.system.host import process_memory
 
 # transformers imports both frameworks wherever it finds them, for 300 MB and some seconds; its TensorFlow models are
 # those of tf_keras, and TensorFlow asks which Keras to take when it is first imported.

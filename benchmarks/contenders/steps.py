@@ -6,7 +6,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from bertgrid_tf.machine.host import process_memory
+from bertgrid_tf.system.host import process_memory
 
 
 class Steps:

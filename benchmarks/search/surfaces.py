@@ -29,7 +29,7 @@ class Surface:
         coarse: Accuracy lost at a rate of e times `best_rate`.
         collapse_rate: Lowest learning rate at which training fails.
         epochs: Epochs of the schedule.
-        warmup: Warm-up's share of the schedule.
+        warmup_ratio: Warm-up's share of the schedule.
     """
 
     top: float

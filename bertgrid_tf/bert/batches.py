@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from bertgrid_tf.bert.encode import Encoded
+from bertgrid_tf.bert.encode import EncodedTexts
 
 # As many batches are sorted together, as in transformers' LengthGroupedSampler.
 GROUPED_BATCHES = 50
@@ -48,7 +48,7 @@ def training_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int, 
     return np.concatenate([random.permutation(batches).ravel(), order[full:]])
 
 
-class Shares(NamedTuple):
+class ReplicaShares(NamedTuple):
     """Which of its batch's texts each replica gets, for every step of an epoch.
 
     Attributes:
@@ -82,7 +82,7 @@ def sizes_within(lengths: np.ndarray, tokens: int) -> np.ndarray:
     return np.array(sizes, np.int64)
 
 
-def divide(sizes: np.ndarray, replicas: int) -> Shares:
+def divide(sizes: np.ndarray, replicas: int) -> ReplicaShares:
     """Divides every batch as evenly as can be, the first replicas having one text more where it does not come out even.
 
     A replica for which none is left gets the batch's last text with a share of 0: no text at all would leave the
@@ -91,11 +91,11 @@ def divide(sizes: np.ndarray, replicas: int) -> Shares:
     firsts = (np.cumsum(sizes) - sizes)[:, None]
     own = sizes[:, None] // replicas + (np.arange(replicas) < sizes[:, None] % replicas)
     stops = firsts + own.cumsum(axis=1)
-    return Shares(stops - np.maximum(own, 1), stops, (own / sizes[:, None]).astype(np.float32))
+    return ReplicaShares(stops - np.maximum(own, 1), stops, (own / sizes[:, None]).astype(np.float32))
 
 
 def pipeline(
-    encoded: Encoded, labels: np.ndarray, order: np.ndarray, sizes: np.ndarray, replicas: int = 1
+    encoded: EncodedTexts, labels: np.ndarray, order: np.ndarray, sizes: np.ndarray, replicas: int = 1
 ) -> tf.data.Dataset:
     """The texts at `order` in batches of `sizes`, each divided among the replicas in that order.
 

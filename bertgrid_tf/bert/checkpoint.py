@@ -30,7 +30,7 @@ from transformers import TFAutoModelForSequenceClassification as TFAutoClassifie
 from transformers.modeling_tf_pytorch_utils import apply_transpose, convert_tf_weight_name_to_pt_weight_name
 
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.machine.container import LOCAL_ERRORS, check_writable
+from bertgrid_tf.system.container import LOCAL_ERRORS, check_writable
 
 transformers.logging.set_verbosity_error()
 logging.getLogger("tensorflow").setLevel(logging.ERROR)

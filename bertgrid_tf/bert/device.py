@@ -9,9 +9,9 @@ from pathlib import Path
 import tensorflow as tf
 
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.machine.container import container_runtime
-from bertgrid_tf.machine.gpu import Gpu, GpuUnavailable, explain_missing_gpu, query_driver
-from bertgrid_tf.machine.host import description, readable
+from bertgrid_tf.system.container import container_runtime
+from bertgrid_tf.system.gpu import Gpu, GpuUnavailable, explain_missing_gpu, query_driver
+from bertgrid_tf.system.host import description, readable
 
 _MIB = 2**20
 

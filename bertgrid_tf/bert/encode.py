@@ -13,7 +13,7 @@ UNKNOWN_LIMIT = 0.5
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedTexts:
     """The token ids of n texts, laid end to end without padding: text i is `ids[starts[i]:starts[i + 1]]`.
 
     Attributes:
@@ -38,15 +38,15 @@ class Encoded:
         """Tokens of each text, int64 [n]."""
         return np.diff(self.starts)
 
-    def take(self, indices: np.ndarray) -> "Encoded":
+    def take(self, indices: np.ndarray) -> "EncodedTexts":
         """The texts at `indices` (int64 [m], repeats allowed), in that order."""
         lengths = self.lengths[indices]
         starts = np.concatenate([[0], np.cumsum(lengths)])
         where = np.repeat(self.starts[indices] - starts[:-1], lengths) + np.arange(starts[-1])
-        return Encoded(self.ids[where], self.types[where], starts, self.full_lengths[indices], self.pad_id)
+        return EncodedTexts(self.ids[where], self.types[where], starts, self.full_lengths[indices], self.pad_id)
 
 
-def encode(tokenizer: Any, texts: Sequence[tuple[tuple[str, ...], int]], max_length: int) -> Encoded:
+def encode(tokenizer: Any, texts: Sequence[tuple[tuple[str, ...], int]], max_length: int) -> EncodedTexts:
     """Encodes texts of one or more segments as `[CLS] s0 [SEP] s1 [SEP] …`, in the separators of the tokenizer's kind.
 
     Where a text is longer than `max_length`, tokens are taken one at a time from the end of the longest segment
@@ -86,7 +86,9 @@ def encode(tokenizer: Any, texts: Sequence[tuple[tuple[str, ...], int]], max_len
             kind = int(two_types and (position == focus) != (focus == 0))
             types += [kind] * (len(opening) + keep + len(closing))
         starts[row + 1] = len(ids)
-    return Encoded(np.array(ids, np.int32), np.array(types, np.int32), starts, full_lengths, tokenizer.pad_token_id)
+    return EncodedTexts(
+        np.array(ids, np.int32), np.array(types, np.int32), starts, full_lengths, tokenizer.pad_token_id
+    )
 
 
 def check_room(tokenizer: Any, segments: int, max_length: int) -> None:

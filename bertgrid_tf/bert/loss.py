@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 
-def text_losses(logits: tf.Tensor, labels: tf.Tensor, focal: tf.Tensor) -> tf.Tensor:
+def per_example_loss(logits: tf.Tensor, labels: tf.Tensor, focal_gamma: tf.Tensor) -> tf.Tensor:
     """The loss of every text, in nats.
 
     Of targets t and probabilities p = softmax(logits) it is −Σ t_c (1 − p_c)^γ log p_c: the focal loss of Lin et al.
@@ -23,4 +23,4 @@ def text_losses(logits: tf.Tensor, labels: tf.Tensor, focal: tf.Tensor) -> tf.Te
     logarithms = tf.nn.log_softmax(logits)
     # Where p rounds to 1, the slope of (1 − p)^γ would be infinite for γ < 1.
     rest = tf.maximum(-tf.math.expm1(logarithms), 1e-7)
-    return -tf.reduce_sum(labels * rest**focal * logarithms, axis=-1)
+    return -tf.reduce_sum(labels * rest**focal_gamma * logarithms, axis=-1)

@@ -11,14 +11,14 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 Schedule = Literal["linear", "constant"]
 
 
-def learning_rates(peak: float, steps: int, warmup: float, schedule: Schedule) -> np.ndarray:
+def learning_rates(peak: float, steps: int, warmup_ratio: float, schedule: Schedule) -> np.ndarray:
     """The learning rate of every step, float32 [steps].
 
-    Rises linearly to `peak` over the first `warmup` share of all steps, then falls linearly to 0 one step after
+    Rises linearly to `peak` over the first `warmup_ratio` share of all steps, then falls linearly to 0 one step after
     the last ("linear"; Devlin et al. 2019, appendix A.2) or stays ("constant").
     """
     step = np.arange(steps, dtype=np.float64)
-    rising = round(warmup * steps)
+    rising = round(warmup_ratio * steps)
     rise = (step + 1) / max(rising, 1)
     fall = (steps - step) / max(steps - rising, 1) if schedule == "linear" else np.ones(steps)
     return (peak * np.minimum(np.where(step < rising, rise, 1.0), np.where(step < rising, 1.0, fall))).astype(
@@ -26,7 +26,7 @@ def learning_rates(peak: float, steps: int, warmup: float, schedule: Schedule) -
     )
 
 
-class Rows(NamedTuple):
+class UsedEmbeddingRows(NamedTuple):
     """The rows of a table of embeddings that a run's training texts read; no other ever gets a gradient.
 
     Attributes:
@@ -38,7 +38,7 @@ class Rows(NamedTuple):
     places: tf.Tensor
 
     @classmethod
-    def of(cls, ids: np.ndarray, vocabulary: int) -> "Rows":
+    def of(cls, ids: np.ndarray, vocabulary: int) -> "UsedEmbeddingRows":
         """Those that token ids (int32, any shape) read."""
         used = np.unique(ids).astype(np.int32)
         places = np.zeros(vocabulary, np.int32)
@@ -88,7 +88,7 @@ class AdamW:
         rate: tf.Tensor,
         decay: tf.Tensor,
         clip: tf.Tensor,
-        rows: Rows | None = None,
+        rows: UsedEmbeddingRows | None = None,
     ) -> tf.Tensor:
         """Updates the variables; called by every replica, it gives all of their copies the same update.
 
@@ -119,7 +119,7 @@ class AdamW:
 
         return tf.cond(tf.math.is_finite(norm), update, lambda: norm) if self._skips else update()
 
-    def decay_others(self, rows: Rows, factor: tf.Tensor) -> None:
+    def decay_others(self, rows: UsedEmbeddingRows, factor: tf.Tensor) -> None:
         """Multiplies by `factor`, float32 scalar, the table's rows that `apply` left alone: what the decay of all steps
         since the last time comes to."""
         assert self._table is not None
@@ -128,7 +128,12 @@ class AdamW:
         self._table.assign(self._table * factors)
 
     def _update(
-        self, gradients: Sequence[tf.Tensor], step: tf.Tensor, rate: tf.Tensor, decay: tf.Tensor, rows: Rows | None
+        self,
+        gradients: Sequence[tf.Tensor],
+        step: tf.Tensor,
+        rate: tf.Tensor,
+        decay: tf.Tensor,
+        rows: UsedEmbeddingRows | None,
     ) -> None:
         power = tf.cast(step + 1, tf.float32)
         powers = tf.pow(BETA_1, power), tf.pow(BETA_2, power)
@@ -183,7 +188,7 @@ class LossScale:
         self._held.assign(tf.where(grown, 0, held))
 
 
-def _of_rows(gradient: tf.Tensor | tf.IndexedSlices, rows: Rows) -> tf.Tensor:
+def _of_rows(gradient: tf.Tensor | tf.IndexedSlices, rows: UsedEmbeddingRows) -> tf.Tensor:
     """The gradient of the table's used rows, float32 [rows, width]."""
     if not isinstance(gradient, tf.IndexedSlices):
         return tf.gather(gradient, rows.used)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bertgrid_tf.bert.device import gpus
-from bertgrid_tf.bert.trainer import Labelled, Trainer, TrainSettings
+from bertgrid_tf.bert.trainer import EncodedDataset, Trainer, TrainSettings
 from bertgrid_tf.bert.unpadded import Precision
 
 STEPS = 12
@@ -42,7 +42,9 @@ def candidates() -> tuple[Precision, ...]:
     return ("fp32", "bf16" if oldest >= (8, 0) else "fp16")
 
 
-def measure(trainer: Callable[[Precision], Trainer], train: Labelled, run: TrainSettings) -> list[PrecisionTiming]:
+def measure(
+    trainer: Callable[[Precision], Trainer], train: EncodedDataset, run: TrainSettings
+) -> list[PrecisionTiming]:
     """Train the first steps of a run in each of the `candidates`; in fp32 alone where the model has no other."""
     timings: list[PrecisionTiming] = []
     for precision in candidates():

@@ -11,13 +11,13 @@ import tensorflow as tf
 
 from bertgrid_tf.bert import device
 from bertgrid_tf.bert.checkpoint import load
-from bertgrid_tf.bert.encode import Encoded
+from bertgrid_tf.bert.encode import EncodedTexts
 from bertgrid_tf.bert.memory import Point, largest, predicted
-from bertgrid_tf.bert.trainer import Labelled, Trainer, TrainSettings
+from bertgrid_tf.bert.trainer import EncodedDataset, Trainer, TrainSettings
 from bertgrid_tf.bert.unpadded import Precision
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.machine.host import free_memory, process_memory, readable
-from bertgrid_tf.machine.isolated_process import Send, run_isolated
+from bertgrid_tf.system.host import free_memory, process_memory, readable
+from bertgrid_tf.system.isolated_process import Send, run_isolated
 
 STEPS = 4
 """Training steps of each batch size; the median time after the first step, which traces, gives the rate."""
@@ -128,12 +128,12 @@ def _measure(question: tuple[Question, int, int | None], send: Send) -> list[Poi
         count = max(STEPS * batch, -(-vocabulary // length))
         starts = np.arange(count + 1) * length
         ids = np.arange(starts[-1], dtype=np.int32) % vocabulary
-        texts = Encoded(ids, np.zeros_like(ids), starts, np.diff(starts), checkpoint.tokenizer.pad_token_id)
-        data = Labelled(texts, (np.arange(count) % len(training.labels)).astype(np.int32))
-        settings = TrainSettings(learning_rate=1e-5, schedule_epochs=1, stop_epoch=1, batch_size=batch)
+        texts = EncodedTexts(ids, np.zeros_like(ids), starts, np.diff(starts), checkpoint.tokenizer.pad_token_id)
+        data = EncodedDataset(texts, (np.arange(count) % len(training.labels)).astype(np.int32))
+        hyperparameters = TrainSettings(learning_rate=1e-5, schedule_epochs=1, stop_epoch=1, batch_size=batch)
         _reset_peak(on_gpu)
         try:
-            _, seconds = trainer.time_steps(data, settings, STEPS)
+            _, seconds = trainer.time_steps(data, hyperparameters, STEPS)
         except tf.errors.OpError as error:
             # A GPU's libraries have many errors for a lack of memory: where fewer texts were trained, any is one.
             if batch > 1 or isinstance(error, tf.errors.ResourceExhaustedError):

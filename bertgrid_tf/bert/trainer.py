@@ -16,29 +16,29 @@ from bertgrid_tf.bert.batches import Batch, equal_sizes, pipeline, sizes_within,
 from bertgrid_tf.bert.checkpoint import Checkpoint
 from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.dropout import DropoutKey
-from bertgrid_tf.bert.encode import Encoded
+from bertgrid_tf.bert.encode import EncodedTexts
 from bertgrid_tf.bert.flops import peak, training_flops
 from bertgrid_tf.bert.head import Head, refit
-from bertgrid_tf.bert.loss import text_losses
-from bertgrid_tf.bert.optimizer import AdamW, LossScale, Rows, Schedule, learning_rates
+from bertgrid_tf.bert.loss import per_example_loss
+from bertgrid_tf.bert.optimizer import AdamW, LossScale, Schedule, UsedEmbeddingRows, learning_rates
 from bertgrid_tf.bert.unpadded import Precision, Unpadded, supports
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.files import replacing
-from bertgrid_tf.score.metrics import directions, evaluate
+from bertgrid_tf.metrics.classification import directions, evaluate
+from bertgrid_tf.storage.files import replacing
 
 # Of a batch of evaluation, on each device: long texts would fill its memory, many short ones gain nothing more.
 EVALUATION_TOKENS = 8_192
 STATE_FILE = "state.npz"
 
-Forward = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, bool], tf.Tensor]
-OnStep = Callable[[int, int, float], None]
+ForwardPass = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, bool], tf.Tensor]
+OnTrainBatchEnd = Callable[[int, int, float], None]
 Batching = Literal["auto", "random", "grouped"]
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Labelled:
+class EncodedDataset:
     """Encoded texts with what they are trained towards.
 
     Attributes:
@@ -49,7 +49,7 @@ class Labelled:
             its texts divided by their number, whatever the targets sum to.
     """
 
-    texts: Encoded
+    texts: EncodedTexts
     labels: np.ndarray
     targets: np.ndarray | None = None
 
@@ -63,10 +63,10 @@ class TrainSettings:
         schedule_epochs: the horizon of the schedule.
         stop_epoch: the epochs to train, at most `schedule_epochs`.
         batch_size: texts.
-        warmup: share of all steps over which the rate rises.
+        warmup_ratio: share of all steps over which the rate rises.
         schedule: "linear" decay after warm-up, or "constant".
         weight_decay: per unit of learning rate.
-        clip_norm: largest global norm of the gradient.
+        max_grad_norm: largest global norm of the gradient.
         batching: "random"; "grouped", where texts of like length share a batch; or "auto", random where no padding
             is computed, grouped otherwise.
         seed: decides the order, dropout, the head's first weights, and what it is refitted to.
@@ -78,13 +78,13 @@ class TrainSettings:
     schedule_epochs: int
     stop_epoch: int
     batch_size: int = 32
-    warmup: float = 0.2
+    warmup_ratio: float = 0.2
     schedule: Schedule = "linear"
     weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    batching: Batching = "auto"
+    max_grad_norm: float = 1.0
+    group_by_length: Batching = "auto"
     seed: int = 0
-    focal: float = 0.0
+    focal_gamma: float = 0.0
     head: Head = "trained"
 
 
@@ -104,7 +104,7 @@ class EpochResult:
     epoch: int
     metrics: dict[str, float]
     probabilities: np.ndarray | None
-    told_again: bool = False
+    restored: bool = False
 
     @property
     def diverged(self) -> bool:
@@ -120,7 +120,7 @@ class _Update(NamedTuple):
     rate: tf.Tensor
     decay: tf.Tensor
     clip: tf.Tensor
-    rows: Rows
+    rows: UsedEmbeddingRows
 
 
 class Trainer:
@@ -142,7 +142,9 @@ class Trainer:
         UserError: another precision than fp32 is asked for, and the architecture has only its own forward pass.
     """
 
-    def __init__(self, checkpoint: Checkpoint, precision: Precision = "fp32", forward: Forward | None = None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, precision: Precision = "fp32", forward: ForwardPass | None = None
+    ) -> None:
         self.checkpoint = checkpoint
         self.precision = precision
         model = checkpoint.model
@@ -152,7 +154,7 @@ class Trainer:
                 f"Precision {precision} is for BERT; {checkpoint.name} is of type {model.config.model_type!r}: "
                 "use fp32."
             )
-        self._forward: Forward = forward or (Unpadded(model, precision) if self.unpadded else checkpoint.logits)
+        self._forward: ForwardPass = forward or (Unpadded(model, precision) if self.unpadded else checkpoint.logits)
         self._strategy = model.distribute_strategy
         self._dropout = DropoutKey(model)
         self.parts = 1
@@ -165,7 +167,7 @@ class Trainer:
         self._sums: list[tf.Variable] = []
         tokens, scalar = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.float32)
         labels, targets = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.float32)
-        rows = Rows(tf.TensorSpec([None], tf.int32), tf.TensorSpec([self._vocabulary], tf.int32))
+        rows = UsedEmbeddingRows(tf.TensorSpec([None], tf.int32), tf.TensorSpec([self._vocabulary], tf.int32))
         update = _Update(tf.TensorSpec([], tf.int32), scalar, scalar, scalar, rows)
 
         def batches(labels: tf.TensorSpec) -> tuple[Batch, ...]:
@@ -194,11 +196,11 @@ class Trainer:
 
     def run(
         self,
-        train: Labelled,
-        dev: Labelled,
-        settings: TrainSettings,
+        train: EncodedDataset,
+        dev: EncodedDataset,
+        hyperparameters: TrainSettings,
         folder: Path,
-        on_step: OnStep | None = None,
+        on_train_batch_end: OnTrainBatchEnd | None = None,
         keep_weights: bool = False,
     ) -> Iterator[EpochResult]:
         """Trains and yields after every epoch.
@@ -222,22 +224,25 @@ class Trainer:
             UserError: the saved state is damaged; or a head is to be refitted, and the architecture has only its own
                 forward pass.
         """
-        steps = -(-len(train.texts) // settings.batch_size)
+        steps = -(-len(train.texts) // hyperparameters.batch_size)
         rates = learning_rates(
-            settings.learning_rate, steps * settings.schedule_epochs, settings.warmup, settings.schedule
+            hyperparameters.learning_rate,
+            steps * hyperparameters.schedule_epochs,
+            hyperparameters.warmup_ratio,
+            hyperparameters.schedule,
         )
         rows = self._rows(train)
-        history = self._resume(settings, folder)
+        history = self._resume(hyperparameters, folder)
         yield from history
-        while len(history) < settings.stop_epoch and not (history and history[-1].diverged):
+        while len(history) < hyperparameters.stop_epoch and not (history and history[-1].diverged):
             began = perf_counter()
             epoch = len(history) + 1
-            batches = self._batches(train, settings, epoch, steps)
+            batches = self._batches(train, hyperparameters, epoch, steps)
             now = rates[(epoch - 1) * steps : epoch * steps]
-            loss = self._train_epoch(batches, (epoch - 1) * steps, now, rows, settings, on_step)
-            self._optimizer.decay_others(rows, np.prod(1 - settings.weight_decay * now, dtype=np.float64))
+            loss = self._train_epoch(batches, (epoch - 1) * steps, now, rows, hyperparameters, on_train_batch_end)
+            self._optimizer.decay_others(rows, np.prod(1 - hyperparameters.weight_decay * now, dtype=np.float64))
             train_seconds = perf_counter() - began
-            trained = self._refit_head(train, settings) if np.isfinite(loss) else []
+            trained = self._refit_head(train, hyperparameters) if np.isfinite(loss) else []
             probabilities = self.probabilities(dev.texts) if np.isfinite(loss) else None
             if probabilities is not None and np.isfinite(probabilities).all():
                 metrics = evaluate(dev.labels, probabilities, self.checkpoint.labels)
@@ -247,43 +252,48 @@ class Trainer:
             if self.unpadded:
                 metrics["limit_seconds"] = self._limit(train.texts)
             history.append(EpochResult(epoch, metrics, probabilities))
-            done = epoch == settings.stop_epoch or history[-1].diverged
+            done = epoch == hyperparameters.stop_epoch or history[-1].diverged
             if not done:
                 for variable, value in trained:
                     variable.assign(value)
             self._save(folder, history, weights=keep_weights or not done)
             yield history[-1]
 
-    def _limit(self, texts: Encoded) -> float:
+    def _limit(self, texts: EncodedTexts) -> float:
         """Seconds that the matrix products of an epoch on these texts would take alone (`flops`)."""
         size = Dimensions.of(self.checkpoint.model.config, len(self.checkpoint.labels))
         return training_flops(size, texts.lengths) / (peak(self.precision) * self.replicas)
 
-    def time_steps(self, train: Labelled, settings: TrainSettings, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    def time_steps(
+        self, train: EncodedDataset, hyperparameters: TrainSettings, steps: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Train the first steps of a run and keep nothing of it.
 
         Returns:
             The steps' losses and seconds, float64 [steps]. The first seconds hold tracing. There are fewer steps where
             the run has fewer.
         """
-        self._begin_anew(settings.seed)
-        whole = -(-len(train.texts) // settings.batch_size)
+        self._begin_anew(hyperparameters.seed)
+        whole = -(-len(train.texts) // hyperparameters.batch_size)
         rates = learning_rates(
-            settings.learning_rate, whole * settings.schedule_epochs, settings.warmup, settings.schedule
+            hyperparameters.learning_rate,
+            whole * hyperparameters.schedule_epochs,
+            hyperparameters.warmup_ratio,
+            hyperparameters.schedule,
         )
         steps = min(steps, whole)
-        batches = self._batches(train, settings, 1, steps)
+        batches = self._batches(train, hyperparameters, 1, steps)
         losses, ends = [], [perf_counter()]
-        for loss in self._losses(batches, 0, rates[:steps], self._rows(train), settings):
+        for loss in self._losses(batches, 0, rates[:steps], self._rows(train), hyperparameters):
             losses.append(loss)
             ends.append(perf_counter())
         return np.array(losses), np.diff(ends)
 
-    def probabilities(self, texts: Encoded, on_step: OnStep | None = None) -> np.ndarray:
+    def probabilities(self, texts: EncodedTexts, on_train_batch_end: OnTrainBatchEnd | None = None) -> np.ndarray:
         """The model's class probabilities, float32 [n, classes]; longest texts first, returned in the texts' order."""
-        return self._of_texts(self._predict, texts, on_step)
+        return self._of_texts(self._predict, texts, on_train_batch_end)
 
-    def features(self, texts: Encoded) -> np.ndarray:
+    def features(self, texts: EncodedTexts) -> np.ndarray:
         """What the head reads of each text (`Unpadded.pooled`), float32 [n, width].
 
         Raises:
@@ -297,7 +307,10 @@ class Trainer:
         return self._of_texts(self._pool, texts)
 
     def _of_texts(
-        self, traced: Callable[[tuple[Batch, ...]], tf.Tensor], texts: Encoded, on_step: OnStep | None = None
+        self,
+        traced: Callable[[tuple[Batch, ...]], tf.Tensor],
+        texts: EncodedTexts,
+        on_train_batch_end: OnTrainBatchEnd | None = None,
     ) -> np.ndarray:
         order = np.argsort(-texts.lengths, kind="stable")
         sizes = sizes_within(texts.lengths[order], EVALUATION_TOKENS * self.replicas)
@@ -306,23 +319,25 @@ class Trainer:
         parts = []
         for done, batch in enumerate(batches, start=1):
             parts.append(traced(batch).numpy())
-            if on_step:
-                on_step(done, total, float("nan"))
+            if on_train_batch_end:
+                on_train_batch_end(done, total, float("nan"))
         sorted_back = np.empty_like(order)
         sorted_back[order] = np.arange(len(order))
         # What stands in for texts that the last batch lacks comes after all texts, where no index reaches.
         return np.concatenate(parts)[sorted_back]
 
-    def _refit_head(self, train: Labelled, settings: TrainSettings) -> list[tuple[tf.Variable, np.ndarray]]:
+    def _refit_head(
+        self, train: EncodedDataset, hyperparameters: TrainSettings
+    ) -> list[tuple[tf.Variable, np.ndarray]]:
         """Refits the head where the settings say so; its variables, each with the value that was trained."""
-        if settings.head == "trained":
+        if hyperparameters.head == "trained":
             return []
         features = self.features(train.texts)
         if not np.isfinite(features).all():
             return []  # The scores will tell that the run diverged.
         classifier = self.checkpoint.model.classifier
         trained = [(variable, variable.numpy()) for variable in (classifier.kernel, classifier.bias)]
-        refitted = refit(features, train.labels, settings.head, settings.seed)
+        refitted = refit(features, train.labels, hyperparameters.head, hyperparameters.seed)
         for (variable, _), value in zip(trained, refitted, strict=True):
             variable.assign(value)
         return trained
@@ -332,31 +347,36 @@ class Trainer:
         batches: tf.data.Dataset,
         first: int,
         rates: np.ndarray,
-        rows: Rows,
-        settings: TrainSettings,
-        on_step: OnStep | None,
+        rows: UsedEmbeddingRows,
+        hyperparameters: TrainSettings,
+        on_train_batch_end: OnTrainBatchEnd | None,
     ) -> float:
         """The epoch's mean loss over its steps, of which `rates` are the learning rates; NaN as soon as one is not
         finite."""
         losses: list[float] = []
-        for loss in self._losses(batches, first, rates, rows, settings):
+        for loss in self._losses(batches, first, rates, rows, hyperparameters):
             losses.append(loss)
             if not np.isfinite(loss):
                 return float("nan")
-            if on_step:
-                on_step(len(losses), len(rates), loss)
+            if on_train_batch_end:
+                on_train_batch_end(len(losses), len(rates), loss)
         return float(np.mean(losses))
 
     def _losses(
-        self, batches: tf.data.Dataset, first: int, rates: np.ndarray, rows: Rows, settings: TrainSettings
+        self,
+        batches: tf.data.Dataset,
+        first: int,
+        rates: np.ndarray,
+        rows: UsedEmbeddingRows,
+        hyperparameters: TrainSettings,
     ) -> Iterator[float]:
         """Trains; a step's loss is read while the next one runs, so that reading it never keeps a GPU waiting."""
-        focal = tf.constant(settings.focal)
-        decay, clip = tf.constant(settings.weight_decay), tf.constant(settings.clip_norm)
+        focal_gamma = tf.constant(hyperparameters.focal_gamma)
+        decay, clip = tf.constant(hyperparameters.weight_decay), tf.constant(hyperparameters.max_grad_norm)
         running: tf.Tensor | None = None
         for number, batch in enumerate(batches):
             begun = self._begin(
-                batch, focal, _Update(tf.constant(first + number), tf.constant(rates[number]), decay, clip, rows)
+                batch, focal_gamma, _Update(tf.constant(first + number), tf.constant(rates[number]), decay, clip, rows)
             )
             if running is not None:
                 yield float(running)
@@ -364,12 +384,12 @@ class Trainer:
         if running is not None:
             yield float(running)
 
-    def _begin(self, batches: tuple[Batch, ...], focal: tf.Tensor, update: _Update) -> tf.Tensor:
+    def _begin(self, batches: tuple[Batch, ...], focal_gamma: tf.Tensor, update: _Update) -> tf.Tensor:
         """Starts a step, in more parts where it takes more memory than there is; its loss."""
         while True:
             try:
                 step = self._step if self.parts == 1 else self._step_in_parts
-                return step(batches, focal, update)
+                return step(batches, focal_gamma, update)
             except tf.errors.ResourceExhaustedError:
                 # Nothing is updated before all gradients are there, so that the step can begin anew.
                 texts = max(len(batch.labels) for batch in batches)
@@ -378,7 +398,7 @@ class Trainer:
                 self.parts = min(2 * self.parts, texts)
                 _log.warning("Out of memory with %d texts: from now on in %d parts.", texts, self.parts)
 
-    def _step_in_parts(self, batches: tuple[Batch, ...], focal: tf.Tensor, update: _Update) -> tf.Tensor:
+    def _step_in_parts(self, batches: tuple[Batch, ...], focal_gamma: tf.Tensor, update: _Update) -> tf.Tensor:
         if not self._sums:
             with self._strategy.scope():
                 self._sums = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self._optimizer.variables]
@@ -387,15 +407,15 @@ class Trainer:
         loss = tf.constant(0.0)
         for number in range(self.parts):
             part = tuple(_part(batch, number, self.parts) for batch in batches)
-            loss += self._add_part(part, focal, update.step, tf.constant(number))
+            loss += self._add_part(part, focal_gamma, update.step, tf.constant(number))
         self._apply_sums(update)
         return loss
 
-    def _train_step(self, batches: tuple[Batch, ...], focal: tf.Tensor, update: _Update) -> tf.Tensor:
+    def _train_step(self, batches: tuple[Batch, ...], focal_gamma: tf.Tensor, update: _Update) -> tf.Tensor:
         self._dropout.set_step(update.step)
 
         def on_replica(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-            loss, gradients = self._gradients(batch, focal)
+            loss, gradients = self._gradients(batch, focal_gamma)
             return loss, self._optimizer.apply(gradients, *update)
 
         losses, norms = self._on_replicas(on_replica, batches)
@@ -403,13 +423,13 @@ class Trainer:
         return self._strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
 
     def _sum_gradients(
-        self, batches: tuple[Batch, ...], focal: tf.Tensor, step: tf.Tensor, part: tf.Tensor
+        self, batches: tuple[Batch, ...], focal_gamma: tf.Tensor, step: tf.Tensor, part: tf.Tensor
     ) -> tf.Tensor:
         """Adds one part of a batch to the sums; its share of the loss."""
         self._dropout.set_step(step, part)
 
         def on_replica(batch: Batch) -> tf.Tensor:
-            loss, gradients = self._gradients(batch, focal)
+            loss, gradients = self._gradients(batch, focal_gamma)
             for total, gradient in zip(self._sums, gradients, strict=True):
                 tf.raw_ops.AssignAddVariableOp(resource=total.handle, value=tf.convert_to_tensor(gradient))
             return loss
@@ -422,14 +442,14 @@ class Trainer:
 
         self._rescale(self._strategy.run(on_replica))
 
-    def _gradients(self, batch: Batch, focal: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    def _gradients(self, batch: Batch, focal_gamma: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """A replica's part of the batch's mean loss, and its gradients."""
         variables = self._optimizer.variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             logits = self._forward(batch.ids, batch.types, batch.mask, True)
             # Over all replicas, the sum of these is the mean over all texts of the batch.
-            loss = tf.reduce_mean(text_losses(logits, batch.labels, focal)) * batch.share
+            loss = tf.reduce_mean(per_example_loss(logits, batch.labels, focal_gamma)) * batch.share
             scaled = loss if self._loss_scale is None else loss * self._loss_scale.value
         # Some architectures carry weights that their classifier does not use.
         gradients = tape.gradient(scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
@@ -449,7 +469,7 @@ class Trainer:
         assert isinstance(self._forward, Unpadded)
         return self._of_batch(self._forward.pooled, batches)
 
-    def _of_batch(self, function: Forward, batches: tuple[Batch, ...]) -> tf.Tensor:
+    def _of_batch(self, function: ForwardPass, batches: tuple[Batch, ...]) -> tf.Tensor:
         """What `function` makes of all texts of a batch, without dropout."""
 
         def on_replica(batch: Batch) -> tf.Tensor:
@@ -464,18 +484,22 @@ class Trainer:
         )
         return self._strategy.run(function, args=(own,))
 
-    def _batches(self, train: Labelled, settings: TrainSettings, epoch: int, steps: int) -> tf.data.Dataset:
+    def _batches(
+        self, train: EncodedDataset, hyperparameters: TrainSettings, epoch: int, steps: int
+    ) -> tf.data.Dataset:
         """The first so many batches of an epoch."""
-        grouped = settings.batching == "grouped" or (settings.batching == "auto" and not self.unpadded)
-        order = training_order(train.texts.lengths, settings.batch_size, settings.seed, epoch, grouped)
-        sizes = equal_sizes(len(order), settings.batch_size)
+        grouped = hyperparameters.group_by_length == "grouped" or (
+            hyperparameters.group_by_length == "auto" and not self.unpadded
+        )
+        order = training_order(train.texts.lengths, hyperparameters.batch_size, hyperparameters.seed, epoch, grouped)
+        sizes = equal_sizes(len(order), hyperparameters.batch_size)
         labels = train.labels if train.targets is None else train.targets
-        if settings.focal and train.targets is None:
+        if hyperparameters.focal_gamma and train.targets is None:
             labels = np.eye(len(self.checkpoint.labels), dtype=np.float32)[labels]
         return pipeline(train.texts, labels, order, sizes[:steps], self.replicas)
 
-    def _rows(self, train: Labelled) -> Rows:
-        return Rows.of(np.append(train.texts.ids, train.texts.pad_id), self._vocabulary)
+    def _rows(self, train: EncodedDataset) -> UsedEmbeddingRows:
+        return UsedEmbeddingRows.of(np.append(train.texts.ids, train.texts.pad_id), self._vocabulary)
 
     def _begin_anew(self, seed: int) -> None:
         """Puts everything that training changes to its beginning."""
@@ -486,9 +510,9 @@ class Trainer:
         if self._loss_scale is not None:
             self._loss_scale.reset()
 
-    def _resume(self, settings: TrainSettings, folder: Path) -> list[EpochResult]:
+    def _resume(self, hyperparameters: TrainSettings, folder: Path) -> list[EpochResult]:
         """Puts the model to the state after the last saved epoch, or to its beginning; the epochs done."""
-        self._begin_anew(settings.seed)
+        self._begin_anew(hyperparameters.seed)
         path = folder / STATE_FILE
         if not path.exists():
             return []
@@ -498,7 +522,7 @@ class Trainer:
                     for index, variable in enumerate(self._state()):
                         variable.assign(state[f"v{index}"])
                 return [
-                    EpochResult(epoch, metrics, state.get(f"p{epoch}"), told_again=True)
+                    EpochResult(epoch, metrics, state.get(f"p{epoch}"), restored=True)
                     for epoch, metrics in enumerate(json.loads(str(state["history"])), start=1)
                 ]
         except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:

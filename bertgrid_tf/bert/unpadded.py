@@ -58,7 +58,7 @@ class _Rows(NamedTuple):
 
 
 class Unpadded:
-    """The logits of a model that `supports` knows: a `trainer.Forward`.
+    """The logits of a model that `supports` knows: a `trainer.ForwardPass`.
 
     Args:
         model: built, its Dropout layers keyed (`bert.dropout`) if training is to be repeatable.

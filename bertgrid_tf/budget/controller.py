@@ -12,25 +12,25 @@ from bertgrid_tf.budget.plan import AUDIT, FINAL, REPEATS, final_run, space, sta
 from bertgrid_tf.budget.time_budget import MARGIN, Budget, BudgetLog, candidates, choose, too_short, written
 from bertgrid_tf.budget.time_estimator import FIRST_STEPS, START, StageWork, TimeEstimator, Work
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.recipe import Recipe, Settings, Value
-from bertgrid_tf.results import Again, Results
+from bertgrid_tf.recipe import Hyperparameters, Recipe, Value
+from bertgrid_tf.storage.study_folder import FollowUpTrial, StudyFolder
 from tuners.space import STAGE
 from tuners.state import ENDED
 from tuners.tuner import discard
 
 
 class TimeListener(Protocol):
-    """What is told of runs, epochs and decisions (see `study.Listener`)."""
+    """What is told of runs, epochs and decisions (see `study.Callback`)."""
 
-    def on_clock(self, clock: TimeEstimator) -> None: ...
+    def on_study_begin(self, clock: TimeEstimator) -> None: ...
 
-    def on_note(self, sentence: str) -> None: ...
+    def on_message(self, sentence: str) -> None: ...
 
-    def on_run(self, run: str, stage: str, values: Mapping[str, Value], epochs: int, steps: int) -> None: ...
+    def on_trial_begin(self, run: str, stage: str, values: Mapping[str, Value], epochs: int, steps: int) -> None: ...
 
-    def on_step(self, run: str, done: int, steps: int, loss: float) -> None: ...
+    def on_train_batch_end(self, run: str, done: int, steps: int, loss: float) -> None: ...
 
-    def on_epoch(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None: ...
+    def on_epoch_end(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None: ...
 
 
 class NotChosenError(Exception):
@@ -72,25 +72,25 @@ class BudgetController:
         self,
         recipe: Recipe,
         work: Callable[[Mapping[str, Value]], Work],
-        results: Results,
-        listener: TimeListener,
+        study_folder: StudyFolder,
+        callback: TimeListener,
         budget: Budget | None,
         workers: int,
         final_gpus: int,
     ) -> None:
-        self.log = BudgetLog(results.budget_file)
+        self.log = BudgetLog(study_folder.budget_file)
         if budget is not None:
-            _check(budget.seconds, self.log.seconds, results)
-        self.estimator = TimeEstimator(budget.began if budget else None, workers, results.times(), monotonic)
+            _check(budget.seconds, self.log.seconds, study_folder)
+        self.estimator = TimeEstimator(budget.began if budget else None, workers, study_folder.times(), monotonic)
         self._budget = budget.seconds if budget else self.log.seconds
         self._asked = self._searched = recipe
         self._work = work
-        self._results = results
-        self._listener = listener
+        self._results = study_folder
+        self._listener = callback
         self._final_gpus = final_gpus
         self._deadline: Deadline | None = None
         self._running = ""
-        listener.on_clock(self.estimator)
+        callback.on_study_begin(self.estimator)
 
     # The search
 
@@ -146,12 +146,14 @@ class BudgetController:
         works = tuple((self._work(values), int(values["stop_epoch"])) for values in runs)
         self.estimator.expect([StageWork(stage, works)])
 
-    def begin_again(self, run: Again) -> bool:
+    def begin_again(self, run: FollowUpTrial) -> bool:
         """Report that a run after the search begins, or goes on; return False if it must be left out for the final
         model to fit behind it."""
         work, epochs = self._work(run.values), int(run.values["stop_epoch"])
         if self._deadline is not None:
-            final = final_run(self._asked.model_copy(update={"settings": Settings.of(run.values)}), epochs)
+            final = final_run(
+                self._asked.model_copy(update={"hyperparameters": Hyperparameters.of(run.values)}), epochs
+            )
             works = [work] if final is None else [work, self._work(final | {"gpus": self._final_gpus})]
             seconds = sum(self.estimator.run_seconds(one, epochs) or 0.0 for one in works)
             if MARGIN * seconds > self._deadline.left:
@@ -180,13 +182,13 @@ class BudgetController:
         self.estimator.step(self._running, done)
         if done == FIRST_STEPS:
             self._choose()
-        self._listener.on_step(self._running, done, steps, loss)
+        self._listener.on_train_batch_end(self._running, done, steps, loss)
 
     def epoch(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None:
         """Report an epoch of a run, trained or restored."""
         self.estimator.epoch(run, epoch, metrics["seconds"], isnan(metrics[self._asked.metric]))
         self._choose()
-        self._listener.on_epoch(run, epoch, metrics)
+        self._listener.on_epoch_end(run, epoch, metrics)
         self.write()
 
     def write(self) -> None:
@@ -199,11 +201,11 @@ class BudgetController:
         self._running = run
         work, epochs = self._work(values), int(values["stop_epoch"])
         self.estimator.begin(run, stage, work, epochs)
-        self._listener.on_run(run, stage, values, epochs, work.steps)
+        self._listener.on_trial_begin(run, stage, values, epochs, work.steps)
 
     def _expect(self, stage: str, anew: bool = False) -> None:
         """Announce the stages of the search and after it, `stage` being the current one."""
-        so_far = self._searched.model_copy(update={"settings": Settings.of(self._oracle.incumbent)})
+        so_far = self._searched.model_copy(update={"hyperparameters": Hyperparameters.of(self._oracle.incumbent)})
         sweeps, parameter = list(so_far.sweeps), stage.removeprefix("sweep:")
         undecided = sweeps[sweeps.index(parameter) :] if parameter in sweeps else []
         self.estimator.expect(stage_works(so_far, self._work, undecided, self._final_gpus), anew)
@@ -245,7 +247,7 @@ class BudgetController:
         assert self._deadline is not None
         assert self._budget is not None
         incumbent, spent = self._deadline.incumbent, self.estimator.elapsed()
-        grid = self._asked.model_copy(update={"settings": incumbent.settings, "sweeps": {}})
+        grid = self._asked.model_copy(update={"hyperparameters": incumbent.hyperparameters, "sweeps": {}})
         chosen = choose(grid, self._seconds, self._budget, spent) or candidates(grid)[-1]
         self.log.choose_grid(self._asked, chosen.model_copy(update={"sweeps": incumbent.sweeps}))
         self._note("")
@@ -268,7 +270,7 @@ class BudgetController:
 
     def _note(self, later: str) -> None:
         fits = f"All that was asked for fits --budget {written(self._budget or 0)}."
-        self._listener.on_note((" ".join(self.log.sentences()) or fits) + later)
+        self._listener.on_message((" ".join(self.log.sentences()) or fits) + later)
 
     def _seconds(self, recipe: Recipe) -> float:
         # Further seeds and the audit take what time is left.
@@ -276,12 +278,12 @@ class BudgetController:
         return self.estimator.seconds(stage for stage in works if stage.name not in (REPEATS, AUDIT)) or 0.0
 
 
-def _check(budget: float, began_with: float | None, results: Results) -> None:
+def _check(budget: float, began_with: float | None, study_folder: StudyFolder) -> None:
     otherwise = "choose another --study NAME, or --fresh to start over."
-    if began_with is None and results.clock_file.exists():
-        raise UserError(f"The study in {results.folder} began without a budget: go on without --budget, {otherwise}")
+    if began_with is None and study_folder.clock_file.exists():
+        raise UserError(f"The study in {study_folder.path} began without a budget: go on without --budget, {otherwise}")
     if began_with is not None and began_with != budget:
         raise UserError(
-            f"The study in {results.folder} was cut down to --budget {written(began_with)} when it began: go on with "
+            f"The study in {study_folder.path} was cut down to --budget {written(began_with)} when it began: go on with "
             f"that or without --budget, {otherwise}"
         )

@@ -8,7 +8,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from bertgrid_tf.budget.plan import final_run
 from bertgrid_tf.budget.time_budget import MARGIN, BudgetLog
 from bertgrid_tf.budget.time_estimator import TimeEstimator, Work
-from bertgrid_tf.recipe import Recipe, Settings, Value
+from bertgrid_tf.recipe import Hyperparameters, Recipe, Value
 from tuners import CasualGridOracle, TunerError
 from tuners.space import STAGE
 
@@ -105,7 +105,7 @@ class Deadline:
     @property
     def incumbent(self) -> Recipe:
         """The recipe with the sweeps' winners so far as its settings."""
-        return self.recipe.model_copy(update={"settings": Settings.of(self._oracle.incumbent)})
+        return self.recipe.model_copy(update={"hyperparameters": Hyperparameters.of(self._oracle.incumbent)})
 
     def admits(self, values: Mapping[str, Value]) -> bool:
         """Return whether a trial of these values may begin; write down if not."""
@@ -142,7 +142,7 @@ class Deadline:
         else:
             # One row of the grid, and a final model of as many epochs.
             epochs = self.recipe.epochs
-            seconds += self._run(self.incumbent.settings.model_dump(), epochs) + self._final(epochs)
+            seconds += self._run(self.incumbent.hyperparameters.model_dump(), epochs) + self._final(epochs)
         return MARGIN * seconds <= self.left
 
     def _final(self, epochs: int) -> float:

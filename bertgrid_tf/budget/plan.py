@@ -9,7 +9,7 @@ import numpy as np
 
 from bertgrid_tf.budget.time_estimator import StageWork, Work
 from bertgrid_tf.corpus import Corpus, resample, utterances
-from bertgrid_tf.recipe import Recipe, Settings, Value
+from bertgrid_tf.recipe import Hyperparameters, Recipe, Value
 from tuners.space import SearchSpace
 from tuners.strategies import strategy
 
@@ -68,7 +68,7 @@ def space(recipe: Recipe) -> SearchSpace:
         recipe.learning_rates,
         recipe.epochs,
         recipe.sweeps,
-        recipe.settings.model_dump(),
+        recipe.hyperparameters.model_dump(),
         recipe.sweep_epochs,
         recipe.grid,
     )
@@ -76,14 +76,14 @@ def space(recipe: Recipe) -> SearchSpace:
 
 def steps_per_epoch(recipe: Recipe, corpus: Corpus, values: Mapping[str, Value]) -> int:
     """Training steps of one epoch of a configuration: resampled examples over the batch size, rounded up."""
-    settings = Settings.of(values)
-    return -(-len(drawn(recipe, corpus, settings)) // int(settings.batch_size))
+    hyperparameters = Hyperparameters.of(values)
+    return -(-len(training_indices(recipe, corpus, hyperparameters)) // int(hyperparameters.batch_size))
 
 
-def drawn(recipe: Recipe, corpus: Corpus, settings: Settings) -> np.ndarray:
+def training_indices(recipe: Recipe, corpus: Corpus, hyperparameters: Hyperparameters) -> np.ndarray:
     """The training utterances that an epoch of a configuration visits, resampled: indices, int64 [texts]."""
     classes = [utterance.label or "" for utterance in utterances(corpus.splits["train"])]
-    return resample(classes, settings.oversample, settings.undersample, recipe.seed)
+    return resample(classes, hyperparameters.oversample_ratio, hyperparameters.undersample, recipe.seed)
 
 
 def stage_runs(recipe: Recipe) -> list[tuple[str, list[dict[str, Value]]]]:
@@ -109,11 +109,11 @@ def stage_runs(recipe: Recipe) -> list[tuple[str, list[dict[str, Value]]]]:
 
 def final_run(recipe: Recipe, stop_epoch: int) -> dict[str, Value] | None:
     """The final model's configuration, the recipe's settings being the winner's; None where there is to be none."""
-    model = recipe.final.model_for(recipe.settings.model)
+    model = recipe.final.model_for(recipe.hyperparameters.model)
     if model is None:
         return None
-    profile = {"model": model, "batch_size": recipe.final.batch_size or recipe.settings.batch_size}
-    return recipe.settings.model_dump() | profile | {"schedule_epochs": recipe.epochs, "stop_epoch": stop_epoch}
+    profile = {"model": model, "batch_size": recipe.final.batch_size or recipe.hyperparameters.batch_size}
+    return recipe.hyperparameters.model_dump() | profile | {"schedule_epochs": recipe.epochs, "stop_epoch": stop_epoch}
 
 
 def _cut(rows: list[dict[str, Value]], epochs: int) -> list[dict[str, Value]]:
@@ -147,7 +147,7 @@ def stage_works(
         stages.append(StageWork(name, works, at_most, tuple(open_sweeps)))
         parameter = name.removeprefix("sweep:")
         if parameter in undecided:
-            start = recipe.settings.model_dump()
+            start = recipe.hyperparameters.model_dump()
             levels = tuple(work(start | {parameter: level}) for level in recipe.sweeps[parameter])
             open_sweeps.append((work(start), levels))
     return stages

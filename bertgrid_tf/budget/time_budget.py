@@ -132,7 +132,7 @@ def left_out(asked: Recipe, chosen: Recipe) -> str:
 
 
 def _nearest(recipe: Recipe, count: int) -> list[float]:
-    by_distance = sorted(recipe.learning_rates, key=lambda rate: abs(log(rate / recipe.settings.learning_rate)))
+    by_distance = sorted(recipe.learning_rates, key=lambda rate: abs(log(rate / recipe.hyperparameters.learning_rate)))
     return [rate for rate in recipe.learning_rates if rate in by_distance[:count]]
 
 

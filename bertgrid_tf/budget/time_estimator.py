@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import mean
 from time import monotonic
 
-from bertgrid_tf.results import StageTime
+from bertgrid_tf.storage.study_folder import StageTime
 
 START = "start"
 """The time of no stage: TensorFlow starts, the checkpoint is read, the data are checked."""

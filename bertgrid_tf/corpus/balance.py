@@ -15,7 +15,7 @@ EFFECTIVE_BETA = 0.999
 
 def resample(
     labels: Sequence[str] | Sequence[int] | np.ndarray,
-    oversample: float = 0.0,
+    oversample_ratio: float = 0.0,
     undersample: str = NO_UNDERSAMPLING,
     seed: int = 0,
 ) -> np.ndarray:
@@ -27,7 +27,7 @@ def resample(
 
     Args:
         labels: The class of every example, [examples].
-        oversample: The ratio `r`, from 0 (no oversampling) to 1 (every class as large as the largest).
+        oversample_ratio: The ratio `r`, from 0 (no oversampling) to 1 (every class as large as the largest).
         undersample: "none", or classes joined by "+": `neutral` (reduce to the size of the largest class that is not
             named) or `neutral:0.5` (keep half); see `parse_undersample`.
         seed: The seed that decides which examples are drawn.
@@ -40,13 +40,13 @@ def resample(
 
     Example:
         >>> from bertgrid_tf.corpus import resample
-        >>> resample(["joy", "joy", "joy", "anger"], oversample=1).tolist()
+        >>> resample(["joy", "joy", "joy", "anger"], oversample_ratio=1).tolist()
         [0, 1, 2, 3, 3, 3]
         >>> len(resample(["joy", "joy", "joy", "anger"], undersample="joy"))
         2
     """
-    if not 0 <= oversample <= 1:
-        raise UserError(f"The oversampling ratio is {oversample}; it must lie between 0 and 1.")
+    if not 0 <= oversample_ratio <= 1:
+        raise UserError(f"The oversampling ratio is {oversample_ratio}; it must lie between 0 and 1.")
     names, classes = np.unique(np.asarray(labels), return_inverse=True)
     shares = parse_undersample(undersample, [str(name) for name in names])
     sizes = np.bincount(classes, minlength=len(names))
@@ -63,7 +63,7 @@ def resample(
         kept.append((members, generator))
     largest = max((len(members) for members, _ in kept), default=0)
     drawn = [
-        _enlarge(members, round(len(members) + oversample * (largest - len(members))), generator)
+        _enlarge(members, round(len(members) + oversample_ratio * (largest - len(members))), generator)
         for members, generator in kept
     ]
     return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *drawn]))

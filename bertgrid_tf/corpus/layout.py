@@ -62,16 +62,16 @@ class Layout:
     Attributes:
         context: The utterances of the input, one of `CONTEXTS`.
         speaker_format: The place of the speaker's name, one of `SPEAKER_FORMATS`.
-        rare_speaker: The number of training utterances below which the name of a speaker is left out; 0 keeps all
+        min_speaker_count: The number of training utterances below which the name of a speaker is left out; 0 keeps all
             names.
 
     Raises:
-        UserError: On construction: the context or speaker format is unknown, or `rare_speaker` is negative.
+        UserError: On construction: the context or speaker format is unknown, or `min_speaker_count` is negative.
     """
 
     context: str = "current+previous"
     speaker_format: str = "colon"
-    rare_speaker: int = 0
+    min_speaker_count: int = 0
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -81,8 +81,8 @@ class Layout:
             raise UserError(
                 f"There is no speaker format {self.speaker_format!r}; choose from {', '.join(SPEAKER_FORMATS)}."
             )
-        if self.rare_speaker < 0:
-            raise UserError(f"The threshold of rare speakers is {self.rare_speaker}; it must be 0 or more.")
+        if self.min_speaker_count < 0:
+            raise UserError(f"The threshold of rare speakers is {self.min_speaker_count}; it must be 0 or more.")
 
 
 def segment_count(context: str) -> int:
@@ -118,7 +118,7 @@ def format_inputs(
         dialogues: The dialogues of any split, labelled or not.
         layout: The format of the inputs.
         known_speakers: The `speaker_counts` of the training split, for every split; required only if
-            `layout.rare_speaker` is above 0. A speaker without an entry has 0 utterances.
+            `layout.min_speaker_count` is above 0. A speaker without an entry has 0 utterances.
 
     Returns:
         An example for every utterance, in the order of the dialogues and their utterances.
@@ -132,9 +132,9 @@ def format_inputs(
         >>> format_inputs([dialogue], Layout("current+previous", "colon"))[1].segments
         ('Ben : Hooray!', 'Ada : Hi.')
     """
-    if layout.rare_speaker and known_speakers is None:
+    if layout.min_speaker_count and known_speakers is None:
         raise ValueError(
-            "known_speakers is None; a layout with rare_speaker needs the speaker_counts of the training split"
+            "known_speakers is None; a layout with min_speaker_count needs the speaker_counts of the training split"
         )
     speaker_part = _SPEAKER_PARTS[layout.speaker_format]
     offsets = _OFFSETS[layout.context]
@@ -142,7 +142,7 @@ def format_inputs(
 
     def segment(utterance: Utterance) -> str:
         named = utterance.speaker and (
-            known_speakers is None or known_speakers.get(utterance.speaker, 0) >= layout.rare_speaker
+            known_speakers is None or known_speakers.get(utterance.speaker, 0) >= layout.min_speaker_count
         )
         # Not str.format: a speaker's name may hold braces.
         part = speaker_part.replace("{speaker}", utterance.speaker or "") if named else ""

@@ -126,14 +126,14 @@ def load_table(
     *,
     dev: Path | None = None,
     test: Path | None = None,
-    held_out: float = 0.1,
+    validation_split: float = 0.1,
     seed: int = 0,
     name: str | None = None,
 ) -> Corpus:
     """Load a corpus from the user's own files.
 
     The splits come from the split column if `columns` names one, otherwise from the files. Without a dev split, the
-    share `held_out` of the training split becomes the dev split: whole dialogues, stratified by class.
+    share `validation_split` of the training split becomes the dev split: whole dialogues, stratified by class.
 
     Args:
         train: The table of the training split, or of all splits if there is a split column.
@@ -172,7 +172,7 @@ def load_table(
         if "train" not in splits:
             raise UserError(f"{train} has no row whose column {columns.split!r} says train.")
     if "dev" not in splits:
-        splits["train"], splits["dev"] = hold_out(splits["train"], held_out, seed)
+        splits["train"], splits["dev"] = hold_out(splits["train"], validation_split, seed)
     return Corpus.from_splits(name or Path(train).stem, splits)
 
 

@@ -7,7 +7,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from bertgrid_tf.recipe import Value, short
-from bertgrid_tf.results import MeasuredSetting
+from bertgrid_tf.storage.study_folder import MeasuredSetting
 
 
 def measured_table(key: str, found: MeasuredSetting) -> RenderableType:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from bertgrid_tf.analysis import ADJUSTMENT, TEMPERATURE, ClassReport, PostHocGain, StudyAnalysis
 from bertgrid_tf.corpus import NONE_MARKER, Dialogue, Layout, Utterance, format_inputs
-from bertgrid_tf.evidence import ADJUSTMENT, TEMPERATURE, Classes, Evidence, GainEvidence
-from bertgrid_tf.recipe import Settings
+from bertgrid_tf.metrics.classification import OVERALL
+from bertgrid_tf.recipe import Hyperparameters
 from bertgrid_tf.report.format import by_class, count_of, interval, limits, percent, points, score
-from bertgrid_tf.results import Facts, FinalRun
-from bertgrid_tf.score.metrics import OVERALL
+from bertgrid_tf.storage.study_folder import FinalRun, StudyMetadata
 
 PLACE = "path/of/this/folder"
 """What stands in the card's code for the folder that the model lies in."""
@@ -60,30 +60,30 @@ classifier.probabilities(text)""",
 }
 
 
-def card(evidence: Evidence) -> str:
+def card(analysis: StudyAnalysis) -> str:
     """The model card in Markdown, with the YAML of a Hugging Face model card in front.
 
     Args:
         evidence: of a study whose final model is trained. What it does not tell, the card leaves out.
     """
-    final, facts, dev = evidence.final, evidence.facts, evidence.final_dev
-    assert final is not None and facts is not None and dev is not None
-    splits = {"dev": dev} | ({"test": evidence.test} if evidence.test else {})
+    final, metadata, dev = analysis.final, analysis.metadata, analysis.final_dev
+    assert final is not None and metadata is not None and dev is not None
+    splits = {"dev": dev} | ({"test": analysis.test} if analysis.test else {})
     parts = [
-        f"---\n{_metadata(evidence, final, splits)}\n---",
-        *_introduction(evidence, final, facts),
-        *_data(evidence, facts),
-        *_input(Settings.model_validate(final.settings), facts),
-        *_scores(evidence, splits),
+        f"---\n{_metadata(analysis, final, splits)}\n---",
+        *_introduction(analysis, final, metadata),
+        *_data(analysis, metadata),
+        *_input(Hyperparameters.model_validate(final.hyperparameters), metadata),
+        *_scores(analysis, splits),
         "## Limits",
-        "\n".join(f"* {sentence}" for sentence in _limits(evidence, splits)),
-        *_repetition(evidence, facts),
+        "\n".join(f"* {sentence}" for sentence in _limits(analysis, splits)),
+        *_repetition(analysis, metadata),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _metadata(evidence: Evidence, final: FinalRun, splits: Mapping[str, Classes]) -> str:
-    corpus = evidence.data.name
+def _metadata(analysis: StudyAnalysis, final: FinalRun, splits: Mapping[str, ClassReport]) -> str:
+    corpus = analysis.data.name
     scores = [
         EvalResult(
             task_type="text-classification",
@@ -103,45 +103,45 @@ def _metadata(evidence: Evidence, final: FinalRun, splits: Mapping[str, Classes]
         base_model=final.model if on_hub else None,
         library_name="transformers",
         metrics=sorted(set(_HUB_METRICS.values())),
-        model_name=Path(evidence.folder).name,
+        model_name=Path(analysis.folder).name,
         eval_results=scores,
         pipeline_tag="text-classification",
     ).to_yaml()
 
 
-def _introduction(evidence: Evidence, final: FinalRun, facts: Facts) -> list[str]:
-    settings = ", ".join(f"`{name}` {value}" for name, value in final.settings.items() if name != "model")
+def _introduction(analysis: StudyAnalysis, final: FinalRun, metadata: StudyMetadata) -> list[str]:
+    hyperparameters = ", ".join(f"`{name}` {value}" for name, value in final.hyperparameters.items() if name != "model")
     return [
-        f"# {Path(evidence.folder).name}",
-        f"Sorts texts into {len(facts.labels)} classes: {', '.join(facts.labels)}. It is `{final.model}`, trained "
-        f"on the corpus {evidence.data.name} to epoch {len(final.epochs)} of a schedule of {final.horizon}, with the "
-        f"settings that bertgrid-tf found best: {settings}.",
+        f"# {Path(analysis.folder).name}",
+        f"Sorts texts into {len(metadata.labels)} classes: {', '.join(metadata.labels)}. It is `{final.model}`, trained "
+        f"on the corpus {analysis.data.name} to epoch {len(final.epochs)} of a schedule of {final.horizon}, with the "
+        f"settings that bertgrid-tf found best: {hyperparameters}.",
     ]
 
 
-def _data(evidence: Evidence, facts: Facts) -> list[str]:
-    splits = evidence.data.classes
+def _data(analysis: StudyAnalysis, metadata: StudyMetadata) -> list[str]:
+    splits = analysis.data.classes
     totals = {split: sum(counts.values()) for split, counts in splits.items()}
     rows = [
         [label, *(count_of(counts.get(label, 0), totals[split]) for split, counts in splits.items())]
-        for label in facts.labels
+        for label in metadata.labels
     ]
-    limited = evidence.recipe.limit_train
+    limited = analysis.recipe.max_train_samples
     return [
         "## Data",
-        f"The corpus {evidence.data.name} (fingerprint `{facts.fingerprint}`), texts of each class"
+        f"The corpus {analysis.data.name} (fingerprint `{metadata.fingerprint}`), texts of each class"
         + (f"; of its training split about {limited:,} texts in whole dialogues were used" if limited else "")
         + ":",
         _table(["class", *splits], [*rows, ["in all", *(f"{total:,}" for total in totals.values())]]),
     ]
 
 
-def _input(settings: Settings, facts: Facts) -> list[str]:
+def _input(hyperparameters: Hyperparameters, metadata: StudyMetadata) -> list[str]:
     """How an input is laid out, in words, by an example and in code."""
-    layout = Layout(settings.context, settings.speaker_format if facts.speakers else "none")
+    layout = Layout(hyperparameters.context, hyperparameters.speaker_format if metadata.speakers else "none")
     example, said = format_inputs([_DIALOGUE], layout)[_CLASSIFIED], _DIALOGUE.utterances[_CLASSIFIED].text
-    places = settings.context.split("+")
-    count, most = len(places), f"more than {settings.max_length} tokens, special ones included"
+    places = hyperparameters.context.split("+")
+    count, most = len(places), f"more than {hyperparameters.max_length} tokens, special ones included"
     if count == 1:
         words = [f"An input is one text alone. Where that makes {most}, it is cut at its end."]
     else:
@@ -151,19 +151,21 @@ def _input(settings: Settings, facts: Facts) -> list[str]:
             f"`{NONE_MARKER}` stands for a neighbour that the dialogue does not have.",
             f"Where that makes {most}, the neighbours are cut first, at their ends.",
         ]
-    if facts.speakers:
+    if metadata.speakers:
         written = example.segments[example.focus]
         words.append(f"What Ross says, `{said}`, is written `{written}`; a text without a speaker stands as it is.")
-    if facts.speakers and settings.rare_speaker:
-        words.append(f"So does one of a speaker with fewer than {settings.rare_speaker} texts in the training split.")
+    if metadata.speakers and hyperparameters.min_speaker_count:
+        words.append(
+            f"So does one of a speaker with fewer than {hyperparameters.min_speaker_count} texts in the training split."
+        )
     lines = "\n".join(f"{utterance.speaker}: {utterance.text}" for utterance in _DIALOGUE.utterances)
     code = _CODE[count].format(
         place=PLACE,
         segments=example.segments,
         focus=example.focus,
         cut="only_second" if example.focus == 0 else "only_first",
-        labels=tuple(facts.labels),
-        max_length=settings.max_length,
+        labels=tuple(metadata.labels),
+        max_length=hyperparameters.max_length,
     )
     return [
         "## Input",
@@ -179,9 +181,9 @@ def _input(settings: Settings, facts: Facts) -> list[str]:
     ]
 
 
-def _scores(evidence: Evidence, splits: Mapping[str, Classes]) -> list[str]:
+def _scores(analysis: StudyAnalysis, splits: Mapping[str, ClassReport]) -> list[str]:
     heads = [f"{split}, {sum(classes.support.values()):,} texts" for split, classes in splits.items()]
-    metric, best = evidence.recipe.metric, evidence.best
+    metric, best = analysis.recipe.metric, analysis.best
     rows = [[_NAMES[name], *(score(name, c.metrics[name]) for c in splits.values())] for name in OVERALL]
     rows.append([f"95 % interval of {metric}", *(limits(metric, c.score) for c in splits.values())])
     parts = ["## Scores", _table(["", *heads], rows)]
@@ -192,9 +194,9 @@ def _scores(evidence: Evidence, splits: Mapping[str, Classes]) -> list[str]:
     if best is not None and best.score is not None:
         parts.append(
             f"In the search, the configuration reached {metric} {interval(metric, best.score)} on dev; the interval, "
-            f"of 95 %, is over dialogues{_optimism(evidence)}."
+            f"of 95 %, is over dialogues{_optimism(analysis)}."
         )
-    if kept := [gain for gain in evidence.gains if gain.kept and gain.name in (ADJUSTMENT, TEMPERATURE)]:
+    if kept := [gain for gain in analysis.gains if gain.kept and gain.name in (ADJUSTMENT, TEMPERATURE)]:
         parts.append(
             "`bertgrid-tf predict` and `export` correct its probabilities besides, as `correction.json` says; plain "
             "transformers does not:"
@@ -206,13 +208,13 @@ def _scores(evidence: Evidence, splits: Mapping[str, Classes]) -> list[str]:
     return parts
 
 
-def _limits(evidence: Evidence, splits: Mapping[str, Classes]) -> list[str]:
-    metric, best, corpus = evidence.recipe.metric, evidence.best, evidence.data.name
+def _limits(analysis: StudyAnalysis, splits: Mapping[str, ClassReport]) -> list[str]:
+    metric, best, corpus = analysis.recipe.metric, analysis.best, analysis.data.name
     found = [
         f"It has seen texts of {corpus} alone. How it does on texts of another source, time or language was not "
         "measured; whatever it is given, it answers with one of its classes."
     ]
-    if train := evidence.data.classes.get("train", {}):
+    if train := analysis.data.classes.get("train", {}):
         total = sum(train.values())
         most, least = max(train, key=lambda label: train[label]), min(train, key=lambda label: train[label])
         found.append(
@@ -227,12 +229,12 @@ def _limits(evidence: Evidence, splits: Mapping[str, Classes]) -> list[str]:
             f"Its scores are noisy: with other texts of the same kind, and as many, its {metric} in the search, "
             f"{interval(metric, best.score)}, could be any in that interval."
         )
-    if len(evidence.tied) > 1:
+    if len(analysis.tied) > 1:
         found.append(
-            f"{len(evidence.tied)} of the {len(evidence.cells)} pairs of learning rate and epoch that were tried "
+            f"{len(analysis.tied)} of the {len(analysis.cells)} pairs of learning rate and epoch that were tried "
             "cannot be told from the best (at 5 %): that this one won is partly chance."
         )
-    for repeat in evidence.repeats:
+    for repeat in analysis.repeats:
         scores = sorted(repeat.scores)
         found.append(
             f"With {len(scores)} seeds, learning rate {repeat.learning_rate:g} and epoch {repeat.epoch} reached "
@@ -241,33 +243,33 @@ def _limits(evidence: Evidence, splits: Mapping[str, Classes]) -> list[str]:
     found += [
         f"`{audit.parameter}` was chosen as if it did not depend on learning rate and epochs; an audit found that it "
         "does."
-        for audit in evidence.audits
+        for audit in analysis.audits
         if audit.verdict == "interacts"
     ]
-    if calibration := evidence.calibration:
+    if calibration := analysis.calibration:
         found.append(
-            f"Its probabilities{', once adjusted,' if evidence.adjusted else ''} are not shares of right answers: on "
+            f"Its probabilities{', once adjusted,' if analysis.adjusted else ''} are not shares of right answers: on "
             f"dev they differ from them by {100 * calibration.before.error:.1f} points on average (expected "
             "calibration error)."
         )
     return found
 
 
-def _repetition(evidence: Evidence, facts: Facts) -> list[str]:
-    versions = ", ".join(f"{name} {version}" for name, version in facts.versions.items())
-    on = f" It ran on {evidence.hardware}." if evidence.hardware else ""
-    again = [_fenced(evidence.command, "sh")] if evidence.command else []
-    return ["## How to repeat it", *again, f"Seed {evidence.recipe.seed}, with {versions}.{on}"]
+def _repetition(analysis: StudyAnalysis, metadata: StudyMetadata) -> list[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in metadata.versions.items())
+    on = f" It ran on {analysis.hardware}." if analysis.hardware else ""
+    again = [_fenced(analysis.command, "sh")] if analysis.command else []
+    return ["## How to repeat it", *again, f"Seed {analysis.recipe.seed}, with {versions}.{on}"]
 
 
-def _optimism(evidence: Evidence) -> str:
-    if evidence.optimism is None:
+def _optimism(analysis: StudyAnalysis) -> str:
+    if analysis.optimism is None:
         return ""
-    by = points(evidence.recipe.metric, evidence.optimism)
-    return f". Since it was chosen among {len(evidence.cells)}, that is expected to be {by} too good"
+    by = points(analysis.recipe.metric, analysis.optimism)
+    return f". Since it was chosen among {len(analysis.cells)}, that is expected to be {by} too good"
 
 
-def _gained(gain: GainEvidence) -> str:
+def _gained(gain: PostHocGain) -> str:
     before, after = score(gain.metric, gain.on_dev.before), score(gain.metric, gain.on_dev.after)
     return f"{gain.metric} {before} without, {after} with it on dev"
 

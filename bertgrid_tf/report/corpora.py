@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from bertgrid_tf.corpus import SOURCES, Corpus, describe, describe_tokens, find
-from bertgrid_tf.recipe import Settings
+from bertgrid_tf.recipe import Hyperparameters
 
 
 def corpora_table(dirs: Sequence[Path]) -> RenderableType:
@@ -60,21 +60,21 @@ def lengths_table(corpus: Corpus) -> RenderableType:
     return table
 
 
-def tokens_table(lengths: Mapping[str, np.ndarray], settings: Settings) -> RenderableType:
+def tokens_table(lengths: Mapping[str, np.ndarray], hyperparameters: Hyperparameters) -> RenderableType:
     """Tokens per input in the settings' layout.
 
     Args:
         lengths: of each split, before any cut, int64 [utterances].
         settings: named in the title; max_length is what the last line compares with.
     """
-    described = {split: describe_tokens(tokens, settings.max_length) for split, tokens in lengths.items()}
-    title = f"tokens per input: {settings.model}, context {settings.context}, speakers {settings.speaker_format}"
+    described = {split: describe_tokens(tokens, hyperparameters.max_length) for split, tokens in lengths.items()}
+    title = f"tokens per input: {hyperparameters.model}, context {hyperparameters.context}, speakers {hyperparameters.speaker_format}"
     table = _table(title, "", described)
     table.add_row("mean", *(f"{d.mean:.1f}" for d in described.values()))
     table.add_row("median", *(f"{d.median:g}" for d in described.values()))
     table.add_row("99th percentile", *(f"{d.p99:g}" for d in described.values()))
     table.add_row("max", *(f"{d.max:,}" for d in described.values()))
-    table.add_row(f"longer than {settings.max_length}", *(f"{d.over:.2%}" for d in described.values()))
+    table.add_row(f"longer than {hyperparameters.max_length}", *(f"{d.over:.2%}" for d in described.values()))
     return table
 
 

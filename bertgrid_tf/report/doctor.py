@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from bertgrid_tf.doctor import Finding
+from bertgrid_tf.study.doctor import Finding
 
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 

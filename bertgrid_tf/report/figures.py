@@ -12,11 +12,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from bertgrid_tf.evidence import CellEvidence, Evidence
-from bertgrid_tf.files import replacing
+from bertgrid_tf.analysis import CellAnalysis, StudyAnalysis
+from bertgrid_tf.metrics.classification import PER_CLASS
 from bertgrid_tf.recipe import Value
 from bertgrid_tf.report.format import WITHOUT_SCORE, duration, score
-from bertgrid_tf.score.metrics import PER_CLASS
+from bertgrid_tf.storage.files import replacing
 from tuners.table import rows_in_order
 
 if TYPE_CHECKING:
@@ -71,20 +71,20 @@ _STRONGEST = 0.5
 """Share of the accent colour in the strongest tile; text on it stays readable on light and on dark paper."""
 
 
-def draw(evidence: Evidence) -> dict[str, "Figure"]:
+def draw(analysis: StudyAnalysis) -> dict[str, "Figure"]:
     """The figures of a study by the names of `TITLES`, without those for which there is nothing to show yet."""
     with _style():
-        drawn = {name: drawing(evidence) for name, drawing in _DRAWINGS.items()}
+        drawn = {name: drawing(analysis) for name, drawing in _DRAWINGS.items()}
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
-def write(evidence: Evidence, folder: Path) -> None:
+def write(analysis: StudyAnalysis, folder: Path) -> None:
     """Writes every figure as `NAME.png` (200 dpi) and as `NAME.svg`, whose text is text; each whole or not at all.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    for name, figure in draw(evidence).items():
+    for name, figure in draw(analysis).items():
         for kind in ("png", "svg"):
             with replacing(folder / f"{name}.{kind}") as file:
                 _save(figure, file, kind, {"Title": TITLES[name]}, bbox_inches="tight", pad_inches=0.15)
@@ -123,22 +123,22 @@ def inline(name: str, figure: "Figure") -> str:
     return ElementTree.tostring(svg, encoding="unicode")
 
 
-def table_rows(evidence: Evidence) -> dict[float, list[CellEvidence]]:
+def table_rows(analysis: StudyAnalysis) -> dict[float, list[CellAnalysis]]:
     """The cells of every learning rate, in the table's order of rates; a row that has not begun has none."""
-    rates = rows_in_order(evidence.recipe.learning_rates, (cell.learning_rate for cell in evidence.cells))
-    return {rate: [cell for cell in evidence.cells if cell.learning_rate == rate] for rate in rates}
+    rates = rows_in_order(analysis.recipe.learning_rates, (cell.learning_rate for cell in analysis.cells))
+    return {rate: [cell for cell in analysis.cells if cell.learning_rate == rate] for rate in rates}
 
 
-def table_epochs(evidence: Evidence) -> range:
+def table_epochs(analysis: StudyAnalysis) -> range:
     """The table's columns."""
-    return range(1, max([evidence.recipe.epochs, *(cell.epoch for cell in evidence.cells)]) + 1)
+    return range(1, max([analysis.recipe.epochs, *(cell.epoch for cell in analysis.cells)]) + 1)
 
 
-def _sweeps(evidence: Evidence) -> "Figure | None":
-    sweeps = [sweep for sweep in evidence.sweeps if any(level.score for level in sweep.levels)]
+def _sweeps(analysis: StudyAnalysis) -> "Figure | None":
+    sweeps = [sweep for sweep in analysis.sweeps if any(level.score for level in sweep.levels)]
     if not sweeps:
         return None
-    metric, sizes = evidence.recipe.metric, [len(sweep.levels) for sweep in sweeps]
+    metric, sizes = analysis.recipe.metric, [len(sweep.levels) for sweep in sweeps]
     figure = _figure(_WIDTH, 0.5 + sum(0.4 + 0.25 * size for size in sizes))
     panels = figure.subplots(len(sweeps), 1, sharex=True, squeeze=False, height_ratios=sizes)[:, 0]
     for panel, sweep in zip(panels, sweeps, strict=True):
@@ -170,12 +170,12 @@ def _sweeps(evidence: Evidence) -> "Figure | None":
     return figure
 
 
-def _grid(evidence: Evidence) -> "Figure | None":
+def _grid(analysis: StudyAnalysis) -> "Figure | None":
     from matplotlib.patches import Rectangle
 
-    if not evidence.cells:
+    if not analysis.cells:
         return None
-    metric, rows, epochs = evidence.recipe.metric, table_rows(evidence), table_epochs(evidence)
+    metric, rows, epochs = analysis.recipe.metric, table_rows(analysis), table_epochs(analysis)
     scores = np.full((len(rows), len(epochs)), nan)
     texts = np.full(scores.shape, "·", dtype=object)
     places = {(row, cell.epoch - 1): cell for row, cells in enumerate(rows.values()) for cell in cells}
@@ -185,10 +185,10 @@ def _grid(evidence: Evidence) -> "Figure | None":
     width = min(max(6 / len(epochs), 0.6), 1.0)
     figure = _figure(1.2 + width * len(epochs), 0.6 + 0.34 * len(rows))
     panel = figure.subplots()
-    _tiles(panel, _closeness(scores if evidence.recipe.direction() == "max" else -scores))
+    _tiles(panel, _closeness(scores if analysis.recipe.direction() == "max" else -scores))
     for (row, column), text in np.ndenumerate(texts):
         here = places.get((row, column))
-        best = here is not None and here == evidence.best
+        best = here is not None and here == analysis.best
         if here is not None and (here.tied or best):
             corner = (column - 0.45, row - 0.42)
             edge = _ink("ink" if best else "accent")
@@ -208,12 +208,12 @@ def _grid(evidence: Evidence) -> "Figure | None":
     return figure
 
 
-def _curves(evidence: Evidence) -> "Figure | None":
-    if not any(cell.score for cell in evidence.cells):
+def _curves(analysis: StudyAnalysis) -> "Figure | None":
+    if not any(cell.score for cell in analysis.cells):
         return None
-    metric, rows = evidence.recipe.metric, table_rows(evidence)
+    metric, rows = analysis.recipe.metric, table_rows(analysis)
     figure = _figure(_WIDTH, 3.0)
-    losses = any("train_loss" in cell.metrics for cell in evidence.cells)
+    losses = any("train_loss" in cell.metrics for cell in analysis.cells)
     on_dev, *on_train = figure.subplots(1, 1 + losses, squeeze=False)[0]
     for number, (rate, cells) in enumerate(rows.items()):
         epochs = [cell.epoch for cell in cells]
@@ -228,8 +228,8 @@ def _curves(evidence: Evidence) -> "Figure | None":
         )
         for panel in on_train:
             panel.plot(epochs, [cell.metrics.get("train_loss", nan) for cell in cells], **style)
-    if evidence.best is not None and evidence.best.score is not None:
-        best, scale = evidence.best.score, _scale(metric)
+    if analysis.best is not None and analysis.best.score is not None:
+        best, scale = analysis.best.score, _scale(metric)
         on_dev.axhspan(scale * best.low, scale * best.high, color=_ink("accent"), alpha=0.12, linewidth=0)
         ring: dict[str, Any] = {
             "marker": "o",
@@ -238,7 +238,7 @@ def _curves(evidence: Evidence) -> "Figure | None":
             "markerfacecolor": "none",
             "markeredgecolor": _ink("ink"),
         }
-        on_dev.plot(evidence.best.epoch, scale * best.value, **ring)
+        on_dev.plot(analysis.best.epoch, scale * best.value, **ring)
     for panel, label in zip((on_dev, *on_train), (_axis(metric), "training loss, nats"), strict=False):
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.set_title(label, color=_ink("quiet"))
@@ -248,8 +248,8 @@ def _curves(evidence: Evidence) -> "Figure | None":
     return figure
 
 
-def _confusion(evidence: Evidence) -> "Figure | None":
-    classes = evidence.final_dev or evidence.dev
+def _confusion(analysis: StudyAnalysis) -> "Figure | None":
+    classes = analysis.final_dev or analysis.dev
     if classes is None:
         return None
     counts, labels = classes.confusion, [_short(label) for label in classes.labels]
@@ -269,8 +269,8 @@ def _confusion(evidence: Evidence) -> "Figure | None":
     return figure
 
 
-def _classes(evidence: Evidence) -> "Figure | None":
-    classes = evidence.final_dev or evidence.dev
+def _classes(analysis: StudyAnalysis) -> "Figure | None":
+    classes = analysis.final_dev or analysis.dev
     if classes is None:
         return None
     rows = range(len(classes.labels))
@@ -289,8 +289,8 @@ def _classes(evidence: Evidence) -> "Figure | None":
     return figure
 
 
-def _calibration(evidence: Evidence) -> "Figure | None":
-    found = evidence.calibration
+def _calibration(analysis: StudyAnalysis) -> "Figure | None":
+    found = analysis.calibration
     if found is None:
         return None
     figure = _figure(4.4, 4.4)
@@ -309,8 +309,8 @@ def _calibration(evidence: Evidence) -> "Figure | None":
     return figure
 
 
-def _cost(evidence: Evidence) -> "Figure | None":
-    cost = evidence.cost
+def _cost(analysis: StudyAnalysis) -> "Figure | None":
+    cost = analysis.cost
     epochs = {"this study": cost.epochs, "plain grid": cost.grid_epochs, "full product": cost.product_epochs}
     charts: list[tuple[str, Mapping[str, float], list[str], Callable[[float], str]]] = [
         ("epochs", epochs, ["accent", "quiet", "quiet"], "{:,}".format)
@@ -332,8 +332,8 @@ def _cost(evidence: Evidence) -> "Figure | None":
     return figure
 
 
-def _data(evidence: Evidence) -> "Figure | None":
-    data = evidence.data
+def _data(analysis: StudyAnalysis) -> "Figure | None":
+    data = analysis.data
     if not data.classes:
         return None
     labels = list(dict.fromkeys(label for counts in data.classes.values() for label in counts))
@@ -371,7 +371,7 @@ def _data(evidence: Evidence) -> "Figure | None":
     return figure
 
 
-_DRAWINGS: dict[str, Callable[[Evidence], "Figure | None"]] = {
+_DRAWINGS: dict[str, Callable[[StudyAnalysis], "Figure | None"]] = {
     "sweeps": _sweeps,
     "grid": _grid,
     "curves": _curves,

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 
-from bertgrid_tf.evidence import Classes, Estimate
-from bertgrid_tf.score.metrics import OVERALL, PER_CLASS
+from bertgrid_tf.analysis import ClassReport, ScoreEstimate
+from bertgrid_tf.metrics.classification import OVERALL, PER_CLASS
 
 WITHOUT_SCORE = {"SKIPPED": "only level", "FAILED": "failed", "IDLE": "waiting", "LEFT_OUT": "left out"}
 """What stands in a score's place, by the status of a sweep's level."""
@@ -17,7 +17,7 @@ def score(metric: str, value: float) -> str:
     return f"{value:.4f}" if metric.endswith("loss") else f"{100 * value:.2f} %"
 
 
-def limits(metric: str, estimate: Estimate) -> str:
+def limits(metric: str, estimate: ScoreEstimate) -> str:
     """The ends of a score's interval, in the metric's unit."""
     if math.isnan(estimate.low):
         return "not known"
@@ -25,7 +25,7 @@ def limits(metric: str, estimate: Estimate) -> str:
     return f"{low} to {high}"
 
 
-def interval(metric: str, estimate: Estimate) -> str:
+def interval(metric: str, estimate: ScoreEstimate) -> str:
     """A score with its unit and its interval."""
     return f"{score(metric, estimate.value)} ({limits(metric, estimate)})"
 
@@ -45,7 +45,7 @@ def overall(metrics: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {score(name, metrics[name])}" for name in OVERALL)
 
 
-def by_class(classes: Classes) -> list[list[str]]:
+def by_class(classes: ClassReport) -> list[list[str]]:
     """Of every class its name, its texts, precision, recall and F1."""
     return [
         [label, f"{texts:,}", *(score(name, classes.metrics[f"{name}_{label}"]) for name in PER_CLASS)]
@@ -58,7 +58,7 @@ def points(metric: str, value: float) -> str:
     return f"{value:.4f} nats" if metric.endswith("loss") else f"{100 * value:.2f} points"
 
 
-def difference(metric: str, estimate: Estimate) -> str:
+def difference(metric: str, estimate: ScoreEstimate) -> str:
     """A difference of scores with its sign and its interval."""
     unit, scale, digits = ("nats", 1, 4) if metric.endswith("loss") else ("points", 100, 2)
     value, low, high = (f"{scale * one:+.{digits}f}" for one in (estimate.value, estimate.low, estimate.high))

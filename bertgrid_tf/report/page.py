@@ -7,9 +7,8 @@ from statistics import fmean
 
 from markupsafe import Markup
 
+from bertgrid_tf.analysis import CellAnalysis, Change, ClassReport, LevelAnalysis, StudyAnalysis
 from bertgrid_tf.corpus import describe_tokens
-from bertgrid_tf.evidence import CellEvidence, Change, Classes, Evidence, LevelEvidence
-from bertgrid_tf.files import write_text
 from bertgrid_tf.recipe import Value
 from bertgrid_tf.report import figures
 from bertgrid_tf.report.format import (
@@ -25,6 +24,7 @@ from bertgrid_tf.report.format import (
     points,
     score,
 )
+from bertgrid_tf.storage.files import write_text
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 
@@ -68,58 +68,58 @@ class Section:
     listings: Mapping[str, str] = field(default_factory=dict)
 
 
-def render(evidence: Evidence) -> str:
+def render(analysis: StudyAnalysis) -> str:
     """The report of a study, finished or not, as an HTML document; the same bytes for the same evidence."""
     from jinja2 import Environment, StrictUndefined
 
-    drawn = {name: figures.inline(name, figure) for name, figure in figures.draw(evidence).items()}
+    drawn = {name: figures.inline(name, figure) for name, figure in figures.draw(analysis).items()}
     sections = [
-        _sweeps(evidence, drawn),
-        _grid(evidence, drawn),
-        _curves(evidence, drawn),
-        _classes(evidence, drawn),
-        _audit(evidence),
-        _gains(evidence),
-        _cost(evidence, drawn),
-        _data(evidence, drawn),
-        _again(evidence),
+        _sweeps(analysis, drawn),
+        _grid(analysis, drawn),
+        _curves(analysis, drawn),
+        _classes(analysis, drawn),
+        _audit(analysis),
+        _gains(analysis),
+        _cost(analysis, drawn),
+        _data(analysis, drawn),
+        _again(analysis),
     ]
     rules = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return rules.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        evidence=evidence,
-        ended=evidence.ended,
-        answer=_answer(evidence),
+        analysis=analysis,
+        ended=analysis.ended,
+        answer=_answer(analysis),
         sections=[section for section in sections if section is not None],
         colours=figures.COLOURS,
     )
 
 
-def write(evidence: Evidence, path: Path) -> None:
+def write(analysis: StudyAnalysis, path: Path) -> None:
     """Writes `render`'s document, whole or not at all. Raises UserError where that fails."""
-    write_text(path, render(evidence))
+    write_text(path, render(analysis))
 
 
-def _answer(evidence: Evidence) -> list[Markup]:
+def _answer(analysis: StudyAnalysis) -> list[Markup]:
     """The study in one paragraph, sentence by sentence."""
-    recipe, cost = evidence.recipe, evidence.cost
+    recipe, cost = analysis.recipe, analysis.cost
     metric, strong = recipe.metric, Markup("<strong>{}</strong>").format
-    sentences = _best(evidence)
-    if evidence.final is not None:
-        reached = strong(score(metric, evidence.final.epochs[-1][metric]))
-        sure = "" if evidence.final_dev is None else f" (95 % interval {limits(metric, evidence.final_dev.score)})"
-        sentences.append(Markup("The final model, {}, has {}{} on dev.").format(evidence.final.model, reached, sure))
-    elif evidence.winner is not None and not evidence.ended:
+    sentences = _best(analysis)
+    if analysis.final is not None:
+        reached = strong(score(metric, analysis.final.epochs[-1][metric]))
+        sure = "" if analysis.final_dev is None else f" (95 % interval {limits(metric, analysis.final_dev.score)})"
+        sentences.append(Markup("The final model, {}, has {}{} on dev.").format(analysis.final.model, reached, sure))
+    elif analysis.winner is not None and not analysis.ended:
         sentences.append(Markup("The final model is not trained so far."))
-    if evidence.test is not None:
+    if analysis.test is not None:
         sentences.append(
             Markup("On the sealed test split it has {} (95 % interval {}).").format(
-                strong(score(metric, evidence.test.score.value)), limits(metric, evidence.test.score)
+                strong(score(metric, analysis.test.score.value)), limits(metric, analysis.test.score)
             )
         )
     if cost.epochs:
         sentences.append(
             Markup("{} {} epochs{}; every combination of all levels would take {:,}.").format(
-                "That took" if evidence.ended else "So far it took",
+                "That took" if analysis.ended else "So far it took",
                 strong(f"{cost.epochs:,}"),
                 Markup(" and {}").format(strong(duration(cost.seconds))) if cost.seconds else "",
                 cost.product_epochs,
@@ -128,25 +128,25 @@ def _answer(evidence: Evidence) -> list[Markup]:
     return sentences
 
 
-def _best(evidence: Evidence) -> list[Markup]:
+def _best(analysis: StudyAnalysis) -> list[Markup]:
     """The best cell, and how sure it is."""
-    metric, best, cheapest = evidence.recipe.metric, evidence.best, evidence.cheapest_tie
+    metric, best, cheapest = analysis.recipe.metric, analysis.best, analysis.cheapest_tie
     if best is None or best.score is None:
         return [Markup("No cell of the learning-rate × epoch table has a score so far.")]
     strong, setting = Markup("<strong>{}</strong>").format, Markup(", <code>{}={}</code>").format
     sentences = [
         Markup("Best{} on dev: {} {} (95 % interval {}) after epoch {} of {} at learning rate {}{}.").format(
-            "" if evidence.winner else " so far",
+            "" if analysis.winner else " so far",
             metric,
             strong(score(metric, best.score.value)),
             limits(metric, best.score),
             strong(best.epoch),
-            evidence.recipe.epochs,
+            analysis.recipe.epochs,
             strong(f"{best.learning_rate:g}"),
-            Markup("").join(setting(*pair) for pair in _levels(evidence).items()),
+            Markup("").join(setting(*pair) for pair in _levels(analysis).items()),
         )
     ]
-    tied, scored = len(evidence.tied), evidence.scored
+    tied, scored = len(analysis.tied), analysis.scored
     if tied > 1 and cheapest is not None and cheapest.score is not None:
         cheaper = Markup("the cheapest of them is epoch {} at learning rate <span>{:g}</span> ({})").format(
             cheapest.epoch, cheapest.learning_rate, score(metric, cheapest.score.value)
@@ -156,24 +156,24 @@ def _best(evidence: Evidence) -> list[Markup]:
         sentences.append(Markup("{} of {} cells cannot be told from it at 5 %; {}.").format(tied, scored, cheaper))
     elif tied == 1 < scored:
         sentences.append(Markup("It can be told from each of the other {} cells at 5 %.").format(scored - 1))
-    if evidence.optimism is not None:
+    if analysis.optimism is not None:
         sentences.append(
             Markup("As the best of {} it is expected to look {} better than it is.").format(
-                scored, points(metric, evidence.optimism)
+                scored, points(metric, analysis.optimism)
             )
         )
     return sentences
 
 
-def _sweeps(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:
-    if not evidence.sweeps:
+def _sweeps(analysis: StudyAnalysis, drawn: Mapping[str, str]) -> Section | None:
+    if not analysis.sweeps:
         return None
-    recipe = evidence.recipe
+    recipe = analysis.recipe
     text = [
-        f"Each parameter was varied alone, at learning rate {recipe.settings.learning_rate:g} for "
+        f"Each parameter was varied alone, at learning rate {recipe.hyperparameters.learning_rate:g} for "
         f"{recipe.sweep_epochs} epochs, and then kept at its best level."
     ]
-    if undecided := [sweep.parameter for sweep in evidence.sweeps if not any(level.chosen for level in sweep.levels)]:
+    if undecided := [sweep.parameter for sweep in analysis.sweeps if not any(level.chosen for level in sweep.levels)]:
         text.append(f"Not decided so far: {', '.join(undecided)}.")
     rows = [
         [
@@ -184,7 +184,7 @@ def _sweeps(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:
             _p(level.p),
             _verdict(level),
         ]
-        for sweep in evidence.sweeps
+        for sweep in analysis.sweeps
         for level in sweep.levels
     ]
     columns = ("level", "epoch", recipe.metric, "95 % interval", "p against the best", "")
@@ -197,27 +197,27 @@ def _sweeps(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:
     return Section("sweeps", "Sweeps", text, plates, [] if plates else [table])
 
 
-def _grid(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:
-    if not evidence.cells:
+def _grid(analysis: StudyAnalysis, drawn: Mapping[str, str]) -> Section | None:
+    if not analysis.cells:
         return None
-    metric, rows, epochs = evidence.recipe.metric, figures.table_rows(evidence), figures.table_epochs(evidence)
+    metric, rows, epochs = analysis.recipe.metric, figures.table_rows(analysis), figures.table_epochs(analysis)
     signs = ["★ is the best cell", "an outline marks those that cannot be told from it at 5 % (Holm-adjusted)"]
-    if any(cell.score is None for cell in evidence.cells):
+    if any(cell.score is None for cell in analysis.cells):
         signs.append("× diverged or failed")
-    if len(evidence.cells) < len(rows) * len(epochs):
-        signs.append("· was left out by the search" if evidence.winner else "· is not tried so far")
+    if len(analysis.cells) < len(rows) * len(epochs):
+        signs.append("· was left out by the search" if analysis.winner else "· is not tried so far")
     unit = "in nats" if metric.endswith("loss") else "in percent"
-    several = ", the mean over its seeds where it has several" if evidence.repeats else ""
+    several = ", the mean over its seeds where it has several" if analysis.repeats else ""
     caption = f"After every epoch of every learning rate: {metric} on dev, {unit}{several}. {'; '.join(signs)}."
-    found = {(cell.learning_rate, cell.epoch): _cell(evidence, cell) for cell in evidence.cells}
+    found = {(cell.learning_rate, cell.epoch): _cell(analysis, cell) for cell in analysis.cells}
     table = _by_epoch(f"Every cell's {metric} on dev, with its 95 % interval", rows, epochs, found)
-    return Section("grid", "Learning rate × epoch", (), _plate(drawn, "grid", caption, table), _repeats(evidence))
+    return Section("grid", "Learning rate × epoch", (), _plate(drawn, "grid", caption, table), _repeats(analysis))
 
 
-def _repeats(evidence: Evidence) -> list[Table]:
-    if not evidence.repeats:
+def _repeats(analysis: StudyAnalysis) -> list[Table]:
+    if not analysis.repeats:
         return []
-    metric, seeds = evidence.recipe.metric, max(len(repeat.scores) for repeat in evidence.repeats)
+    metric, seeds = analysis.recipe.metric, max(len(repeat.scores) for repeat in analysis.repeats)
     rows = [
         [
             f"{repeat.learning_rate:g}, epoch {repeat.epoch}",
@@ -225,30 +225,30 @@ def _repeats(evidence: Evidence) -> list[Table]:
             *[""] * (seeds - len(repeat.scores)),
             score(metric, fmean(repeat.scores)),
         ]
-        for repeat in evidence.repeats
+        for repeat in analysis.repeats
     ]
     columns = ("cell", *(f"seed {number}" for number in range(1, seeds + 1)), "mean")
     return [Table(f"Rows trained with several seeds: {metric} on dev", columns, rows)]
 
 
-def _curves(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:
+def _curves(analysis: StudyAnalysis, drawn: Mapping[str, str]) -> Section | None:
     if "curves" not in drawn:
         return None
-    metric, found = evidence.recipe.metric, {}
-    for cell in evidence.cells:
+    metric, found = analysis.recipe.metric, {}
+    for cell in analysis.cells:
         told = [score(name, cell.metrics[name]) for name in (metric, "train_loss") if name in cell.metrics]
         found[cell.learning_rate, cell.epoch] = ", ".join(told) if cell.score else "diverged or failed"
     caption = "A line for every learning rate. The ring is the best cell, the band the 95 % interval of its score."
-    rows, epochs = figures.table_rows(evidence), figures.table_epochs(evidence)
+    rows, epochs = figures.table_rows(analysis), figures.table_epochs(analysis)
     table = _by_epoch(f"Every epoch's {metric} on dev, and its training loss in nats", rows, epochs, found)
     return Section("curves", "Learning curves", (), _plate(drawn, "curves", caption, table))
 
 
-def _classes(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:
-    classes = evidence.final_dev or evidence.dev
+def _classes(analysis: StudyAnalysis, drawn: Mapping[str, str]) -> Section | None:
+    classes = analysis.final_dev or analysis.dev
     if classes is None:
         return None
-    text = [f"{'The final model' if evidence.final_dev else 'The best cell'} on dev: {overall(classes.metrics)}."]
+    text = [f"{'The final model' if analysis.final_dev else 'The best cell'} on dev: {overall(classes.metrics)}."]
     tables = []
     counts = [
         [label, *(f"{count:,}" for count in row)] for label, row in zip(classes.labels, classes.confusion, strict=True)
@@ -265,9 +265,9 @@ def _classes(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:
         "Precision, recall and F1 of each class; in brackets, how many of its texts dev has.",
         _scores("Scores of each class on dev", classes),
     )
-    if (found := evidence.calibration) is not None:
+    if (found := analysis.calibration) is not None:
         text.append(
-            f"Its probabilities{', once adjusted,' if evidence.adjusted else ''} are off by "
+            f"Its probabilities{', once adjusted,' if analysis.adjusted else ''} are off by "
             f"{score('', found.before.error)} (expected calibration error); with a "
             f"temperature of {found.temperature:.2f}, fitted on other dialogues than those measured, by "
             f"{score('', found.after.error)}."
@@ -288,16 +288,16 @@ def _classes(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:
                 rows,
             ),
         )
-    if evidence.test is not None:
-        text.append(f"The final model on the test split: {overall(evidence.test.metrics)}.")
-        tables.append(_scores("Scores of each class on the test split", evidence.test))
-    return Section("classes", "Classes", text, plates, tables)
+    if analysis.test is not None:
+        text.append(f"The final model on the test split: {overall(analysis.test.metrics)}.")
+        tables.append(_scores("Scores of each class on the test split", analysis.test))
+    return Section("classes", "ClassReport", text, plates, tables)
 
 
-def _audit(evidence: Evidence) -> Section | None:
-    if not evidence.audits:
+def _audit(analysis: StudyAnalysis) -> Section | None:
+    if not analysis.audits:
         return None
-    metric = evidence.recipe.metric
+    metric = analysis.recipe.metric
     rows = [
         [
             audit.parameter,
@@ -305,28 +305,28 @@ def _audit(evidence: Evidence) -> Section | None:
             difference(metric, audit.at_winner),
             difference(metric, audit.interaction),
         ]
-        for audit in evidence.audits
+        for audit in analysis.audits
     ]
     text = [
         "A sweep takes its parameter to be independent of learning rate and epochs. Its two best levels were therefore "
         "compared again at the winning cell.",
-        *(f"{one.parameter}, {one.chosen} against {one.runner_up}: {one.verdict}." for one in evidence.audits),
+        *(f"{one.parameter}, {one.chosen} against {one.runner_up}: {one.verdict}." for one in analysis.audits),
     ]
     columns = ("parameter", "lead in the sweep", "lead at the winner", "change")
     table = Table(f"Lead of the chosen level in {metric} on dev, with 95 % intervals", columns, rows, columns)
     return Section("audit", "Were the sweeps independent?", text, tables=[table])
 
 
-def _gains(evidence: Evidence) -> Section | None:
-    if not evidence.gains:
+def _gains(analysis: StudyAnalysis) -> Section | None:
+    if not analysis.gains:
         return None
     rows = [
         [gain.name, gain.metric, *_change(gain.metric, gain.on_dev), "kept" if gain.kept else "not kept", gain.detail]
-        for gain in evidence.gains
+        for gain in analysis.gains
     ]
     columns = ("what", "judged by", "without", "with", "p", "", "how")
     tables = [Table("On dev, without training anything more", columns, rows, ("judged by", "", "how"))]
-    opened = [[gain.name, gain.metric, *_change(gain.metric, gain.on_test)] for gain in evidence.gains if gain.on_test]
+    opened = [[gain.name, gain.metric, *_change(gain.metric, gain.on_test)] for gain in analysis.gains if gain.on_test]
     if opened:
         caption = "The final model on the test split, by which nothing was decided"
         tables.append(Table(caption, columns[:5], opened, ("judged by",)))
@@ -337,8 +337,8 @@ def _change(metric: str, change: Change) -> list[str]:
     return [score(metric, change.before), score(metric, change.after), _p(change.p)]
 
 
-def _cost(evidence: Evidence, drawn: Mapping[str, str]) -> Section:
-    cost, so_far = evidence.cost, "" if evidence.ended else " so far"
+def _cost(analysis: StudyAnalysis, drawn: Mapping[str, str]) -> Section:
+    cost, so_far = analysis.cost, "" if analysis.ended else " so far"
     text = [
         f"The study trained {cost.epochs:,} epochs{so_far}. The plain grid alone has {cost.grid_epochs:,}, every "
         f"combination of all levels {cost.product_epochs:,}."
@@ -365,8 +365,8 @@ def _cost(evidence: Evidence, drawn: Mapping[str, str]) -> Section:
     return Section("cost", "Cost", text, _plate(drawn, "cost", caption, table))
 
 
-def _data(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:
-    data = evidence.data
+def _data(analysis: StudyAnalysis, drawn: Mapping[str, str]) -> Section | None:
+    data = analysis.data
     if not data.classes:
         return None
     text, caption = [], "How the classes are distributed in each split"
@@ -388,19 +388,19 @@ def _data(evidence: Evidence, drawn: Mapping[str, str]) -> Section | None:
     return Section("data", "Data", text, _plate(drawn, "data", f"{caption}.", table))
 
 
-def _again(evidence: Evidence) -> Section:
-    rows = [["results folder", evidence.folder], ["seed", str(evidence.recipe.seed)]]
-    if evidence.hardware:
-        rows.append(["hardware", evidence.hardware])
-    if (facts := evidence.facts) is not None:
-        rows.append(["fingerprint of the data", facts.fingerprint])
-        rows += [[f"checkpoint {name}", identity] for name, identity in facts.checkpoints.items()]
-        rows += [[name, version] for name, version in facts.versions.items()]
-    listings = {"The recipe as run": evidence.recipe.to_yaml()}
-    if evidence.winner is not None:
-        listings["The winner as a recipe"] = evidence.winner.to_yaml()
+def _again(analysis: StudyAnalysis) -> Section:
+    rows = [["results folder", analysis.folder], ["seed", str(analysis.recipe.seed)]]
+    if analysis.hardware:
+        rows.append(["hardware", analysis.hardware])
+    if (metadata := analysis.metadata) is not None:
+        rows.append(["fingerprint of the data", metadata.fingerprint])
+        rows += [[f"checkpoint {name}", identity] for name, identity in metadata.checkpoints.items()]
+        rows += [[name, version] for name, version in metadata.versions.items()]
+    listings = {"The recipe as run": analysis.recipe.to_yaml()}
+    if analysis.winner is not None:
+        listings["The winner as a recipe"] = analysis.winner.to_yaml()
     table = Table("What the study ran on", ("what", "value"), rows, ("value",))
-    return Section("again", "To repeat it", tables=[table], listings=listings)
+    return Section("follow_up", "To repeat it", tables=[table], listings=listings)
 
 
 def _plate(drawn: Mapping[str, str], name: str, caption: str, numbers: Table) -> list[Plate]:
@@ -416,28 +416,28 @@ def _by_epoch(
     return Table(caption, ("learning rate", *(f"epoch {epoch}" for epoch in epochs)), rows)
 
 
-def _scores(caption: str, classes: Classes) -> Table:
+def _scores(caption: str, classes: ClassReport) -> Table:
     return Table(caption, ("class", "texts", "precision", "recall", "F1"), by_class(classes))
 
 
-def _levels(evidence: Evidence) -> dict[str, Value]:
+def _levels(analysis: StudyAnalysis) -> dict[str, Value]:
     """The levels that the winner has; while there is none, those that have been chosen."""
-    if evidence.winner is not None:
-        return {name: getattr(evidence.winner.settings, name) for name in evidence.recipe.sweeps}
-    return {sweep.parameter: level.level for sweep in evidence.sweeps for level in sweep.levels if level.chosen}
+    if analysis.winner is not None:
+        return {name: getattr(analysis.winner.hyperparameters, name) for name in analysis.recipe.sweeps}
+    return {sweep.parameter: level.level for sweep in analysis.sweeps for level in sweep.levels if level.chosen}
 
 
-def _verdict(level: LevelEvidence) -> str:
+def _verdict(level: LevelAnalysis) -> str:
     if level.score is None:
         return WITHOUT_SCORE.get(level.status, "running")
     return "◀ chosen" if level.chosen else "≈ tied" if level.tied else ""
 
 
-def _cell(evidence: Evidence, cell: CellEvidence) -> str:
+def _cell(analysis: StudyAnalysis, cell: CellAnalysis) -> str:
     if cell.score is None:
         return "diverged or failed"
-    mark = " ★" if cell == evidence.best else " ≈" if cell.tied else ""
-    return interval(evidence.recipe.metric, cell.score) + mark
+    mark = " ★" if cell == analysis.best else " ≈" if cell.tied else ""
+    return interval(analysis.recipe.metric, cell.score) + mark
 
 
 def _p(p: float | None) -> str:

@@ -15,7 +15,7 @@ from bertgrid_tf.budget.plan import AUDIT, FINAL, LATER, REPEATS
 from bertgrid_tf.budget.time_estimator import FIRST_STEPS, StageWork, TimeEstimator
 from bertgrid_tf.report.auto_settings import measured_table
 from bertgrid_tf.report.format import duration, score
-from bertgrid_tf.results import MeasuredSetting
+from bertgrid_tf.storage.study_folder import MeasuredSetting
 
 DRAW_SECONDS = 0.1
 
@@ -56,33 +56,33 @@ class Lines:
     ) -> None:
         return None
 
-    def on_clock(self, clock: TimeEstimator) -> None:
-        """See `study.Listener`."""
+    def on_study_begin(self, clock: TimeEstimator) -> None:
+        """See `study.Callback`."""
         self._estimator = clock
 
-    def on_measured(self, key: str, found: MeasuredSetting) -> None:
-        """See `study.Listener`."""
+    def on_auto_setting(self, key: str, found: MeasuredSetting) -> None:
+        """See `study.Callback`."""
         self._console.print(measured_table(key, found), highlight=False)
 
-    def on_note(self, sentence: str) -> None:
-        """See `study.Listener`."""
+    def on_message(self, sentence: str) -> None:
+        """See `study.Callback`."""
         self._print(f"[bold]{escape(sentence)}[/]")
 
-    def on_run(
+    def on_trial_begin(
         self, run: str, stage: str, values: Mapping[str, bool | int | float | str], epochs: int, steps: int
     ) -> None:
-        """See `study.Listener`."""
+        """See `study.Callback`."""
         self._runs[run] = _Run(_title(stage, values), epochs, steps)
         self._print(f"[bold]{escape(self._runs[run].title)}[/]  {epochs} epochs of {steps} steps")
 
-    def on_step(self, run: str, done: int, steps: int, loss: float) -> None:
-        """See `study.Listener`."""
+    def on_train_batch_end(self, run: str, done: int, steps: int, loss: float) -> None:
+        """See `study.Callback`."""
         self._runs[run].done = done
         if done >= FIRST_STEPS:
             self._predict()
 
-    def on_epoch(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        """See `study.Listener`."""
+    def on_epoch_end(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """See `study.Callback`."""
         told = self._runs[run]
         told.epoch, told.done = epoch, 0
         shown = dict.fromkeys((self._metric, "accuracy", "macro_f1", "loss"))
@@ -96,17 +96,17 @@ class Lines:
         )
         self._predict()
 
-    def on_workers(self, count: int, each: str) -> None:
-        """See `study.Listener`."""
+    def on_workers_begin(self, count: int, each: str) -> None:
+        """See `study.Callback`."""
         self._workers = count
         self._print(f"{count} worker{'s, each' if count > 1 else ''} with {escape(each)}")
 
-    def on_worker(self, host: str) -> None:
-        """See `study.Listener`."""
+    def on_worker_begin(self, host: str) -> None:
+        """See `study.Callback`."""
         self._print(f"[dim]worker ready on {escape(host)}[/]")
 
-    def on_loss(self, run: str | None, host: str) -> None:
-        """See `study.Listener`."""
+    def on_worker_lost(self, run: str | None, host: str) -> None:
+        """See `study.Callback`."""
         lost = f"[bold yellow]worker lost on {escape(host or 'a host that it had not reached')}[/]"
         goes_on = f": {escape(self._runs[run].title)} goes on elsewhere from its last saved epoch" if run else ""
         self._print(lost + goes_on)
@@ -160,30 +160,30 @@ class Bars(Lines):
     ) -> None:
         self._bars.stop()
 
-    def on_run(
+    def on_trial_begin(
         self, run: str, stage: str, values: Mapping[str, bool | int | float | str], epochs: int, steps: int
     ) -> None:
-        """See `study.Listener`."""
-        super().on_run(run, stage, values, epochs, steps)
+        """See `study.Callback`."""
+        super().on_trial_begin(run, stage, values, epochs, steps)
         self._draw(run, "")
 
-    def on_workers(self, count: int, each: str) -> None:
-        """See `study.Listener`."""
-        super().on_workers(count, each)
+    def on_workers_begin(self, count: int, each: str) -> None:
+        """See `study.Callback`."""
+        super().on_workers_begin(count, each)
         for name in ("epoch", "run"):
             self._bars.remove_task(self._tasks.pop(name))
 
-    def on_step(self, run: str, done: int, steps: int, loss: float) -> None:
-        """See `study.Listener`."""
-        super().on_step(run, done, steps, loss)
+    def on_train_batch_end(self, run: str, done: int, steps: int, loss: float) -> None:
+        """See `study.Callback`."""
+        super().on_train_batch_end(run, done, steps, loss)
         # A GPU's steps can be shorter than the time that drawing takes.
         if (now := monotonic()) - self._drawn >= DRAW_SECONDS:
             self._drawn = now
             self._draw(run, f"loss {loss:.3f}")
 
-    def on_epoch(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        """See `study.Listener`."""
-        super().on_epoch(run, epoch, metrics)
+    def on_epoch_end(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """See `study.Callback`."""
+        super().on_epoch_end(run, epoch, metrics)
         self._draw(run, "")
 
     def _draw(self, run: str, note: str) -> None:

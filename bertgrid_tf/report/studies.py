@@ -8,12 +8,12 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
-from bertgrid_tf.evidence import Evidence, Ranked
+from bertgrid_tf.analysis import RankedCandidate, StudyAnalysis
 from bertgrid_tf.recipe import differing
 from bertgrid_tf.report.format import duration, limits, score
 
 
-def studies_table(studies: Sequence[Evidence], ranked: Sequence[Ranked] | None) -> RenderableType:
+def studies_table(studies: Sequence[StudyAnalysis], ranked: Sequence[RankedCandidate] | None) -> RenderableType:
     """A column for every study: its winner, its cost, and whether its winner can be told from the best of them.
 
     Args:
@@ -51,7 +51,7 @@ def studies_table(studies: Sequence[Evidence], ranked: Sequence[Ranked] | None) 
     return grid
 
 
-def _value(study: Evidence, key: str) -> Any:
+def _value(study: StudyAnalysis, key: str) -> Any:
     found: Any = (study.winner or study.recipe).model_dump(mode="json")
     for part in key.split("."):
         found = found.get(part) if isinstance(found, dict) else None

@@ -11,15 +11,23 @@ from rich.table import Column
 from rich.table import Table as Grid
 from rich.text import Text
 
+from bertgrid_tf.analysis import (
+    Change,
+    ClassReport,
+    InteractionCheck,
+    PostHocGain,
+    StudyAnalysis,
+    SweepAnalysis,
+    analyze,
+)
 from bertgrid_tf.budget.plan import StudyPlan
 from bertgrid_tf.budget.time_budget import BudgetLog
-from bertgrid_tf.evidence import AuditEvidence, Change, Classes, Evidence, GainEvidence, SweepEvidence, gather
+from bertgrid_tf.metrics.classification import OVERALL, PER_CLASS
+from bertgrid_tf.metrics.compare import INTERACTS
 from bertgrid_tf.report.auto_settings import measured_line
 from bertgrid_tf.report.format import WITHOUT_SCORE, by_class, difference, interval, limits, overall, points, score
 from bertgrid_tf.report.times import times_table
-from bertgrid_tf.results import Results
-from bertgrid_tf.score.compare import INTERACTS
-from bertgrid_tf.score.metrics import OVERALL, PER_CLASS
+from bertgrid_tf.storage.study_folder import StudyFolder
 from tuners.table import Table as Scores
 
 
@@ -44,78 +52,78 @@ def plan_table(plan: StudyPlan) -> RenderableType:
     return Group(grid, Text(product))
 
 
-def print_summary(console: Console, results: Results) -> None:
+def print_summary(console: Console, study_folder: StudyFolder) -> None:
     """Prints what a study has found so far."""
-    evidence, decisions = gather(results), BudgetLog(results.budget_file)
-    recipe = evidence.recipe
+    analysis, decisions = analyze(study_folder), BudgetLog(study_folder.budget_file)
+    recipe = analysis.recipe
     chosen = decisions.chosen(recipe)
-    lines: list[RenderableType] = [Text(f"{recipe.corpus}: {results.folder}", style="bold")]
-    lines += [Text(measured_line(key, found)) for key, found in results.measured().items()]
-    if evidence.sweeps:
-        lines.append(_sweeps(evidence.sweeps, recipe.metric))
-    if (table := results.table()) is not None:
-        lines.append(_cells(table, evidence))
+    lines: list[RenderableType] = [Text(f"{recipe.corpus}: {study_folder.path}", style="bold")]
+    lines += [Text(measured_line(key, found)) for key, found in study_folder.measured().items()]
+    if analysis.sweeps:
+        lines.append(_sweeps(analysis.sweeps, recipe.metric))
+    if (table := study_folder.table()) is not None:
+        lines.append(_cells(table, analysis))
         if chosen.search != "grid":
             left_out = int((~table.tried).sum())
             lines.append(Text(f"Search {chosen.search}: {left_out} of {table.tried.size} cells were left out (·)."))
-    if evidence.best is not None:
-        lines += [Text(sentence) for sentence in _answer(evidence)]
-        if evidence.winner is not None and (better := _better_sweep(evidence)) is not None:
+    if analysis.best is not None:
+        lines += [Text(sentence) for sentence in _answer(analysis)]
+        if analysis.winner is not None and (better := _better_sweep(analysis)) is not None:
             hint = (
                 f"The sweep's run {better} scored better: its schedule of {recipe.sweep_epochs} epochs may "
                 f"suit better than the grid's of {chosen.epochs}; "
                 f"try --epochs {recipe.sweep_epochs}, or --set grid=independent."
             )
             lines.append(Text(hint))
-    lines += [Text(audit_sentence(audit, recipe.metric)) for audit in evidence.audits]
-    if evidence.final is not None and evidence.final_dev is not None:
-        final = evidence.final
+    lines += [Text(audit_sentence(audit, recipe.metric)) for audit in analysis.audits]
+    if analysis.final is not None and analysis.final_dev is not None:
+        final = analysis.final
         lines.append(Text(f"Final model {final.model}, epoch {len(final.epochs)} of {final.horizon}, on dev:"))
-        lines.append(Text(_overall(evidence.final_dev, recipe.metric)))
-    if evidence.test is not None:
+        lines.append(Text(_overall(analysis.final_dev, recipe.metric)))
+    if analysis.test is not None:
         lines.append(Text("On the test split, which was opened:"))
-        lines.append(Text(_overall(evidence.test, recipe.metric)))
-    lines += [Text(_gain(gain)) for gain in evidence.gains]
-    if times := results.times():
-        lines.append(times_table(times, chosen, evidence.ended))
+        lines.append(Text(_overall(analysis.test, recipe.metric)))
+    lines += [Text(_gain(gain)) for gain in analysis.gains]
+    if times := study_folder.times():
+        lines.append(times_table(times, chosen, analysis.ended))
     lines += [Text(sentence) for sentence in decisions.sentences()]
-    if results.report_file.is_file():
-        lines.append(Text(f"Report: {results.report_file}"))
-    if results.model.is_dir():
-        lines.append(Text(f"Label new texts with it: bertgrid-tf predict {quote(str(results.folder))} FILE -o OUT"))
+    if study_folder.report_file.is_file():
+        lines.append(Text(f"Report: {study_folder.report_file}"))
+    if study_folder.model.is_dir():
+        lines.append(Text(f"Label new texts with it: bertgrid-tf predict {quote(str(study_folder.path))} FILE -o OUT"))
     console.print(Group(*lines), highlight=False, soft_wrap=True)
 
 
-def _answer(evidence: Evidence) -> list[str]:
+def _answer(analysis: StudyAnalysis) -> list[str]:
     """The winner, so far if the search goes on, and how sure that is."""
-    best, recipe = evidence.best, evidence.recipe
+    best, recipe = analysis.best, analysis.recipe
     assert best is not None and best.score is not None
     metric, sentences = recipe.metric, []
     reached = f"{metric} {interval(metric, best.score)} after epoch {best.epoch}"
-    if evidence.winner is not None:
-        settings = evidence.winner.settings.model_dump()
-        searched = {name: value for name, value in settings.items() if name in (*recipe.sweeps, "learning_rate")}
+    if analysis.winner is not None:
+        hyperparameters = analysis.winner.hyperparameters.model_dump()
+        searched = {name: value for name, value in hyperparameters.items() if name in (*recipe.sweeps, "learning_rate")}
         winner = ", ".join(f"{name}={value}" for name, value in searched.items())
-        sentences.append(f"Winner: {winner}: {reached} ({Path(evidence.folder, 'best.yaml')})")
+        sentences.append(f"Winner: {winner}: {reached} ({Path(analysis.folder, 'best.yaml')})")
     else:
         sentences.append(f"Best so far: learning_rate={best.learning_rate:g}: {reached}")
-    scored = evidence.scored
-    if (cheapest := evidence.cheapest_tie) is not None and len(evidence.tied) > 1:
+    scored = analysis.scored
+    if (cheapest := analysis.cheapest_tie) is not None and len(analysis.tied) > 1:
         sentences.append(
-            f"{len(evidence.tied)} of {scored} cells cannot be told from the best at 5 % (≈); the cheapest of them: "
+            f"{len(analysis.tied)} of {scored} cells cannot be told from the best at 5 % (≈); the cheapest of them: "
             f"learning rate {cheapest.learning_rate:g}, epoch {cheapest.epoch}."
         )
-    if evidence.optimism is not None:
-        drop = points(metric, evidence.optimism)
+    if analysis.optimism is not None:
+        drop = points(metric, analysis.optimism)
         sentences.append(f"Being the best of {scored}, its score is expected to be {drop} too good.")
-    for repeat in evidence.repeats:
+    for repeat in analysis.repeats:
         if (repeat.learning_rate, repeat.epoch) == (best.learning_rate, best.epoch):
             least, most = (score(metric, one) for one in (min(repeat.scores), max(repeat.scores)))
             sentences.append(f"It is the mean of {len(repeat.scores)} seeds, from {least} to {most}.")
     return sentences
 
 
-def _gain(gain: GainEvidence) -> str:
+def _gain(gain: PostHocGain) -> str:
     """What something better for free does."""
     on_test = "" if gain.on_test is None else f"; on test {_change(gain.metric, gain.on_test)}"
     kept = "kept" if gain.kept else "not kept"
@@ -127,7 +135,7 @@ def _change(metric: str, change: Change) -> str:
     return f"{score(metric, change.before)} ▶ {score(metric, change.after)}{told}"
 
 
-def scores_table(classes: Classes, metric: str, title: str) -> RenderableType:
+def scores_table(classes: ClassReport, metric: str, title: str) -> RenderableType:
     """Overall and per-class scores of one split."""
     grid = Grid(
         "class",
@@ -150,27 +158,27 @@ def variants(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
     return lines
 
 
-def _overall(classes: Classes, metric: str) -> str:
+def _overall(classes: ClassReport, metric: str) -> str:
     """The scores of all classes together, that which the study is decided by first, with its interval."""
     others = (f"{name} {score(name, classes.metrics[name])}" for name in OVERALL if name != metric)
     return ", ".join([f"{metric} {interval(metric, classes.score)}", *others])
 
 
-def _better_sweep(evidence: Evidence) -> str | None:
+def _better_sweep(analysis: StudyAnalysis) -> str | None:
     """The sweep's run that beat the grid's best cell, if one did, with its score."""
-    recipe, metric = evidence.recipe, evidence.recipe.metric
-    assert evidence.best is not None and evidence.best.score is not None
+    recipe, metric = analysis.recipe, analysis.recipe.metric
+    assert analysis.best is not None and analysis.best.score is not None
     found = [
         (recipe.signed(level.score.value), f"{sweep.parameter}={level.level}, {score(metric, level.score.value)},")
-        for sweep in evidence.sweeps
+        for sweep in analysis.sweeps
         for level in sweep.levels
         if level.score is not None
     ]
     value, run = max(found, key=lambda one: one[0], default=(-np.inf, None))
-    return run if value > recipe.signed(evidence.best.score.value) else None
+    return run if value > recipe.signed(analysis.best.score.value) else None
 
 
-def _sweeps(sweeps: Sequence[SweepEvidence], metric: str) -> RenderableType:
+def _sweeps(sweeps: Sequence[SweepAnalysis], metric: str) -> RenderableType:
     columns = [Column(name, justify="right", no_wrap=True) for name in ("epoch", escape(metric), "95 % interval")]
     # Where there is little room a name goes on in the next line, and nothing of it is lost.
     names = [Column(name, overflow="fold") for name in ("sweep", "level")]
@@ -195,14 +203,14 @@ def _sweeps(sweeps: Sequence[SweepEvidence], metric: str) -> RenderableType:
     return grid
 
 
-def _cells(table: Scores, evidence: Evidence) -> RenderableType:
-    metric, best = evidence.recipe.metric, evidence.best
+def _cells(table: Scores, analysis: StudyAnalysis) -> RenderableType:
+    metric, best = analysis.recipe.metric, analysis.best
     title = f"{metric} on dev by learning rate and epoch" + ("" if metric == "loss" else ", percent")
-    if evidence.repeats:
-        title += f"; means over {max(len(repeat.scores) for repeat in evidence.repeats)} seeds where there are several"
+    if analysis.repeats:
+        title += f"; means over {max(len(repeat.scores) for repeat in analysis.repeats)} seeds where there are several"
     columns = [Column(str(epoch), justify="right") for epoch in range(1, table.epochs + 1)]
     grid = Grid("learning rate", *columns, title=escape(title), title_justify="left")
-    found = {(cell.learning_rate, cell.epoch): cell for cell in evidence.cells}
+    found = {(cell.learning_rate, cell.epoch): cell for cell in analysis.cells}
     for rate in table.learning_rates:
         cells = []
         for epoch in range(1, table.epochs + 1):
@@ -217,7 +225,7 @@ def _cells(table: Scores, evidence: Evidence) -> RenderableType:
     return grid
 
 
-def audit_sentence(audit: AuditEvidence, metric: str) -> str:
+def audit_sentence(audit: InteractionCheck, metric: str) -> str:
     """What the audit of a swept parameter says."""
     at_winner = difference(metric, audit.at_winner)
     levels = f"{audit.chosen} less {audit.runner_up}"

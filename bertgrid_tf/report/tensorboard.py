@@ -9,33 +9,33 @@ from tensorboard.plugins.hparams import api, api_pb2
 from tensorboard.plugins.hparams.summary import session_end_pb
 
 from bertgrid_tf.budget.plan import FINAL
+from bertgrid_tf.metrics.classification import OVERALL
 from bertgrid_tf.recipe import Value
-from bertgrid_tf.results import Results
-from bertgrid_tf.score.metrics import OVERALL
+from bertgrid_tf.storage.study_folder import StudyFolder
 from tuners.space import STAGE
 
 FOLDER = "tensorboard"
 _STATUS = {TrialStatus.COMPLETED: api_pb2.STATUS_SUCCESS, TrialStatus.FAILED: api_pb2.STATUS_FAILURE}
 
 
-def write_logs(results: Results) -> None:
+def write_logs(study_folder: StudyFolder) -> None:
     """Write the logs of all trials so far, of the follow-up runs, and of the final model (`tensorboard/final`).
 
     Args:
         results: The study's folder.
     """
-    for file in sorted(results.folder.glob("trial_*/trial.json")):
-        write_log(results, file.parent.name.removeprefix("trial_"))
-    for run in results.again():
+    for file in sorted(study_folder.path.glob("trial_*/trial.json")):
+        write_log(study_folder, file.parent.name.removeprefix("trial_"))
+    for run in study_folder.follow_up_trials():
         status = api_pb2.STATUS_SUCCESS if run.epochs else api_pb2.STATUS_FAILURE
-        _write(results, run.name, run.stage, {**run.values, "seed": run.seed}, run.epochs, status)
-    if results.final_file.is_file():
-        final = results.final()
-        values = {**final.settings, "schedule_epochs": final.horizon}
-        _write(results, FINAL, FINAL, values, final.epochs, api_pb2.STATUS_SUCCESS)
+        _write(study_folder, run.name, run.stage, {**run.values, "seed": run.seed}, run.epochs, status)
+    if study_folder.final_file.is_file():
+        final = study_folder.final()
+        values = {**final.hyperparameters, "schedule_epochs": final.horizon}
+        _write(study_folder, FINAL, FINAL, values, final.epochs, api_pb2.STATUS_SUCCESS)
 
 
-def write_log(results: Results, trial_id: str) -> None:
+def write_log(study_folder: StudyFolder, trial_id: str) -> None:
     """Write the log of one trial to `tensorboard/<trial_id>`, in place of an earlier log.
 
     The hyperparameters are stage, seed, model, learning rate, epochs (the length of the schedule) and the swept
@@ -46,7 +46,7 @@ def write_log(results: Results, trial_id: str) -> None:
         results: The study's folder.
         trial_id: The id of the trial, as KerasTuner numbers it.
     """
-    file = results.folder / f"trial_{trial_id}" / "trial.json"
+    file = study_folder.path / f"trial_{trial_id}" / "trial.json"
     trial = Trial.from_state(json.loads(file.read_text(encoding="utf-8")))
     values = trial.hyperparameters.values
     epochs: dict[int, dict[str, float]] = {}
@@ -54,18 +54,18 @@ def write_log(results: Results, trial_id: str) -> None:
         for observation in history.get_history():
             epochs.setdefault(observation.step, {})[name] = float(observation.mean())
     metrics = [epochs[epoch] for epoch in sorted(epochs)]
-    _write(results, trial_id, values[STAGE], values, metrics, _STATUS.get(trial.status))
+    _write(study_folder, trial_id, values[STAGE], values, metrics, _STATUS.get(trial.status))
 
 
 def _write(
-    results: Results,
+    study_folder: StudyFolder,
     name: str,
     stage: str,
     values: Mapping[str, Value],
     epochs: Sequence[Mapping[str, float]],
     status: int | None,
 ) -> None:
-    recipe, folder = results.recipe(), results.folder / FOLDER / name
+    recipe, folder = study_folder.recipe(), study_folder.path / FOLDER / name
     shown = dict.fromkeys(["model", "learning_rate", "schedule_epochs", *recipe.sweeps])
     hyperparameters = {"stage": stage, "seed": values.get("seed", recipe.seed)} | {key: values[key] for key in shown}
     earlier = list(folder.glob("events.*"))

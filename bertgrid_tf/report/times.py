@@ -9,7 +9,7 @@ from bertgrid_tf.budget.plan import LATER
 from bertgrid_tf.budget.time_estimator import START
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.format import duration
-from bertgrid_tf.results import StageTime
+from bertgrid_tf.storage.study_folder import StageTime
 
 
 def times_table(times: Sequence[StageTime], searched: Recipe, ended: bool) -> RenderableType:

@@ -9,7 +9,7 @@ from bertgrid_tf.recipe import Recipe
 
 TINY = {
     "model": "scratch:1x32",
-    "limit_train": 60,
+    "max_train_samples": 60,
     "sweeps": {},
     "learning_rates": [2e-3, 1e-3],
     "epochs": 2,

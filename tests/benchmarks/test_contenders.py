@@ -11,7 +11,7 @@ from benchmarks.texts import Padded
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.corpus import utterances
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.recipe import Settings
+from bertgrid_tf.recipe import Hyperparameters
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,8 @@ def asked(recipe, folder):
 
 
 def test_the_others_get_the_same_texts_and_weights(recipe, corpus, checkpoint, tmp_path):
-    settings = Settings.of(recipe.settings.model_dump() | {"model": str(checkpoint)})
-    padded(corpus, settings, "dev").save(tmp_path / "dev.npz")
+    hyperparameters = Hyperparameters.of(recipe.hyperparameters.model_dump() | {"model": str(checkpoint)})
+    padded(corpus, hyperparameters, "dev").save(tmp_path / "dev.npz")
     texts = Padded.load(tmp_path / "dev.npz")
     model = keras_model.build(str(checkpoint), len(corpus.labels), 1e-3)
     theirs = model.predict(keras_model.dataset(texts, 32, shuffle=False), verbose=0).logits
@@ -43,7 +43,7 @@ def test_the_others_get_the_same_texts_and_weights(recipe, corpus, checkpoint, t
 
 def test_a_checkpoint_that_the_others_cannot_load_is_refused(recipe, corpus):
     with pytest.raises(UserError, match="--model scratch:1x32 is no checkpoint's folder"):
-        padded(corpus, recipe.settings, "dev")
+        padded(corpus, recipe.hyperparameters, "dev")
 
 
 def test_our_epoch_is_timed_with_a_single_dev_text(recipe, corpus, tmp_path):
@@ -61,7 +61,7 @@ def test_our_grid_tells_of_every_cell(recipe, tmp_path):
 
 def test_our_trials_tell_of_every_step(recipe, corpus, tmp_path):
     reply = ours_trials.prepare(asked(recipe.model_copy(update={"epochs": 1}), tmp_path))()
-    steps = -(-len(list(utterances(corpus.splits["train"]))) // recipe.settings.batch_size)
+    steps = -(-len(list(utterances(corpus.splits["train"]))) // recipe.hyperparameters.batch_size)
     assert [len(trial) for trial in reply["ends"]] == [steps, steps]
     assert all(memory > 10**8 for memory in reply["resident"])
 

@@ -7,10 +7,10 @@ from rich.console import Console
 
 from benchmarks.imbalance import COMPARED, METHODS, NONE, differences, run_name, show, tied, train
 from benchmarks.work import Work
-from bertgrid_tf import predictions
 from bertgrid_tf import recipe as recipes
-from bertgrid_tf.recipe import Settings
-from bertgrid_tf.score.compare import Split
+from bertgrid_tf.metrics.compare import Split
+from bertgrid_tf.recipe import Hyperparameters
+from bertgrid_tf.storage import predictions
 
 LABELS = ("joy", "fear")
 TRUTH = np.arange(200) % 2
@@ -24,9 +24,9 @@ def right_on(texts: int) -> np.ndarray:
 
 
 def test_every_method_is_a_setting_of_friends_and_none_is_its_recipe():
-    plain = recipes.load("friends").settings
+    plain = recipes.load("friends").hyperparameters
     for method, changed in METHODS.items():
-        assert (Settings.model_validate(plain.model_dump() | changed) == plain) == (method == NONE)
+        assert (Hyperparameters.model_validate(plain.model_dump() | changed) == plain) == (method == NONE)
 
 
 def test_differences_are_the_methods_less_none_whichever_is_better():

@@ -39,15 +39,15 @@ def test_more_learning_rates_can_join_a_recording_and_another_schedule_cannot(re
 
 def test_what_stands_beside_a_table_names_no_folder_of_the_machine(recipe, corpus, tmp_path):
     flags = command.parser("").parse_args(
-        ["--model", str(tmp_path), "--data-dir", str(tmp_path), "--set", "context=current", "--limit-train", "60"]
+        ["--model", str(tmp_path), "--data-dir", str(tmp_path), "--set", "context=current", "--max-train-samples", "60"]
     )
     flags.work, flags.learning_rates, flags.seeds, flags.csv = tmp_path, [2e-3, 1e-3], [1, 2], None
     line = command.command_line("record", flags, without=("work",))
     assert line == (
-        "python -m benchmarks.record --model MODEL --limit-train 60 --set context=current "
+        "python -m benchmarks.record --model MODEL --max-train-samples 60 --set context=current "
         "--learning-rates 0.002,0.001 --seeds 1,2"
     )
-    config = Work(tmp_path, recipe, corpus).runs.trainer(recipe.settings).checkpoint.model.config
+    config = Work(tmp_path, recipe, corpus).runs.trainer(recipe.hyperparameters).checkpoint.model.config
     told = json.dumps(description(recipe, corpus, config) | command.circumstances())
     assert str(tmp_path) not in told
     assert '"layers": 1, "width": 32' in told

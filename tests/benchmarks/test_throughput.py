@@ -28,7 +28,7 @@ def test_everyone_trains_in_every_precision_with_the_same_settings():
     assert len({(one.name, one.precision) for one in made}) == len(made) == 8
     for one in made:
         if one.name == "bertgrid-tf":
-            assert one.asked["recipe"]["settings"]["precision"] == one.precision
+            assert one.asked["recipe"]["hyperparameters"]["precision"] == one.precision
         else:
             assert (one.asked["precision"], one.asked["batch_size"]) == (one.precision, 32)
     assert (BASELINE, "fp32") in {(one.name, one.precision) for one in made}

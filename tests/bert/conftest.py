@@ -6,7 +6,7 @@ import pytest
 from tiny_bert import LABELS, labelled, sentences
 
 from bertgrid_tf.bert.checkpoint import Checkpoint, load
-from bertgrid_tf.bert.trainer import Labelled, Trainer, TrainSettings
+from bertgrid_tf.bert.trainer import EncodedDataset, Trainer, TrainSettings
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,7 @@ def checkpoint(texts: list[str]) -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
-def trainer(checkpoint: Checkpoint, train: Labelled) -> Trainer:
+def trainer(checkpoint: Checkpoint, train: EncodedDataset) -> Trainer:
     """Its step is traced here, since any later trainer has the checkpoint's dropout layers draw by another key."""
     trainer = Trainer(checkpoint)
     trainer.time_steps(train, TrainSettings(learning_rate=1e-3, schedule_epochs=1, stop_epoch=1, batch_size=8), 1)
@@ -31,12 +31,12 @@ def trainer(checkpoint: Checkpoint, train: Labelled) -> Trainer:
 
 
 @pytest.fixture(scope="session")
-def train(checkpoint: Checkpoint) -> Labelled:
+def train(checkpoint: Checkpoint) -> EncodedDataset:
     return labelled(checkpoint, 40, seed=2)
 
 
 @pytest.fixture(scope="session")
-def dev(checkpoint: Checkpoint) -> Labelled:
+def dev(checkpoint: Checkpoint) -> EncodedDataset:
     return labelled(checkpoint, 20, seed=3)
 
 

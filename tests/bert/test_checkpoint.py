@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, TFBertForSequenceClassification, TFBertM
 
 from bertgrid_tf.bert.checkpoint import Checkpoint, identity, load, positions, train_tokenizer
 from bertgrid_tf.bert.encode import encode
-from bertgrid_tf.bert.trainer import Labelled, Trainer, TrainSettings
+from bertgrid_tf.bert.trainer import EncodedDataset, Trainer, TrainSettings
 from bertgrid_tf.errors import UserError
 
 
@@ -114,9 +114,9 @@ def test_missing_encoder_weights_are_an_error_and_not_drawn(saved):
 def trains(folder: Path, tmp_path: Path) -> float:
     """The dev accuracy of a checkpoint after two epochs, as any other goes."""
     checkpoint = load(str(folder), LABELS)
-    settings = TrainSettings(1e-3, 2, 2, 8)
+    hyperparameters = TrainSettings(1e-3, 2, 2, 8)
     train, dev = labelled(checkpoint, 24, 0), labelled(checkpoint, 16, 1)
-    *_, last = Trainer(checkpoint).run(train, dev, settings, tmp_path)
+    *_, last = Trainer(checkpoint).run(train, dev, hyperparameters, tmp_path)
     return last.metrics["accuracy"]
 
 
@@ -321,7 +321,7 @@ def test_markers_become_tokens_that_begin_as_the_mean_of_their_pieces(texts):
     assert len(plain.tokenizer.tokenize("fun [None]")) > 2
     assert marked.tokenizer.tokenize("fun [None]") == ["fun", "[None]"]
     encoded = encode(marked.tokenizer, [(("[Says] it", "[None]"), 0)], 16)
-    labels = Labelled(encoded, np.zeros(1, np.int32))
+    labels = EncodedDataset(encoded, np.zeros(1, np.int32))
     assert Trainer(marked).probabilities(labels.texts).shape == (1, 2)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from bertgrid_tf.bert.loss import text_losses
+from bertgrid_tf.bert.loss import per_example_loss
 
 CLASSES = 3
 LOGITS = arrays(np.float32, (4, CLASSES), elements=st.floats(-8, 8, width=32))
@@ -20,7 +20,7 @@ def losses_and_slopes(logits: np.ndarray, targets: np.ndarray, gamma: float) -> 
     given = tf.constant(logits)
     with tf.GradientTape() as tape:
         tape.watch(given)
-        losses = text_losses(given, tf.constant(targets), tf.constant(gamma))
+        losses = per_example_loss(given, tf.constant(targets), tf.constant(gamma))
     return losses.numpy(), tape.gradient(losses, given).numpy()
 
 
@@ -43,7 +43,7 @@ def test_it_is_the_focal_loss_of_every_class_times_its_target(logits, targets, g
 @given(LOGITS, arrays(np.int32, 4, elements=st.integers(0, CLASSES - 1)), GAMMA)
 def test_label_ids_are_one_target_each_and_plain_whatever_gamma_is(logits, labels, gamma):
     plain = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-    np.testing.assert_array_equal(text_losses(tf.constant(logits), tf.constant(labels), tf.constant(gamma)), plain)
+    np.testing.assert_array_equal(per_example_loss(tf.constant(logits), tf.constant(labels), tf.constant(gamma)), plain)
     one_hot = np.eye(CLASSES, dtype=np.float32)[labels]
     losses, slopes = losses_and_slopes(logits, one_hot, 0.0)
     np.testing.assert_allclose(losses, plain, rtol=1e-5, atol=1e-5)

@@ -1,9 +1,9 @@
 import numpy as np
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import given, hyperparameters
 from hypothesis import strategies as st
 
-from bertgrid_tf.bert.optimizer import BETA_1, BETA_2, EPSILON, AdamW, LossScale, Rows, learning_rates
+from bertgrid_tf.bert.optimizer import BETA_1, BETA_2, EPSILON, AdamW, LossScale, UsedEmbeddingRows, learning_rates
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_nearly_nothing():
@@ -18,11 +18,11 @@ def test_a_constant_schedule_stays_at_its_peak_after_the_warm_up():
 @given(
     peak=st.floats(1e-7, 1e-2),
     steps=st.integers(1, 300),
-    warmup=st.floats(0, 1),
+    warmup_ratio=st.floats(0, 1),
     schedule=st.sampled_from(["linear", "constant"]),
 )
-def test_every_rate_is_positive_and_none_is_above_the_peak(peak, steps, warmup, schedule):
-    rates = learning_rates(peak, steps, warmup, schedule)
+def test_every_rate_is_positive_and_none_is_above_the_peak(peak, steps, warmup_ratio, schedule):
+    rates = learning_rates(peak, steps, warmup_ratio, schedule)
     assert rates.shape == (steps,)
     assert (rates > 0).all()
     assert (rates <= np.float32(peak) * (1 + 1e-6)).all()
@@ -89,12 +89,12 @@ def test_reset_forgets_the_moments():
 
 
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), min_size=1, max_size=5), st.floats(0, 1))
-@settings(max_examples=25, deadline=None)
+@hyperparameters(max_examples=25, deadline=None)
 def test_updating_used_rows_alone_is_the_dense_update(batches, decay):
     start = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
     dense, sparse = (tf.Variable(start, name="embeddings/weight") for _ in range(2))
     plain, by_rows = AdamW([dense]), AdamW([sparse], table=sparse)
-    rows = Rows.of(np.concatenate([np.array(ids, np.int32) for ids in batches]), 10)
+    rows = UsedEmbeddingRows.of(np.concatenate([np.array(ids, np.int32) for ids in batches]), 10)
     rates = np.linspace(0.1, 0.02, len(batches)).astype(np.float32)
     for step, ids in enumerate(batches):
         values = np.random.default_rng(step).normal(size=(len(ids), 3)).astype(np.float32)

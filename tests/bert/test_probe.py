@@ -138,7 +138,7 @@ def test_a_child_that_is_killed_leaves_what_it_has_sent(monkeypatch):
             os.kill(child, signal.SIGKILL)
         return points
 
-    monkeypatch.setattr("bertgrid_tf.machine.isolated_process.pickle.load", killing)
+    monkeypatch.setattr("bertgrid_tf.system.isolated_process.pickle.load", killing)
     points = probe.probe(question(most=4096), LIMIT)
     # It may have sent another batch before the signal arrived.
     assert [point.batch for point in points][:2] == [1, 2]

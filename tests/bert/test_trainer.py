@@ -19,9 +19,9 @@ SETTINGS = TrainSettings(learning_rate=1e-3, schedule_epochs=3, stop_epoch=3, ba
 RATES = 1e-3 * np.array([min((step + 1) / 3, (15 - step) / 12) for step in range(15)])
 
 
-def run(trainer, train, dev, folder: Path, settings=SETTINGS, **kwargs) -> list[EpochResult]:
+def run(trainer, train, dev, folder: Path, hyperparameters=SETTINGS, **kwargs) -> list[EpochResult]:
     folder.mkdir(exist_ok=True)
-    return list(trainer.run(train, dev, settings, folder, **kwargs))
+    return list(trainer.run(train, dev, hyperparameters, folder, **kwargs))
 
 
 def same(one: list[EpochResult], other: list[EpochResult]) -> bool:
@@ -38,8 +38,8 @@ def one_hot(labels: np.ndarray) -> np.ndarray:
 
 
 def test_it_learns(trainer, train, dev, tmp_path):
-    settings = TrainSettings(learning_rate=5e-3, schedule_epochs=8, stop_epoch=8, batch_size=8, seed=1)
-    results = run(trainer, train, dev, tmp_path, settings)
+    hyperparameters = TrainSettings(learning_rate=5e-3, schedule_epochs=8, stop_epoch=8, batch_size=8, seed=1)
+    results = run(trainer, train, dev, tmp_path, hyperparameters)
     assert results[-1].metrics["accuracy"] >= 0.9
     assert results[-1].metrics["train_loss"] < results[0].metrics["train_loss"]
 
@@ -56,7 +56,7 @@ def test_an_epoch_tells_what_its_products_alone_would_take_at_the_machine_s_rate
 
 def test_a_reset_run_equals_that_of_a_freshly_built_model(trainer, train, dev, texts, tmp_path):
     first = run(trainer, train, dev, tmp_path / "first")
-    again = run(trainer, train, dev, tmp_path / "again")
+    again = run(trainer, train, dev, tmp_path / "follow_up")
     fresh = run(Trainer(load("scratch:1x32", LABELS, texts=texts)), train, dev, tmp_path / "fresh")
     assert same(first, again)
     assert same(first, fresh)
@@ -76,7 +76,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(trainer, train, dev, tmp_path
     broken.close()
     run(trainer, train, dev, tmp_path / "another run in between", TrainSettings(1e-2, 1, 1, seed=9))
     steps: list[int] = []
-    resumed = run(trainer, train, dev, tmp_path, on_step=lambda done, total, loss: steps.append(done))
+    resumed = run(trainer, train, dev, tmp_path, on_train_batch_end=lambda done, total, loss: steps.append(done))
     assert same(resumed, whole)
     assert steps == list(range(1, 6)) * (3 - epochs_before_the_kill)
 
@@ -94,7 +94,7 @@ def test_a_kill_inside_an_epoch_costs_that_epoch_alone(trainer, train, dev, tmp_
     steps = 0
     whole = run(trainer, train, dev, tmp_path / "whole")
     with pytest.raises(KilledError):
-        run(trainer, train, dev, tmp_path / "killed", on_step=kill)
+        run(trainer, train, dev, tmp_path / "killed", on_train_batch_end=kill)
     assert same(run(trainer, train, dev, tmp_path / "killed"), whole)
 
 
@@ -108,9 +108,9 @@ def test_every_step_has_its_number_in_the_run_and_its_rate_in_the_schedule(train
     updates: list[tuple[int, float]] = []
     step = trainer._step
 
-    def recorded(batches, focal, update):
+    def recorded(batches, focal_gamma, update):
         updates.append((int(update.step), float(update.rate)))
-        return step(batches, focal, update)
+        return step(batches, focal_gamma, update)
 
     monkeypatch.setattr(trainer, "_step", recorded)
     run(trainer, train, dev, tmp_path)
@@ -158,15 +158,15 @@ class Counting:
 def test_one_trace_serves_every_shape_run_and_loss_and_another_one_targets(checkpoint, train, dev, tmp_path):
     counting = Counting(checkpoint)
     trainer = Trainer(checkpoint, forward=counting)
-    for number, settings in enumerate(
+    for number, hyperparameters in enumerate(
         (SETTINGS, TrainSettings(1e-2, 2, 2, 5, 0.5, "constant", 0.1, 2.0, "grouped", 3))
     ):
-        run(trainer, train, dev, tmp_path / str(number), settings)
+        run(trainer, train, dev, tmp_path / str(number), hyperparameters)
     assert counting.traces == 2  # one for training, one for prediction
     for gamma in (0.0, 2.0):
-        settings = replace(SETTINGS, schedule_epochs=1, stop_epoch=1, focal=gamma)
-        run(trainer, replace(train, targets=one_hot(train.labels)), dev, tmp_path / f"targets {gamma}", settings)
-        run(trainer, train, dev, tmp_path / f"labels {gamma}", settings)
+        hyperparameters = replace(SETTINGS, schedule_epochs=1, stop_epoch=1, focal_gamma=gamma)
+        run(trainer, replace(train, targets=one_hot(train.labels)), dev, tmp_path / f"targets {gamma}", hyperparameters)
+        run(trainer, train, dev, tmp_path / f"labels {gamma}", hyperparameters)
     assert counting.traces == 3  # training on targets
 
 
@@ -230,8 +230,8 @@ def test_targets_that_say_what_the_labels_say_train_alike(calm, train, dev, tmp_
 
 def test_a_class_that_counts_nothing_is_not_learnt(calm, train, dev, tmp_path):
     weighed = replace(train, targets=one_hot(train.labels) * np.float32([1, 0]))
-    settings = replace(SETTINGS, learning_rate=5e-3)
-    assert run(calm, weighed, dev, tmp_path, settings)[-1].metrics["recall_good"] == 0
+    hyperparameters = replace(SETTINGS, learning_rate=5e-3)
+    assert run(calm, weighed, dev, tmp_path, hyperparameters)[-1].metrics["recall_good"] == 0
 
 
 def test_soft_targets_are_what_the_probabilities_come_to(calm, train, dev, tmp_path):
@@ -245,26 +245,26 @@ def test_soft_targets_are_what_the_probabilities_come_to(calm, train, dev, tmp_p
 def test_the_focal_loss_counts_what_is_known_for_less(calm, train, dev, tmp_path):
     losses = {}
     for gamma in (0.0, 1.0, 2.0):
-        settings = replace(SETTINGS, focal=gamma)
-        found = run(calm, train, dev, tmp_path / str(gamma), settings)
+        hyperparameters = replace(SETTINGS, focal_gamma=gamma)
+        found = run(calm, train, dev, tmp_path / str(gamma), hyperparameters)
         targets = replace(train, targets=one_hot(train.labels))
-        assert gamma == 0 or same(run(calm, targets, dev, tmp_path / f"{gamma} targets", settings), found)
+        assert gamma == 0 or same(run(calm, targets, dev, tmp_path / f"{gamma} targets", hyperparameters), found)
         losses[gamma] = found[0].metrics["train_loss"]
     assert losses[0] > 1.5 * losses[1] > 2.25 * losses[2]
 
 
 def test_weighted_targets_are_trained_in_parts_with_the_same_result(calm, train, dev, tmp_path):
     weighed = replace(train, targets=one_hot(train.labels) * np.float32([0.5, 2.0]))
-    settings = replace(SETTINGS, focal=1.0)
+    hyperparameters = replace(SETTINGS, focal_gamma=1.0)
 
     def losses(folder: str, parts: int) -> list[float]:
         found: list[float] = []
 
-        def on_step(done: int, total: int, loss: float) -> None:
+        def on_train_batch_end(done: int, total: int, loss: float) -> None:
             calm.parts = parts
             found.append(loss)
 
-        run(calm, weighed, dev, tmp_path / folder, settings, on_step=on_step)
+        run(calm, weighed, dev, tmp_path / folder, hyperparameters, on_train_batch_end=on_train_batch_end)
         return found
 
     np.testing.assert_allclose(losses("in three parts", 3), losses("whole", 1), atol=1e-5)
@@ -282,21 +282,21 @@ def test_every_epoch_is_scored_with_a_refitted_head_and_trained_with_its_own(tra
 
 
 def test_a_resumed_run_with_refitted_heads_equals_an_uninterrupted_one(trainer, train, dev, tmp_path):
-    settings = replace(SETTINGS, head="smote")
-    whole = run(trainer, train, dev, tmp_path / "whole", settings)
-    broken = trainer.run(train, dev, settings, tmp_path)
+    hyperparameters = replace(SETTINGS, head="smote")
+    whole = run(trainer, train, dev, tmp_path / "whole", hyperparameters)
+    broken = trainer.run(train, dev, hyperparameters, tmp_path)
     next(broken)
     broken.close()
     run(trainer, train, dev, tmp_path / "another run in between", TrainSettings(1e-2, 1, 1, seed=9))
-    assert same(run(trainer, train, dev, tmp_path, settings), whole)
+    assert same(run(trainer, train, dev, tmp_path, hyperparameters), whole)
 
 
 def test_the_refitted_head_is_what_a_finished_run_leaves_in_the_model(trainer, train, dev, tmp_path):
-    settings = replace(SETTINGS, head="rose")
-    last = run(trainer, train, dev, tmp_path, settings, keep_weights=True)[-1]
+    hyperparameters = replace(SETTINGS, head="rose")
+    last = run(trainer, train, dev, tmp_path, hyperparameters, keep_weights=True)[-1]
     np.testing.assert_array_equal(trainer.probabilities(dev.texts), last.probabilities)
     run(trainer, train, dev, tmp_path / "another", TrainSettings(1e-2, 1, 1, seed=9))
-    run(trainer, train, dev, tmp_path, settings, keep_weights=True)
+    run(trainer, train, dev, tmp_path, hyperparameters, keep_weights=True)
     np.testing.assert_array_equal(trainer.probabilities(dev.texts), last.probabilities)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from hypothesis import given, settings
+from hypothesis import given, hyperparameters
 from hypothesis import strategies as st
 from tiny_bert import LABELS, labelled
 from transformers import BertConfig, ElectraConfig, TFBertForSequenceClassification, TFElectraForSequenceClassification
@@ -16,12 +16,14 @@ from transformers import BertConfig, ElectraConfig, TFBertForSequenceClassificat
 from bertgrid_tf.bert import dropout
 from bertgrid_tf.bert.batches import training_order
 from bertgrid_tf.bert.checkpoint import Checkpoint, load
-from bertgrid_tf.bert.trainer import Labelled, Trainer, TrainSettings
+from bertgrid_tf.bert.trainer import EncodedDataset, Trainer, TrainSettings
 from bertgrid_tf.bert.unpadded import Unpadded, supports
 from bertgrid_tf.errors import UserError
 
 LENGTH = 24
-SETTINGS = TrainSettings(learning_rate=1e-3, schedule_epochs=2, stop_epoch=2, batch_size=8, batching="random", seed=5)
+SETTINGS = TrainSettings(
+    learning_rate=1e-3, schedule_epochs=2, stop_epoch=2, batch_size=8, group_by_length="random", seed=5
+)
 
 
 SHAPES: dict[str, dict[str, object]] = {
@@ -83,7 +85,7 @@ def own_logits(
 
 
 @pytest.mark.parametrize("name", SHAPES)
-@settings(max_examples=20, deadline=None)
+@hyperparameters(max_examples=20, deadline=None)
 @given(st.lists(st.integers(2, LENGTH), min_size=1, max_size=9), st.integers(1, 2), st.integers(0, 3))
 def test_logits_are_those_of_the_model_s_own_call(name, lengths, segments, padding):
     ours, plain = both_logits(name)(*batch(lengths, segments, min(padding, LENGTH - max(lengths))))
@@ -161,14 +163,14 @@ def calm(texts) -> Checkpoint:
 class Trained:
     """What a run leaves: its losses, probabilities, weights, and the sum of Adam's second moments."""
 
-    def __init__(self, trainer: Trainer, folder: Path, settings: TrainSettings = SETTINGS) -> None:
+    def __init__(self, trainer: Trainer, folder: Path, hyperparameters: TrainSettings = SETTINGS) -> None:
         checkpoint = trainer.checkpoint
         folder.mkdir()
         self.losses: list[float] = []
         *_, last = trainer.run(
             labelled(checkpoint, 40, seed=2),
             labelled(checkpoint, 20, seed=3),
-            settings,
+            hyperparameters,
             folder,
             lambda done, steps, loss: self.losses.append(loss),
         )
@@ -287,7 +289,7 @@ def test_every_layer_of_every_part_of_every_step_draws_a_mask_of_its_own(checkpo
     texts = labelled(checkpoint, 1, seed=2).texts.take(np.zeros(16, int))
     tf.config.run_functions_eagerly(True)
     try:
-        trainer.time_steps(Labelled(texts, np.arange(16, dtype=np.int32) % 2), SETTINGS, 2)
+        trainer.time_steps(EncodedDataset(texts, np.arange(16, dtype=np.int32) % 2), SETTINGS, 2)
     finally:
         tf.config.run_functions_eagerly(False)
     # After the embeddings, in attention and after it, after the feed-forward layer, before the classifier.
@@ -320,8 +322,10 @@ def test_another_architecture_keeps_its_own_pass_in_grouped_batches(checkpoint, 
     monkeypatch.setattr(
         "bertgrid_tf.bert.trainer.training_order", lambda *args: groupings.append(args[-1]) or training_order(*args)
     )
-    for batching in ("auto", "random", "grouped"):
-        run = TrainSettings(learning_rate=1e-3, schedule_epochs=1, stop_epoch=1, batch_size=8, batching=batching)
+    for group_by_length in ("auto", "random", "grouped"):
+        run = TrainSettings(
+            learning_rate=1e-3, schedule_epochs=1, stop_epoch=1, batch_size=8, group_by_length=group_by_length
+        )
         losses, _ = trainer.time_steps(train, run, 2)
         assert np.isfinite(losses).all()
     assert groupings == [True, False, True]

@@ -17,7 +17,7 @@ from tiny_bert import LABELS, labelled
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.dropout import DropoutKey
 from bertgrid_tf.bert.replicas import replica_count, replica_devices, strategy
-from bertgrid_tf.bert.trainer import EpochResult, Labelled, Trainer, TrainSettings
+from bertgrid_tf.bert.trainer import EncodedDataset, EpochResult, Trainer, TrainSettings
 from bertgrid_tf.errors import UserError
 
 tf.config.set_logical_device_configuration(
@@ -52,7 +52,7 @@ def trainers(texts) -> Callable[..., Trainer]:
 
 
 @pytest.fixture(scope="session")
-def train(checkpoint) -> Labelled:
+def train(checkpoint) -> EncodedDataset:
     return labelled(checkpoint, 42, seed=2)
 
 
@@ -60,13 +60,23 @@ class Run:
     """A run's epochs and losses, and the arrays of the state that it left."""
 
     def __init__(
-        self, trainer: Trainer, train: Labelled, dev: Labelled, folder: Path, settings: TrainSettings = SETTINGS
+        self,
+        trainer: Trainer,
+        train: EncodedDataset,
+        dev: EncodedDataset,
+        folder: Path,
+        hyperparameters: TrainSettings = SETTINGS,
     ) -> None:
         folder.mkdir(exist_ok=True)
         self.losses: list[float] = []
         self.epochs: list[EpochResult] = list(
             trainer.run(
-                train, dev, settings, folder, lambda done, steps, loss: self.losses.append(loss), keep_weights=True
+                train,
+                dev,
+                hyperparameters,
+                folder,
+                lambda done, steps, loss: self.losses.append(loss),
+                keep_weights=True,
             )
         )
         with np.load(folder / "state.npz") as state:
@@ -96,10 +106,12 @@ def copies_are_equal(trainer: Trainer) -> bool:
 @SEVERAL
 def test_a_step_on_several_devices_is_that_of_one(trainers, train, dev, tmp_path, replicas):
     # One batch; 20 texts are 7, 7 and 6 on three devices.
-    settings = TrainSettings(learning_rate=1e-3, schedule_epochs=1, stop_epoch=1, batch_size=20, clip_norm=0.1, seed=5)
-    batch = Labelled(train.texts.take(np.arange(20)), train.labels[:20])
-    one = Run(trainers(1), batch, dev, tmp_path / "one", settings)
-    several = Run(trainers(replicas), batch, dev, tmp_path / "several", settings)
+    hyperparameters = TrainSettings(
+        learning_rate=1e-3, schedule_epochs=1, stop_epoch=1, batch_size=20, max_grad_norm=0.1, seed=5
+    )
+    batch = EncodedDataset(train.texts.take(np.arange(20)), train.labels[:20])
+    one = Run(trainers(1), batch, dev, tmp_path / "one", hyperparameters)
+    several = Run(trainers(replicas), batch, dev, tmp_path / "several", hyperparameters)
     assert len(one.losses) == 1
     assert several.is_close_to(one)
     # After one step the first moments are a tenth of the clipped gradient.
@@ -111,26 +123,26 @@ def test_a_step_on_several_devices_is_that_of_one(trainers, train, dev, tmp_path
 @SEVERAL
 @pytest.mark.parametrize("grouped", [False, True])
 def test_a_run_on_several_devices_is_that_of_one_but_for_rounding(trainers, train, dev, tmp_path, replicas, grouped):
-    settings = TrainSettings(
+    hyperparameters = TrainSettings(
         learning_rate=1e-3,
         schedule_epochs=3,
         stop_epoch=3,
         batch_size=8,
-        batching="grouped" if grouped else "random",
+        group_by_length="grouped" if grouped else "random",
         seed=5,
     )
-    one = Run(trainers(1), train, dev, tmp_path / "one", settings)
-    several = Run(trainers(replicas), train, dev, tmp_path / "several", settings)
+    one = Run(trainers(1), train, dev, tmp_path / "one", hyperparameters)
+    several = Run(trainers(replicas), train, dev, tmp_path / "several", hyperparameters)
     assert len(several.losses) == 18
     assert several.is_close_to(one)
     assert copies_are_equal(trainers(replicas))
 
 
 def test_a_batch_with_fewer_texts_than_devices_is_trained_as_on_one(trainers, train, dev, tmp_path):
-    settings = TrainSettings(learning_rate=1e-3, schedule_epochs=1, stop_epoch=1, batch_size=2, seed=5)
-    few = Labelled(train.texts.take(np.arange(5)), train.labels[:5])
-    one = Run(trainers(1), few, dev, tmp_path / "one", settings)
-    assert Run(trainers(3), few, dev, tmp_path / "three", settings).is_close_to(one)
+    hyperparameters = TrainSettings(learning_rate=1e-3, schedule_epochs=1, stop_epoch=1, batch_size=2, seed=5)
+    few = EncodedDataset(train.texts.take(np.arange(5)), train.labels[:5])
+    one = Run(trainers(1), few, dev, tmp_path / "one", hyperparameters)
+    assert Run(trainers(3), few, dev, tmp_path / "three", hyperparameters).is_close_to(one)
 
 
 @pytest.mark.parametrize(("begun", "resumed"), [(1, 2), (2, 1), (3, 2)])
@@ -205,8 +217,10 @@ def test_one_trace_for_each_device_serves_every_shape_and_every_run_to_a_loss_th
         return checkpoint.logits(ids, types, mask, training) * factor.read_value()
 
     trainer = Trainer(checkpoint, forward=counting)
-    for number, settings in enumerate((SETTINGS, TrainSettings(1e-2, 2, 2, 5, 0.5, "constant", 0.1, 2.0, True, 3))):
-        Run(trainer, train, dev, tmp_path / str(number), settings)
+    for number, hyperparameters in enumerate(
+        (SETTINGS, TrainSettings(1e-2, 2, 2, 5, 0.5, "constant", 0.1, 2.0, True, 3))
+    ):
+        Run(trainer, train, dev, tmp_path / str(number), hyperparameters)
     factor.assign(np.inf)
     assert [result.diverged for result in trainer.run(train, dev, SETTINGS, tmp_path)] == [True]
     assert traces == 2 * 2  # training and prediction
@@ -244,9 +258,10 @@ def test_all_are_those_there_are_and_more_are_refused():
 @pytest.mark.parametrize("head", ["trained", "smote"])
 def test_weighted_targets_and_a_refitted_head_are_those_of_one_device(trainers, train, dev, tmp_path, head):
     targets = (0.1 + 0.8 * np.eye(2, dtype=np.float32)[train.labels]) * np.float32([[2.0], [0.5]])[train.labels]
-    settings = replace(SETTINGS, focal=1.0, head=head)
+    hyperparameters = replace(SETTINGS, focal_gamma=1.0, head=head)
     one, several = (
-        Run(trainers(count), replace(train, targets=targets), dev, tmp_path / str(count), settings) for count in (1, 3)
+        Run(trainers(count), replace(train, targets=targets), dev, tmp_path / str(count), hyperparameters)
+        for count in (1, 3)
     )
     # Where L-BFGS stops moves more than the features that it is given do.
     assert several.is_close_to(one, PROBABILITY if head == "trained" else 1e-3)

@@ -5,7 +5,7 @@ import numpy as np
 from bertgrid_tf.bert.checkpoint import Checkpoint
 from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.encode import encode
-from bertgrid_tf.bert.trainer import Labelled
+from bertgrid_tf.bert.trainer import EncodedDataset
 
 BASE = Dimensions(
     layers=12, width=768, heads=12, intermediate=3072, vocabulary=28996, positions=512, types=2, classes=8
@@ -26,6 +26,6 @@ def sentences(count: int, seed: int) -> tuple[list[str], np.ndarray]:
     return texts, labels
 
 
-def labelled(checkpoint: Checkpoint, count: int, seed: int) -> Labelled:
+def labelled(checkpoint: Checkpoint, count: int, seed: int) -> EncodedDataset:
     texts, labels = sentences(count, seed)
-    return Labelled(encode(checkpoint.tokenizer, [((text,), 0) for text in texts], 16), labels)
+    return EncodedDataset(encode(checkpoint.tokenizer, [((text,), 0) for text in texts], 16), labels)

@@ -12,9 +12,9 @@ from tiny_study import SECONDS, Recorder, run, tiny
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.budget.time_budget import Budget, BudgetLog
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.recipe import Settings
-from bertgrid_tf.results import Results
-from bertgrid_tf.run import Runs
+from bertgrid_tf.recipe import Hyperparameters
+from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.training.trial_runner import TrialRunner
 
 # Of 4 steps an epoch: 2 epochs of sweeping, 4 of the grid, and a final model of 2 at most.
 WHOLE = {"learning_rate": 1e-3}
@@ -37,16 +37,16 @@ class Time:
 @pytest.fixture(scope="module", autouse=True)
 def one_model_each():
     """A model is built and traced once for all studies here: most of what a study of seconds takes."""
-    build, built = Runs.trainer, {}
+    build, built = TrialRunner.trainer, {}
 
-    def trainer(self: Runs, settings: Settings, final: bool = False) -> Trainer:
-        what = (self.recipe.limit_train, settings.model)
+    def trainer(self: TrialRunner, hyperparameters: Hyperparameters, final: bool = False) -> Trainer:
+        what = (self.recipe.max_train_samples, hyperparameters.model)
         if what not in built:
-            built[what] = build(self, settings, final)
+            built[what] = build(self, hyperparameters, final)
         return built[what]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Runs, "trainer", trainer)
+        patch.setattr(TrialRunner, "trainer", trainer)
         yield
 
 
@@ -65,7 +65,7 @@ def study(folder: Path, time: Time, seconds: float | None = None, then: Callable
         then()
 
     budget = None if seconds is None else Budget(seconds, time.now)
-    return run(folder, tiny(**WHOLE | recipe), listener=Recorder(step), budget=budget)
+    return run(folder, tiny(**WHOLE | recipe), callback=Recorder(step), budget=budget)
 
 
 @pytest.fixture(scope="module")
@@ -77,20 +77,20 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tables(folder: Path) -> dict[str, str]:
-    results = Results(folder)
-    predictions = {path.name: path.read_text() for path in results.predictions.iterdir()}
-    cells = pd.read_csv(results.cells_file).drop(columns=SECONDS).to_csv()
-    return predictions | {"cells": cells, "sweeps": results.sweeps_file.read_text()}
+    study_folder = StudyFolder(folder)
+    predictions = {path.name: path.read_text() for path in study_folder.predictions.iterdir()}
+    cells = pd.read_csv(study_folder.cells_file).drop(columns=SECONDS).to_csv()
+    return predictions | {"cells": cells, "sweeps": study_folder.sweeps_file.read_text()}
 
 
 def decided(folder: Path) -> list[str]:
-    return [json.loads(line)["decision"] for line in Results(folder).budget_file.read_text().splitlines()]
+    return [json.loads(line)["decision"] for line in StudyFolder(folder).budget_file.read_text().splitlines()]
 
 
 def test_a_budget_that_everything_fits_changes_nothing_and_nothing_is_trained_twice(whole, time, tmp_path):
     told = study(tmp_path / "study", time, 1000)
     assert tables(tmp_path / "study") == tables(whole)
-    planned = 2 + 4 + len(Results(whole).final().epochs)
+    planned = 2 + 4 + len(StudyFolder(whole).final().epochs)
     assert told.steps == 4 * planned
     assert decided(tmp_path / "study") == ["recipe", "grid"]
     fits = "All that was asked for fits --budget 16m40s."
@@ -100,15 +100,15 @@ def test_a_budget_that_everything_fits_changes_nothing_and_nothing_is_trained_tw
 def test_what_does_not_fit_is_left_out_and_the_study_ends_in_time_with_a_final_model(time, tmp_path):
     folder = tmp_path / "study"
     told = study(folder, time, 40)
-    results = Results(folder)
+    study_folder = StudyFolder(folder)
     assert time.now <= 40
-    assert results.model.is_dir()
+    assert study_folder.model.is_dir()
     assert "Chosen to fit --budget 40s, without" in told.notes[0]
-    assert BudgetLog(results.budget_file).chosen(tiny(**WHOLE)) != tiny(**WHOLE)
+    assert BudgetLog(study_folder.budget_file).chosen(tiny(**WHOLE)) != tiny(**WHOLE)
     # What was asked for stays the study's recipe; the rest of its table is empty.
-    assert results.recipe() == tiny(**WHOLE)
-    assert results.table().scores.shape == (2, 2)
-    assert not results.table().tried.all()
+    assert study_folder.recipe() == tiny(**WHOLE)
+    assert study_folder.table().scores.shape == (2, 2)
+    assert not study_folder.table().tried.all()
 
 
 def test_a_refused_study_has_not_begun_and_the_least_named_is_enough(time, tmp_path):
@@ -116,33 +116,33 @@ def test_a_refused_study_has_not_begun_and_the_least_named_is_enough(time, tmp_p
     with pytest.raises(UserError, match=r"give --budget \d+s or more") as refused:
         study(folder, time, 8)
     assert not list(folder.glob("trial_*"))
-    assert not list(Results(folder).predictions.iterdir())
+    assert not list(StudyFolder(folder).predictions.iterdir())
     least = float(str(refused.value).split("give --budget ")[1].split("s")[0])
     time.now = 0.0
     told = study(folder, time, least)
     assert time.now <= least
     assert [stage for stage, _ in told.runs] == ["sweep:context", "grid", "final"]
     assert results_of_sweeps(folder) == []
-    assert Results(folder).best().learning_rates == [1e-3]
-    assert len(Results(folder).final().epochs) == 1
+    assert StudyFolder(folder).best().learning_rates == [1e-3]
+    assert len(StudyFolder(folder).final().epochs) == 1
 
 
 def results_of_sweeps(folder: Path) -> list[dict[str, str]]:
-    return Results(folder).rows(Results(folder).sweeps_file)
+    return StudyFolder(folder).rows(StudyFolder(folder).sweeps_file)
 
 
 def test_the_first_ten_steps_show_that_nothing_fits(time, tmp_path):
     with pytest.raises(UserError, match="is too short"):
-        study(tmp_path / "study", time, 30, limit_train=400)
+        study(tmp_path / "study", time, 30, max_train_samples=400)
     # An epoch has more than 20.
     assert time.now < 10
 
 
 def test_a_trial_of_a_longer_schedule_than_fits_is_ended_and_does_not_count(time, tmp_path):
-    recipe = {"limit_train": 400, "sweeps": {}, "epochs": 6, "learning_rates": [1e-3], "final.model": "none"}
+    recipe = {"max_train_samples": 400, "sweeps": {}, "epochs": 6, "learning_rates": [1e-3], "final.model": "none"}
     folder = tmp_path / "study"
     told = study(folder, time, 100, **recipe)
-    epochs = BudgetLog(Results(folder).budget_file).chosen(tiny(**recipe)).epochs
+    epochs = BudgetLog(StudyFolder(folder).budget_file).chosen(tiny(**recipe)).epochs
     assert epochs < 6
     assert told.steps == 9 + epochs * told.runs[0][1]["of_steps"]
     assert [values["schedule_epochs"] for _, values in told.runs] == [6, epochs]
@@ -151,7 +151,7 @@ def test_a_trial_of_a_longer_schedule_than_fits_is_ended_and_does_not_count(time
 
 
 def test_a_sweep_that_begins_goes_on_where_only_later_ones_are_left_out(time, tmp_path):
-    recipe = {"sweeps": {"context": ["current", "current+previous"], "max_length": [48, 32]}, "limit_train": 400}
+    recipe = {"sweeps": {"context": ["current", "current+previous"], "max_length": [48, 32]}, "max_train_samples": 400}
     recipe |= {"learning_rates": [1e-3], "epochs": 1, "sweep_epochs": 2, "final.model": "none"}
     folder = tmp_path / "study"
     told = study(folder, time, 210, **recipe)
@@ -169,33 +169,33 @@ def test_a_study_that_becomes_slow_ends_its_search_in_time_for_the_final_model(t
 
     folder = tmp_path / "study"
     told = study(folder, time, 60, slower, sweeps={})
-    results = Results(folder)
+    study_folder = StudyFolder(folder)
     assert told.notes == ["All that was asked for fits --budget 1m."]
     assert time.now <= 60
-    assert results.model.is_dir()
+    assert study_folder.model.is_dir()
     assert decided(folder) == ["recipe", "grid", "stop"]
-    assert results.table().tried.tolist() == [[True, True], [True, False]]
+    assert study_folder.table().tried.tolist() == [[True, True], [True, False]]
 
 
 def test_a_final_model_that_is_slower_than_predicted_is_ended_after_an_epoch_that_is_done(time, tmp_path):
     folder = tmp_path / "study"
 
     class Slow(Recorder):
-        def on_run(self, run, stage, *rest) -> None:
-            super().on_run(run, stage, *rest)
+        def on_trial_begin(self, run, stage, *rest) -> None:
+            super().on_trial_begin(run, stage, *rest)
             time.step_seconds = 30.0 if stage == "final" else 1.0
 
     recipe = {"learning_rates": [1e-3], "metric": "loss"}
-    run(folder, tiny(**WHOLE | recipe), listener=Slow(time.pass_step), budget=Budget(200, 0.0))
-    results = Results(folder)
-    assert results.best().epochs == 2
-    assert len(results.final().epochs) == 1
+    run(folder, tiny(**WHOLE | recipe), callback=Slow(time.pass_step), budget=Budget(200, 0.0))
+    study_folder = StudyFolder(folder)
+    assert study_folder.best().epochs == 2
+    assert len(study_folder.final().epochs) == 1
     assert decided(folder) == ["recipe", "grid", "final"]
-    assert results.model.is_dir()
+    assert study_folder.model.is_dir()
     # A kill before its scores were written repeats it.
-    results.final_file.unlink()
+    study_folder.final_file.unlink()
     study(folder, time, **recipe)
-    assert len(results.final().epochs) == 1
+    assert len(study_folder.final().epochs) == 1
 
 
 class KilledError(BaseException):
@@ -221,15 +221,15 @@ def test_a_study_that_is_killed_and_resumed_does_what_it_had_decided(steps, cut,
     folder = tmp_path / "study"
     with pytest.raises(KilledError):
         study(folder, time, 40, kill)
-    before = decided(folder) if Results(folder).budget_file.exists() else []
+    before = decided(folder) if StudyFolder(folder).budget_file.exists() else []
     # A lost epoch's time is not known to the next session; it has what the estimator has counted.
-    time.now = sum(found.measured for found in Results(folder).times())
-    run(folder, tiny(**WHOLE), listener=Recorder(time.pass_step), budget=None if before else Budget(40, time.now))
+    time.now = sum(found.measured for found in StudyFolder(folder).times())
+    run(folder, tiny(**WHOLE), callback=Recorder(time.pass_step), budget=None if before else Budget(40, time.now))
     # Nothing that was decided is decided again; how fast it goes is measured again.
     assert decided(folder)[: len(before)] == before
     assert decided(folder)[:2] == decided(cut)[:2] == ["recipe", "grid"]
     assert time.now <= 40
-    assert Results(folder).model.is_dir()
+    assert StudyFolder(folder).model.is_dir()
     if decided(folder) == decided(cut):
         assert tables(folder) == tables(cut)
 

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import keras_tuner
 import pytest
-from benchmarks.search.simulation import SimulatedPool
 from tiny_study import Recorder, tiny
 
+from benchmarks.search.simulation import SimulatedPool
 from bertgrid_tf.budget.controller import BudgetController, NotChosenError
 from bertgrid_tf.budget.deadline import LEFT_OUT, TimedOracle
 from bertgrid_tf.budget.plan import space
 from bertgrid_tf.budget.time_budget import Budget
 from bertgrid_tf.budget.time_estimator import Work
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.results import Results
+from bertgrid_tf.storage.study_folder import StudyFolder
 from tuners.parallel import ParallelSearch
 
 WORK = Work("kind", "model", 1, 32, 4, 100.0, 10.0)
@@ -30,15 +30,15 @@ class Search:
         self, folder: Path, budget: float, workers: int, seconds: Callable[[int], float] = lambda run: 10.0, **recipe
     ) -> None:
         self.recipe = tiny(**recipe)
-        self.results = Results(folder)
-        self.results.predictions.mkdir(parents=True, exist_ok=True)
+        self.study_folder = StudyFolder(folder)
+        self.study_folder.predictions.mkdir(parents=True, exist_ok=True)
         self.began: list[tuple[float, str, float]] = []
         self.seconds = seconds
         self.pool = SimulatedPool(self._run, workers, lambda values, epoch: seconds(len(self.began)))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("bertgrid_tf.budget.controller.monotonic", lambda: self.pool.clock)
             self.controller = BudgetController(
-                self.recipe, lambda values: WORK, self.results, Recorder(), Budget(budget, 0.0), workers, 1
+                self.recipe, lambda values: WORK, self.study_folder, Recorder(), Budget(budget, 0.0), workers, 1
             )
         try:
             self._search()
@@ -55,9 +55,9 @@ class Search:
         self.oracle = TimedOracle.over(space(self.recipe), objective, 1, self.recipe.search)
         self.oracle.verbose = 0
         self.controller.attach(self.oracle, None)
-        folder, told = self.results.folder, self.controller
+        folder, told = self.study_folder.path, self.controller
         tuner = ParallelSearch(
-            self.pool, self.oracle, folder.parent, folder.name, on_trial=told.begin_trial, on_epoch=told.trial_epoch
+            self.pool, self.oracle, folder.parent, folder.name, on_trial=told.begin_trial, on_epoch_end=told.trial_epoch
         )
         told.resume()
         tuner.search()

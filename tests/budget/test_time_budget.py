@@ -105,7 +105,7 @@ def test_every_candidate_is_a_recipe_that_trains_no_more_than_the_one_before_and
     for recipe in found:
         assert Recipe.model_validate(recipe.model_dump()) == recipe
         assert recipe.final == asked.final
-        assert recipe.settings == asked.settings
+        assert recipe.hyperparameters == asked.hyperparameters
     assert (found[-1].learning_rates, found[-1].epochs) == ([found[-1].learning_rates[0]], 1)
 
 

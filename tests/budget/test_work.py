@@ -6,29 +6,29 @@ from tiny_study import corpus_of, tiny
 from bertgrid_tf.bert.dimensions import dimensions
 from bertgrid_tf.budget.plan import stage_works
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.run import Runs, token_lengths
+from bertgrid_tf.training.trial_runner import TrialRunner, token_lengths
 
 
-def runs(**overrides: object) -> Runs:
-    recipe = tiny(**{"limit_train": None} | overrides)
-    return Runs(corpus_of(recipe), recipe, None)
+def runs(**overrides: object) -> TrialRunner:
+    recipe = tiny(**{"max_train_samples": None} | overrides)
+    return TrialRunner(corpus_of(recipe), recipe, None)
 
 
 @pytest.mark.parametrize("context", ["current", "current+previous"])
 @pytest.mark.parametrize("max_length", [12, 48])
 def test_the_tokens_of_an_epoch_are_those_that_are_encoded(context, max_length):
     found = runs(context=context, max_length=max_length)
-    work = found.work(found.recipe.settings.model_dump())
-    lengths = token_lengths(found.corpus, found.recipe.settings)
+    work = found.work(found.recipe.hyperparameters.model_dump())
+    lengths = token_lengths(found.corpus, found.recipe.hyperparameters)
     assert work.tokens == pytest.approx(lengths["train"].clip(max=max_length).sum())
     assert work.scored == pytest.approx(lengths["dev"].clip(max=max_length).sum())
     assert (work.layers, work.width, work.steps) == (1, 32, -(-len(lengths["train"]) // 16))
 
 
 def test_a_sample_of_the_dialogues_is_enough(monkeypatch):
-    values = tiny().settings.model_dump()
+    values = tiny().hyperparameters.model_dump()
     exact = runs().work(values)
-    monkeypatch.setattr("bertgrid_tf.run.SAMPLED_UTTERANCES", 200)
+    monkeypatch.setattr("bertgrid_tf.training.trial_runner.SAMPLED_UTTERANCES", 200)
     sampled = runs().work(values)
     assert sampled.tokens != exact.tokens
     assert sampled.tokens == pytest.approx(exact.tokens, rel=0.05)
@@ -36,8 +36,8 @@ def test_a_sample_of_the_dialogues_is_enough(monkeypatch):
 
 def test_oversampling_is_more_work_of_the_same_kind_and_another_learning_rate_none():
     found = runs()
-    values = found.recipe.settings.model_dump()
-    more = found.work(values | {"oversample": 1.0})
+    values = found.recipe.hyperparameters.model_dump()
+    more = found.work(values | {"oversample_ratio": 1.0})
     assert more.kind == found.work(values).kind
     assert more.tokens > 1.2 * found.work(values).tokens
     assert more.steps > found.work(values).steps

@@ -54,10 +54,10 @@ def test_a_speaker_rarer_than_the_threshold_in_training_loses_the_name():
     known = speaker_counts([THREE, Dialogue((Utterance("d", "x", "Ada"),))])
     assert known == {"Ada": 2, "Ben": 1}
     strangers = Dialogue((*THREE.utterances, Utterance("e", "x", "Cleo")))
-    examples = format_inputs([strangers], Layout("current", "colon", rare_speaker=2), known)
+    examples = format_inputs([strangers], Layout("current", "colon", min_speaker_count=2), known)
     assert [example.segments[0] for example in examples] == ["Ada : a", "b", "c", "e"]
     with pytest.raises(ValueError, match="speaker_counts"):
-        format_inputs([strangers], Layout("current", "colon", rare_speaker=2))
+        format_inputs([strangers], Layout("current", "colon", min_speaker_count=2))
 
 
 def test_a_speaker_named_with_braces_or_an_empty_text_is_rendered_as_it_is():

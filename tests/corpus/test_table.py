@@ -141,11 +141,11 @@ def test_without_dev_split_a_share_of_whole_dialogues_is_held_out(write):
     rows = [f"{number // 4},text {number},{'xy'[number % 3 == 0]}" for number in range(200)]
     path = write("mine.csv", "\n".join(["d,text,label", *rows]))
     columns = Columns("text", "label", dialogue="d")
-    corpus = load_table(path, columns, held_out=0.2, seed=3)
+    corpus = load_table(path, columns, validation_split=0.2, seed=3)
     assert {len(dialogue.utterances) for split in corpus.splits.values() for dialogue in split} == {4}
     assert len(list(utterances(corpus.splits["dev"]))) == pytest.approx(40, abs=4)
-    assert load_table(path, columns, held_out=0.2, seed=3) == corpus
-    assert load_table(path, columns, held_out=0.2, seed=4) != corpus
+    assert load_table(path, columns, validation_split=0.2, seed=3) == corpus
+    assert load_table(path, columns, validation_split=0.2, seed=4) != corpus
 
 
 def test_splits_given_twice_or_no_label_column_are_refused(write, refusal):

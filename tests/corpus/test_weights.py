@@ -75,7 +75,7 @@ def test_votes_for_a_class_that_the_corpus_lacks_do_not_count():
 @pytest.mark.parametrize("votes", [None, (), (1, 4)])
 def test_a_text_without_votes_is_named(votes, refusal):
     found = corpus(Utterance("Hi!", "joy", votes=votes))
-    refusal(lambda: vote_shares(found), "soft_labels", "friends", "'Hi!'", "leave it at 0")
+    refusal(lambda: vote_shares(found), "soft_label_weight", "friends", "'Hi!'", "leave it at 0")
 
 
 def test_on_friends_the_label_has_the_largest_share_of_every_text(real_data):

@@ -14,26 +14,26 @@ import yaml
 from huggingface_hub import ModelCard
 
 from bertgrid_tf import recipe as recipes
+from bertgrid_tf.analysis import (
+    CellAnalysis,
+    Change,
+    ClassReport,
+    Cost,
+    DataSummary,
+    InteractionCheck,
+    PostHocGain,
+    ScoreEstimate,
+    SeedRepeats,
+    StudyAnalysis,
+)
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.corpus import CONTEXTS, Dialogue, Utterance
-from bertgrid_tf.evidence import (
-    AuditEvidence,
-    CellEvidence,
-    Change,
-    Classes,
-    Cost,
-    DataEvidence,
-    Estimate,
-    Evidence,
-    GainEvidence,
-    RepeatEvidence,
-)
-from bertgrid_tf.recipe import Settings
+from bertgrid_tf.metrics.calibration import Calibration, Reliability
+from bertgrid_tf.recipe import Hyperparameters
 from bertgrid_tf.report.card import PLACE, card
-from bertgrid_tf.results import Facts, FinalRun
-from bertgrid_tf.run import encode_dialogues
-from bertgrid_tf.score.calibration import Calibration, Reliability
+from bertgrid_tf.storage.study_folder import FinalRun, StudyMetadata
+from bertgrid_tf.training.trial_runner import encode_dialogues
 
 LABELS = ("joy", "no|ne", "sad")
 COUNTS = {"train": {"joy": 30, "no|ne": 60, "sad": 10}, "dev": {"joy": 3, "no|ne": 6, "sad": 1}}
@@ -56,37 +56,41 @@ def metrics(accuracy: float) -> dict[str, float]:
     return overall | per_class | {"recall_sad": 0.0}
 
 
-def classes(joy: int, nobody: int, sad: int, accuracy: float) -> Classes:
+def classes(joy: int, nobody: int, sad: int, accuracy: float) -> ClassReport:
     """So many texts of each class, and the accuracy, 0.1 more or less."""
     support = dict(zip(LABELS, (joy, nobody, sad), strict=True))
-    score = Estimate(accuracy, accuracy - 0.1, accuracy + 0.1)
-    return Classes(LABELS, np.diag(list(support.values())), support, metrics(accuracy), score)
+    score = ScoreEstimate(accuracy, accuracy - 0.1, accuracy + 0.1)
+    return ClassReport(LABELS, np.diag(list(support.values())), support, metrics(accuracy), score)
 
 
 def reliability_off_by(error: float) -> Reliability:
     return Reliability(np.array([0.5 + error]), np.array([0.5]), np.ones(1))
 
 
-def evidence(**changes: Any) -> Evidence:
+def analysis(**changes: Any) -> StudyAnalysis:
     """Of a study that has a final model and nothing that was asked for besides."""
     recipe = recipes.load("sample", None, {"sweeps": {}})
-    settings = recipe.settings.model_copy(update={"model": "bert-large-cased", "context": "current+previous"})
-    settings = settings.model_copy(update=changes.pop("settings", {}))
-    tables = [CellEvidence(1e-3, epoch, Estimate(0.7, 0.61, 0.78), 1.0, True, metrics(0.7)) for epoch in (1, 2)]
+    hyperparameters = recipe.hyperparameters.model_copy(
+        update={"model": "bert-large-cased", "context": "current+previous"}
+    )
+    hyperparameters = hyperparameters.model_copy(update=changes.pop("hyperparameters", {}))
+    tables = [CellAnalysis(1e-3, epoch, ScoreEstimate(0.7, 0.61, 0.78), 1.0, True, metrics(0.7)) for epoch in (1, 2)]
     return replace(
-        Evidence(
+        StudyAnalysis(
             folder="results/mine",
             recipe=recipe,
-            facts=Facts("0123456789abcdef", LABELS, {"Ross": 7}, {}, {"bertgrid-tf": "0.1.0", "tensorflow": "2.20.0"}),
+            metadata=StudyMetadata(
+                "0123456789abcdef", LABELS, {"Ross": 7}, {}, {"bertgrid-tf": "0.1.0", "tensorflow": "2.20.0"}
+            ),
             hardware="",
             winner=recipe,
             best=tables[1],
             optimism=None,
             cheapest_tie=tables[0],
             sweeps=[],
-            cells=[*tables, CellEvidence(5e-4, 1, Estimate(0.4, 0.3, 0.5), 0.01, False, metrics(0.4))],
+            cells=[*tables, CellAnalysis(5e-4, 1, ScoreEstimate(0.4, 0.3, 0.5), 0.01, False, metrics(0.4))],
             dev=None,
-            final=FinalRun("bert-large-cased", settings.model_dump(), 4, [metrics(0.5), metrics(0.75)]),
+            final=FinalRun("bert-large-cased", hyperparameters.model_dump(), 4, [metrics(0.5), metrics(0.75)]),
             final_dev=classes(*COUNTS["dev"].values(), 0.75),
             test=None,
             audits=[],
@@ -94,7 +98,7 @@ def evidence(**changes: Any) -> Evidence:
             gains=[],
             calibration=None,
             cost=Cost({}, 0, 0, 0, None, None, None),
-            data=DataEvidence("sample", COUNTS, None, 48),
+            data=DataSummary("sample", COUNTS, None, 48),
             command="bertgrid-tf tune sample --recipe results/mine/best.yaml --study again",
         ),
         **changes,
@@ -113,7 +117,7 @@ def table(text: str, head: str) -> list[list[str]]:
 
 def test_the_hub_reads_what_the_model_is_and_how_it_scores_by_split():
     opened = classes(2, 5, 1, 0.625)
-    data = ModelCard(card(evidence(test=opened))).data
+    data = ModelCard(card(analysis(test=opened))).data
     assert data.base_model == "bert-large-cased"
     assert (data.library_name, data.pipeline_tag) == ("transformers", "text-classification")
     assert data.metrics == ["accuracy", "f1"]
@@ -128,13 +132,13 @@ def test_the_hub_reads_what_the_model_is_and_how_it_scores_by_split():
 
 @pytest.mark.parametrize("model", ["scratch", "scratch:2x256", "./minilm", "/models/minilm"])
 def test_a_model_that_the_hub_does_not_have_is_not_named_as_its_base(model):
-    made = evidence()
+    made = analysis()
     assert made.final is not None
     assert "base_model" not in front(card(replace(made, final=replace(made.final, model=model))))
 
 
 def test_the_data_stand_there_class_by_class_with_their_fingerprint():
-    said = card(evidence())
+    said = card(analysis())
     assert "The corpus sample (fingerprint `0123456789abcdef`)" in said
     assert table(said, "class | train") == [
         ["joy", "30 (30.0 %)", "3 (30.0 %)"],
@@ -145,7 +149,7 @@ def test_the_data_stand_there_class_by_class_with_their_fingerprint():
 
 
 def test_scores_stand_beside_their_interval_and_how_flattering_they_are():
-    said = card(evidence(optimism=0.0125))
+    said = card(analysis(optimism=0.0125))
     assert table(said, " | dev, 10 texts") == [
         ["Accuracy", "75.00 %"],
         ["Macro-F1", "50.00 %"],
@@ -163,7 +167,7 @@ def test_scores_stand_beside_their_interval_and_how_flattering_they_are():
 
 def test_the_opened_test_split_has_its_column_and_its_classes():
     opened = classes(2, 5, 1, 0.625)
-    said = card(evidence(test=opened))
+    said = card(analysis(test=opened))
     assert table(said, " | dev, 10 texts | test, 8 texts")[0] == ["Accuracy", "75.00 %", "62.50 %"]
     assert ["95 % interval of accuracy", "65.00 to 85.00", "52.50 to 72.50"] in table(said, " | dev, 10 texts")
     assert "Class by class on test" in said
@@ -171,24 +175,24 @@ def test_the_opened_test_split_has_its_column_and_its_classes():
 
 
 def test_limits_name_ties_small_classes_and_classes_never_found():
-    limits = card(evidence()).split("## Limits")[1]
+    limits = card(analysis()).split("## Limits")[1]
     assert "2 of the 3 pairs of learning rate and epoch that were tried cannot be told from the best" in limits
     assert "60.0 % of them are no|ne, 10.0 % sad" in limits
     assert "Not one text of sad was recognised on dev" in limits
     nobody_sad = classes(3, 6, 0, 0.75)
-    assert "Not one text" not in card(evidence(final_dev=nobody_sad))
+    assert "Not one text" not in card(analysis(final_dev=nobody_sad))
     assert "70.00 % (61.00 to 78.00), could be any in that interval" in limits
 
 
 def test_what_was_not_looked_at_is_left_out_and_what_was_is_said():
-    audit = AuditEvidence("context", "a", "b", *[Estimate(0.0, -0.1, 0.1)] * 3, "interacts")
+    audit = InteractionCheck("context", "a", "b", *[ScoreEstimate(0.0, -0.1, 0.1)] * 3, "interacts")
     asked = {
-        "audits": [audit, replace(audit, parameter="warmup", verdict="too little data to tell")],
-        "repeats": [RepeatEvidence(1e-3, 2, [0.7, 0.66, 0.72])],
+        "audits": [audit, replace(audit, parameter="warmup_ratio", verdict="too little data to tell")],
+        "repeats": [SeedRepeats(1e-3, 2, [0.7, 0.66, 0.72])],
         "gains": [
-            GainEvidence("soup", "accuracy", Change(0.7, 0.75, 0.01), None, True, "Of two cells."),
-            GainEvidence("logit adjustment", "macro_f1", Change(0.5, 0.49, 0.5), None, False, "Strength 0."),
-            GainEvidence("temperature", "calibration error", Change(0.08, 0.03, None), None, True, "Temperature 1.40."),
+            PostHocGain("soup", "accuracy", Change(0.7, 0.75, 0.01), None, True, "Of two cells."),
+            PostHocGain("logit adjustment", "macro_f1", Change(0.5, 0.49, 0.5), None, False, "Strength 0."),
+            PostHocGain("temperature", "calibration error", Change(0.08, 0.03, None), None, True, "Temperature 1.40."),
         ],
         "calibration": Calibration(1.4, reliability_off_by(0.08), reliability_off_by(0.03), 1.2, 1.1),
         "hardware": "2 cores of a CPU",
@@ -200,11 +204,11 @@ def test_what_was_not_looked_at_is_left_out_and_what_was_is_said():
         "by 8.0 points on average (expected calibration error)",
         "It ran on 2 cores of a CPU.",
     ]
-    plain, full = card(evidence()), card(evidence(**asked))
+    plain, full = card(analysis()), card(analysis(**asked))
     for sentence in sentences:
         assert sentence in full
         assert sentence not in plain
-    assert "warmup` was chosen" not in full
+    assert "warmup_ratio` was chosen" not in full
     # The one was of no use, the other is another model.
     assert "logit adjustment" not in full
     assert "soup" not in full
@@ -213,28 +217,28 @@ def test_what_was_not_looked_at_is_left_out_and_what_was_is_said():
 
 
 def test_how_to_repeat_it_has_the_command_the_seed_and_the_versions():
-    said = card(evidence()).split("## How to repeat it")[1]
+    said = card(analysis()).split("## How to repeat it")[1]
     assert "```sh\nbertgrid-tf tune sample --recipe results/mine/best.yaml --study again\n```" in said
     assert "Seed 1, with bertgrid-tf 0.1.0, tensorflow 2.20.0." in said
-    assert "```" not in card(evidence(command="")).split("## How to repeat it")[1]
+    assert "```" not in card(analysis(command="")).split("## How to repeat it")[1]
 
 
 def test_the_layout_is_said_in_words():
-    said = card(evidence(settings={"rare_speaker": 5})).split("## Input")[1]
+    said = card(analysis(hyperparameters={"min_speaker_count": 5})).split("## Input")[1]
     assert "A text alone is not what the model was trained on: an input is the text to classify with neighbours" in said
     assert "in this order: the text itself, the one before it." in said
     assert "`At the museum.`, is written `Ross : At the museum.`" in said
     assert "fewer than 5 texts" in said
     assert "more than 48 tokens" in said
-    alone = card(evidence(settings={"context": "current"})).split("## Input")[1]
+    alone = card(analysis(hyperparameters={"context": "current"})).split("## Input")[1]
     assert "An input is one text alone. Where that makes more than 48 tokens" in alone
     assert "[None]" not in alone
 
 
 def test_a_corpus_without_speakers_has_none_in_its_inputs():
-    made = evidence()
-    assert made.facts is not None
-    said = card(replace(made, facts=replace(made.facts, speakers={}))).split("## Input")[1].split("## Scores")[0]
+    made = analysis()
+    assert made.metadata is not None
+    said = card(replace(made, metadata=replace(made.metadata, speakers={}))).split("## Input")[1].split("## Scores")[0]
     assert '"At the museum."' in said
     assert "Ross :" not in said
     assert "What Ross says" not in said
@@ -276,7 +280,8 @@ LAYOUTS = [
 def test_the_code_gives_the_model_what_it_was_trained_on(classifier):
     assert [context for context, *_ in LAYOUTS] == list(CONTEXTS)
     made = [
-        evidence(settings=dict(zip(("context", "speaker_format", "max_length"), one, strict=True))) for one in LAYOUTS
+        analysis(hyperparameters=dict(zip(("context", "speaker_format", "max_length"), one, strict=True)))
+        for one in LAYOUTS
     ]
     codes = [card(one).split("```python\n")[1].split("```")[0] for one in made]
     codes = [code.replace(PLACE, classifier.checkpoint.name) for code in codes]
@@ -287,7 +292,7 @@ def test_the_code_gives_the_model_what_it_was_trained_on(classifier):
     assert done.returncode == 0, done.stderr
     for layout, one, answer in zip(LAYOUTS, made, json.loads(done.stdout), strict=True):
         assert one.final is not None
-        trained = Settings.model_validate(one.final.settings)
+        trained = Hyperparameters.model_validate(one.final.hyperparameters)
         texts = encode_dialogues(classifier.checkpoint.tokenizer, [DIALOGUE], trained, {})
         assert (texts.full_lengths[2] > texts.lengths[2]) == (layout[-1] < 48)
         if isinstance(answer[0], dict):

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import made_up_evidence as made_up
 import pytest
 
-from bertgrid_tf.evidence import Evidence
+from bertgrid_tf.analysis import StudyAnalysis
 from bertgrid_tf.report import page
 
 VOID = {"meta", "link", "br"}
@@ -70,7 +70,7 @@ def answer(document: str) -> str:
     return html.unescape(re.sub("<[^>]+>", "", paragraph)).replace("\u00a0", " ")
 
 
-def lean(study: Evidence, **changes: object) -> Evidence:
+def lean(study: StudyAnalysis, **changes: object) -> StudyAnalysis:
     """The study without most of what takes time to draw."""
     return replace(study, **{"sweeps": [], "dev": None, "final_dev": None, "calibration": None} | changes)
 
@@ -152,7 +152,7 @@ def test_what_comes_from_outside_is_text():
         gains=[replace(study.gains[0], name=evil, metric=evil, detail=evil)],
         audits=[replace(study.audits[0], parameter=evil, chosen=evil)],
         final=replace(study.final, model=evil),
-        facts=replace(study.facts, versions={evil: evil}),
+        metadata=replace(study.metadata, versions={evil: evil}),
         recipe=study.recipe.model_copy(update={"corpus": evil}),
     )
     outline = Outline(page.render(named))
@@ -168,8 +168,8 @@ def test_what_comes_from_outside_is_text():
 def test_the_answer_is_one_paragraph(documents):
     assert answer(documents["complete"]) == (
         "Best on dev: accuracy 58.04 % (95 % interval 55.24 to 60.84) after epoch 8 of 10 at learning rate 3e-06, "
-        "context=current+previous, speaker_format=colon, oversample=0.0, model=bert-base-cased, max_length=64, "
-        "warmup=0.2. 21 of 68 cells cannot be told from it at 5 %; the cheapest of them is epoch 1 at learning rate "
+        "context=current+previous, speaker_format=colon, oversample_ratio=0.0, model=bert-base-cased, max_length=64, "
+        "warmup_ratio=0.2. 21 of 68 cells cannot be told from it at 5 %; the cheapest of them is epoch 1 at learning rate "
         "2e-05 (57.41 %). As the best of 68 it is expected to look 0.52 points better than it is. The final model, "
         "bert-large-cased, has 67.32 % (95 % interval 64.52 to 70.12) on dev. On the sealed test split it has 64.58 % "
         "(95 % interval 61.78 to 67.38). That took 125 epochs and 2 h 45 min; every combination of all levels would "

@@ -6,7 +6,7 @@ from rich.console import Console
 from bertgrid_tf.budget.time_estimator import StageWork, TimeEstimator, Work
 from bertgrid_tf.report.format import duration, score
 from bertgrid_tf.report.progress import Bars, Lines
-from bertgrid_tf.results import StageTime
+from bertgrid_tf.storage.study_folder import StageTime
 
 METRICS = {"accuracy": 0.5, "macro_f1": 0.25, "loss": 1.5, "seconds": 75.0}
 VALUES = {"context": "current", "learning_rate": 2e-5, "model": "scratch"}
@@ -16,26 +16,26 @@ WORK = Work("kind", "scratch", 1, 32, 12, 100.0, 0.0)
 class Study:
     """Tells the clock and the listener of a study on a time of its own, in which a step takes a second."""
 
-    def __init__(self, listener: Lines, stages: list[StageWork], workers: int = 1) -> None:
+    def __init__(self, callback: Lines, stages: list[StageWork], workers: int = 1) -> None:
         self.now = 0.0
-        self.listener = listener
+        self.callback = callback
         self.clock = TimeEstimator(0.0, workers, now=lambda: self.now)
         self.clock.expect(stages)
-        listener.on_clock(self.clock)
+        callback.on_study_begin(self.clock)
 
     def begin(self, run: str, stage: str, epochs: int) -> None:
         self.clock.begin(run, stage, WORK, epochs)
-        self.listener.on_run(run, stage, VALUES, epochs, WORK.steps)
+        self.callback.on_trial_begin(run, stage, VALUES, epochs, WORK.steps)
 
     def steps(self, run: str, count: int) -> None:
         for done in range(1, count + 1):
             self.now += 1
             self.clock.step(run, done)
-            self.listener.on_step(run, done, WORK.steps, 1.0)
+            self.callback.on_train_batch_end(run, done, WORK.steps, 1.0)
 
     def score(self, run: str, epoch: int) -> None:
         self.clock.epoch(run, epoch, METRICS["seconds"])
-        self.listener.on_epoch(run, epoch, METRICS)
+        self.callback.on_epoch_end(run, epoch, METRICS)
 
 
 STAGES = [
@@ -47,8 +47,8 @@ STAGES = [
 
 def told(kind: type[Lines]) -> str:
     console = Console(file=io.StringIO(), width=200, force_terminal=kind is Bars)
-    with kind(console, "accuracy") as listener:
-        study = Study(listener, STAGES)
+    with kind(console, "accuracy") as callback:
+        study = Study(callback, STAGES)
         study.begin("0000", "sweep:context", 1)
         study.steps("0000", 12)
         study.score("0000", 1)
@@ -71,8 +71,8 @@ def test_every_run_and_every_epoch_has_a_line(kind):
 )
 def test_the_final_model_s_line_says_how_its_batch_is_divided(gpus, end):
     console = Console(file=io.StringIO(), width=200)
-    with Lines(console, "accuracy") as listener:
-        listener.on_run("final", "final", VALUES | {"batch_size": 32, "gpus": gpus}, 6, 4)
+    with Lines(console, "accuracy") as callback:
+        callback.on_trial_begin("final", "final", VALUES | {"batch_size": 32, "gpus": gpus}, 6, 4)
     assert f"{end} epochs of 4 steps" in console.file.getvalue()
 
 
@@ -90,11 +90,11 @@ def test_every_epoch_says_what_is_over_and_what_is_left():
 
 def test_a_resumed_study_is_as_far_as_it_was():
     console = Console(file=io.StringIO(), width=200)
-    listener = Lines(console, "accuracy")
-    study = Study(listener, [StageWork("grid", ((WORK, 2),))])
+    callback = Lines(console, "accuracy")
+    study = Study(callback, [StageWork("grid", ((WORK, 2),))])
     study.clock = TimeEstimator(0.0, earlier=[StageTime("grid", measured=75.0)], now=lambda: 0.0)
     study.clock.expect([StageWork("grid", ((WORK, 2),))])
-    listener.on_clock(study.clock)
+    callback.on_study_begin(study.clock)
     study.begin("0000", "grid", 2)
     study.score("0000", 1)
     assert "study 50%, 1 min 15 s left" in console.file.getvalue()
@@ -102,7 +102,7 @@ def test_a_resumed_study_is_as_far_as_it_was():
 
 def test_what_was_decided_is_told():
     console = Console(file=io.StringIO(), width=200)
-    Lines(console, "accuracy").on_note("Chosen to fit [2h].")
+    Lines(console, "accuracy").on_message("Chosen to fit [2h].")
     assert console.file.getvalue() == "Chosen to fit [2h].\n"
 
 
@@ -114,17 +114,17 @@ def test_no_bar_is_drawn_elsewhere_than_on_a_terminal():
 @pytest.mark.parametrize("kind", [Lines, Bars])
 def test_runs_beside_one_another_are_told_apart_and_the_time_left_is_shared(kind):
     console = Console(file=io.StringIO(), width=200, force_terminal=kind is Bars)
-    with kind(console, "accuracy") as listener:
-        study = Study(listener, [StageWork("grid", ((WORK, 2),) * 2)], workers=2)
-        listener.on_workers(2, "1 GPU")
-        listener.on_worker("alpha")
+    with kind(console, "accuracy") as callback:
+        study = Study(callback, [StageWork("grid", ((WORK, 2),) * 2)], workers=2)
+        callback.on_workers_begin(2, "1 GPU")
+        callback.on_worker_begin("alpha")
         study.begin("0000", "sweep:context", 2)
         study.begin("0001", "grid", 2)
         study.score("0001", 1)
         study.score("0000", 1)
-        listener.on_loss("0000", "beta")
+        callback.on_worker_lost("0000", "beta")
         study.score("0000", 1)
-        listener.on_loss(None, "")
+        callback.on_worker_lost(None, "")
     told = console.file.getvalue()
     assert "sweep context=current  epoch 1/2  accuracy 50.00 %" in told
     assert "grid learning_rate=2e-05  epoch 1/2" in told

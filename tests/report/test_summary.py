@@ -5,7 +5,7 @@ from made_up_study import right_in, write_predictions
 from rich.console import Console
 
 from bertgrid_tf.report.summary import print_summary
-from bertgrid_tf.results import Again, Results
+from bertgrid_tf.storage.study_folder import FollowUpTrial, StudyFolder
 
 CELLS = {(0.001, 1): right_in(0.5, 1), (0.001, 2): right_in(0.75, 2), (0.0005, 1): None}
 LEVELS = [
@@ -18,9 +18,9 @@ LEVELS = [
 SWEEPS = {"context": ["current", "current+previous", "current+next"], "speaker_format": ["colon", "none"]}
 
 
-def shown(results: Results, width: int = 120) -> list[str]:
+def shown(study_folder: StudyFolder, width: int = 120) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
-    print_summary(console, results)
+    print_summary(console, study_folder)
     return console.file.getvalue().splitlines()
 
 
@@ -28,14 +28,14 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("│").split("│")]
 
 
-def ended(results: Results) -> Results:
-    results.best_file.write_text(results.recipe_file.read_text())
-    return results
+def ended(study_folder: StudyFolder) -> StudyFolder:
+    study_folder.best_file.write_text(study_folder.recipe_file.read_text())
+    return study_folder
 
 
 def test_a_study_that_is_still_running_shows_what_it_has(tmp_path):
-    results = made_up_study.make(tmp_path / "study", CELLS, LEVELS, sweeps=SWEEPS)
-    rows = [cells(line) for line in shown(results) if line.startswith("│")]
+    study_folder = made_up_study.make(tmp_path / "study", CELLS, LEVELS, sweeps=SWEEPS)
+    rows = [cells(line) for line in shown(study_folder) if line.startswith("│")]
     intervals = [row.pop(4) for row in rows[:3]]
     assert rows == [
         ["context", "current", "1", "50.00 %", ""],
@@ -48,21 +48,21 @@ def test_a_study_that_is_still_running_shows_what_it_has(tmp_path):
     ]
     low, high = map(float, intervals[0].split(" to "))
     assert low < 50 < high
-    assert any(line.startswith("Best so far: learning_rate=0.001: accuracy 75.00 %") for line in shown(results))
+    assert any(line.startswith("Best so far: learning_rate=0.001: accuracy 75.00 %") for line in shown(study_folder))
 
 
 def test_on_a_narrow_terminal_no_name_is_cut(tmp_path):
-    results = made_up_study.make(tmp_path / "study", CELLS, LEVELS, sweeps=SWEEPS)
-    said = [cells(line) for line in shown(results, 72) if line.startswith("│")]
+    study_folder = made_up_study.make(tmp_path / "study", CELLS, LEVELS, sweeps=SWEEPS)
+    said = [cells(line) for line in shown(study_folder, 72) if line.startswith("│")]
     assert "".join(row[1] for row in said[:5]).startswith("currentcurrent+previouscurrent+next")
-    assert not any("…" in line for line in shown(results, 72))
+    assert not any("…" in line for line in shown(study_folder, 72))
 
 
 def test_the_winner_stands_with_its_score_its_interval_and_its_epoch(tmp_path):
-    results = ended(made_up_study.make(tmp_path / "study", CELLS, sweeps={}))
-    (said,) = [line for line in shown(results) if line.startswith("Winner")]
+    study_folder = ended(made_up_study.make(tmp_path / "study", CELLS, sweeps={}))
+    (said,) = [line for line in shown(study_folder) if line.startswith("Winner")]
     assert said.startswith("Winner: learning_rate=0.001: accuracy 75.00 % (7")
-    assert said.endswith(f") after epoch 2 ({results.best_file})")
+    assert said.endswith(f") after epoch 2 ({study_folder.best_file})")
 
 
 def test_cells_that_are_tied_with_the_best_are_marked_and_the_cheapest_is_named(tmp_path):
@@ -75,14 +75,18 @@ def test_cells_that_are_tied_with_the_best_are_marked_and_the_cheapest_is_named(
 
 
 def test_repeats_and_audit_are_told(tmp_path):
-    results = ended(made_up_study.make(tmp_path / "study", CELLS, LEVELS[:3], sweeps={"context": SWEEPS["context"]}))
+    study_folder = ended(
+        made_up_study.make(tmp_path / "study", CELLS, LEVELS[:3], sweeps={"context": SWEEPS["context"]})
+    )
     for name, stage, values, reached in (
         ("repeat", "repeats", {"learning_rate": 0.001, "schedule_epochs": 2}, 0.7),
         ("audit_context", "audit", {"context": "current"}, 0.9),
     ):
-        metrics = [write_predictions(results, name, epoch, right_in(reached, 6)) for epoch in (1, 2)]
-        results.write_again(Again(name, stage, values, 2, "context" if stage == "audit" else None, metrics))
-    said = shown(results)
+        metrics = [write_predictions(study_folder, name, epoch, right_in(reached, 6)) for epoch in (1, 2)]
+        study_folder.write_follow_up(
+            FollowUpTrial(name, stage, values, 2, "context" if stage == "audit" else None, metrics)
+        )
+    said = shown(study_folder)
     assert "It is the mean of 2 seeds, from 70.00 % to 75.00 %." in said
     assert ["0.001", "60.00≈", "72.50*"] in [cells(line) for line in said if line.startswith("│")]
     assert any("means over 2 seeds where there are several" in line for line in said)

@@ -22,7 +22,7 @@ from werkzeug.test import Client
 
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.report.tensorboard import write_log, write_logs
-from bertgrid_tf.results import Again, FinalRun, Results
+from bertgrid_tf.storage.study_folder import FinalRun, FollowUpTrial, StudyFolder
 
 OVERALL = ["accuracy", "loss", "macro_f1", "seconds", "train_loss", "weighted_f1"]
 Ask = Callable[..., Any]
@@ -32,11 +32,13 @@ def epoch(accuracy: float) -> dict[str, float]:
     return dict.fromkeys(OVERALL, 0.25) | {"accuracy": accuracy, "seconds": 10.0, "f1_joy": 0.5}
 
 
-def add_trial(results: Results, trial_id: str, stage: str, accuracies: list[float], status: str, **values: Any) -> Path:
+def add_trial(
+    study_folder: StudyFolder, trial_id: str, stage: str, accuracies: list[float], status: str, **values: Any
+) -> Path:
     """Writes a trial's file as the oracle does."""
     parameters = keras_tuner.HyperParameters()
     parameters.values = (
-        results.recipe().settings.model_dump() | {"schedule_epochs": 4} | values | {"tuner/stage": stage}
+        study_folder.recipe().hyperparameters.model_dump() | {"schedule_epochs": 4} | values | {"tuner/stage": stage}
     )
     trial = Trial(parameters, trial_id, status)
     for step, accuracy in enumerate(accuracies, start=1):
@@ -44,37 +46,37 @@ def add_trial(results: Results, trial_id: str, stage: str, accuracies: list[floa
             if not trial.metrics.exists(name):
                 trial.metrics.register(name, "max")
             trial.metrics.update(name, value, step)
-    file = results.folder / f"trial_{trial_id}" / "trial.json"
+    file = study_folder.path / f"trial_{trial_id}" / "trial.json"
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(trial.get_state()))
     return file
 
 
 @pytest.fixture
-def results(tmp_path: Path) -> Results:
+def study_folder(tmp_path: Path) -> StudyFolder:
     """A study with a trial of a sweep that has ended, one that has failed, and one of the grid that is running."""
-    results = Results(tmp_path / "study")
-    results.folder.mkdir()
+    study_folder = StudyFolder(tmp_path / "study")
+    study_folder.path.mkdir()
     sweeps = {"context": ["current", "current+previous"]}
-    results.recipe_file.write_text(recipes.load("sample", None, {"sweeps": sweeps}).to_yaml())
-    add_trial(results, "0000", "sweep:context", [0.5, 0.75], TrialStatus.COMPLETED)
-    add_trial(results, "0001", "sweep:context", [], TrialStatus.FAILED, context="current+previous")
-    add_trial(results, "0002", "grid", [0.625], TrialStatus.RUNNING, learning_rate=0.5)
-    return results
+    study_folder.recipe_file.write_text(recipes.load("sample", None, {"sweeps": sweeps}).to_yaml())
+    add_trial(study_folder, "0000", "sweep:context", [0.5, 0.75], TrialStatus.COMPLETED)
+    add_trial(study_folder, "0001", "sweep:context", [], TrialStatus.FAILED, context="current+previous")
+    add_trial(study_folder, "0002", "grid", [0.625], TrialStatus.RUNNING, learning_rate=0.5)
+    return study_folder
 
 
-def tensorboard(results: Results) -> Ask:
+def tensorboard(study_folder: StudyFolder) -> Ask:
     """Ask TensorBoard's plugins, as its page does, about the study's logs as they are then."""
-    logs = str(results.folder / "tensorboard")
+    logs = str(study_folder.path / "tensorboard")
     events = EventMultiplexer()
     events.AddRunsFromDirectory(logs)
     events.Reload()
     return asking(MultiplexerDataProvider(events, logs), logs)
 
 
-def open_tensorboard(results: Results) -> Ask:
+def open_tensorboard(study_folder: StudyFolder) -> Ask:
     """Ask the plugins of a TensorBoard that stays open and reads the logs anew every second, as its command does."""
-    logs = str(results.folder / "tensorboard")
+    logs = str(study_folder.path / "tensorboard")
     local = grpc_util.ChannelCredsType.LOCAL
     server = SubprocessServerDataIngester(get_server_binary(), logs, reload_interval=1, channel_creds_type=local)
     server.start()
@@ -105,9 +107,9 @@ def curve(ask: Ask, run: str, tag: str) -> list[tuple[int, float]]:
     return [(step, value) for _, step, value in ask("scalars/scalars", run=run, tag=tag)]
 
 
-def test_every_trial_is_a_row_with_its_hyperparameters_and_its_last_metrics(results):
-    write_logs(results)
-    shown = rows(tensorboard(results))
+def test_every_trial_is_a_row_with_its_hyperparameters_and_its_last_metrics(study_folder):
+    write_logs(study_folder)
+    shown = rows(tensorboard(study_folder))
     assert {name: row["hparams"] for name, row in shown.items()} == {
         trial: {
             "stage": stage,
@@ -132,9 +134,9 @@ def test_every_trial_is_a_row_with_its_hyperparameters_and_its_last_metrics(resu
     assert metrics == {name: value for name, value in epoch(0.75).items() if name in OVERALL}
 
 
-def test_every_overall_metric_is_a_curve_with_a_point_at_the_end_of_each_epoch(results):
-    write_logs(results)
-    ask = tensorboard(results)
+def test_every_overall_metric_is_a_curve_with_a_point_at_the_end_of_each_epoch(study_folder):
+    write_logs(study_folder)
+    ask = tensorboard(study_folder)
     assert {run: sorted(set(tags) & set(epoch(0))) for run, tags in ask("scalars/tags").items()} == {
         "0000": OVERALL,
         "0002": OVERALL,
@@ -142,49 +144,49 @@ def test_every_overall_metric_is_a_curve_with_a_point_at_the_end_of_each_epoch(r
     assert curve(ask, "0000", "accuracy") == [(1, 0.5), (2, 0.75)]
 
 
-def test_the_metric_that_decides_has_a_curve_too(results):
-    results.recipe_file.write_text(recipes.load("sample", None, {"metric": "f1_joy"}).to_yaml())
-    write_log(results, "0000")
-    assert curve(tensorboard(results), "0000", "f1_joy") == [(1, 0.5), (2, 0.5)]
+def test_the_metric_that_decides_has_a_curve_too(study_folder):
+    study_folder.recipe_file.write_text(recipes.load("sample", None, {"metric": "f1_joy"}).to_yaml())
+    write_log(study_folder, "0000")
+    assert curve(tensorboard(study_folder), "0000", "f1_joy") == [(1, 0.5), (2, 0.5)]
 
 
-def test_a_log_is_replaced_as_its_trial_goes_on_and_an_open_tensorboard_follows(results):
-    write_logs(results)
-    ask = open_tensorboard(results)
+def test_a_log_is_replaced_as_its_trial_goes_on_and_an_open_tensorboard_follows(study_folder):
+    write_logs(study_folder)
+    ask = open_tensorboard(study_folder)
     deadline = time.monotonic() + 30
     while "0002" not in ask("scalars/tags"):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    add_trial(results, "0002", "grid", [0.625, 0.875], TrialStatus.COMPLETED, learning_rate=0.5)
-    write_log(results, "0002")
+    add_trial(study_folder, "0002", "grid", [0.625, 0.875], TrialStatus.COMPLETED, learning_rate=0.5)
+    write_log(study_folder, "0002")
     whole = [(1, 0.625), (2, 0.875)]
     while curve(ask, "0002", "accuracy") != whole or rows(ask)["0002"]["sessions"][0]["status"] != "STATUS_SUCCESS":
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert curve(tensorboard(results), "0002", "accuracy") == whole
-    assert [len(list(folder.iterdir())) for folder in (results.folder / "tensorboard").iterdir()] == [1, 1, 1]
+    assert curve(tensorboard(study_folder), "0002", "accuracy") == whole
+    assert [len(list(folder.iterdir())) for folder in (study_folder.path / "tensorboard").iterdir()] == [1, 1, 1]
 
 
-def test_the_final_model_is_a_row_and_a_curve(results):
-    settings = results.recipe().settings.model_copy(update={"model": "scratch:2x256"})
-    results.write_final(FinalRun("scratch:2x256", settings.model_dump(), 4, [epoch(0.5), epoch(0.75)]))
-    write_logs(results)
-    ask = tensorboard(results)
+def test_the_final_model_is_a_row_and_a_curve(study_folder):
+    hyperparameters = study_folder.recipe().hyperparameters.model_copy(update={"model": "scratch:2x256"})
+    study_folder.write_final(FinalRun("scratch:2x256", hyperparameters.model_dump(), 4, [epoch(0.5), epoch(0.75)]))
+    write_logs(study_folder)
+    ask = tensorboard(study_folder)
     assert curve(ask, "final", "accuracy") == [(1, 0.5), (2, 0.75)]
     assert rows(ask)["final"]["hparams"] | {"stage": "final", "model": "scratch:2x256"} == rows(ask)["final"]["hparams"]
 
 
-def test_a_run_after_the_search_is_a_row_with_its_seed(results):
-    values = results.recipe().settings.model_dump() | {"schedule_epochs": 4}
-    results.write_again(Again("repeat_0000_7", "repeats", values, 7, None, [epoch(0.5), epoch(0.75)]))
-    write_logs(results)
-    ask = tensorboard(results)
+def test_a_run_after_the_search_is_a_row_with_its_seed(study_folder):
+    values = study_folder.recipe().hyperparameters.model_dump() | {"schedule_epochs": 4}
+    study_folder.write_follow_up(FollowUpTrial("repeat_0000_7", "repeats", values, 7, None, [epoch(0.5), epoch(0.75)]))
+    write_logs(study_folder)
+    ask = tensorboard(study_folder)
     assert curve(ask, "repeat_0000_7", "accuracy") == [(1, 0.5), (2, 0.75)]
     shown = rows(ask)["repeat_0000_7"]["hparams"]
     assert (shown["stage"], shown["seed"]) == ("repeats", 7)
 
 
-def test_a_diverged_epoch_is_shown_as_no_number(results):
-    add_trial(results, "0003", "grid", [0.5, float("nan")], TrialStatus.FAILED)
-    write_logs(results)
-    assert curve(tensorboard(results), "0003", "accuracy") == [(1, 0.5), (2, "NaN")]
+def test_a_diverged_epoch_is_shown_as_no_number(study_folder):
+    add_trial(study_folder, "0003", "grid", [0.5, float("nan")], TrialStatus.FAILED)
+    write_logs(study_folder)
+    assert curve(tensorboard(study_folder), "0003", "accuracy") == [(1, 0.5), (2, "NaN")]

@@ -10,7 +10,7 @@ from bertgrid_tf.budget.time_estimator import START
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.summary import print_summary
 from bertgrid_tf.report.times import times_table
-from bertgrid_tf.results import Results, StageTime
+from bertgrid_tf.storage.study_folder import StageTime, StudyFolder
 
 TIMES = [
     StageTime(START, measured=12.0),
@@ -56,10 +56,10 @@ def test_a_search_that_leaves_cells_out_is_predicted_at_most():
 
 
 def test_the_clock_s_file_is_read_as_it_was_written(tmp_path):
-    results = Results(tmp_path)
-    assert results.times() == []
-    results.write_times(TIMES)
-    assert results.times() == TIMES
+    study_folder = StudyFolder(tmp_path)
+    assert study_folder.times() == []
+    study_folder.write_times(TIMES)
+    assert study_folder.times() == TIMES
 
 
 def test_the_summary_says_what_was_left_out_for_lack_of_time(tmp_path):
@@ -69,14 +69,14 @@ def test_the_summary_says_what_was_left_out_for_lack_of_time(tmp_path):
         ("context", "current+previous", right_in(0.4), "COMPLETED"),
         ("context", "current+next", None, "FAILED"),
     ]
-    results = made_up_study.make(tmp_path / "study", {}, tried, sweeps={"context": levels}, **GIVEN)
-    asked = results.recipe()
-    results.write_times(TIMES)
-    decisions = BudgetLog(results.budget_file)
+    study_folder = made_up_study.make(tmp_path / "study", {}, tried, sweeps={"context": levels}, **GIVEN)
+    asked = study_folder.recipe()
+    study_folder.write_times(TIMES)
+    decisions = BudgetLog(study_folder.budget_file)
     decisions.choose(600, asked, candidates(asked)[1])
     decisions.add("leave_out", run="context=current+next")
     console = Console(file=io.StringIO(), width=200)
-    print_summary(console, results)
+    print_summary(console, study_folder)
     shown = console.file.getvalue()
     assert "Chosen to fit --budget 10m, without filling the grid, which is climbed instead." in shown
     assert "For lack of time within --budget 10m: context=current+next was not begun." in shown

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import keras_tuner
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, hyperparameters
 from hypothesis import strategies as st
 from toy_runs import LAYOUTS, ToyRun, accuracy, fails, search, stages, trials
 
@@ -47,7 +47,7 @@ def one_at_a_time(folder: Path, run=None, **space):
     return tuner
 
 
-@settings(max_examples=40, deadline=None)
+@hyperparameters(max_examples=40, deadline=None)
 @given(
     size=st.integers(1, 9),
     durations=st.lists(st.floats(0, 100), min_size=1, max_size=12),
@@ -68,7 +68,7 @@ def test_nothing_of_a_later_stage_starts_before_the_earlier_is_decided(tmp_path)
     pool = SimulatedPool(ToyRun(), 8, lambda values, epoch: 100 if values["layout"] == "current" else 1)
     begun = []
     tuner = parallel(tmp_path, pool)
-    tuner._on_trial = lambda trial: begun.append((pool.clock, trial.hyperparameters.values["tuner/stage"]))
+    tuner._on_trial_begin = lambda trial: begun.append((pool.clock, trial.hyperparameters.values["tuner/stage"]))
     tuner.search()
     assert [stage for _, stage in begun] == stages(tuner)
     # Two epochs of the slow layout, then everything at once; two epochs of the fast one, then the grid at once.

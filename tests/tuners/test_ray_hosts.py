@@ -42,7 +42,7 @@ def test_a_killed_worker_and_a_lost_host_cost_the_epoch_they_were_in_and_nothing
     hosts, (second,) = ray_cluster.start(2, 2)
     lost, done = [], Counter()
 
-    def on_epoch(trial, epoch, metrics) -> None:
+    def on_epoch_end(trial, epoch, metrics) -> None:
         done[trial.hyperparameters.values["tuner/stage"]] += 1
         if done["sweep:layout"] == 4 and not lost:
             ray_cluster.kill_one_worker()
@@ -57,13 +57,13 @@ def test_a_killed_worker_and_a_lost_host_cost_the_epoch_they_were_in_and_nothing
                 functools.partial(Slow, tmp_path / "log"),
                 3,
                 shares(found, 3),
-                on_loss=lambda run, host: lost.append(run),
+                on_worker_lost=lambda run, host: lost.append(run),
             ) as pool,
         ):
             assert len(found) == 2
             oracle = CasualGridOracle(**SPACE)
             oracle.verbose = 0
-            tuner = ParallelSearch(pool, oracle, tmp_path, "study", on_epoch=on_epoch)
+            tuner = ParallelSearch(pool, oracle, tmp_path, "study", on_epoch_end=on_epoch_end)
             tuner.search()
     finally:
         hosts.shutdown()
@@ -93,7 +93,7 @@ def test_a_run_is_not_to_blame_for_idle_workers_that_its_host_took_along(tmp_pat
                 functools.partial(Slow, tmp_path / "log"),
                 3,
                 shares(found, 3),
-                on_loss=lambda run, host: lost.append(run),
+                on_worker_lost=lambda run, host: lost.append(run),
             ) as pool,
         ):
             # A run each, so that the pool knows all three workers; then two of them are idle when their host goes.

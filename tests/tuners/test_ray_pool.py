@@ -63,11 +63,11 @@ def host():
         yield hosts
 
 
-def carry(folder: Path, pool: RayPool, on_epoch=lambda *told: None) -> ParallelSearch:
+def carry(folder: Path, pool: RayPool, on_epoch_end=lambda *told: None) -> ParallelSearch:
     oracle = CasualGridOracle(**SPACE)
     oracle.verbose = 0
     with pool:
-        tuner = ParallelSearch(pool, oracle, folder, "study", on_epoch=on_epoch)
+        tuner = ParallelSearch(pool, oracle, folder, "study", on_epoch_end=on_epoch_end)
         tuner.search()
     return tuner
 
@@ -81,10 +81,12 @@ def same_as_alone(tuner, folder: Path, run: ToyRun | None = None) -> None:
 
 def test_two_workers_find_what_one_finds_and_say_where_they_are(host, tmp_path):
     hosts = []
-    pool = RayPool(of_a_failing_level, 2, Share(1, 0), on_worker=hosts.append)
+    pool = RayPool(of_a_failing_level, 2, Share(1, 0), on_worker_begin=hosts.append)
     # As a search of more than milliseconds would, this one waits for both.
     tuner = carry(
-        tmp_path, pool, on_epoch=lambda *told: ray_cluster.wait_for(lambda: len(ray_cluster.workers(busy=False)) == 2)
+        tmp_path,
+        pool,
+        on_epoch_end=lambda *told: ray_cluster.wait_for(lambda: len(ray_cluster.workers(busy=False)) == 2),
     )
     same_as_alone(tuner, tmp_path, of_a_failing_level())
     [failed] = [trial for trial in trials(tuner) if trial.status == "FAILED"]
@@ -112,7 +114,7 @@ def test_workers_that_die_as_they_start_are_not_replaced_for_ever(host, tmp_path
 
 def test_a_run_that_kills_its_worker_each_time_fails_and_the_search_goes_on(host, tmp_path):
     lost = []
-    tuner = carry(tmp_path, RayPool(Deadly, 2, Share(1, 0), on_loss=lambda run, host: lost.append(run)))
+    tuner = carry(tmp_path, RayPool(Deadly, 2, Share(1, 0), on_worker_lost=lambda run, host: lost.append(run)))
     [failed] = [trial for trial in trials(tuner) if trial.status == "FAILED"]
     assert failed.hyperparameters.values["layout"] == "previous"
     assert "lost its worker 3 times in epoch 2" in failed.message
@@ -123,7 +125,7 @@ def test_a_run_that_kills_its_worker_each_time_fails_and_the_search_goes_on(host
 def test_idle_workers_cost_no_cpu(host, tmp_path):
     with RayPool(ToyRun, 2, Share(1, 0)) as pool:
         ready = Counter()
-        pool._on_worker = lambda host: ready.update([host])
+        pool._on_worker_begin = lambda host: ready.update([host])
         pool.start("a", {"learning_rate": 2e-5, "schedule_epochs": 1, "stop_epoch": 1}, tmp_path)
         pool.wait()
         time.sleep(1)  # what comes with a start

@@ -112,7 +112,7 @@ def test_an_unfinished_trial_goes_on_under_its_own_id_and_only_once(tmp_path):
     tuner = study(tmp_path)
     (unfinished,) = [trial.trial_id for trial in trials(tuner) if trial.status == TrialStatus.RUNNING]
     told = []
-    tuner._on_trial = lambda trial: told.append(trial.trial_id)
+    tuner._on_trial_begin = lambda trial: told.append(trial.trial_id)
     tuner.search()
     assert told[0] == unfinished
     assert len(told) == len(set(told))

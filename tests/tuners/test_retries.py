@@ -9,8 +9,8 @@ from toy_runs import ToyRun, fails, search, trials
 from tuners import CasualGridOracle
 
 
-def oracle(**settings) -> CasualGridOracle:
-    return CasualGridOracle("val_accuracy", [1e-5, 2e-5], 3, **settings)
+def oracle(**hyperparameters) -> CasualGridOracle:
+    return CasualGridOracle("val_accuracy", [1e-5, 2e-5], 3, **hyperparameters)
 
 
 class Flaky:

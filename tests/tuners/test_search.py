@@ -7,7 +7,7 @@ import time
 import keras_tuner
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, hyperparameters
 from hypothesis import strategies as st
 from keras_tuner.engine.trial import Trial, TrialStatus
 from toy_runs import ToyRun, accuracy, fails, search, stages, trials, values
@@ -385,7 +385,7 @@ def test_tuners_that_share_an_oracle_wait_for_each_other_between_the_stages(tmp_
     workers = []
     for number in range(3):
         tuner = search(tmp_path, run, oracle)
-        tuner.tuner_id, tuner._on_trial = f"tuner{number}", note
+        tuner.tuner_id, tuner._on_trial_begin = f"tuner{number}", note
         workers.append(threading.Thread(target=tuner.search, name=f"worker{number}"))
     for worker in workers:
         worker.start()
@@ -407,8 +407,8 @@ def test_progress_is_told_by_callbacks(tmp_path):
         oracle,
         tmp_path,
         "study",
-        on_trial=lambda trial: told.append((trial.trial_id, trial.status)),
-        on_epoch=lambda trial, epoch, metrics: told.append((trial.trial_id, epoch, sorted(metrics))),
+        on_trial_begin=lambda trial: told.append((trial.trial_id, trial.status)),
+        on_epoch_end=lambda trial, epoch, metrics: told.append((trial.trial_id, epoch, sorted(metrics))),
     ).search()
     metrics = ["seconds", "val_accuracy"]
     assert told == [("0000", "RUNNING"), ("0000", 1, metrics), ("0000", 2, metrics)]
@@ -520,7 +520,7 @@ def test_the_summary_of_a_search_that_has_not_begun_says_so(tmp_path, capsys):
 # Plan
 
 
-@settings(max_examples=25, deadline=None)
+@hyperparameters(max_examples=25, deadline=None)
 @given(
     levels=st.lists(st.integers(1, 3), max_size=3),
     start=st.lists(st.integers(0, 3), min_size=3, max_size=3),

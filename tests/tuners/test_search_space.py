@@ -53,8 +53,10 @@ def test_an_objective_of_ones_own_needs_its_direction():
 
 
 def test_whole_and_decimal_levels_are_all_decimal_and_numpys_are_plain():
-    space = SearchSpace.of(np.array([1e-5]), np.int64(2), {"oversample": [0, 0.5, 1]}, {"oversample": 1})
-    assert [type(level) for level in (*space.sweeps["oversample"], space.start["oversample"])] == [float] * 4
+    space = SearchSpace.of(np.array([1e-5]), np.int64(2), {"oversample_ratio": [0, 0.5, 1]}, {"oversample_ratio": 1})
+    assert [type(level) for level in (*space.sweeps["oversample_ratio"], space.start["oversample_ratio"])] == [
+        float
+    ] * 4
     assert type(space.learning_rates[0]) is float
     assert type(space.epochs) is int
 

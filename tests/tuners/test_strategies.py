@@ -9,7 +9,7 @@ from typing import get_args
 import keras_tuner
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, hyperparameters
 from hypothesis import strategies as st
 from killed import KILLED, die_at_replacement, in_a_child, status_of
 from toy_runs import ToyRun, fails, search, trials, values
@@ -68,7 +68,7 @@ def max_epochs(oracle: CasualGridOracle, name: str) -> int:
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-@settings(max_examples=6, deadline=None, derandomize=True)
+@hyperparameters(max_examples=6, deadline=None, derandomize=True)
 @given(
     rows=st.integers(1, 5),
     epochs=st.integers(1, 5),
@@ -165,7 +165,7 @@ def test_what_a_search_draws_depends_on_its_seed(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@settings(max_examples=5, deadline=None, derandomize=True)
+@hyperparameters(max_examples=5, deadline=None, derandomize=True)
 @given(size=st.integers(2, 5), durations=st.lists(st.integers(1, 9), min_size=7, max_size=7))
 def test_several_workers_make_a_valid_search(tmp_path_factory, name, size, durations):
     def seconds(values, epoch):

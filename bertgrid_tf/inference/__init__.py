@@ -1,0 +1,1 @@
+"""The final model at work: evaluate, predict, export."""

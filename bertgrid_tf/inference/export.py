@@ -1,0 +1,200 @@
+"""The final model for other programs, as a SavedModel or in ONNX, checked against the study's own."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from bertgrid_tf.bert.batches import Batch, pipeline
+from bertgrid_tf.bert.checkpoint import Checkpoint, load
+from bertgrid_tf.bert.trainer import Trainer
+from bertgrid_tf.corpus import Dialogue, Utterance
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.metrics.correction import Correction
+from bertgrid_tf.recipe import Hyperparameters
+from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.training.trial_runner import encode_dialogues
+
+TOLERANCE = 1e-4
+"""The most that a probability may differ by: many times what rounding does."""
+OPSET = 17
+CHECKED_TEXTS = 16
+
+Served = Callable[[Batch], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model that was written.
+
+    Attributes:
+        folder: it lies in.
+        texts: it was checked on.
+        difference: the most that a probability of theirs differs from what the study's own model gives.
+    """
+
+    folder: Path
+    texts: int
+    difference: float
+
+
+def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
+    """Writes the final model, with its tokenizer and label names (`id2label` in `config.json`) beside it.
+
+    It takes `input_ids`, `attention_mask` (1 on tokens, 0 on padding) and `token_type_ids`, int32 [batch, length], both
+    of any size, and gives float32 [batch, classes]: the model's `logits`, and `probabilities` with the study's
+    correction in them, as `predict` gives. It computes in float32, whatever the precision of the study's own matrix
+    products. `out` appears whole or not at all, and only after the written model was loaded by its own runtime and gave
+    the study's probabilities on made-up dialogues in the study's layout.
+
+    Args:
+        results: of the study whose final model is written.
+        format: "savedmodel", for TensorFlow and its servers, or "onnx", for ONNX Runtime.
+        out: a folder that is not there yet.
+
+    Raises:
+        UserError: there is no final model or no such format; what the format needs is not installed; `out` is there
+            already or cannot be written; or the written model gives other probabilities.
+    """
+    if format not in FORMATS:
+        raise UserError(f"A model cannot be exported as {format!r}: choose from {', '.join(FORMATS)}.")
+    if format == "onnx" and not (find_spec("tf2onnx") and find_spec("onnxruntime")):
+        raise UserError(
+            "onnx needs tf2onnx and ONNX Runtime, which are not installed: pip install 'bertgrid-tf[onnx]'."
+        )
+    hyperparameters, metadata = (
+        Hyperparameters.model_validate(study_folder.final().hyperparameters),
+        study_folder.metadata(),
+    )
+    if not study_folder.model.is_dir():
+        raise UserError(
+            f"The study in {study_folder.path} has no model folder yet: run its `tune` command again to go on."
+        )
+    if out.exists():
+        raise UserError(f"{out} is there already: delete it, or name another folder with -o.")
+    checkpoint = load(str(study_folder.model), metadata.labels)
+    correction = study_folder.correction() or Correction(0, [1] * len(metadata.labels), 1)
+    texts = encode_dialogues(
+        checkpoint.tokenizer, [_dialogue(checkpoint, hyperparameters)], hyperparameters, metadata.speakers
+    )
+    count = len(texts)
+    expected = correction.apply(Trainer(checkpoint).probabilities(texts))
+    # A text alone, and the others padded to the longest of them.
+    batches = pipeline(texts, np.zeros(count, np.int32), np.arange(count), np.array([1, count - 1]))
+    with _appearing(out) as part:
+        checkpoint.tokenizer.model_max_length = hyperparameters.max_length
+        checkpoint.tokenizer.save_pretrained(part)
+        checkpoint.model.config.save_pretrained(part)
+        served = FORMATS[format](_signature(checkpoint, correction), checkpoint, part)
+        difference = float(np.abs(np.concatenate([served(batch) for (batch,) in batches]) - expected).max())
+        if not difference < TOLERANCE:
+            raise UserError(
+                f"The exported model was not kept, since its probabilities differ by up to {difference:.2g} from those "
+                f"of {study_folder.model}: use that itself, which plain transformers loads."
+            )
+    return Exported(out, count, difference)
+
+
+def _signature(checkpoint: Checkpoint, correction: Correction) -> Any:
+    """The corrected model as one function, not yet traced."""
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    offset = (correction.strength * np.log(correction.priors)).astype(np.float32)
+
+    def outputs(input_ids: tf.Tensor, attention_mask: tf.Tensor, token_type_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = checkpoint.logits(input_ids, token_type_ids, attention_mask, training=False)
+        return {"logits": logits, "probabilities": tf.nn.softmax((logits - offset) / correction.temperature)}
+
+    return tf.function(outputs, input_signature=[tf.TensorSpec([None, None], tf.int32, name) for name in names])
+
+
+def _save_savedmodel(signature: Any, checkpoint: Checkpoint, folder: Path) -> Served:
+    module = tf.Module()
+    module.variables_of_model = checkpoint.model.variables  # a SavedModel holds what hangs on its module
+    try:
+        tf.saved_model.save(module, str(folder), signatures=signature)
+    except tf.errors.OpError as error:  # TensorFlow's word for a full disk
+        raise OSError(error.message) from error
+    loaded = tf.saved_model.load(str(folder))
+
+    def serve(batch: Batch) -> np.ndarray:
+        inputs = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.types}
+        return loaded.signatures["serving_default"](**inputs)["probabilities"].numpy()
+
+    return serve
+
+
+def _save_onnx(signature: Any, checkpoint: Checkpoint, folder: Path) -> Served:
+    import onnxruntime
+    import tf2onnx
+
+    file = str(folder / "model.onnx")
+    tf2onnx.convert.from_function(
+        signature,
+        input_signature=signature.input_signature,
+        opset=OPSET,
+        custom_op_handlers={"Erfc": (_convert_erfc, [])},
+        output_path=file,
+    )
+    with _blamed_on_onnx(checkpoint):
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+    def serve(batch: Batch) -> np.ndarray:
+        inputs = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.types}
+        with _blamed_on_onnx(checkpoint):
+            (probabilities,) = session.run(["probabilities"], {name: value.numpy() for name, value in inputs.items()})
+        return probabilities
+
+    return serve
+
+
+@contextmanager
+def _blamed_on_onnx(checkpoint: Checkpoint) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime's own have no class in common
+        raise UserError(
+            f"A {checkpoint.model.config.model_type} model of this kind cannot be exported as onnx ({error}): export "
+            "it as savedmodel."
+        ) from error
+
+
+def _convert_erfc(graph: Any, node: Any, name: str, _: Any) -> None:
+    """erfc(x) = 1 - erf(x): TensorFlow's GELU has the one, ONNX only the other."""
+    value, result = node.input[0], node.output[0]
+    shape, dtype = graph.get_shape(result), graph.get_dtype(result)
+    graph.remove_node(name)
+    erf = graph.make_node("Erf", [value], shapes=[shape], dtypes=[dtype])
+    one = graph.make_const(f"{name}/one", np.ones((), np.float32))
+    graph.make_node("Sub", [one.output[0], erf.output[0]], outputs=[result], name=name, shapes=[shape], dtypes=[dtype])
+
+
+FORMATS: dict[str, Callable[[Any, Checkpoint, Path], Served]] = {"savedmodel": _save_savedmodel, "onnx": _save_onnx}
+
+
+def _dialogue(checkpoint: Checkpoint, hyperparameters: Hyperparameters) -> Dialogue:
+    """Utterances of one word up to more than an input holds, of words drawn from the vocabulary."""
+    random = np.random.default_rng(0)
+    words = sorted(word for word in checkpoint.tokenizer.get_vocab() if word.isalpha())
+    counts = random.permutation(np.geomspace(1, hyperparameters.max_length, CHECKED_TEXTS).astype(int))
+    return Dialogue(tuple(Utterance(" ".join(random.choice(words, count))) for count in counts))
+
+
+@contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """Yields a folder to fill that becomes `folder` when the block ends, unless the block raises."""
+    part = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        yield part
+        part.rename(folder)
+    except OSError as error:
+        raise UserError(f"Cannot write the model to {folder}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

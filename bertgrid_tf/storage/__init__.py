@@ -1,0 +1,1 @@
+"""The study folder: every file and every column is named here, and only here."""

@@ -1,0 +1,249 @@
+"""Ten checks of this machine and installation: whether a study could run here."""
+
+import os
+import platform
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.system import host
+from bertgrid_tf.system.container import check_writable, container_runtime, nearest
+from bertgrid_tf.system.host import readable
+
+if TYPE_CHECKING:
+    from bertgrid_tf.recipe import Recipe
+
+Status = Literal["ok", "warning", "problem"]
+
+# bert-base is 0.4 GB, and with its optimizer's moments 1.3 GB for every unfinished run.
+_FREE_SPACE = 5 * 10**9
+# Weights, moments and gradients of bert-base make 2.2 GB, and the activations of a batch come on top.
+_MEMORY = 4 * 10**9
+# Below this, which docker's 64 MB are, Ray keeps on disk what --workers share.
+_SHARED_MEMORY = 256 * 10**6
+_TIMEOUT = 3  # seconds
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of a check.
+
+    Attributes:
+        status: A problem keeps the study from running; a warning does not.
+        text: The finding in words.
+        remedy: What to do, if anything.
+        name: Name of the check; set by `examine`.
+    """
+
+    status: Status
+    text: str
+    remedy: str | None = None
+    name: str = ""
+
+
+def examine(study: str, study_folder: Path, dirs: list[Path]) -> Iterator[Finding]:
+    """Yield the finding of every check, the slow ones last; about 10 seconds in all.
+
+    Args:
+        study: Name of a recipe that comes with the package.
+        results: Parent of the results folder.
+        dirs: Folders in which corpora are looked for (`data.data_dirs`).
+
+    Raises:
+        UserError: There is no such recipe.
+    """
+    yield (finding := _run("packages", packages))
+    if finding.status == "problem":
+        return  # since the other checks need some of them
+    from huggingface_hub import constants
+
+    from bertgrid_tf.recipe import load
+
+    recipe, cache, home = load(study), Path(constants.HF_HUB_CACHE), Path(constants.HF_HOME)
+    checks: dict[str, Callable[[], Finding]] = {
+        "Keras": legacy_keras,
+        "memory": memory,
+        "results": partial(folder, study_folder, "choose another with --results", f"tune {study}"),
+        "cache": partial(folder, cache, "set HF_HOME to another folder", volume=home, status="warning"),
+        "corpus": partial(corpus, recipe, dirs),
+        "processor": processor,
+        "TensorFlow": tensorflow,
+        "checkpoints": partial(checkpoints, list(dict.fromkeys([*recipe.searched_models(), *recipe.final_models()]))),
+        "precision": precision,
+    }
+    for name, check in checks.items():
+        yield (finding := _run(name, check))
+        # On a processor that it was not built for, TensorFlow ends the whole process.
+        if name in ("processor", "TensorFlow") and finding.status == "problem":
+            return
+
+
+def _run(name: str, check: Callable[[], Finding]) -> Finding:
+    """Return a check's finding without secrets; a check that fails is a problem."""
+    try:
+        finding = check()
+    except UserError as error:
+        finding = Finding("problem", str(error).rstrip("."))
+    except Exception as error:
+        finding = Finding("problem", " ".join(f"{type(error).__name__}: {error}".split()))
+    remedy = without_secrets(finding.remedy) if finding.remedy else None
+    return Finding(finding.status, without_secrets(finding.text), remedy, name)
+
+
+def without_secrets(text: str) -> str:
+    """Blot out the credentials in addresses and the values of environment variables that are named like secrets."""
+    text = re.sub(r"(?<=//)[^\s/]*@", "…@", text)
+    for name, value in os.environ.items():
+        # A value of a few characters is no secret, and may be a part of any word.
+        if len(value) >= 6 and re.search("(TOKEN|SECRET|PASSWORD|KEY)$", name.upper()):
+            text = text.replace(value, "…")
+    return text
+
+
+def packages() -> Finding:
+    """Compare Python and the installed packages with the versions that setup.cfg asks for."""
+    from packaging.requirements import Requirement
+
+    python = f"Python{metadata.metadata('bertgrid-tf')['Requires-Python']}"
+    needed = [
+        one for one in map(Requirement, [python, *(metadata.requires("bertgrid-tf") or ())]) if one.marker is None
+    ]
+    wrong = []
+    for requirement in needed:
+        try:
+            name = requirement.name
+            version = platform.python_version() if name == "Python" else metadata.version(name)
+        except metadata.PackageNotFoundError:
+            version = ""
+        if not (version and requirement.specifier.contains(version, prereleases=True)):
+            wrong.append(f"{requirement} is needed, and {version or 'none'} is installed")
+    if wrong:
+        return Finding("problem", "; ".join(wrong), "install bertgrid-tf again, with Python 3.11")
+    within = f", in {runtime}" if (runtime := container_runtime()) else ""
+    own = f"bertgrid-tf {metadata.version('bertgrid-tf')}, Python {platform.python_version()}"
+    return Finding("ok", f"{own}{within}; all {len(needed) - 1} packages in fitting versions")
+
+
+def legacy_keras() -> Finding:
+    """Check that TensorFlow will use Keras 2, on which transformers' models are built."""
+    value = os.environ.get("TF_USE_LEGACY_KERAS", "")
+    if value.lower() in ("1", "true"):
+        return Finding("ok", f"Keras 2 (TF_USE_LEGACY_KERAS={value})")
+    return Finding("problem", f"TF_USE_LEGACY_KERAS={value} asks for Keras 3", "unset it, or set it to 1")
+
+
+def processor() -> Finding:
+    """Check that TensorFlow's wheels run on the processor."""
+    _, extensions = host.processor()
+    if platform.machine() == "x86_64" and "AVX" not in extensions:
+        return Finding("problem", f"{host.description()}; TensorFlow's wheels need AVX", "use another machine")
+    return Finding("ok", host.description())
+
+
+def memory(shared: Path = Path("/dev/shm")) -> Finding:
+    """Check main memory, and the shared memory through which --workers pass their texts."""
+    size, shared_size = host.memory(), shutil.disk_usage(shared).total if shared.is_dir() else 0
+    text = f"{readable(size)}, {readable(shared_size)} of shared memory"
+    if size < _MEMORY:
+        return Finding("warning", f"{text}; a bert-base takes {readable(_MEMORY)}", "choose a smaller --model")
+    if shared_size < _SHARED_MEMORY:
+        remedy = "start the container with --shm-size 1g" if container_runtime() else f"enlarge {shared}"
+        return Finding("warning", f"{text}; --workers need {readable(_SHARED_MEMORY)} of it", remedy)
+    return Finding("ok", text)
+
+
+def folder(
+    place: Path, otherwise: str, command: str = "…", volume: Path | None = None, status: Status = "problem"
+) -> Finding:
+    """Check that a folder can be written and has space; see `container.NotWritable` for the other arguments.
+
+    Args:
+        status: Status where the folder cannot be written.
+    """
+    if found := check_writable(place, volume):
+        return Finding(status, f"{place} {found.reason}", found.remedy(otherwise, command))
+    free = shutil.disk_usage(nearest(place)).free
+    text = f"{place}, {readable(free)} free"
+    if free < _FREE_SPACE:
+        return Finding("warning", f"{text}; a bert-base takes {readable(_FREE_SPACE)}", f"make room, or {otherwise}")
+    return Finding("ok", text)
+
+
+def corpus(recipe: "Recipe", dirs: list[Path]) -> Finding:
+    """Check that the corpus of a recipe is here or can be fetched."""
+    from bertgrid_tf.corpus import SOURCES, find
+    from bertgrid_tf.data import SAMPLE
+
+    if recipe.corpus == SAMPLE:
+        return Finding("ok", "sample, embedded in the package")
+    source = SOURCES[recipe.corpus]
+    if folder := find(source, dirs):
+        return Finding("ok", f"{source.name} in {folder}")
+    text = f"{source.name} is in none of {', '.join(map(str, dirs))}"
+    if all(map(check_writable, dirs)):
+        return Finding("problem", f"{text}, and none can be written", "choose another with --data-dir")
+    failures = [_unreachable(address) for address in source.hosts]
+    if all(failures):
+        remedy = f"place its files from {source.page} in {dirs[0] / source.name} by hand"
+        return Finding("problem", f"{text}, and {urlsplit(source.hosts[0]).netloc} {failures[0]}", remedy)
+    return Finding("ok", f"{source.name} is not here yet: the study fetches {readable(source.size)} first")
+
+
+def tensorflow() -> Finding:
+    """Check that TensorFlow and transformers' classes for it load, and which GPUs TensorFlow lists."""
+    from bertgrid_tf.bert import checkpoint, device  # noqa: F401
+    from bertgrid_tf.system.gpu import query_driver
+
+    driver = f", driver {found.version}" if (found := query_driver()) and found.version else ""
+    text = f"{metadata.version('tensorflow')} on {device.device_name()}{driver}"
+    if missing := device.missing_gpu():
+        return Finding("warning" if missing.needs_attention else "ok", f"{text}: {missing.reason}", missing.remedy)
+    return Finding("ok", text)
+
+
+def checkpoints(models: list[str]) -> Finding:
+    """Check that the checkpoints of a recipe are here or can be downloaded."""
+    from huggingface_hub import constants
+
+    from bertgrid_tf.bert.checkpoint import SCRATCH, cached
+
+    absent = [name for name in models if not (SCRATCH.fullmatch(name) or cached(name))]
+    if not absent:
+        return Finding("ok", f"{', '.join(models)}: all here")
+    text = f"not in the cache: {', '.join(absent)}"
+    remedy = "give --model and --final-model folders with config.json, vocab.txt and model.safetensors"
+    if constants.HF_HUB_OFFLINE:
+        return Finding("problem", f"{text}; HF_HUB_OFFLINE is set", f"unset it, or {remedy}")
+    if failure := _unreachable(constants.ENDPOINT):
+        return Finding("problem", f"{text}; {constants.ENDPOINT} {failure}", f"connect, or {remedy}")
+    if found := check_writable(Path(constants.HF_HUB_CACHE), volume=Path(constants.HF_HOME)):
+        return Finding("problem", f"{text}; {found.folder} {found.reason}", found.remedy("set HF_HOME"))
+    return Finding("ok", f"{text}; the study downloads them from {constants.ENDPOINT}")
+
+
+def precision() -> Finding:
+    """Measure how fast matrices of BERT's shapes are multiplied in each precision."""
+    from bertgrid_tf.bert import device
+    from bertgrid_tf.bert.flops import peak
+    from bertgrid_tf.bert.unpadded import COMPUTE
+
+    rates = ", ".join(f"{name} {peak(name) / 1e12:.3g} TFLOP/s" for name in COMPUTE)
+    return Finding("ok", f"{rates} (fp32 as TF32)" if device.rounds_to_tf32() else rates)
+
+
+def _unreachable(address: str) -> str | None:
+    """Return what keeps a server from answering, without the error's own words; None where it answers."""
+    import requests
+
+    try:
+        status = requests.head(address, timeout=_TIMEOUT).status_code
+    except (requests.RequestException, ValueError):
+        return "cannot be reached"
+    return f"answers with status {status}" if status >= 500 else None

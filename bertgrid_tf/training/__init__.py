@@ -1,0 +1,1 @@
+"""One trial: hyperparameters × corpus ▶ metrics, epoch by epoch. Where dialogues meet BERT."""

@@ -1,0 +1,187 @@
+"""What `predict` writes: the final model's probabilities with the study's correction, or with a shift allowed for."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from bertgrid_tf import cli
+from bertgrid_tf import recipe as recipes
+from bertgrid_tf.bert.checkpoint import load
+from bertgrid_tf.bert.encode import encode
+from bertgrid_tf.bert.trainer import EncodedDataset, Trainer, TrainSettings
+from bertgrid_tf.corpus import Columns
+from bertgrid_tf.inference.predict import predict_file
+from bertgrid_tf.metrics.correction import Correction, detect_shift
+from bertgrid_tf.storage import predictions
+from bertgrid_tf.storage.predictions import Predictions
+from bertgrid_tf.storage.study_folder import FinalRun, StudyFolder, StudyMetadata
+
+LABELS = ("bad", "good")
+CORRECTION = Correction(strength=2.0, priors=[0.999, 0.001], temperature=1.5)
+"""As strong as no study's, so that it changes labels that the model is sure of."""
+
+
+def texts_of(share: float, seed: int) -> tuple[list[str], np.ndarray]:
+    """300 texts of which this share is good, and nine in ten have a word that says so; label ids int32 [300]."""
+    random = np.random.default_rng(seed)
+    labels = (random.random(300) < share).astype(np.int32)
+    words = np.where(random.random(300) < 0.9, labels, 1 - labels)
+    return [f"{random.choice(['a film', 'it was'])} {('awful', 'lovely')[word]}" for word in words], labels
+
+
+@dataclass(frozen=True)
+class Made:
+    """A study's folder, and what its models say of texts before any correction."""
+
+    study_folder: StudyFolder
+    final: Trainer
+    soup: Trainer
+
+    def probabilities(self, texts: Sequence[str], soup: bool = False) -> np.ndarray:
+        trainer = self.soup if soup else self.final
+        return trainer.probabilities(encode(trainer.checkpoint.tokenizer, [((text,), 0) for text in texts], 16))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A study whose final model was trained on as many good as bad texts, and whose soup was trained on nothing."""
+    study_folder = StudyFolder(tmp_path_factory.mktemp("inference") / "study")
+    texts, labels = texts_of(0.5, seed=0)
+    checkpoint = load("scratch:1x32", LABELS, texts=texts)
+    checkpoint.reset(1)
+    checkpoint.save(study_folder.soup)
+    trainer = Trainer(checkpoint)
+    train = EncodedDataset(encode(checkpoint.tokenizer, [((text,), 0) for text in texts], 16), labels)
+    folder = study_folder.path / "run"
+    folder.mkdir()
+    metrics = [epoch.metrics for epoch in trainer.run(train, train, TrainSettings(5e-3, 3, 3, batch_size=8), folder)]
+    checkpoint.save(study_folder.model)
+    found = Made(study_folder, *(Trainer(load(str(one), LABELS)) for one in (study_folder.model, study_folder.soup)))
+
+    overrides = {"model": "scratch:1x32", "max_length": 16, "context": "current", "speaker_format": "none"}
+    recipe = recipes.load("sample", None, overrides)
+    for file in (study_folder.recipe_file, study_folder.best_file):
+        file.write_text(recipe.to_yaml())
+    study_folder.write_metadata(StudyMetadata("0" * 16, LABELS, {}, {}, {}))
+    study_folder.write_final(FinalRun("scratch:1x32", recipe.hyperparameters.model_dump(mode="json"), 3, metrics))
+    dev_texts, truth = texts_of(0.5, seed=1)
+    dev = Predictions(np.arange(300), truth, found.probabilities(dev_texts))
+    predictions.write(predictions.file(study_folder.predictions, "final", 3), dev, LABELS)
+    return found
+
+
+@pytest.fixture
+def corrected(made: Made):
+    made.study_folder.write_correction(CORRECTION)
+    yield made
+    made.study_folder.correction_file.unlink()
+
+
+def table(path: Path, texts: list[str]) -> Path:
+    pd.DataFrame({"text": texts}).to_csv(path, index=False)
+    return path
+
+
+def predict(study_folder: StudyFolder, texts: list[str], folder: Path, **flags: bool):
+    """What `predict_file` returns, the labels and the probabilities [texts, classes] that it writes."""
+    found = predict_file(
+        study_folder, table(folder / "in.csv", texts), folder / "out.csv", Columns("text"), True, **flags
+    )
+    written = pd.read_csv(folder / "out.csv")
+    return found, written["label"].tolist(), written[[f"p_{label}" for label in LABELS]].to_numpy()
+
+
+def likeliest(probabilities: np.ndarray) -> list[str]:
+    return [LABELS[i] for i in probabilities.argmax(axis=1)]
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["plain", "correct_shift"])
+def test_texts_in_dev_s_shares_are_labelled_by_the_corrected_probabilities(corrected, tmp_path, asked):
+    texts, _ = texts_of(0.5, seed=2)
+    plain = corrected.probabilities(texts)
+    expected = CORRECTION.of(plain)
+    assert likeliest(expected) != likeliest(plain)
+    found, labels, probabilities = predict(corrected.study_folder, texts, tmp_path, correct_shift=asked)
+    assert not found.shift.found
+    assert not found.allowed_for
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    assert labels == likeliest(expected)
+
+
+def test_without_a_correction_the_probabilities_are_the_model_s(made, tmp_path):
+    texts, _ = texts_of(0.5, seed=2)
+    _, labels, probabilities = predict(made.study_folder, texts, tmp_path)
+    np.testing.assert_allclose(probabilities, made.probabilities(texts), atol=1e-5)
+    assert labels == likeliest(made.probabilities(texts))
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["plain", "correct_shift"])
+def test_the_soup_s_probabilities_are_its_own_whatever_corrects_the_final_model_s(corrected, tmp_path, asked):
+    texts, _ = texts_of(0.9, seed=3)
+    found, labels, probabilities = predict(corrected.study_folder, texts, tmp_path, soup=True, correct_shift=asked)
+    expected = corrected.probabilities(texts, soup=True)
+    assert np.abs(expected - corrected.probabilities(texts)).max() > 0.1
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    assert labels == likeliest(expected)
+    assert found.shift is None
+
+
+def test_a_shift_is_allowed_for_in_place_of_the_correction_where_that_is_asked(corrected, tmp_path):
+    texts, truth = texts_of(0.9, seed=3)
+    study_folder, plain = corrected.study_folder, corrected.probabilities(texts)
+    dev = predictions.read(predictions.file(study_folder.predictions, "final", 3), LABELS)
+    expected = detect_shift(dev.truth, dev.probabilities, plain, dev.dialogues, np.arange(300))
+    assert expected.found
+    assert expected.correctable
+
+    found, labels, probabilities = predict(study_folder, texts, tmp_path, correct_shift=True)
+    assert found.allowed_for
+    np.testing.assert_allclose(probabilities, expected.probabilities, atol=1e-4)
+    assert labels == likeliest(expected.probabilities)
+    assert abs(probabilities[:, 1].mean() - truth.mean()) < abs(plain[:, 1].mean() - truth.mean())
+
+    found, labels, probabilities = predict(study_folder, texts, tmp_path)
+    assert found.shift.found
+    assert not found.allowed_for
+    np.testing.assert_allclose(probabilities, CORRECTION.of(plain), atol=1e-5)
+    assert labels == likeliest(CORRECTION.of(plain))
+
+
+def test_a_shift_that_leaves_a_class_no_text_is_not_allowed_for(corrected, tmp_path):
+    texts = [f"a film lovely {number}" for number in range(120)]
+    found, _, probabilities = predict(corrected.study_folder, texts, tmp_path, correct_shift=True)
+    assert found.shift.found
+    assert not found.shift.correctable
+    assert not found.allowed_for
+    np.testing.assert_allclose(probabilities, CORRECTION.of(corrected.probabilities(texts)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("share", "flags", "sentence"),
+    [
+        (0.9, (), r"Their classes seem to .* \(p = 0\.\d+\): bad \d+%, good \d+%; --correct-shift allows for that\."),
+        (
+            0.9,
+            ("--correct-shift",),
+            r"Their classes seem to .* \(p = 0\.\d+\), which the labels allow for: bad \d+%, good \d+%\.",
+        ),
+        (0.9, ("--correct-shift", "--soup"), ""),
+        (0.5, ("--correct-shift",), ""),
+    ],
+)
+def test_the_command_says_whether_the_classes_shares_differ_and_are_allowed_for(made, tmp_path, share, flags, sentence):
+    file, out = table(tmp_path / "in.csv", texts_of(share, seed=3)[0]), tmp_path / "out.csv"
+    words = ["predict", made.study_folder.path, file, "-o", out, "--text-column", "text", *flags]
+    answer = CliRunner().invoke(cli.app, [str(word) for word in words], catch_exceptions=False)
+    assert answer.exit_code == 0, answer.output
+    first, *rest = answer.stdout.splitlines()
+    assert first == f"300 texts labelled in {out}."
+    assert len(rest) == bool(sentence)
+    if sentence:
+        assert re.fullmatch(sentence, rest[0])

@@ -1,0 +1,227 @@
+"""Values for `auto`: measured once, in their order, and kept with the study."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny_study
+from tiny_study import corpus_of, tiny
+
+from bertgrid_tf import auto_settings, cli
+from bertgrid_tf.bert.checkpoint import load
+from bertgrid_tf.bert.dimensions import Dimensions
+from bertgrid_tf.bert.memory import MIB, estimate
+from bertgrid_tf.corpus import utterances
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.storage.study_folder import MeasuredSetting, StudyFolder
+from bertgrid_tf.study.auto_settings import (
+    AUTOS,
+    BATCH_SIZE,
+    FINAL_BATCH_SIZE,
+    LEAST_STEPS,
+    PRECISION,
+    HostShare,
+    autos,
+    resolve,
+    with_defaults,
+)
+from bertgrid_tf.study.workers import WorkerOptions
+
+FOUND = MeasuredSetting(24, {}, "a device", "fits", [{"texts": 24}])
+
+
+def found_for(key: str, recipe: Recipe) -> MeasuredSetting:
+    return replace(FOUND, of=AUTOS[key].of(recipe))
+
+
+def not_again(key: str, recipe: Recipe) -> MeasuredSetting:
+    raise AssertionError(f"{key} is measured again")
+
+
+def test_a_recipe_without_auto_needs_nothing():
+    assert resolve(tiny(), {}, not_again) == (tiny(), {})
+
+
+def test_every_auto_gets_its_value_and_what_comes_later_sees_what_came_before():
+    asked = tiny(**{"batch_size": "auto", "final.batch_size": "auto"})
+    seen = []
+
+    def measure(key: str, recipe: Recipe) -> MeasuredSetting:
+        seen.append((key, auto_settings.value(recipe, BATCH_SIZE)))
+        return found_for(key, recipe)
+
+    recipe, kept = resolve(asked, {}, measure)
+    assert seen == [(BATCH_SIZE, "auto"), (FINAL_BATCH_SIZE, 24)]
+    assert recipe == tiny(**{"batch_size": 24, "final.batch_size": 24})
+    assert not autos(recipe)
+    assert resolve(asked, kept, not_again) == (recipe, kept)
+
+
+def test_what_was_measured_for_something_else_is_measured_anew():
+    asked = tiny(**{"final.batch_size": "auto"})
+    _, kept = resolve(asked, {}, found_for)
+    other = tiny(**{"final.batch_size": "auto", "final.model": "scratch:3x32"})
+    with pytest.raises(AssertionError, match=r"final\.batch_size is measured again"):
+        resolve(other, kept, not_again)
+    # The same model on other GPUs goes on with what it began with.
+    more = tiny(**{"final.batch_size": "auto", "final.gpus": "all"})
+    assert resolve(more, kept, not_again)[0].final.batch_size == 24
+
+
+def test_without_a_final_model_its_batch_is_not_measured():
+    assert autos(tiny(**{"final.model": "none", "final.batch_size": "auto"})) == []
+
+
+def test_the_most_demanding_of_all_runs_is_measured():
+    recipe = tiny(
+        **{"batch_size": "auto", "sweeps": {"max_length": [16, 96], "model": ["scratch:1x64", "scratch:1x32"]}}
+    )
+    of = AUTOS[BATCH_SIZE].of(recipe)
+    assert of == {"model": "scratch:1x32, scratch:1x64", "max_length": 96, "precision": "fp32"}
+    question = auto_settings._most_demanding(BATCH_SIZE, recipe, corpus_of(recipe), 1)
+    assert (question.model, question.max_length) == ("scratch:1x64", 96)
+
+
+def test_the_final_model_s_gpus_share_the_batch():
+    recipe = tiny(**{"max_train_samples": 800, "final.batch_size": "auto"})
+    corpus = corpus_of(recipe)
+    one, each = (auto_settings._most_demanding(FINAL_BATCH_SIZE, recipe, corpus, gpus).most for gpus in (1, 4))
+    assert 4 * each <= one < 4 * (each + 1)
+    assert one == len(list(utterances(corpus.splits["train"]))) // LEAST_STEPS
+
+
+def test_some_value_stands_in_where_it_does_not_matter():
+    assert with_defaults(tiny(**{"batch_size": "auto", "final.batch_size": "auto"})) == tiny(
+        **{"batch_size": 32, "final.batch_size": 32}
+    )
+
+
+AUTO = {
+    "batch_size": "auto",
+    "max_train_samples": 300,
+    "sweeps": {},
+    "learning_rates": [1e-3],
+    "epochs": 1,
+    "final.batch_size": "auto",
+    "final.model": "none",
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyFolder, tiny_study.Recorder]:
+    """A study that measured its batch size."""
+    folder = tmp_path_factory.mktemp("auto") / "study"
+    told = tiny_study.run(folder, tiny(**AUTO))
+    return StudyFolder(folder), told
+
+
+def test_a_study_trains_with_the_batch_that_it_measured(study):
+    study_folder, told = study
+    batch = told.measured[BATCH_SIZE].value
+    assert [values["batch_size"] for _, values in told.runs] == [batch]
+    assert batch > 1
+    assert told.runs[0][1]["of_steps"] >= LEAST_STEPS
+    assert study_folder.recipe().hyperparameters.batch_size == "auto"
+    assert study_folder.best().hyperparameters.batch_size == batch
+    assert study_folder.measured() == told.measured
+    assert [row["texts"] for row in told.measured[BATCH_SIZE].curve][:2] == [1, 2]
+
+
+def test_a_study_that_goes_on_takes_what_it_began_with_though_another_would_be_measured(study, tmp_path, monkeypatch):
+    study_folder, told = study
+    monkeypatch.setitem(AUTOS, BATCH_SIZE, replace(AUTOS[BATCH_SIZE], measure=not_again))
+    follow_up_trials = tiny_study.run(study_folder.path, tiny(**AUTO))
+    assert follow_up_trials.steps == 0
+    assert not follow_up_trials.measured
+    batch = told.measured[BATCH_SIZE].value
+    assert follow_up_trials.notes == [f"batch_size auto is {batch}, as measured on the CPU when the study began."]
+
+
+def test_a_study_begun_afresh_measures_afresh(study, monkeypatch):
+    study_folder, _ = study
+    monkeypatch.setitem(AUTOS, BATCH_SIZE, replace(AUTOS[BATCH_SIZE], measure=lambda *_: FOUND))
+    told = tiny_study.run(study_folder.path, tiny(**AUTO), fresh=True)
+    assert told.runs[0][1]["batch_size"] == 24
+    assert study_folder.measured()[BATCH_SIZE].value == 24
+
+
+def test_a_damaged_record_is_one_sentence(tmp_path):
+    study_folder = StudyFolder(tmp_path)
+    assert study_folder.measured() == {}
+    for damage in ("{", json.dumps({BATCH_SIZE: {"value": 1}})):
+        study_folder.auto_settings_file.write_text(damage)
+        with pytest.raises(UserError, match=r"measured\.json is missing or damaged"):
+            study_folder.measured()
+
+
+def test_a_plan_of_an_auto_says_which_batch_its_steps_are_of(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    asked = [
+        "tune",
+        "sample",
+        "--set",
+        "batch_size=auto",
+        "--set",
+        "final.batch_size=auto",
+        "--max-train-samples",
+        "600",
+    ]
+    monkeypatch.setattr("sys.argv", ["bertgrid-tf", *asked, "--dry-run"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out = capsys.readouterr().out
+    assert ended.value.code == 0
+    # A model so small is kept from larger batches by the number of texts alone.
+    texts = len(list(utterances(corpus_of(tiny(max_train_samples=600)).splits["train"])))
+    batch = texts // LEAST_STEPS // 2 * 2
+    for key in ("batch_size", "final.batch_size"):
+        assert f"{key} auto is measured when the study begins; the steps above are those of {batch}, as many as" in out
+    assert not Path("results").exists()
+
+
+@pytest.mark.slow
+def test_a_worker_measures_with_its_share_of_the_host(tmp_path):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    told = tiny_study.run(tmp_path / "study", tiny(**AUTO), workers=WorkerOptions(2))
+    assert told.measured[BATCH_SIZE].value > 1
+    assert told.runs[0][1]["batch_size"] == told.measured[BATCH_SIZE].value
+    assert told.measured[BATCH_SIZE].on == "the CPU"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_estimate_is_within_20_percent_of_what_is_measured(precision):
+    recipe = tiny(**{"model": "scratch:4x256", "max_length": 64, "batch_size": "auto", "precision": precision})
+    recipe = recipe.model_copy(update={"max_train_samples": None})
+    corpus = corpus_of(recipe)
+    found = AUTOS[BATCH_SIZE].measure(recipe, corpus, HostShare())
+    texts = [utterance.text for utterance in utterances(corpus.splits["train"])]
+    size = Dimensions.of(
+        load(recipe.hyperparameters.model, corpus.labels, texts=texts).model.config, len(corpus.labels)
+    )
+    for row in found.curve:
+        assert 0.8 < estimate(size, row["texts"], 64, precision, on_gpu=False) / MIB / row["peak, MiB"] < 1.2, row
+
+
+def test_the_fastest_precision_is_found_in_a_process_of_its_own_and_before_the_batch_size():
+    asked = tiny(precision="auto", batch_size="auto")
+    assert autos(asked) == [PRECISION, BATCH_SIZE]
+    corpus = corpus_of(asked)
+    found = AUTOS[PRECISION].measure(asked, corpus, HostShare())
+    assert found.value in ("fp32", "bf16")
+    assert [line["precision"] for line in found.curve] == ["fp32", "bf16"]
+    losses = [line["loss"] for line in found.curve]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    assert all(line["examples/s"] > 0 for line in found.curve)
+    assert "as fast as fp32" in found.because
+    # What is measured after it sees it.
+    recipe, _ = resolve(asked, {PRECISION: replace(found, value="bf16")}, found_for)
+    assert AUTOS[BATCH_SIZE].of(recipe)["precision"] == "bf16"
+
+
+def test_what_keeps_a_precision_from_being_measured_is_one_sentence(tmp_path):
+    asked = tiny(precision="auto", model=str(tmp_path))
+    with pytest.raises(UserError, match=r"is not a checkpoint: it has no config\.json"):
+        AUTOS[PRECISION].measure(asked, corpus_of(tiny()), HostShare())

@@ -1,0 +1,374 @@
+"""A study as a library user runs it: resumed, repeated, refused."""
+
+import fcntl
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+import tiny_study
+from tiny_study import SECONDS, Recorder, corpus_of, run, tiny
+from transformers import ElectraConfig, TFElectraModel
+
+from bertgrid_tf import recipe as recipes
+from bertgrid_tf.analysis import analyze
+from bertgrid_tf.bert.checkpoint import load_tokenizer
+from bertgrid_tf.budget.plan import plan
+from bertgrid_tf.corpus import Corpus, utterances
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.inference.predict import evaluate_split
+from bertgrid_tf.storage import predictions
+from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.study.study import LOCK, Study
+
+
+def numbers(folder: Path) -> dict[str, str]:
+    """Everything in a results folder that the seed decides, as text."""
+    study_folder = StudyFolder(folder)
+    found = {file.name: file.read_text() for file in (study_folder.sweeps_file, study_folder.grid_file)}
+    found["best.yaml"] = study_folder.best_file.read_text().replace(str(folder), "FOLDER")
+    found["cells.csv"] = pd.read_csv(study_folder.cells_file).drop(columns=SECONDS).to_csv()
+    found["final"] = str([{**epoch, **dict.fromkeys(SECONDS)} for epoch in study_folder.final().epochs])
+    return found | {f"predictions/{file.name}": file.read_text() for file in sorted(study_folder.predictions.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recorder]:
+    folder = tmp_path_factory.mktemp("finished") / "study"
+    return folder, run(folder)
+
+
+def test_the_three_acts_come_in_their_order(finished):
+    _, told = finished
+    assert [stage for stage, _ in told.runs] == ["sweep:context", "sweep:context", "grid", "grid", "final"]
+    assert [values["learning_rate"] for stage, values in told.runs if stage == "grid"] == [2e-3, 1e-3]
+    assert told.runs[-1][1]["model"] == "scratch:2x32"
+
+
+def test_the_plan_says_what_a_study_then_costs(finished):
+    _, told = finished
+    planned = plan(tiny(), corpus_of(tiny()))
+    epochs_saved = 2 - told.runs[-1][1]["of_epochs"]
+    assert planned.runs == len(told.runs)
+    assert planned.steps - epochs_saved * told.runs[-1][1]["of_steps"] == told.steps
+    assert (planned.product_runs, planned.product_epochs) == (4, 8)
+
+
+def test_the_results_folder_holds_what_it_promises(finished):
+    folder, _ = finished
+    study_folder = StudyFolder(folder)
+    table = study_folder.table()
+    assert table is not None
+    assert table.scores.shape == (2, 2)
+    sweeps = pd.read_csv(study_folder.sweeps_file)
+    assert sweeps["chosen"].sum() == 1
+    cells = pd.read_csv(study_folder.cells_file)
+    assert {"accuracy", "macro_f1", "weighted_f1", "loss", "f1_joy", "seconds"} <= set(cells)
+    np.testing.assert_allclose(
+        pd.read_csv(study_folder.grid_file).drop(columns="learning_rate").to_numpy().ravel(),
+        100 * cells["accuracy"],
+        atol=0.005,
+    )
+    best = study_folder.best()
+    assert best.sweeps == {}
+    assert best.learning_rates == [table.best().learning_rate]
+    assert best.hyperparameters.context == sweeps[sweeps["chosen"]]["level"].item()
+    assert (folder / "model" / "config.json").is_file()
+    assert not study_folder.final_state.exists()
+    assert not list(folder.glob("**/.*.part")) + list(folder.glob("**/*.tmp"))
+
+
+def test_predictions_are_those_of_every_epoch_of_every_run(finished):
+    folder, _ = finished
+    study_folder = StudyFolder(folder)
+    labels, dev = corpus_of(tiny()).labels, corpus_of(tiny()).splits["dev"]
+    cells = pd.read_csv(study_folder.cells_file, dtype={"trial_id": str})
+    scored = [(f"trial_{cell.trial_id}", cell.epoch, cell.accuracy) for cell in cells.itertuples()]
+    scored += [("final", epoch, found["accuracy"]) for epoch, found in enumerate(study_folder.final().epochs, start=1)]
+    for name, epoch, accuracy in scored:
+        found = predictions.read(predictions.file(study_folder.predictions, name, epoch), labels)
+        assert (found.probabilities.argmax(axis=1) == found.truth).mean() == pytest.approx(accuracy)
+        np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-4)
+        assert np.bincount(found.dialogues).tolist() == [len(dialogue.utterances) for dialogue in dev]
+
+
+def test_the_same_seed_twice_gives_the_same_numbers_bit_for_bit(finished, tmp_path):
+    folder, _ = finished
+    run(tmp_path / "study")
+    assert numbers(tmp_path / "study") == numbers(folder)
+
+
+def test_another_seed_gives_other_numbers(finished, tmp_path):
+    folder, _ = finished
+    run(tmp_path / "study", tiny(**{"seed": 2, "final.model": "none"}))
+    found, other = (pd.read_csv(StudyFolder(one).cells_file)["train_loss"] for one in (folder, tmp_path / "study"))
+    assert (found != other).all()
+
+
+def test_a_finished_study_run_again_trains_nothing(finished):
+    folder, _ = finished
+    before = numbers(folder)
+    follow_up_trials = run(folder)
+    assert follow_up_trials.steps == 0
+    assert numbers(folder) == before
+
+
+def test_a_study_killed_in_every_act_and_resumed_gives_the_same_numbers(finished, tmp_path):
+    """Each process is killed with SIGKILL after so many steps: in the sweep, in the grid, in the final model."""
+    folder, told = finished
+    epoch = told.runs[0][1]["of_steps"]
+    kills = (epoch + 1, 2 * epoch + 1, 3 * epoch + 1)
+    # -P, lest tests/tuners stand before tuners.
+    script = [sys.executable, "-P", tiny_study.__file__, str(tmp_path / "study"), *map(str, kills)]
+    ended = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    assert ended == [str(-signal.SIGKILL)] * len(kills)
+    last = run(tmp_path / "study")
+    assert [stage for stage, _ in last.runs] == ["final"]
+    assert numbers(tmp_path / "study") == numbers(folder)
+    # A kill loses no more than the epoch that it came in.
+    assert sum(kills) + last.steps <= told.steps + len(kills) * epoch
+
+
+def test_best_yaml_is_a_recipe_that_wins_again(finished, tmp_path):
+    folder, _ = finished
+    follow_up_trials = recipes.load("sample", folder / "best.yaml")
+    run(tmp_path / "follow_up", follow_up_trials)
+    assert StudyFolder(tmp_path / "follow_up").table().best() == StudyFolder(folder).table().best()
+    assert numbers(tmp_path / "follow_up")["final"] == numbers(folder)["final"]
+
+
+def test_another_final_model_keeps_the_search_and_nothing_of_the_former_one(finished, tmp_path):
+    folder, _ = finished
+    shutil.copytree(folder, tmp_path / "study")
+    evaluate_split(StudyFolder(tmp_path / "study"), corpus_of(tiny()), "test")
+    assert analyze(StudyFolder(tmp_path / "study")).test is not None
+    with pytest.raises(UserError, match=r"another recipe \(they differ in final.model\)"):
+        run(tmp_path / "study", tiny(**{"final.model": "scratch:1x64"}))
+    shutil.rmtree(tmp_path / "study" / "model")
+    told = run(tmp_path / "study", tiny(**{"final.model": "scratch:1x64"}))
+    assert [stage for stage, values in told.runs] == ["final"]
+    assert StudyFolder(tmp_path / "study").final().model == "scratch:1x64"
+    assert analyze(StudyFolder(tmp_path / "study")).test is None
+
+
+def test_where_no_final_model_is_asked_for_none_is_trained_and_more_gpus_than_there_are_do_not_matter(tmp_path):
+    told = run(tmp_path / "study", tiny(**{"final.model": "none", "final.gpus": 99, "sweeps": {}, "epochs": 1}))
+    assert [stage for stage, _ in told.runs] == ["grid", "grid"]
+    assert not (tmp_path / "study" / "model").exists()
+    assert StudyFolder(tmp_path / "study").best().final.gpus == 99
+
+
+ON_TWO_DEVICES = """
+import bertgrid_tf.bert
+import tensorflow as tf
+
+cpu, = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from bertgrid_tf.cli import main
+
+main()
+"""
+
+
+def test_the_final_model_alone_is_trained_on_several_devices(finished, tmp_path):
+    folder, _ = finished
+    flags = (
+        "--model scratch:1x32 --final-model scratch:2x32 --max-train-samples 60 --learning-rates 2e-3,1e-3 --epochs 2"
+    )
+    sweep = "--no-sweeps --sweep context=current,current+previous --set sweep_epochs=1"
+    asked = ["tune", "sample", *flags.split(), *sweep.split(), "--final-gpus", "all", "--results", str(tmp_path)]
+    command = [sys.executable, "-P", "-c", ON_TWO_DEVICES, *asked]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "batch 16 = 2 × 8 per GPU" in done.stdout
+    study_folder = StudyFolder(tmp_path / "sample")
+    assert study_folder.final().gpus == 2
+    assert study_folder.best().final.gpus == "all"
+    found, expected = numbers(study_folder.path), numbers(folder)
+    for name in expected.keys() - {"best.yaml", "final", "predictions/final-1.csv", "predictions/final-2.csv"}:
+        assert found[name] == expected[name], name
+
+
+def test_an_independent_grid_trains_every_cell_by_itself(tmp_path):
+    told = run(tmp_path / "study", tiny(**{"final.model": "none", "sweeps": {}, "grid": "independent"}))
+    assert [values["of_epochs"] for _, values in told.runs] == [2, 2, 1, 1]
+    assert not np.isnan(StudyFolder(tmp_path / "study").table().scores).any()
+
+
+@pytest.mark.parametrize(
+    ("changed", "keys"),
+    [({"seed": 3}, "seed"), ({"epochs": 3, "max_length": 20}, "hyperparameters.max_length, epochs")],
+)
+def test_a_folder_of_another_recipe_is_refused_with_the_keys(finished, changed, keys):
+    folder, _ = finished
+    before = numbers(folder)
+    with pytest.raises(UserError, match=rf"another recipe \(they differ in {keys}\)"):
+        run(folder, tiny(**changed))
+    assert numbers(folder) == before
+
+
+def test_training_texts_that_are_all_empty_are_refused(tmp_path):
+    corpus = corpus_of(tiny())
+    emptied = {
+        split: tuple(
+            replace(dialogue, utterances=tuple(replace(line, text="") for line in dialogue.utterances))
+            for dialogue in dialogues
+        )
+        for split, dialogues in corpus.splits.items()
+    }
+    with pytest.raises(UserError, match="training texts of sample are all empty"):
+        Study(tiny(), Corpus(corpus.name, corpus.labels, emptied), tmp_path / "study", Recorder()).run()
+
+
+def test_changed_data_are_refused(finished):
+    folder, _ = finished
+    corpus = corpus_of(tiny())
+    shorter = Corpus(corpus.name, corpus.labels, {**corpus.splits, "dev": corpus.splits["dev"][:-1]})
+    with pytest.raises(UserError, match="no longer those that the study in"):
+        Study(tiny(), shorter, folder, Recorder()).run()
+
+
+def test_a_fresh_start_that_is_refused_deletes_nothing(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "study")
+    before = numbers(tmp_path / "study")
+    for overrides in ({"model": "./nowhere"}, {"max_length": 600}, {"final.model": "scratch:1x33"}):
+        with pytest.raises(UserError):
+            run(tmp_path / "study", tiny(**overrides), fresh=True)
+    assert numbers(tmp_path / "study") == before
+    assert (tmp_path / "study" / "model").is_dir()
+
+
+def test_a_process_killed_while_it_wrote_the_recipe_leaves_a_folder_that_can_be_used(tmp_path):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "recipe.yaml.tmp").write_text("corpus: sam")
+    (tmp_path / "study" / LOCK).touch()
+    run(tmp_path / "study", tiny(**{"final.model": "none", "sweeps": {}, "epochs": 1}))
+    assert StudyFolder(tmp_path / "study").best_file.is_file()
+
+
+def test_changed_checkpoint_files_are_refused(finished, tmp_path):
+    checkpoint = shutil.copytree(finished[0] / "model", tmp_path / "checkpoint")
+    study = tiny(**{"model": str(checkpoint), "final.model": "none", "sweeps": {}, "epochs": 1})
+    run(tmp_path / "study", study)
+    config = (checkpoint / "config.json").read_text()
+    (checkpoint / "config.json").write_text(config.replace('"hidden_dropout_prob": 0.1', '"hidden_dropout_prob": 0.2'))
+    with pytest.raises(UserError, match=r"checkpoint files of .* are no longer those"):
+        run(tmp_path / "study", study)
+
+
+def test_a_level_that_does_not_fit_the_memory_fails_and_the_search_goes_on(tmp_path):
+    class TooLarge(Recorder):
+        """Stands for a GPU: what it raises is what TensorFlow raises there."""
+
+        def on_train_batch_end(self, run, done: int, steps: int, loss: float) -> None:
+            stage, values = self.runs[-1]
+            if values["batch_size"] == 32 or stage == "final":
+                raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    folder = tmp_path / "study"
+    with pytest.raises(
+        UserError, match=r"final model scratch:2x32 cannot be trained at batch size 16 \(out of memory: OOM"
+    ):
+        run(folder, tiny(**{"sweeps": {"batch_size": [16, 32]}, "epochs": 1}), callback=TooLarge())
+    sweep = pd.read_csv(StudyFolder(folder).sweeps_file)
+    assert sweep["status"].tolist() == ["COMPLETED", "FAILED"]
+    assert sweep["chosen"].tolist() == [True, False]
+    assert not np.isnan(StudyFolder(folder).table().scores).any()
+
+
+def test_two_processes_do_not_work_in_one_folder(tmp_path):
+    folder = tmp_path / "study"
+    folder.mkdir()
+    with (folder / LOCK).open("w") as lock:
+        lock.write("process 12345 on elsewhere")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="is being run by process 12345 on elsewhere"):
+            run(folder)
+
+
+def test_a_maximum_length_beyond_the_positions_is_refused_before_anything_is_written(tmp_path):
+    for overrides in ({"max_length": 600}, {"sweeps": {"max_length": [32, 600]}}):
+        with pytest.raises(UserError, match="max_length 600 is beyond the 512 positions of scratch:1x32"):
+            run(tmp_path / "study", tiny(**overrides))
+    assert [path.name for path in (tmp_path / "study").iterdir()] == [LOCK]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"final.model": "./nowhere"}, "There is no checkpoint folder ./nowhere"),
+        ({"final.gpus": 99}, "The final model cannot be trained on 99 GPUs, since TensorFlow sees"),
+        ({"sweeps": {"model": ["scratch:1x32", "scratch:1x33"]}}, "scratch:1x33"),
+        ({"sweeps": {"max_length": [4, 24], "context": ["current", "current+previous", "previous+current+next"]}}, "4"),
+    ],
+)
+def test_what_a_later_act_could_not_do_is_refused_before_the_first(tmp_path, overrides, sentence):
+    told = Recorder()
+    with pytest.raises(UserError, match=sentence):
+        run(tmp_path / "study", tiny(**overrides), callback=told)
+    assert told.steps == 0
+
+
+def test_a_final_run_whose_scores_were_lost_is_repeated(finished, tmp_path):
+    folder, _ = finished
+    shutil.copytree(folder, tmp_path / "study")
+    (tmp_path / "study" / "final.json").unlink()
+    told = run(tmp_path / "study")
+    assert [stage for stage, _ in told.runs] == ["final"]
+    assert numbers(tmp_path / "study") == numbers(folder)
+
+
+def test_a_sweep_over_models_trains_each_and_the_final_model_follows_the_winner(tmp_path):
+    recipe = tiny(
+        **{
+            "sweeps": {"model": ["scratch:1x32", "scratch:1x64"]},
+            "final.model": {"scratch:1x32": "scratch:2x32", "scratch:1x64": "scratch:2x64"},
+            "epochs": 1,
+        }
+    )
+    run(tmp_path / "study", recipe)
+    winner = StudyFolder(tmp_path / "study").best().hyperparameters.model
+    assert StudyFolder(tmp_path / "study").final().model == winner.replace("1x", "2x")
+
+
+def test_a_bert_from_scratch_finds_out_that_the_sample_s_labels_depend_on_the_line_before(tmp_path):
+    recipe = recipes.load(
+        "sample", None, {"final.model": "none", "learning_rates": [1e-3], "epochs": 1, "sweep_epochs": 3}
+    )
+    recipe = recipe.model_copy(update={"sweeps": {"context": ["current", "current+previous"]}})
+    run(tmp_path / "study", recipe)
+    sweep = pd.read_csv(StudyFolder(tmp_path / "study").sweeps_file).set_index("level")
+    assert sweep.loc["current+previous", "score"] > sweep.loc["current", "score"] + 0.05
+    assert sweep.loc["current+previous", "chosen"]
+
+
+@pytest.fixture
+def electra(tmp_path) -> Path:
+    """A checkpoint that is no BERT, with the tokenizer of one."""
+    texts = [utterance.text for utterance in utterances(corpus_of(tiny()).splits["train"])]
+    tokenizer = load_tokenizer("scratch", texts)
+    size = {"embedding_size": 16, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 1}
+    model = TFElectraModel(ElectraConfig(vocab_size=len(tokenizer), num_hidden_layers=1, **size))
+    model.build_in_name_scope()
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "electra")
+    return tmp_path / "electra"
+
+
+def test_a_model_that_computes_padding_is_named_and_has_no_other_precision(electra, tmp_path):
+    recipe = tiny(**{"model": str(electra), "final.model": "none", "sweeps": {}, "learning_rates": [1e-3], "epochs": 1})
+    told = run(tmp_path / "study", recipe)
+    assert [note for note in told.notes if "electra" in note] == [
+        f"{electra} is of type electra, whose own forward pass computes padding too: unless batching is set, texts of "
+        "like length share a batch."
+    ]
+    hyperparameters = recipe.hyperparameters.model_copy(update={"precision": "bf16"})
+    with pytest.raises(UserError, match=r"precision bf16 is for BERT; \S+ is of type 'electra': use fp32"):
+        run(tmp_path / "other", recipe.model_copy(update={"hyperparameters": hyperparameters}))
