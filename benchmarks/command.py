@@ -65,7 +65,7 @@ def friends(flags: argparse.Namespace, **overrides: Any) -> Recipe:
     `overrides` are further keys of the recipe; what `--set` says comes last.
     """
     given = {"model": flags.model, "max_train_samples": flags.max_train_samples, "sweeps": {}, "final.model": NO_MODEL}
-    return recipes.load("friends", overrides=given | overrides | dict(flags.set))
+    return recipes.load_recipe("friends", overrides=given | overrides | dict(flags.set))
 
 
 def corpus(flags: argparse.Namespace, recipe: Recipe) -> Corpus:

@@ -19,8 +19,8 @@ from rich.table import Table
 
 from benchmarks import command
 from benchmarks.work import TimeLeft, Work
+from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.metrics.compare import Difference, Split, compare_with_best, difference, holm
-from bertgrid_tf.recipe import Value
 from bertgrid_tf.report.format import duration, score
 from bertgrid_tf.storage.files import write_table
 

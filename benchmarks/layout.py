@@ -9,8 +9,8 @@ from benchmarks.texts import Padded
 from bertgrid_tf.bert.checkpoint import load_tokenizer
 from bertgrid_tf.corpus import Corpus, limit, speaker_counts, utterances
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.recipe import Hyperparameters
-from bertgrid_tf.training.trial_runner import encode_dialogues
+from bertgrid_tf.hyperparameters import Hyperparameters
+from bertgrid_tf.training.encoding import encode_dialogues
 
 
 def padded(corpus: Corpus, hyperparameters: Hyperparameters, split: str) -> Padded:

@@ -92,10 +92,10 @@ def measure(name: str, searched: SearchSpace, workers: int) -> Measured:
 
 
 def searches() -> dict[str, SearchSpace]:
-    friends = recipes.load("friends")
+    friends = recipes.load_recipe("friends")
     return {
         "a run per row": space(friends),
-        "a run per cell": space(friends.model_copy(update={"grid": "independent"})),
+        "a run per cell": space(friends.model_copy(update={"grid_schedule": "per-cell"})),
     }
 
 

@@ -7,12 +7,12 @@ import numpy as np
 
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.metrics.compare import Split
-from bertgrid_tf.recipe import Recipe, Value, differing, load
+from bertgrid_tf.recipe import Recipe, differing_keys, load_recipe
 from bertgrid_tf.report.format import duration
-from bertgrid_tf.storage import predictions
 from bertgrid_tf.storage.files import write_text
-from bertgrid_tf.storage.predictions import Predictions
+from bertgrid_tf.storage.predictions import Predictions, predictions_file, read_predictions
 from bertgrid_tf.training.trial_runner import TrialRunner
 
 
@@ -36,7 +36,7 @@ class Work:
         """
         file = folder / "recipe.yaml"
         if file.exists():
-            keys = [key for key in differing(load(recipe.corpus, file), recipe) if key not in free]
+            keys = [key for key in differing_keys(load_recipe(recipe.corpus, file), recipe) if key not in free]
             if keys:
                 raise UserError(
                     f"{folder} holds runs of another recipe (they differ in {', '.join(keys)}): choose another --work."
@@ -57,8 +57,8 @@ class Work:
         return Split(found.truth, found.dialogues, self.runs.corpus.labels)
 
     def _predicted(self, name: str, epoch: int) -> Predictions:
-        file = predictions.file(self._folder / "predictions", name, epoch)
-        return predictions.read(file, self.runs.corpus.labels)
+        file = predictions_file(self._folder / "predictions", name, epoch)
+        return read_predictions(file, self.runs.corpus.labels)
 
     def train(self, name: str, seed: int, **changed: Value) -> Iterator[dict[str, float]]:
         """Yields every epoch's metrics; those of epochs that an earlier process trained come at once.

@@ -65,6 +65,8 @@ def columns(data: Data) -> Columns:
 
 
 def _tables(name: str, data: Data, seed: int) -> Corpus:
+    if data.file is None:
+        raise UserError(f"The data of {name} were given as a DataFrame: give them again, in Python.")
     return corpora.load_table(
         data.file,
         columns(data),

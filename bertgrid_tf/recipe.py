@@ -1,189 +1,142 @@
-"""A recipe: what to tune, on which data, in two profiles."""
+"""A recipe: what to tune, on which data, in two profiles. `python -m bertgrid_tf.recipe` prints every key."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from bertgrid_tf.corpus.balance import parse_undersample
-from bertgrid_tf.corpus.layout import CONTEXTS, SPEAKER_FORMATS
 from bertgrid_tf.corpus.text import read_text
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.hyperparameters import (
+    AUTO,
+    AUTO_KEYS,
+    SWEEPABLE,
+    BatchSize,
+    Count,
+    Hyperparameters,
+    LearningRate,
+    ModelName,
+    Strict,
+    Value,
+    count_or,
+    one_of,
+)
 from bertgrid_tf.metrics.classification import OVERALL, PER_CLASS, Direction
 
 RECIPES = Path(__file__).with_name("recipes")
 NO_MODEL = "none"
-AUTO = "auto"
-MEASURED = ("batch_size", "precision")
-"""The settings for which `auto` stands for what is measured before the search (`auto_settings.resolve`)."""
 # What pydantic puts into an error's place where a value may be of several types.
-_TYPES = ("bool", "int", "float", "str", "constrained-", "dict[")
+_TYPES = ("bool", "int", "float", "str", "constrained-", "dict[", "function-wrap")
 
-Value = bool | int | float | str
 # Absolute, so that a study's recipe means the same files from any folder.
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
-LearningRate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-Model = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Data(Strict):
+    """A table of one's own: files, or a DataFrame that was given in Python (`file` is None then)."""
 
-
-def _number_or(word: str) -> WrapValidator:
-    """Says what is asked for where a value is neither a number from 1 up nor the word."""
-
-    def checked(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return validate(value)
-        except ValidationError as error:
-            raise ValueError(f"must be a whole number, at least 1, or {word}, not {value!r}") from error
-
-    return WrapValidator(checked)
-
-
-BatchSize = Annotated[Count | Literal["auto"], _number_or(AUTO)]
-
-
-class Hyperparameters(_Strict):
-    """One value for every parameter of a training run: a configuration.
-
-    All of them but the learning rate can be swept.
-    """
-
-    model: Model = Field("bert-base-cased", description="hub id, folder, or scratch[:LAYERSxWIDTH]")
-    learning_rate: LearningRate = Field(2e-5, description="the one that the sweeps run at")
-    batch_size: BatchSize = Field(32, description="texts per step, or auto: as many as fit the memory")
-    max_length: int = Field(64, ge=3, description="tokens, special ones included")
-    context: str = Field("current", description=" | ".join(CONTEXTS))
-    speaker_format: str = Field("colon", description=" | ".join(SPEAKER_FORMATS))
-    min_speaker_count: int = Field(0, ge=0, description="speakers with fewer training utterances lose their name")
-    markers: Literal["pieces", "tokens"] = Field(
-        "pieces", description="[None] and [Says]: word pieces or one token each"
+    file: AbsolutePath | None = Field(
+        None, description="CSV or TSV of the training split, or of all splits with `split_column`"
     )
-    oversample_ratio: float = Field(0.0, ge=0, le=1, description="0: as is; 1: every class as large as the largest")
-    undersample: str = Field("none", description="none | CLASS | CLASS:SHARE, joined by +")
-    class_weights: Literal["none", "balanced", "sqrt", "effective"] = Field(
-        "none", description="what a text's loss counts, by the size of its class"
-    )
-    focal_gamma: float = Field(0.0, ge=0, allow_inf_nan=False, description="γ of the focal loss; 0: cross-entropy")
-    soft_label_weight: float = Field(
-        0.0, ge=0, le=1, description="share of the raters' votes in what is trained towards"
-    )
-    head: Literal["trained", "refit", "smote", "rose"] = Field(
-        "trained",
-        description="or refitted after each epoch, to the classes as they are, or all as large as the largest",
-    )
-    warmup_ratio: float = Field(0.2, ge=0, le=1, description="share of all steps")
-    schedule: Literal["linear", "constant"] = Field("linear", description="after warm-up: fall to 0, or stay")
-    # Beyond these, float32 has no number for the products that they enter.
-    weight_decay: float = Field(0.01, ge=0, le=1e9, description="decoupled; not on biases and LayerNorm")
-    max_grad_norm: float = Field(1.0, gt=0, le=1e9, description="largest global norm of the gradient")
-    group_by_length: Literal["auto", "random", "grouped"] = Field(
-        "auto",
-        description="grouped: texts of like length share a batch; auto: random for BERT, which computes no padding",
-    )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "fp32",
-        description="of matrix products, or auto: the fastest whose loss agrees; BERT alone has others than fp32",
+    text_column: str = Field(description="column of the text")
+    label_column: str = Field(description="column of the class")
+    dialogue_column: str | None = Field(None, description="column of the dialogue's id")
+    speaker_column: str | None = Field(None, description="column of the speaker")
+    split_column: str | None = Field(None, description="column that says train, dev or test")
+    dev_file: AbsolutePath | None = Field(None, description="table of the dev split")
+    test_file: AbsolutePath | None = Field(None, description="table of the test split")
+    validation_split: float = Field(
+        0.1, gt=0, lt=1, description="share of the training split that becomes dev where there is none"
     )
 
-    @property
-    def computed_in(self) -> Literal["fp32", "bf16", "fp16"]:
-        """The precision; `auto` must have been measured."""
-        assert self.precision != "auto"
-        return self.precision
 
-    @field_validator("context")
-    @classmethod
-    def _known_context(cls, context: str) -> str:
-        return _one_of(context, CONTEXTS)
-
-    @field_validator("speaker_format")
-    @classmethod
-    def _known_format(cls, speaker_format: str) -> str:
-        return _one_of(speaker_format, SPEAKER_FORMATS)
-
-    @classmethod
-    def of(cls, values: Mapping[str, Value]) -> Self:
-        """The settings among a run's values, which hold its schedule too."""
-        return cls.model_validate({name: values[name] for name in cls.model_fields})
-
-
-class Data(_Strict):
-    """A person's own tables."""
-
-    file: AbsolutePath = Field(description="CSV or TSV of the training split, or of all splits with split_column")
-    text_column: str
-    label_column: str
-    dialogue_column: str | None = None
-    speaker_column: str | None = None
-    split_column: str | None = None
-    dev_file: AbsolutePath | None = None
-    test_file: AbsolutePath | None = None
-    validation_split: float = Field(0.1, gt=0, lt=1, description="share of train that becomes dev where there is none")
-
-
-class Final(_Strict):
+class Final(Strict):
     """The final profile; what it leaves out is shared with the search."""
 
-    model: Model | dict[str, Model] = Field(
-        NO_MODEL, description="a model, or one for each model that the search may choose, or none"
+    model: ModelName | dict[str, ModelName] = Field(
+        NO_MODEL, description="the final model, or one for each model that the search may choose, or `none`"
     )
-    batch_size: BatchSize | None = None
-    gpus: Annotated[Count | Literal["all"], _number_or("all")] = Field(1, description="that train it together, or all")
+    batch_size: BatchSize | None = Field(
+        None,
+        description="its batch size, on all GPUs together, if not the search's; `auto`: "
+        "[as many as fit](#the-largest-batch-that-fits)",
+    )
+    gpus: Annotated[Count | Literal["all"], count_or("all")] = Field(
+        1,
+        description="GPUs of this host that train it together, or `all`; without a GPU, `1` and `all` are the CPU",
+    )
 
-    def model_for(self, chosen: str) -> str | None:
-        """The model to train where the search chose `chosen`; None for none."""
-        model = self.model.get(chosen, chosen) if isinstance(self.model, dict) else self.model
+    def model_for(self, searched: str) -> str | None:
+        """Return the model to train where the search ended with `searched`; None for none."""
+        model = self.model.get(searched, searched) if isinstance(self.model, dict) else self.model
         return None if model == NO_MODEL else model
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """All that decides a study's numbers."""
 
-    corpus: str = Field(description="friends, nsmc, sample, or a name for data")
-    data: Data | None = None
+    corpus: str = Field(description="`friends`, `nsmc`, `sample`, or a name for `data`")
+    data: Data | None = Field(None, description="tables of one's own")
     max_train_samples: int | None = Field(
-        None, ge=1, description="about so many training utterances, in whole dialogues"
+        None, ge=1, description="train on about this number of utterances: whole dialogues, stratified, seeded"
     )
-    metric: str = Field("accuracy", description="what decides, measured on dev")
-    seed: int = Field(1, ge=0)
-    hyperparameters: Hyperparameters = Hyperparameters()
-    sweeps: dict[str, list[Value]] = Field({}, description="levels of each independent parameter, in order")
-    sweep_epochs: int = Field(2, ge=1, description="epochs of a sweep's runs")
+    metric: str = Field(
+        "accuracy",
+        description="what decides, measured on dev: `accuracy`, `macro_f1`, `weighted_f1`, `loss`, or `f1_CLASS`, "
+        "`recall_CLASS`, `precision_CLASS`",
+    )
+    seed: int = Field(
+        1,
+        ge=0,
+        description="decides order, dropout, the head's initial weights and every draw; compared trials share it",
+    )
+    hyperparameters: Hyperparameters = Field(Hyperparameters(), description="one value for every hyperparameter")
+    sweeps: dict[str, list[Value]] = Field({}, description="levels of each independent hyperparameter, in order")
+    sweep_epochs: int = Field(2, ge=1, description="epochs of a sweep's trials")
     learning_rates: list[LearningRate] = Field([5e-5, 3e-5, 2e-5], min_length=1, description="rows of the grid")
-    epochs: int = Field(4, ge=1, description="columns of the grid")
-    grid: Literal["row", "independent"] = Field("row", description="one run per row, or one per cell")
+    epochs: int = Field(4, ge=1, description="columns of the grid, over which a row's schedule is spread")
+    grid_schedule: Literal["shared", "per-cell"] = Field(
+        "shared",
+        description="`shared`: one trial per learning rate, scored after every epoch; `per-cell`: a trial and a "
+        "schedule for each cell",
+    )
     search: Literal["grid", "climb", "asha", "bayes", "genetic"] = Field(
-        "grid", description="fill every cell, or leave cells out"
+        "grid",
+        description="`grid` fills every cell; `climb`, `asha`, `bayes` and `genetic` leave cells out: see "
+        "[search.md](search.md)",
     )
-    choose: Literal["best", "cheapest-tie"] = Field(
-        "best", description="what wins: the best score, or the cheapest of those that cannot be told from it"
+    selection: Literal["best", "cheapest-equivalent"] = Field(
+        "best",
+        description="what wins a sweep and the grid: the best score, or the cheapest in the "
+        "[tied set](analysis.md#the-tied-set)",
     )
-    repeats: int = Field(1, ge=1, description="seeds that the grid's tied rows are trained with")
-    audit: bool = Field(False, description="whether the sweeps' runners-up are tried again at the winning cell")
-    soup: bool = Field(False, description="whether the rows' weights are kept, and averaged where that helps")
-    final: Final = Final()
+    n_seeds: int = Field(
+        1,
+        ge=1,
+        description="seeds that the grid's tied rows are trained with; see [analysis.md](analysis.md#more-seeds)",
+    )
+    check_interactions: bool = Field(
+        False,
+        description="train the sweeps' runners-up at the winning cell too; see "
+        "[analysis.md](analysis.md#interaction-checks)",
+    )
+    soup: bool = Field(
+        False,
+        description="keep the weights of every row's best epoch, and average those that help; see "
+        "[analysis.md](analysis.md#better-for-free)",
+    )
+    final: Final = Field(Final(), description="the final profile")
 
     @field_validator("metric")
     @classmethod
     def _known_metric(cls, metric: str) -> str:
         if metric not in OVERALL and not metric.startswith(tuple(f"{m}_" for m in PER_CLASS)):
-            _one_of(metric, (*OVERALL, *(f"{m}_CLASS" for m in PER_CLASS)))
+            one_of(metric, (*OVERALL, *(f"{m}_CLASS" for m in PER_CLASS)))
         return metric
 
     @field_validator("learning_rates")
@@ -195,21 +148,23 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _searchable(self) -> Self:
-        if self.search != "grid" and self.grid != "row":
+        if self.search != "grid" and self.grid_schedule != "shared":
             raise ValueError(
-                f"search {self.search} stops rows, which grid {self.grid} has not: give search grid, or row"
+                f"search {self.search} stops rows, which grid_schedule {self.grid_schedule} does not have: give search "
+                "grid, or grid_schedule shared"
             )
         return self
 
     @model_validator(mode="after")
-    def _averaged(self) -> Self:
-        if self.soup and {self.hyperparameters.head, *self.sweeps.get("head", ())} != {"trained"}:
-            raise ValueError("soup averages heads that were trained: give head trained alone, or no soup")
+    def _averageable(self) -> Self:
+        heads = {self.hyperparameters.head_retraining, *self.sweeps.get("head_retraining", ())}
+        if self.soup and heads != {"none"}:
+            raise ValueError("soup averages trained heads: give head_retraining none alone, or no soup")
         return self
 
     @model_validator(mode="after")
-    def _levels(self) -> Self:
-        # The levels take the types of the settings they are values of: "64" is 64, 1 is 1.0.
+    def _typed_sweeps(self) -> Self:
+        # The levels take the types of the hyperparameters they are values of: "64" is 64, 1 is 1.0.
         typed = {parameter: self._typed(parameter, levels) for parameter, levels in self.sweeps.items()}
         object.__setattr__(self, "sweeps", typed)
         return self
@@ -220,22 +175,18 @@ class Recipe(_Strict):
                 f"{parameter} is coupled and has the grid: give learning_rates and epochs instead of a sweep"
             )
         if parameter not in Hyperparameters.model_fields:
-            raise ValueError(f"there is no parameter {parameter!r} to sweep; choose from {', '.join(sweepable())}")
+            raise ValueError(f"there is no parameter {parameter!r} to sweep; choose from {', '.join(SWEEPABLE)}")
         if not levels:
             raise ValueError(f"the sweep of {parameter} has no level")
         typed = []
         for level in levels:
             if level == "":
                 raise ValueError(f"the sweep of {parameter} has an empty level; give its levels as a,b,c")
-            if level == AUTO and parameter in MEASURED:
+            if level == AUTO and parameter in AUTO_KEYS:
                 raise ValueError(f"{parameter}=auto is measured once, before the search, and no level to sweep")
             try:
-                typed.append(
-                    getattr(
-                        Hyperparameters.model_validate(self.hyperparameters.model_dump() | {parameter: level}),
-                        parameter,
-                    )
-                )
+                values = self.hyperparameters.model_dump() | {parameter: level}
+                typed.append(getattr(Hyperparameters.model_validate(values), parameter))
             except ValidationError as error:
                 raise ValueError(f"{parameter}={level} is no level to sweep: {_reason(error)}") from error
         if len(set(typed)) < len(typed):
@@ -243,61 +194,70 @@ class Recipe(_Strict):
         return typed
 
     def searched_models(self) -> list[str]:
-        """The checkpoints that the search may train, the start's first."""
+        """Return the checkpoints that the search may train, the first sweep's first."""
         return list(dict.fromkeys([self.hyperparameters.model, *map(str, self.sweeps.get("model", ()))]))
 
     def final_models(self) -> list[str]:
-        """The checkpoints that the final model may be trained from; none where there is to be none."""
+        """Return the checkpoints that the final model may be trained from; none where there is to be none."""
         return [model for model in map(self.final.model_for, self.searched_models()) if model]
 
+    def levels(self, parameter: str) -> list[Value]:
+        """Return every value of a hyperparameter that the search may train, the initial one first."""
+        initial = getattr(self.hyperparameters, parameter)
+        return list(dict.fromkeys([initial, *self.sweeps.get(parameter, ())]))
+
     def direction(self) -> Direction:
-        """Whether more or less of the metric is better."""
+        """Return whether more or less of the metric is better."""
         return OVERALL.get(self.metric, "max")
 
     def signed(self, score: float) -> float:
-        """A score of the metric, turned so that more is better."""
+        """Return a score of the metric with its sign turned where less is better."""
         return score if self.direction() == "max" else -score
 
     def check_classes(self, labels: Iterable[str]) -> None:
-        """Raises UserError where the metric or a level names a class that the corpus lacks."""
+        """Check that the corpus has the classes that the metric and the levels name.
+
+        Raises:
+            UserError: It lacks one.
+        """
         labels = tuple(labels)
         named = self.metric.split("_", 1)
         if self.metric not in OVERALL and named[1] not in labels:
             raise UserError(f"Metric {self.metric}: there is no class {named[1]!r}; choose from {', '.join(labels)}.")
-        for level in (self.hyperparameters.undersample, *self.sweeps.get("undersample", ())):
+        for level in self.levels("undersample"):
             parse_undersample(str(level), labels)
 
     def to_yaml(self) -> str:
-        """The whole recipe, defaults included, as `load` reads it."""
+        """Return the whole recipe, defaults included, as `load_recipe` reads it."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def sweepable() -> tuple[str, ...]:
-    """The parameters that a sweep can vary."""
-    return tuple(name for name in Hyperparameters.model_fields if name != "learning_rate")
-
-
-def short(key: str) -> str:
-    """A dotted key as people give it: a setting's without the `hyperparameters.`."""
+def short_key(key: str) -> str:
+    """Return a dotted key as people give it: a hyperparameter's without the `hyperparameters.`."""
     return key.removeprefix("hyperparameters.")
 
 
-def names() -> tuple[str, ...]:
-    """The recipes that come with the package, each with a corpus of its name."""
+def recipe_names() -> tuple[str, ...]:
+    """Return the names of the recipes that come with the package, each with a corpus of its name."""
     return tuple(sorted(path.stem for path in RECIPES.glob("*.yaml")))
 
 
-def load(name: str, file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Reads and completes a recipe.
+def load_recipe(name: str, file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read and complete a recipe.
 
     Args:
-        name: a recipe that comes with the package, or a name for one's own data.
-        file: a recipe to read in its place.
-        overrides: dotted keys of the recipe, or of its settings without the `hyperparameters.`, and their values. A
-            setting that is given is not swept, unless its sweep is given too.
+        name: A recipe that comes with the package, or a name for one's own data.
+        file: A recipe file to read in its place.
+        overrides: Values by dotted keys of the recipe; a hyperparameter's key needs no `hyperparameters.`. A
+            hyperparameter that is given is not swept, unless its sweep is given too.
 
     Raises:
-        UserError: a file that is no recipe; an unknown key; a value out of its range.
+        UserError: The file is no recipe, a key is unknown, or a value is out of its range.
+
+    Example:
+        >>> recipe = load_recipe("sample", overrides={"batch_size": 8, "final.model": "none"})
+        >>> recipe.hyperparameters.batch_size, recipe.final_models()
+        (8, [])
     """
     path = file or RECIPES / f"{name}.yaml"
     content: dict[str, Any] = {"corpus": name}
@@ -306,7 +266,7 @@ def load(name: str, file: Path | None = None, overrides: Mapping[str, Any] | Non
         content.setdefault("corpus", name)
     overrides = overrides or {}
     if isinstance(own := content.get("sweeps"), dict):
-        # Who sets a parameter has decided it: the recipe's own sweep of it is off.
+        # Who sets a hyperparameter has decided it: the recipe's own sweep of it is off.
         content["sweeps"] = {
             name: levels for name, levels in own.items() if name not in overrides or f"sweeps.{name}" in overrides
         }
@@ -314,7 +274,7 @@ def load(name: str, file: Path | None = None, overrides: Mapping[str, Any] | Non
         _place(content, key, value)
     if not path.exists() and not content.get("data"):
         raise UserError(
-            f"There is no recipe {name!r}: choose from {', '.join(names())}, "
+            f"There is no recipe {name!r}: choose from {', '.join(recipe_names())}, "
             "or give --data FILE with --text-column and --label-column."
         )
     try:
@@ -323,8 +283,8 @@ def load(name: str, file: Path | None = None, overrides: Mapping[str, Any] | Non
         raise UserError(f"{file or 'Recipe ' + name}: {_sentence(error)}.") from error
 
 
-def differing(one: Recipe, other: Recipe) -> list[str]:
-    """The dotted keys at which two recipes differ; "sweeps" where their sweeps differ in nothing but their order."""
+def differing_keys(one: Recipe, other: Recipe) -> list[str]:
+    """Return the dotted keys at which two recipes differ; "sweeps" where only the order of their sweeps does."""
     keys = _differing(one.model_dump(mode="json"), other.model_dump(mode="json"))
     reordered = list(one.sweeps) != list(other.sweeps) and one.sweeps.keys() == other.sweeps.keys()
     return [*keys, "sweeps"] if reordered else keys
@@ -353,7 +313,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def yaml_reason(error: yaml.YAMLError) -> str:
-    """What the parser stumbled over, and where, on one line."""
+    """Return what the YAML parser could not read, and where, on one line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}"
     return " ".join(str(error).split())
@@ -372,28 +332,21 @@ def _place(content: dict[str, Any], key: str, value: Any) -> None:
     content[last] = value
 
 
-def _one_of(value: str, known: Iterable[str]) -> str:
-    if value not in known:
-        raise ValueError(f"there is no {value!r}; choose from {', '.join(known)}")
-    return value
-
-
 def _sentence(error: ValidationError) -> str:
-    """The first thing that is wrong: its dotted key and what it must be."""
+    """Return the first thing that is wrong: its dotted key and what it must be."""
     first = error.errors()[0]
     # A key's place in a list, or among the types that its value may have, says nothing to the one who wrote it.
     keys = [part for part in first["loc"] if isinstance(part, str) and not part.startswith(_TYPES)]
-    key = short(".".join(keys))
+    key = short_key(".".join(keys))
     kind = first["type"]
     if kind == "extra_forbidden":
         parents = first["loc"][:-1]
-        known: dict[str, type[_Strict]] = {"hyperparameters": Hyperparameters, "data": Data, "final": Final}
+        known: dict[str, type[Strict]] = {"hyperparameters": Hyperparameters, "data": Data, "final": Final}
         fields = known[str(parents[0])].model_fields if parents else Recipe.model_fields
         return f"there is no key {key!r}; choose from {', '.join(fields)}"
     if kind == "missing":
         # What must be given has a flag: --data, --text-column, --label-column.
-        flag = "data" if keys[-1] == "file" else keys[-1].replace("_", "-")
-        return f"{key} is missing; give --{flag}"
+        return f"{key} is missing; give --{keys[-1].replace('_', '-')}"
     reason = _reason(error)
     if not reason.startswith("must "):
         return f"{key}: {reason}" if key else reason
@@ -424,3 +377,33 @@ def _reason(error: ValidationError) -> str:
         needed = first["msg"].replace("Input should be", "must be")
         needed = needed.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
     return f"{needed}, not {first['input']!r}"
+
+
+def keys_in_markdown() -> str:
+    """Return the tables of `docs/recipe.md`: every key with its default and its description."""
+    tables = ["| hyperparameter | default | what |\n|---|---|---|\n" + "\n".join(_rows("", Hyperparameters))]
+    rows = [
+        *_rows("", Recipe, without=("hyperparameters", "data", "final")),
+        *_rows("final.", Final),
+        *_rows("data.", Data),
+    ]
+    return "\n\n".join([*tables, "| key | default | what |\n|---|---|---|\n" + "\n".join(rows)]) + "\n"
+
+
+def _rows(prefix: str, model: type[Strict], without: tuple[str, ...] = ()) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if name not in without:
+            yield f"| `{prefix}{name}` | {_default(field)} | {field.description} |"
+
+
+def _default(field: FieldInfo) -> str:
+    default = field.default
+    if default in (None, PydanticUndefined, {}):
+        return ""
+    if isinstance(default, list):
+        return "`" + ", ".join(f"{one:g}" for one in default) + "`"
+    return f"`{default:g}`" if isinstance(default, float) else f"`{str(default).lower()}`"
+
+
+if __name__ == "__main__":
+    print(keys_in_markdown(), end="")

@@ -8,9 +8,9 @@ import pandas as pd
 
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.metrics.classification import evaluate
-from bertgrid_tf.storage import predictions
-from bertgrid_tf.storage.predictions import Predictions
-from bertgrid_tf.storage.study_folder import StudyFolder, StudyMetadata
+from bertgrid_tf.storage.predictions import Predictions, predictions_file, write_predictions
+from bertgrid_tf.storage.records import StudyMetadata
+from bertgrid_tf.storage.study_folder import StudyFolder
 
 LABELS = ("joy", "neutral")
 TEXTS, A_DIALOGUE = 400, 4
@@ -28,8 +28,8 @@ def right_in(share: float, seed: int = 0) -> np.ndarray:
 
 def write_predictions(study_folder: StudyFolder, run: str, epoch: int, probabilities: np.ndarray) -> dict[str, float]:
     """Writes them, and gives the metrics that they come to."""
-    path = predictions.file(study_folder.predictions, run, epoch)
-    predictions.write(path, Predictions(DIALOGUES, TRUTH, probabilities), LABELS)
+    path = predictions_file(study_folder.predictions, run, epoch)
+    write_predictions(path, Predictions(DIALOGUES, TRUTH, probabilities), LABELS)
     return evaluate(TRUTH, probabilities, LABELS)
 
 
@@ -51,7 +51,7 @@ def make(
     study_folder = StudyFolder(folder)
     rates, epochs = list(dict.fromkeys(rate for rate, _ in cells)), max((epoch for _, epoch in cells), default=1)
     given = {"learning_rates": rates or [1e-3], "epochs": epochs}
-    study_folder.recipe_file.write_text(recipes.load("sample", None, given | recipe).to_yaml())
+    study_folder.recipe_file.write_text(recipes.load_recipe("sample", None, given | recipe).to_yaml())
     counts = {split: {"joy": 200, "neutral": 200} for split in ("train", "dev")}
     study_folder.write_metadata(StudyMetadata("0", LABELS, {}, {}, {"bertgrid-tf": "0"}, "2 cores", counts))
     rows = []

@@ -22,9 +22,9 @@ import pandas as pd
 import pytest
 import tiny_study
 import typer
+from bertgrid_tf.study.study import LOCK
 
 from bertgrid_tf import cli
-from bertgrid_tf.study.study import LOCK
 
 TUNE = (
     *("tune", "sample", "--model", "scratch:1x32", "--final-model", "scratch:1x32", "--max-train-samples", "60"),

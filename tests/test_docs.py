@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from bertgrid_tf.recipe import Final, Hyperparameters, Recipe
+from bertgrid_tf.hyperparameters import Hyperparameters
+from bertgrid_tf.recipe import Final, Recipe
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.corpus import CONTEXTS, SPEAKER_FORMATS
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.recipe import Hyperparameters, Recipe, differing, load
+from bertgrid_tf.hyperparameters import Hyperparameters
+from bertgrid_tf.recipe import Recipe, differing_keys, load_recipe
 
 RATES = st.floats(min_value=1e-9, max_value=0.999)
 RECIPES = st.builds(
@@ -42,7 +43,7 @@ RECIPES = st.builds(
     ),
     learning_rates=st.lists(RATES, min_size=1, max_size=4, unique=True),
     epochs=st.integers(1, 50),
-    grid=st.sampled_from(["row", "independent"]),
+    grid_schedule=st.sampled_from(["shared", "per-cell"]),
     final=st.sampled_from(
         [
             recipes.Final(),
@@ -55,7 +56,7 @@ RECIPES = st.builds(
 
 def refusal(**overrides: object) -> str:
     with pytest.raises(UserError) as refused:
-        load("sample", None, overrides)
+        load_recipe("sample", None, overrides)
     return str(refused.value)
 
 
@@ -70,13 +71,13 @@ def written(tmp_path: Path):
     return write
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipes.recipe_names())
 def test_the_recipes_of_the_package_load_and_name_their_corpus(name):
-    assert load(name).corpus == name
+    assert load_recipe(name).corpus == name
 
 
 def test_friends_has_the_ranges_of_the_paper():
-    friends = load("friends")
+    friends = load_recipe("friends")
     assert set(friends.sweeps["context"]) == set(CONTEXTS)
     assert friends.sweeps["speaker_format"] == ["colon", "plain", "brackets", "says"]
     assert 6e-6 in friends.learning_rates
@@ -84,25 +85,27 @@ def test_friends_has_the_ranges_of_the_paper():
 
 
 def test_an_override_reaches_the_settings_with_and_without_their_name():
-    assert load("sample", None, {"max_length": "20"}).hyperparameters.max_length == 20
-    assert load("sample", None, {"hyperparameters.max_length": "20"}) == load("sample", None, {"max_length": "20"})
+    assert load_recipe("sample", None, {"max_length": "20"}).hyperparameters.max_length == 20
+    assert load_recipe("sample", None, {"hyperparameters.max_length": "20"}) == load_recipe(
+        "sample", None, {"max_length": "20"}
+    )
 
 
 def test_an_override_of_a_nested_key_leaves_its_neighbours():
-    overridden = load("friends", None, {"final.model": "other", "sweeps.context": ["current"]})
+    overridden = load_recipe("friends", None, {"final.model": "other", "sweeps.context": ["current"]})
     assert overridden.final == recipes.Final(model="other", batch_size=10)
-    assert list(overridden.sweeps) == list(load("friends").sweeps)
+    assert list(overridden.sweeps) == list(load_recipe("friends").sweeps)
     assert overridden.sweeps["context"] == ["current"]
 
 
 @pytest.mark.parametrize(("given", "gpus"), [("4", 4), (4, 4), ("all", "all")])
 def test_the_final_model_s_gpus_are_a_number_or_all(given, gpus):
-    assert load("sample").final.gpus == 1
-    assert load("sample", None, {"final.gpus": given}).final.gpus == gpus
+    assert load_recipe("sample").final.gpus == 1
+    assert load_recipe("sample", None, {"final.gpus": given}).final.gpus == gpus
 
 
 def test_an_emptied_sweep_is_the_base_for_those_that_follow():
-    overridden = load("sample", None, {"sweeps": {}, "sweeps.oversample_ratio": ["0", "0.5"]})
+    overridden = load_recipe("sample", None, {"sweeps": {}, "sweeps.oversample_ratio": ["0", "0.5"]})
     assert overridden.sweeps == {"oversample_ratio": [0.0, 0.5]}
 
 
@@ -117,15 +120,15 @@ def test_an_emptied_sweep_is_the_base_for_those_that_follow():
     ],
 )
 def test_levels_take_the_type_of_their_parameter(parameter, levels, typed):
-    found = load("sample", None, {"sweeps": {parameter: levels}}).sweeps[parameter]
+    found = load_recipe("sample", None, {"sweeps": {parameter: levels}}).sweeps[parameter]
     assert found == (typed or levels)
     assert {type(level) for level in found} == {type(getattr(Hyperparameters(), parameter))}
 
 
 def test_levels_are_the_same_however_they_are_written(written):
     file = written("sweeps: {max_length: [32, '64'], oversample_ratio: [0, 1]}")
-    typed = load("sample", None, {"sweeps": {"max_length": [32, 64], "oversample_ratio": ["0", "1.0"]}})
-    assert load("sample", file).sweeps == typed.sweeps
+    typed = load_recipe("sample", None, {"sweeps": {"max_length": [32, 64], "oversample_ratio": ["0", "1.0"]}})
+    assert load_recipe("sample", file).sweeps == typed.sweeps
 
 
 @pytest.mark.parametrize(
@@ -208,7 +211,7 @@ def test_an_unknown_setting_is_refused_with_those_there_are():
 
 def test_an_unknown_recipe_is_refused_with_those_there_are():
     with pytest.raises(UserError, match="no recipe 'freinds': choose from friends, nsmc, sample, or give --data FILE"):
-        load("freinds")
+        load_recipe("freinds")
 
 
 @pytest.mark.parametrize(
@@ -227,7 +230,7 @@ def test_an_unknown_recipe_is_refused_with_those_there_are():
 def test_a_file_that_is_no_recipe_is_refused_with_its_name(written, text, sentence):
     file = written(text)
     with pytest.raises(UserError) as refused:
-        load("sample", file)
+        load_recipe("sample", file)
     assert f"{file}{sentence}" in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -236,16 +239,16 @@ def test_a_missing_recipe_file_a_folder_and_broken_utf_8_are_refused(tmp_path):
     (tmp_path / "latin.yaml").write_bytes("corpus: \xfc".encode("latin-1"))
     for name, said in (("none.yaml", "does not exist"), (".", "is a folder"), ("latin.yaml", "is not UTF-8: line 1")):
         with pytest.raises(UserError, match=said):
-            load("sample", tmp_path / name)
+            load_recipe("sample", tmp_path / name)
 
 
 def test_a_recipe_file_takes_the_place_of_the_package_s(written):
     file = written("epochs: 2")
-    assert load("sample", file) == Recipe(corpus="sample", epochs=2)
+    assert load_recipe("sample", file) == Recipe(corpus="sample", epochs=2)
 
 
 def test_a_value_that_overrides_is_checked_as_one_that_is_written(written):
-    assert load("sample", written("epochs: 2"), {"epochs": "3"}).epochs == 3
+    assert load_recipe("sample", written("epochs: 2"), {"epochs": "3"}).epochs == 3
 
 
 def test_a_class_that_the_corpus_lacks_is_refused_with_those_it_has():
@@ -255,17 +258,17 @@ def test_a_class_that_the_corpus_lacks_is_refused_with_those_it_has():
         ({"sweeps": {"undersample": ["none", "joy:0.5", "rage"]}}, "there is no class 'rage'"),
     ):
         with pytest.raises(UserError, match=said):
-            load("sample", None, overrides).check_classes(["anger", "joy"])
-    load("sample", None, {"metric": "f1_joy", "undersample": "joy:0.5"}).check_classes(["anger", "joy"])
+            load_recipe("sample", None, overrides).check_classes(["anger", "joy"])
+    load_recipe("sample", None, {"metric": "f1_joy", "undersample": "joy:0.5"}).check_classes(["anger", "joy"])
 
 
 @given(RECIPES)
 def test_a_recipe_written_and_read_again_is_the_same(tmp_path_factory, recipe):
     file = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
     file.write_text(recipe.to_yaml(), encoding="utf-8")
-    again = load("anything", file)
+    again = load_recipe("anything", file)
     assert again == recipe
-    assert differing(again, recipe) == []
+    assert differing_keys(again, recipe) == []
     assert [[type(level) for level in levels] for levels in again.sweeps.values()] == [
         [type(level) for level in levels] for levels in recipe.sweeps.values()
     ]
@@ -273,8 +276,8 @@ def test_a_recipe_written_and_read_again_is_the_same(tmp_path_factory, recipe):
 
 @given(RECIPES, RECIPES)
 def test_recipes_differ_in_the_keys_whose_values_differ(one, other):
-    keys = differing(one, other)
-    assert keys == differing(other, one) or set(keys) == set(differing(other, one))
+    keys = differing_keys(one, other)
+    assert keys == differing_keys(other, one) or set(keys) == set(differing_keys(other, one))
     assert bool(keys) == (one != other or list(one.sweeps) != list(other.sweeps))
     assert ("seed" in keys) == (one.seed != other.seed)
     assert ("hyperparameters.max_length" in keys) == (
@@ -285,26 +288,26 @@ def test_recipes_differ_in_the_keys_whose_values_differ(one, other):
 
 def test_a_sweep_more_a_level_more_and_another_order_each_count_as_a_difference():
     sweeps = {"context": ["current", "current+next"], "oversample_ratio": [0, 1]}
-    one = load("sample", None, {"sweeps": sweeps})
+    one = load_recipe("sample", None, {"sweeps": sweeps})
     for other, keys in (
         ({"context": sweeps["context"]}, ["sweeps.oversample_ratio"]),
         ({**sweeps, "context": ["current+next", "current"]}, ["sweeps.context"]),
         (dict(reversed(sweeps.items())), ["sweeps"]),
         ({}, ["sweeps.context", "sweeps.oversample_ratio"]),
     ):
-        assert differing(one, load("sample", None, {"sweeps": other})) == keys
+        assert differing_keys(one, load_recipe("sample", None, {"sweeps": other})) == keys
 
 
 def test_data_of_one_s_own_against_none_is_one_difference():
     data = {"file": "a.csv", "text_column": "t", "label_column": "l"}
-    assert differing(load("sample"), load("sample", None, {"data": data})) == ["data"]
-    assert differing(load("x", None, {"data": data}), load("x", None, {"data": data | {"file": "b.csv"}})) == [
-        "data.file"
-    ]
+    assert differing_keys(load_recipe("sample"), load_recipe("sample", None, {"data": data})) == ["data"]
+    assert differing_keys(
+        load_recipe("x", None, {"data": data}), load_recipe("x", None, {"data": data | {"file": "b.csv"}})
+    ) == ["data.file"]
 
 
 def test_a_final_model_follows_the_model_that_the_search_chose():
-    final = load("friends").final
+    final = load_recipe("friends").final
     assert final.model_for("bert-base-uncased") == "bert-large-uncased"
     assert final.model_for("another") == "another"
     assert recipes.Final(model="big").model_for("another") == "big"
@@ -313,7 +316,7 @@ def test_a_final_model_follows_the_model_that_the_search_chose():
 
 
 def test_only_the_loss_is_better_when_less():
-    assert {m: load("sample", None, {"metric": m}).direction() for m in ("accuracy", "loss", "f1_joy")} == {
+    assert {m: load_recipe("sample", None, {"metric": m}).direction() for m in ("accuracy", "loss", "f1_joy")} == {
         "accuracy": "max",
         "loss": "min",
         "f1_joy": "max",
@@ -325,13 +328,13 @@ def test_whatever_can_be_swept_is_a_setting_and_the_learning_rate_is_not():
 
 
 def test_every_key_of_a_written_recipe_is_there_so_that_later_defaults_change_nothing():
-    written = yaml.safe_load(load("sample").to_yaml())
+    written = yaml.safe_load(load_recipe("sample").to_yaml())
     assert list(written) == list(Recipe.model_fields)
     assert list(written["hyperparameters"]) == list(Hyperparameters.model_fields)
 
 
 def test_a_parameter_that_is_set_is_not_swept_by_the_package_s_recipe():
-    assert "model" not in load("friends", None, {"model": "other"}).sweeps
-    swept = load("friends", None, {"model": "other", "sweeps.model": ["other", "another"]})
+    assert "model" not in load_recipe("friends", None, {"model": "other"}).sweeps
+    swept = load_recipe("friends", None, {"model": "other", "sweeps.model": ["other", "another"]})
     assert swept.sweeps["model"] == ["other", "another"]
-    assert list(swept.sweeps) == list(load("friends").sweeps)
+    assert list(swept.sweeps) == list(load_recipe("friends").sweeps)

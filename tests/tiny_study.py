@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 from unittest.mock import patch
 
+from bertgrid_tf.study.study import Study
 from matplotlib.figure import Figure
 
 from bertgrid_tf import recipe as recipes
@@ -18,8 +19,7 @@ from bertgrid_tf.budget.time_estimator import TimeEstimator
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.data import open_corpus
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.storage.study_folder import MeasuredSetting
-from bertgrid_tf.study.study import Study
+from bertgrid_tf.storage.records import MeasuredSetting
 from bertgrid_tf.study.workers import WorkerOptions
 
 TINY = {
@@ -80,7 +80,7 @@ class Recorder:
 
 
 def tiny(**overrides: object) -> Recipe:
-    return recipes.load("sample", None, TINY | overrides)
+    return recipes.load_recipe("sample", None, TINY | overrides)
 
 
 def corpus_of(recipe: Recipe) -> Corpus:

@@ -196,7 +196,7 @@ class Decisions:
 
     def score(self, trial: Trial) -> tuple[int | None, float]:
         """Epoch and score that a trial counts with: its best epoch, of an independent cell of the grid its last."""
-        if self.space.grid == "independent" and trial.hyperparameters.values[STAGE] == "grid":
+        if self.space.grid_schedule == "per-cell" and trial.hyperparameters.values[STAGE] == "grid":
             return next(reversed(self.history(trial)), (None, math.nan))
         scored = [(epoch, score) for epoch, score in self.history(trial) if not math.isnan(score)]
         return max(scored, key=lambda pair: self._sign * pair[1], default=(None, math.nan))
@@ -326,7 +326,7 @@ class Decisions:
         values = trial.hyperparameters.values
         if values[STAGE] == "grid":
             return True
-        horizons = {self.space.epochs} if self.space.grid == "row" else range(self.space.epochs + 1)
+        horizons = {self.space.epochs} if self.space.grid_schedule == "shared" else range(self.space.epochs + 1)
         hyperparameters = {name: value for name, value in values.items() if name not in (*COUPLED, STAGE)}
         incumbent = {name: value for name, value in self._incumbent.items() if name not in COUPLED}
         return (
@@ -365,7 +365,7 @@ class Decisions:
 
     def _cells(self, trial: Trial, stop_epoch: int) -> list[tuple[int, float]]:
         """The tried cells of a trial of the grid, as epoch and score."""
-        row = self.space.grid == "row"
+        row = self.space.grid_schedule == "shared"
         history = [(epoch, score) for epoch, score in self.history(trial) if 1 <= epoch <= stop_epoch]
         if trial.status == TrialStatus.FAILED:
             return [(epoch, math.nan) for epoch in range(1 if row else stop_epoch, stop_epoch + 1)]

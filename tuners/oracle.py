@@ -14,7 +14,7 @@ from tuners import state
 from tuners.decisions import Best, Choose, Decisions, ScoredCell, SweepLevel
 from tuners.errors import TunerError
 from tuners.hyperparameters import read_hyperparameters, show_hyperparameters
-from tuners.space import Grid, Plan, SearchSpace, Value
+from tuners.space import GridSchedule, Plan, SearchSpace, Value
 from tuners.strategies import Search, Strategy, strategy
 from tuners.table import Table
 
@@ -59,8 +59,8 @@ class CasualGridOracle(keras_tuner.Oracle):
             `learning_rates`. A start value that is no level of its sweep is not tried; the levels compete
             among themselves. A sweep of a single level is adopted without a run.
         sweep_epochs: Epochs of a run in a sweep.
-        grid: "row" trains every learning rate once, over a schedule of all epochs, and scores it after each
-            epoch; "independent" trains every cell by itself, over a schedule of its own, and counts its last
+        grid_schedule: "shared" trains every learning rate once, over a schedule of all epochs, and scores it after each
+            epoch; "per-cell" trains every cell by itself, over a schedule of its own, and counts its last
             epoch.
         hyperparameters: Another way to say all this: every discrete hyperparameter but `learning_rate` (a
             `Choice`) and `epochs` (an `Int` or `Choice`; its maximum counts) is a sweep, in order of
@@ -90,7 +90,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         sweeps: Mapping[str, Sequence[Value]] | None = None,
         start: Mapping[str, Value] | None = None,
         sweep_epochs: int = 1,
-        grid: Grid = "row",
+        grid_schedule: GridSchedule = "shared",
         hyperparameters: keras_tuner.HyperParameters | None = None,
         seed: int | None = None,
         search: Search | Strategy = "grid",
@@ -110,13 +110,13 @@ class CasualGridOracle(keras_tuner.Oracle):
             sweeps if sweeps is not None else declared.sweeps,
             {**declared.start, **(start or {})},
             sweep_epochs,
-            grid,
+            grid_schedule,
         )
         self._strategy = strategy(search, examples) if isinstance(search, str) else search
-        if self._strategy is not None and self.search_space.grid != "row":
+        if self._strategy is not None and self.search_space.grid_schedule != "shared":
             raise TunerError(
                 f"search {self._strategy.name} stops rows, and a grid of independent cells has none: "
-                'choose grid "row", or search "grid"'
+                'choose grid "shared", or search "grid"'
             )
         super().__init__(
             objective=_objective(objective),
@@ -143,7 +143,7 @@ class CasualGridOracle(keras_tuner.Oracle):
             space.sweeps,
             space.start,
             space.sweep_epochs,
-            space.grid,
+            space.grid_schedule,
             seed=seed,
             **hyperparameters,
         )

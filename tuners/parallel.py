@@ -57,8 +57,10 @@ class ParallelSearch(CasualGridSearch):
         running: dict[str, tuple[Trial, str]] = {}
         while True:
             while idle and (trial := self._next(idle[-1])):
-                running[trial.trial_id] = trial, idle.pop()
-                self._pool.start(trial.trial_id, configuration(trial), Path(self.get_trial_dir(trial.trial_id)))
+                # A trial is known to the pool, and in its events, by the name of its folder.
+                folder = Path(self.get_trial_dir(trial.trial_id))
+                running[folder.name] = trial, idle.pop()
+                self._pool.start(folder.name, configuration(trial), folder)
             if not running:
                 break
             report = self._pool.wait()

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from tuners.errors import TunerError
 
 Value = bool | int | float | str
-Grid = Literal["row", "independent"]
+GridSchedule = Literal["shared", "per-cell"]
 
 COUPLED = ("learning_rate", "schedule_epochs", "stop_epoch")
 """Parameters of a configuration that belong to the grid: learning rate, horizon of the schedule, epochs to train."""
@@ -75,8 +75,8 @@ class SearchSpace:
         sweeps: The levels of every swept parameter, in the order of the sweeps.
         start: The value of every parameter, and of `learning_rate`, that the sweeps start from.
         sweep_epochs: Epochs of a run in a sweep.
-        grid: "row": a learning rate is one run that is scored after every epoch, its schedule reaching over
-            all epochs. "independent": a cell is a run with a schedule of its own.
+        grid_schedule: "shared": a learning rate is one run that is scored after every epoch, its schedule reaching over
+            all epochs. "per-cell": a cell is a run with a schedule of its own.
     """
 
     learning_rates: tuple[float, ...]
@@ -84,7 +84,7 @@ class SearchSpace:
     sweeps: Mapping[str, tuple[Value, ...]]
     start: Mapping[str, Value]
     sweep_epochs: int
-    grid: Grid
+    grid_schedule: GridSchedule
 
     @classmethod
     def of(
@@ -94,7 +94,7 @@ class SearchSpace:
         sweeps: Mapping[str, Sequence[Value]] | None = None,
         start: Mapping[str, Value] | None = None,
         sweep_epochs: int = 1,
-        grid: Grid = "row",
+        grid_schedule: GridSchedule = "shared",
     ) -> "SearchSpace":
         """Validate and complete a search space.
 
@@ -107,8 +107,10 @@ class SearchSpace:
         """
         rates = tuple(_learning_rate(rate) for rate in learning_rates)
         _no_twins("learning_rates", rates)
-        if grid not in get_args(Grid):
-            raise TunerError(f"grid is one of {', '.join(map(repr, get_args(Grid)))}, not {grid!r}")
+        if grid_schedule not in get_args(GridSchedule):
+            raise TunerError(
+                f"grid_schedule is one of {', '.join(map(repr, get_args(GridSchedule)))}, not {grid_schedule!r}"
+            )
         levels = {name: tuple(_plain(name, level) for level in given) for name, given in (sweeps or {}).items()}
         values = {name: _plain(name, value) for name, value in (start or {}).items()}
         for name in (*levels, *values):
@@ -130,7 +132,9 @@ class SearchSpace:
             if name in values:
                 raise TunerError(f"start must not name {name}: the sweeps train sweep_epochs, the grid epochs")
         values["learning_rate"] = _learning_rate(values.get("learning_rate", rates[0]))
-        return cls(rates, _epochs("epochs", epochs), levels, values, _epochs("sweep_epochs", sweep_epochs), grid)
+        return cls(
+            rates, _epochs("epochs", epochs), levels, values, _epochs("sweep_epochs", sweep_epochs), grid_schedule
+        )
 
     def sweep_runs(self, parameter: str, incumbent: Mapping[str, Value]) -> list[dict[str, Value]]:
         """Configuration of every level of a sweep, everything else held at the incumbent."""
@@ -139,7 +143,7 @@ class SearchSpace:
 
     def grid_runs(self, incumbent: Mapping[str, Value]) -> list[dict[str, Value]]:
         """Configuration of every trial of the grid, row by row."""
-        horizons = [self.epochs] if self.grid == "row" else range(1, self.epochs + 1)
+        horizons = [self.epochs] if self.grid_schedule == "shared" else range(1, self.epochs + 1)
         return [
             {**incumbent, "learning_rate": rate, "schedule_epochs": horizon, "stop_epoch": horizon}
             for rate in self.learning_rates
@@ -182,7 +186,7 @@ class SearchSpace:
             "sweeps": list(self.sweeps.items()),
             "start": dict(self.start),
             "sweep_epochs": self.sweep_epochs,
-            "grid": self.grid,
+            "grid_schedule": self.grid_schedule,
         }
         return json.loads(json.dumps(description))
 

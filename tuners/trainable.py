@@ -15,18 +15,18 @@ class Trainable(Protocol):
     trial, unless the oracle has `max_retries_per_trial`. A trial whose objective is not finite ends as diverged.
 
     Example:
-        >>> def trainable(values, folder):
-        ...     for epoch in range(1, values["stop_epoch"] + 1):
-        ...         yield {"val_accuracy": 0.5 + epoch * values["learning_rate"]}
+        >>> def trainable(hyperparameters, folder):
+        ...     for epoch in range(1, hyperparameters["stop_epoch"] + 1):
+        ...         yield {"val_accuracy": 0.5 + epoch * hyperparameters["learning_rate"]}
     """
 
     def __call__(
-        self, values: Mapping[str, Value], folder: Path, *args: Any, **kwargs: Any
+        self, hyperparameters: Mapping[str, Value], folder: Path, *args: Any, **kwargs: Any
     ) -> Iterator[Mapping[str, float]]:
         """Train a configuration.
 
         Args:
-            values: Value of every parameter, with `learning_rate`, `schedule_epochs` (the horizon of the schedule) and
+            hyperparameters: Value of every parameter, with `learning_rate`, `schedule_epochs` (the horizon of the schedule) and
                 `stop_epoch` (the epochs to train, at most `schedule_epochs`).
             folder: Existing folder of this trial alone. State saved there lets a later call resume: it yields the
                 earlier epochs from the saved state first, then goes on.

@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.contenders import ours_study
 from benchmarks.contenders.process import Reply, serve
 from benchmarks.contenders.trials import Recorder
-from bertgrid_tf.recipe import Value
+from bertgrid_tf.hyperparameters import Value
 
 
 class Epochs(ours_study.Callback):

@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.contenders import ours_study
 from benchmarks.contenders.process import Reply, serve
 from benchmarks.contenders.steps import Steps
-from bertgrid_tf.recipe import Value
+from bertgrid_tf.hyperparameters import Value
 
 
 class EveryStep(ours_study.Callback):

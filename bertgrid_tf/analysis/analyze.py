@@ -26,19 +26,21 @@ from bertgrid_tf.analysis.records import (
     StudyAnalysis,
     SweepAnalysis,
 )
-from bertgrid_tf.budget.plan import AUDIT, FINAL, REPEATS, SOUP, space
+from bertgrid_tf.budget.plan import search_space
 from bertgrid_tf.budget.time_budget import BudgetLog
 from bertgrid_tf.corpus import resample
 from bertgrid_tf.corpus.balance import class_weights
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.metrics.adjustment import adjust
 from bertgrid_tf.metrics.calibration import apply_temperature, expected_calibration_error
 from bertgrid_tf.metrics.classification import evaluate
 from bertgrid_tf.metrics.compare import Split, compare_with_best, difference, interaction, interval, selection_optimism
 from bertgrid_tf.metrics.correction import FittedCorrection, fit
-from bertgrid_tf.recipe import Hyperparameters, Recipe
-from bertgrid_tf.storage import predictions
-from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.storage.predictions import predictions_file, read_predictions
+from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
+from bertgrid_tf.trial_config import FINAL, INTERACTIONS, SEEDS, SOUP
 
 _Key = TypeVar("_Key")
 _Place = tuple[float, int]
@@ -50,17 +52,15 @@ def analyze(study_folder: StudyFolder) -> StudyAnalysis:
     Raises:
         UserError: a file of the study is damaged.
     """
-    recipe, scored = study_folder.recipe(), StudyScores(study_folder)
-    metadata = study_folder.metadata() if study_folder.metadata_file.is_file() else None
-    final = study_folder.final() if study_folder.final_file.is_file() else None
-    winner = study_folder.best() if study_folder.best_file.is_file() else None
+    recipe, scored = study_folder.read_recipe(), StudyScores(study_folder)
+    metadata = study_folder.read_metadata() if study_folder.metadata_file.is_file() else None
+    final = study_folder.read_final() if study_folder.final_file.is_file() else None
+    winner = study_folder.read_best() if study_folder.best_file.is_file() else None
     best = scored.winner()
     of_best = scored.of_cell(best.learning_rate, best.epoch) if best else None
     of_final = scored.of(FINAL, len(final.epochs)) if final else None
     told_of = of_best if of_final is None else of_final
-    hyperparameters = (
-        Hyperparameters.model_validate(final.hyperparameters) if final else (winner or recipe).hyperparameters
-    )
+    hyperparameters = final.hyperparameters if final else (winner or recipe).hyperparameters
     opened = _open(study_folder) if final else None
     fitted, gains = None, []
     if told_of is not None:
@@ -120,30 +120,30 @@ class StudyScores:
 
     def __init__(self, study_folder: StudyFolder) -> None:
         self._results = study_folder
-        self._recipe = study_folder.recipe()
+        self._recipe = study_folder.read_recipe()
         self._decisions = BudgetLog(study_folder.budget_file)
         self._searched = self._decisions.chosen(self._recipe)
-        self._labels = tuple(study_folder.metadata().labels) if study_folder.metadata_file.is_file() else ()
+        self._labels = tuple(study_folder.read_metadata().labels) if study_folder.metadata_file.is_file() else ()
         self._split: Split | None = None
-        self._again = study_folder.follow_up_trials()
-        self._cells = study_folder.rows(study_folder.cells_file)
+        self._again = study_folder.read_follow_ups()
+        self._cells = study_folder.read_cells()
         self._trials: dict[_Place, str] = {_place(row): row["trial_id"] for row in self._cells}
         self.of = cache(self._read)
         """The probabilities after a run's epoch, as a candidate: float32 [1, n, classes]."""
 
     def _read(self, run: str, epoch: int) -> np.ndarray:
-        found = predictions.read(predictions.file(self._results.predictions, run, epoch), self._labels)
+        found = read_predictions(predictions_file(self._results.predictions, run, epoch), self._labels)
         if self._split is None:
             self._split = Split(found.truth, found.dialogues, self._labels)
         return found.probabilities[None]
 
     def of_cell(self, learning_rate: float, epoch: int) -> np.ndarray:
         """Those of a cell's own run."""
-        return self.of(self.run_of(learning_rate, epoch), epoch)
+        return self.of(self.trial_of(learning_rate, epoch), epoch)
 
-    def run_of(self, learning_rate: float, epoch: int) -> str:
+    def trial_of(self, learning_rate: float, epoch: int) -> str:
         """The name of a cell's own run, which is that of its folder."""
-        return f"trial_{self._trials[learning_rate, epoch]}"
+        return trial_name(self._trials[learning_rate, epoch])
 
     @property
     def split(self) -> Split:
@@ -208,7 +208,7 @@ class StudyScores:
 
     def _priors(self, hyperparameters: Hyperparameters) -> np.ndarray:
         """Each class's share of what a model is trained on in these settings, its weights included."""
-        counts = self._results.metadata().classes["train"]
+        counts = self._results.read_metadata().classes["train"]
         labels = np.repeat(np.arange(len(self._labels)), [counts[label] for label in self._labels])
         names = np.array(self._labels)[labels]
         visited = labels[
@@ -231,7 +231,7 @@ class StudyScores:
 
     def winner(self) -> CellAnalysis | None:
         """The cell that the recipe's `choose` takes; None where none has a score."""
-        if self._recipe.choose == "cheapest-tie":
+        if self._recipe.selection == "cheapest-equivalent":
             return self.cheapest_tie()
         return next((cell for cell in self.cells if self._ranked.get(_at(cell), _UNSCORED).best), None)
 
@@ -282,23 +282,24 @@ class StudyScores:
         others = [
             self.of(run.name, place[1])
             for run in self._again
-            if run.stage == REPEATS
-            and (run.values["learning_rate"], run.values["schedule_epochs"]) == (place[0], self._horizon(place[1]))
+            if run.config.stage == SEEDS
+            and run.config.hyperparameters.learning_rate == place[0]
+            and run.config.schedule_epochs == self._horizon(place[1])
             and len(run.epochs) >= place[1]
         ]
         return np.concatenate([self.of_cell(*place), *others])
 
     def _horizon(self, epoch: int) -> int:
         """Epochs of the schedule of a cell's run."""
-        return self._searched.epochs if self._searched.grid == "row" else epoch
+        return self._searched.epochs if self._searched.grid_schedule == "shared" else epoch
 
     # The sweeps
 
     def sweeps(self) -> list[SweepAnalysis]:
         """Every swept parameter as far as the search has come."""
         found = []
-        rows = self._results.rows(self._results.sweeps_file)
-        left_out = {line["run"] for line in self._decisions.of("leave_out")}
+        rows = self._results.read_sweeps()
+        left_out = {line["trial"] for line in self._decisions.of("leave_out")}
         for parameter in dict.fromkeys(row["parameter"] for row in rows):
             own = [row for row in rows if row["parameter"] == parameter]
             ranked = self.rank({row["level"]: self._of_level(row) for row in own if row["status"] == "COMPLETED"})
@@ -322,15 +323,15 @@ class StudyScores:
 
     def audits(self, best: CellAnalysis) -> list[InteractionCheck]:
         """What the runs of the audit say of the parameters that were swept."""
-        rows = self._results.rows(self._results.sweeps_file)
+        rows = self._results.read_sweeps()
         found = []
         for run in self._again:
-            if run.stage != AUDIT or not run.epochs:
+            parameter = run.config.parameter
+            if run.config.stage != INTERACTIONS or not run.epochs or parameter is None:
                 continue
-            assert run.parameter is not None
-            of_level = {row["level"]: row for row in rows if row["parameter"] == run.parameter}
+            of_level = {row["level"]: row for row in rows if row["parameter"] == parameter}
             chosen = next(level for level, row in of_level.items() if row["chosen"] == "True")
-            runner_up = str(run.values[run.parameter])
+            runner_up = str(getattr(run.config.hyperparameters, parameter))
             told = interaction(
                 self.split,
                 (self._of_level(of_level[chosen]), self._of_level(of_level[runner_up])),
@@ -341,11 +342,11 @@ class StudyScores:
             at_sweep, at_winner, change = (
                 ScoreEstimate(one.estimate, one.low, one.high) for one in (told.at_start, told.at_winner, told.change)
             )
-            found.append(InteractionCheck(run.parameter, chosen, runner_up, at_sweep, at_winner, change, told.verdict))
+            found.append(InteractionCheck(parameter, chosen, runner_up, at_sweep, at_winner, change, told.verdict))
         return found
 
     def _of_level(self, row: Mapping[str, str]) -> np.ndarray:
-        return self.of(f"trial_{row['trial_id']}", int(row["epoch"]))
+        return self.of(trial_name(row["trial_id"]), int(row["epoch"]))
 
     def _metrics(self, probabilities: np.ndarray) -> dict[str, float]:
         return evaluate(self.split.truth, probabilities, self._labels)
@@ -354,7 +355,7 @@ class StudyScores:
 def compare_studies(studies: Sequence[StudyFolder]) -> list[RankedCandidate] | None:
     """The winners of studies compared with each other, in the studies' order; None where one has none yet, or where
     they were not scored on the same texts. Raises UserError where their metrics differ."""
-    metrics = {study.recipe().metric for study in studies}
+    metrics = {study.read_recipe().metric for study in studies}
     if len(metrics) > 1:
         raise UserError(f"The studies decide by {' and '.join(sorted(metrics))}: compare those of one metric.")
     scored = [StudyScores(study) for study in studies]
@@ -388,16 +389,16 @@ class _Opened:
 
 def _open(study_folder: StudyFolder) -> _Opened | None:
     """What `evaluate` left of the test split; None where it was not opened."""
-    of_final, of_soup = (study_folder.evaluation("test", of) for of in (FINAL, SOUP))
+    of_final, of_soup = (study_folder.evaluation_file("test", of) for of in (FINAL, SOUP))
     if not of_final.is_file():
         return None
-    labels = tuple(study_folder.metadata().labels)
-    found = predictions.read(of_final, labels)
+    labels = tuple(study_folder.read_metadata().labels)
+    found = read_predictions(of_final, labels)
     split, candidate = Split(found.truth, found.dialogues, labels), found.probabilities[None]
     soup_instead = None
-    if of_soup.is_file() and study_folder.final().model == study_folder.best().hyperparameters.model:
-        soup = predictions.read(of_soup, labels).probabilities[None]
-        soup_instead = _change(split, candidate, soup, study_folder.recipe().metric)
+    if of_soup.is_file() and study_folder.read_final().model == study_folder.read_best().hyperparameters.model:
+        soup = read_predictions(of_soup, labels).probabilities[None]
+        soup_instead = _change(split, candidate, soup, study_folder.read_recipe().metric)
     return _Opened(split, candidate, soup_instead)
 
 
@@ -468,8 +469,8 @@ def _place(row: Mapping[str, str]) -> _Place:
 
 
 def _cost(study_folder: StudyFolder, recipe: Recipe) -> Cost:
-    searched = space(recipe)
-    cells = study_folder.rows(study_folder.cells_file)
+    searched = search_space(recipe)
+    cells = study_folder.read_cells()
     # Where it diverged, an epoch ended early.
     trained = [row for row in cells if not isnan(float(row[recipe.metric])) and float(row["train_seconds"])]
 
@@ -479,7 +480,7 @@ def _cost(study_folder: StudyFolder, recipe: Recipe) -> Cost:
 
     # Of other architectures neither their padding nor their products are counted.
     return Cost(
-        stages={time.stage: time.measured for time in study_folder.times()},
+        stages={time.stage: time.measured for time in study_folder.read_times()},
         # A diverged epoch predicts nothing, and ends its run.
         epochs=sum(not file.name.startswith(SOUP) for file in study_folder.predictions.glob("*-*.csv")),
         grid_epochs=sum(int(run["stop_epoch"]) for run in searched.grid_runs(searched.start)),
@@ -491,10 +492,8 @@ def _cost(study_folder: StudyFolder, recipe: Recipe) -> Cost:
 
 
 def _data(study_folder: StudyFolder, recipe: Recipe) -> DataSummary:
-    metadata = study_folder.metadata() if study_folder.metadata_file.is_file() else None
-    lengths = [
-        int(row["tokens"]) for row in study_folder.rows(study_folder.lengths_file) for _ in range(int(row["texts"]))
-    ]
+    metadata = study_folder.read_metadata() if study_folder.metadata_file.is_file() else None
+    lengths = study_folder.read_lengths()
     classes = metadata.classes if metadata else {}
     return DataSummary(
         recipe.corpus, classes, np.array(lengths) if lengths else None, recipe.hyperparameters.max_length

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.metrics.calibration import Calibration
-from bertgrid_tf.recipe import Recipe, Value
-from bertgrid_tf.storage.study_folder import FinalRun, StudyMetadata
+from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
 
 ADJUSTMENT, TEMPERATURE = "logit adjustment", "temperature"
 """The gains that change a model's probabilities and not its weights."""
@@ -242,7 +243,7 @@ class StudyAnalysis:
     sweeps: Sequence[SweepAnalysis]
     cells: Sequence[CellAnalysis]
     dev: ClassReport | None
-    final: FinalRun | None
+    final: FinalTrial | None
     final_dev: ClassReport | None
     test: ClassReport | None
     audits: Sequence[InteractionCheck]

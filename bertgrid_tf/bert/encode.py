@@ -46,6 +46,23 @@ class EncodedTexts:
         return EncodedTexts(self.ids[where], self.types[where], starts, self.full_lengths[indices], self.pad_id)
 
 
+@dataclass(frozen=True)
+class EncodedDataset:
+    """Encoded texts with labels and optional target distributions.
+
+    Attributes:
+        texts: The texts.
+        labels: Label ids, int32 [texts].
+        targets: The weight of each class's −log p in a text's loss (`bert.loss`), float32 [texts, classes]; None where
+            it is 1 for the label and 0 for the other classes. The loss of a batch is the sum over its texts divided by
+            their number, whatever the targets sum to.
+    """
+
+    texts: EncodedTexts
+    labels: np.ndarray
+    targets: np.ndarray | None = None
+
+
 def encode(tokenizer: Any, texts: Sequence[tuple[tuple[str, ...], int]], max_length: int) -> EncodedTexts:
     """Encodes texts of one or more segments as `[CLS] s0 [SEP] s1 [SEP] …`, in the separators of the tokenizer's kind.
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from bertgrid_tf.bert.device import matmul_rate
 from bertgrid_tf.bert.dimensions import Dimensions
-from bertgrid_tf.bert.unpadded import COMPUTE, Precision
+from bertgrid_tf.bert.unpadded import COMPUTE
+from bertgrid_tf.hyperparameters import Precision
 
 PEAK_SECONDS = 0.8
 """So long `peak` measures: with the time that tracing takes, and long enough to meet a quiet moment."""

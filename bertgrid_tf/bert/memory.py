@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bertgrid_tf.bert.dimensions import Dimensions
-from bertgrid_tf.bert.unpadded import Precision
+from bertgrid_tf.hyperparameters import Precision
 
 SHARE = 0.8
 """The largest share of the limit that a batch may take; the rest is for what varies from run to run."""

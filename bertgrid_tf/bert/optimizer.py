@@ -1,14 +1,14 @@
 """AdamW with linear warm-up and decay."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
+from bertgrid_tf.hyperparameters import Schedule
 
-Schedule = Literal["linear", "constant"]
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 
 def learning_rates(peak: float, steps: int, warmup_ratio: float, schedule: Schedule) -> np.ndarray:

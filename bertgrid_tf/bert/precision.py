@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from bertgrid_tf.bert.device import gpus
-from bertgrid_tf.bert.trainer import EncodedDataset, Trainer, TrainSettings
-from bertgrid_tf.bert.unpadded import Precision
+from bertgrid_tf.bert.encode import EncodedDataset
+from bertgrid_tf.bert.trainer import Trainer
+from bertgrid_tf.hyperparameters import Precision
+from bertgrid_tf.trial_config import TrialConfig
 
 STEPS = 12
 """Training steps that are measured in each precision, after one that traces."""
@@ -43,14 +45,14 @@ def candidates() -> tuple[Precision, ...]:
 
 
 def measure(
-    trainer: Callable[[Precision], Trainer], train: EncodedDataset, run: TrainSettings
+    trainer: Callable[[Precision], Trainer], train: EncodedDataset, config: TrialConfig
 ) -> list[PrecisionTiming]:
     """Train the first steps of a run in each of the `candidates`; in fp32 alone where the model has no other."""
     timings: list[PrecisionTiming] = []
     for precision in candidates():
         built = trainer(precision)
-        losses, seconds = built.time_steps(train, run, STEPS + 1)
-        rate = run.batch_size / float(np.median(seconds[1:] if len(seconds) > 1 else seconds))
+        losses, seconds = built.time_steps(train, config, STEPS + 1)
+        rate = int(config.hyperparameters.batch_size) / float(np.median(seconds[1:] if len(seconds) > 1 else seconds))
         timings.append(PrecisionTiming(precision, rate, float(np.mean(losses))))
         if not built.unpadded:
             break

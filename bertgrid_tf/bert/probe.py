@@ -11,13 +11,14 @@ import tensorflow as tf
 
 from bertgrid_tf.bert import device
 from bertgrid_tf.bert.checkpoint import load
-from bertgrid_tf.bert.encode import EncodedTexts
+from bertgrid_tf.bert.encode import EncodedDataset, EncodedTexts
 from bertgrid_tf.bert.memory import Point, largest, predicted
-from bertgrid_tf.bert.trainer import EncodedDataset, Trainer, TrainSettings
-from bertgrid_tf.bert.unpadded import Precision
+from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.hyperparameters import Hyperparameters, Precision
 from bertgrid_tf.system.host import free_memory, process_memory, readable
 from bertgrid_tf.system.isolated_process import Send, run_isolated
+from bertgrid_tf.trial_config import TrialConfig
 
 STEPS = 4
 """Training steps of each batch size; the median time after the first step, which traces, gives the rate."""
@@ -130,16 +131,16 @@ def _measure(question: tuple[Question, int, int | None], send: Send) -> list[Poi
         ids = np.arange(starts[-1], dtype=np.int32) % vocabulary
         texts = EncodedTexts(ids, np.zeros_like(ids), starts, np.diff(starts), checkpoint.tokenizer.pad_token_id)
         data = EncodedDataset(texts, (np.arange(count) % len(training.labels)).astype(np.int32))
-        hyperparameters = TrainSettings(learning_rate=1e-5, schedule_epochs=1, stop_epoch=1, batch_size=batch)
+        config = TrialConfig(Hyperparameters(learning_rate=1e-5, batch_size=batch), 1, 1)
         _reset_peak(on_gpu)
         try:
-            _, seconds = trainer.time_steps(data, hyperparameters, STEPS)
+            _, seconds = trainer.time_steps(data, config, STEPS)
         except tf.errors.OpError as error:
             # A GPU's libraries have many errors for a lack of memory: where fewer texts were trained, any is one.
             if batch > 1 or isinstance(error, tf.errors.ResourceExhaustedError):
                 raise MemoryError from error
             raise
-        if trainer.parts > 1:
+        if trainer.micro_batches > 1:
             raise MemoryError
         return Point(batch, _peak(on_gpu) - base, batch / float(np.median(seconds[1:])))
 

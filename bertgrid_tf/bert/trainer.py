@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,15 +16,17 @@ from bertgrid_tf.bert.batches import Batch, equal_sizes, pipeline, sizes_within,
 from bertgrid_tf.bert.checkpoint import Checkpoint
 from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.dropout import DropoutKey
-from bertgrid_tf.bert.encode import EncodedTexts
+from bertgrid_tf.bert.encode import EncodedDataset, EncodedTexts
 from bertgrid_tf.bert.flops import peak, training_flops
-from bertgrid_tf.bert.head import Head, refit
+from bertgrid_tf.bert.head import refit
 from bertgrid_tf.bert.loss import per_example_loss
-from bertgrid_tf.bert.optimizer import AdamW, LossScale, Schedule, UsedEmbeddingRows, learning_rates
-from bertgrid_tf.bert.unpadded import Precision, Unpadded, supports
+from bertgrid_tf.bert.optimizer import AdamW, LossScale, UsedEmbeddingRows, learning_rates
+from bertgrid_tf.bert.unpadded import Unpadded, supports
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.hyperparameters import Hyperparameters, Precision
 from bertgrid_tf.metrics.classification import directions, evaluate
 from bertgrid_tf.storage.files import replacing
+from bertgrid_tf.trial_config import TrialConfig
 
 # Of a batch of evaluation, on each device: long texts would fill its memory, many short ones gain nothing more.
 EVALUATION_TOKENS = 8_192
@@ -32,73 +34,21 @@ STATE_FILE = "state.npz"
 
 ForwardPass = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, bool], tf.Tensor]
 OnTrainBatchEnd = Callable[[int, int, float], None]
-Batching = Literal["auto", "random", "grouped"]
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class EncodedDataset:
-    """Encoded texts with what they are trained towards.
-
-    Attributes:
-        texts: n of them.
-        labels: label ids, int32 [n].
-        targets: in the labels' place, what each class's −log p counts in a text's loss (`bert.loss`), float32
-            [n, classes]; None where that is 1 for the label and 0 for the others. The loss of a batch is the sum over
-            its texts divided by their number, whatever the targets sum to.
-    """
-
-    texts: EncodedTexts
-    labels: np.ndarray
-    targets: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """What one run is made of, beside its data.
-
-    Attributes:
-        learning_rate: the peak.
-        schedule_epochs: the horizon of the schedule.
-        stop_epoch: the epochs to train, at most `schedule_epochs`.
-        batch_size: texts.
-        warmup_ratio: share of all steps over which the rate rises.
-        schedule: "linear" decay after warm-up, or "constant".
-        weight_decay: per unit of learning rate.
-        max_grad_norm: largest global norm of the gradient.
-        batching: "random"; "grouped", where texts of like length share a batch; or "auto", random where no padding
-            is computed, grouped otherwise.
-        seed: decides the order, dropout, the head's first weights, and what it is refitted to.
-        focal: γ of the focal loss (`bert.loss`); 0 is cross-entropy.
-        head: "trained"; or what it is refitted to after each epoch (`bert.head`).
-    """
-
-    learning_rate: float
-    schedule_epochs: int
-    stop_epoch: int
-    batch_size: int = 32
-    warmup_ratio: float = 0.2
-    schedule: Schedule = "linear"
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    group_by_length: Batching = "auto"
-    seed: int = 0
-    focal_gamma: float = 0.0
-    head: Head = "trained"
-
-
-@dataclass(frozen=True)
 class EpochResult:
-    """What is known after an epoch.
+    """The result of an epoch.
 
     Attributes:
-        epoch: from 1.
-        metrics: the dev split's (`score.metrics.evaluate`), all NaN where the run diverged; train_loss, train_seconds
-            and seconds, and of a BERT limit_seconds: what the matrix products of training, padding none of them, would
-            take alone at the best rate of this process's machine (`flops`).
-        probabilities: of the dev split, float32 [n, classes]; None where the run diverged.
-        told_again: whether it was trained before the run was resumed, so that the weights are later ones.
+        epoch: From 1.
+        metrics: The dev split's (`metrics.classification.evaluate`), all NaN where the run diverged; train_loss,
+            train_seconds and seconds, and for BERT limit_seconds: the time of training's matrix products alone, without
+            padding, at this machine's best measured rate (`flops`).
+        probabilities: Of the dev split, float32 [texts, classes]; None where the run diverged.
+        restored: Whether the epoch was trained before the run resumed, so that the weights are later ones.
     """
 
     epoch: int
@@ -113,8 +63,15 @@ class EpochResult:
 
 
 class _Update(NamedTuple):
-    """How one step changes the weights: its number, int32 scalar; its learning rate, the decay per unit of that and
-    the clipping norm, float32 scalars; the rows of the embeddings that are trained."""
+    """One step's change of the weights.
+
+    Attributes:
+        step: Its number, int32 scalar, from 0.
+        rate: Its learning rate, float32 scalar.
+        decay: Weight decay per unit of learning rate, float32 scalar.
+        clip: Largest global norm of the gradient, float32 scalar.
+        rows: The rows of the embeddings that are trained.
+    """
 
     step: tf.Tensor
     rate: tf.Tensor
@@ -126,20 +83,24 @@ class _Update(NamedTuple):
 class Trainer:
     """One model and one traced step that serve all runs of a checkpoint.
 
-    A run begins by putting weights and optimizer back, so that its numbers are those of a freshly built model.
-    A BERT computes no padding (`bert.unpadded`); the logits of other architectures are their own models'. `forward` is
-    the seam for another way to compute them from the same weights.
+    A run begins by putting weights and optimizer back, so that its numbers are those of a freshly built model. BERT
+    computes no padding (`bert.unpadded`); other architectures run their own forward pass.
 
     A checkpoint that was loaded in the scope of a `replicas.strategy` is trained by all of its replicas: each computes
-    the gradient on its share of every batch, the sum over the replicas is clipped and updates every copy of the
-    weights. A step is thus the one of a single device up to rounding, dropout's draw aside (`bert.dropout`); what is
-    saved is the same too, so that a run can go on with another number of replicas.
+    the gradient of its share of every batch, the sum over the replicas is clipped and updates every copy of the
+    weights. A step thus equals that of a single device up to rounding, but for dropout's draw (`bert.dropout`); the
+    saved state is the same too, so that a run can resume with another number of replicas.
 
-    Where a batch does not fit the memory, the gradient is summed over parts of it; that step too is the one of the
-    whole batch up to rounding and dropout's draw.
+    Where a batch does not fit the memory, its gradient is accumulated over micro-batches; that step too equals that of
+    the whole batch up to rounding and dropout's draw.
+
+    Args:
+        checkpoint: The model.
+        precision: Of matrix products.
+        forward: Another way to compute the logits from the same weights; None for the fastest that is known.
 
     Raises:
-        UserError: another precision than fp32 is asked for, and the architecture has only its own forward pass.
+        UserError: The precision is not fp32, and the architecture has only its own forward pass.
     """
 
     def __init__(
@@ -157,14 +118,18 @@ class Trainer:
         self._forward: ForwardPass = forward or (Unpadded(model, precision) if self.unpadded else checkpoint.logits)
         self._strategy = model.distribute_strategy
         self._dropout = DropoutKey(model)
-        self.parts = 1
-        """In how many parts a batch is trained; 1 at the beginning of every run."""
+        self.micro_batches = 1
+        """Micro-batches of a batch; 1 at the beginning of every run."""
         table = model.get_input_embeddings().weight
         self._vocabulary = int(table.shape[0])
         with self._strategy.scope():
             self._optimizer = AdamW(model.trainable_variables, table, skips=precision == "fp16")
             self._loss_scale = LossScale() if precision == "fp16" else None
         self._sums: list[tf.Variable] = []
+        self._trace()
+
+    def _trace(self) -> None:
+        """Declare the traced functions; each is traced at its first call."""
         tokens, scalar = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.float32)
         labels, targets = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.float32)
         rows = UsedEmbeddingRows(tf.TensorSpec([None], tf.int32), tf.TensorSpec([self._vocabulary], tf.int32))
@@ -178,71 +143,68 @@ class Trainer:
             return tf.function(function, input_signature=signature, autograph=False)
 
         def traced_by_labels(function: Callable[..., tf.Tensor], *rest: Any) -> Callable[..., tf.Tensor]:
-            # Apart, so that plain labels keep the plain loss, which is faster; each is traced where it is first needed.
+            # Apart, so that plain labels keep the plain loss, which is faster.
             traces = {spec.dtype: traced(function, batches(spec), *rest) for spec in (labels, targets)}
             return lambda own, *others: traces[own[0].labels.dtype](own, *others)
 
         self._step = traced_by_labels(self._train_step, scalar, update)
-        # Traced only where memory runs out.
-        self._add_part = traced_by_labels(self._sum_gradients, scalar, update.step, tf.TensorSpec([], tf.int32))
+        self._accumulate = traced_by_labels(
+            self._accumulate_gradients, scalar, update.step, tf.TensorSpec([], tf.int32)
+        )
         self._apply_sums = traced(self._update_by_sums, update)
         self._predict = traced(self._predict_step, batches(labels))
         self._pool = traced(self._pool_step, batches(labels))
 
     @property
     def replicas(self) -> int:
-        """How many devices train the model together."""
+        """Devices that train the model together."""
         return int(self._strategy.num_replicas_in_sync)
 
     def run(
         self,
         train: EncodedDataset,
         dev: EncodedDataset,
-        hyperparameters: TrainSettings,
+        config: TrialConfig,
         folder: Path,
         on_train_batch_end: OnTrainBatchEnd | None = None,
         keep_weights: bool = False,
     ) -> Iterator[EpochResult]:
-        """Trains and yields after every epoch.
+        """Train, and yield after every epoch.
 
-        After each epoch everything that the next one needs lies in `folder`; called again with the same
-        arguments, it yields the epochs that are done from what was saved and goes on after them. A loss that is
-        not finite ends the run with an epoch of NaN.
+        After each epoch everything that the next one needs lies in `folder`; called again with the same arguments, the
+        run yields the saved epochs and continues after them. A loss that is not finite ends it with an epoch of NaN.
 
-        With a refitted head, every epoch is scored with it, and training goes on with the trained one; after the last
-        epoch the refitted one stays in the model.
+        With a retrained head, every epoch is scored with it while training continues with the trained one; after the
+        last epoch the retrained one stays in the model.
 
         Args:
-            train, dev: the splits.
-            settings: the run's settings.
-            folder: where its state is kept.
-            on_step: called after every step with (steps done in this epoch, steps of an epoch, loss).
-            keep_weights: whether `folder` keeps the weights after the last epoch too, so that a finished run,
-                called again, leaves the trained model in place.
+            train: The training texts.
+            dev: The texts that each epoch is scored on.
+            config: Hyperparameters, schedule and seed.
+            folder: Where the run's state is kept.
+            on_train_batch_end: Called with steps done in the epoch, steps of an epoch, and loss.
+            keep_weights: Whether `folder` keeps the weights after the last epoch too, so that a finished run, called
+                again, leaves the trained model in place.
 
         Raises:
-            UserError: the saved state is damaged; or a head is to be refitted, and the architecture has only its own
+            UserError: The saved state is damaged; or the head is to be retrained, and the architecture has only its own
                 forward pass.
         """
-        steps = -(-len(train.texts) // hyperparameters.batch_size)
-        rates = learning_rates(
-            hyperparameters.learning_rate,
-            steps * hyperparameters.schedule_epochs,
-            hyperparameters.warmup_ratio,
-            hyperparameters.schedule,
-        )
+        hyperparameters = config.hyperparameters
+        steps = -(-len(train.texts) // int(hyperparameters.batch_size))
+        rates = _schedule(config, steps)
         rows = self._rows(train)
-        history = self._resume(hyperparameters, folder)
+        history = self._resume(config.seed, folder)
         yield from history
-        while len(history) < hyperparameters.stop_epoch and not (history and history[-1].diverged):
+        while len(history) < config.stop_epoch and not (history and history[-1].diverged):
             began = perf_counter()
             epoch = len(history) + 1
-            batches = self._batches(train, hyperparameters, epoch, steps)
+            batches = self._batches(train, config, epoch, steps)
             now = rates[(epoch - 1) * steps : epoch * steps]
             loss = self._train_epoch(batches, (epoch - 1) * steps, now, rows, hyperparameters, on_train_batch_end)
             self._optimizer.decay_others(rows, np.prod(1 - hyperparameters.weight_decay * now, dtype=np.float64))
             train_seconds = perf_counter() - began
-            trained = self._refit_head(train, hyperparameters) if np.isfinite(loss) else []
+            trained = self._retrain_head(train, config) if np.isfinite(loss) else []
             probabilities = self.probabilities(dev.texts) if np.isfinite(loss) else None
             if probabilities is not None and np.isfinite(probabilities).all():
                 metrics = evaluate(dev.labels, probabilities, self.checkpoint.labels)
@@ -250,95 +212,87 @@ class Trainer:
                 metrics, probabilities = dict.fromkeys(directions(self.checkpoint.labels), float("nan")), None
             metrics |= {"train_loss": loss, "train_seconds": train_seconds, "seconds": perf_counter() - began}
             if self.unpadded:
-                metrics["limit_seconds"] = self._limit(train.texts)
+                metrics["limit_seconds"] = self._limit_seconds(train.texts)
             history.append(EpochResult(epoch, metrics, probabilities))
-            done = epoch == hyperparameters.stop_epoch or history[-1].diverged
-            if not done:
+            ended = epoch == config.stop_epoch or history[-1].diverged
+            if not ended:
                 for variable, value in trained:
                     variable.assign(value)
-            self._save(folder, history, weights=keep_weights or not done)
+            self._save(folder, history, weights=keep_weights or not ended)
             yield history[-1]
 
-    def _limit(self, texts: EncodedTexts) -> float:
-        """Seconds that the matrix products of an epoch on these texts would take alone (`flops`)."""
-        size = Dimensions.of(self.checkpoint.model.config, len(self.checkpoint.labels))
-        return training_flops(size, texts.lengths) / (peak(self.precision) * self.replicas)
-
-    def time_steps(
-        self, train: EncodedDataset, hyperparameters: TrainSettings, steps: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Train the first steps of a run and keep nothing of it.
+    def time_steps(self, train: EncodedDataset, config: TrialConfig, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """Train the first steps of a run without keeping anything.
 
         Returns:
-            The steps' losses and seconds, float64 [steps]. The first seconds hold tracing. There are fewer steps where
-            the run has fewer.
+            Losses in nats and times in seconds, float64 [steps]; the first time includes tracing. There are fewer steps
+            where an epoch has fewer.
         """
-        self._begin_anew(hyperparameters.seed)
-        whole = -(-len(train.texts) // hyperparameters.batch_size)
-        rates = learning_rates(
-            hyperparameters.learning_rate,
-            whole * hyperparameters.schedule_epochs,
-            hyperparameters.warmup_ratio,
-            hyperparameters.schedule,
-        )
+        self._reset(config.seed)
+        whole = -(-len(train.texts) // int(config.hyperparameters.batch_size))
+        rates = _schedule(config, whole)
         steps = min(steps, whole)
-        batches = self._batches(train, hyperparameters, 1, steps)
+        batches = self._batches(train, config, 1, steps)
         losses, ends = [], [perf_counter()]
-        for loss in self._losses(batches, 0, rates[:steps], self._rows(train), hyperparameters):
+        for loss in self._losses(batches, 0, rates[:steps], self._rows(train), config.hyperparameters):
             losses.append(loss)
             ends.append(perf_counter())
         return np.array(losses), np.diff(ends)
 
-    def probabilities(self, texts: EncodedTexts, on_train_batch_end: OnTrainBatchEnd | None = None) -> np.ndarray:
-        """The model's class probabilities, float32 [n, classes]; longest texts first, returned in the texts' order."""
-        return self._of_texts(self._predict, texts, on_train_batch_end)
+    def probabilities(self, texts: EncodedTexts, on_batch_end: OnTrainBatchEnd | None = None) -> np.ndarray:
+        """Predict class probabilities, float32 [texts, classes]."""
+        return self._map_texts(self._predict, texts, on_batch_end)
 
     def features(self, texts: EncodedTexts) -> np.ndarray:
-        """What the head reads of each text (`Unpadded.pooled`), float32 [n, width].
+        """Compute the vectors that the head reads (`Unpadded.pooled`), float32 [texts, width].
 
         Raises:
-            UserError: the architecture has only its own forward pass.
+            UserError: The architecture has only its own forward pass.
         """
         if not isinstance(self._forward, Unpadded):
             raise UserError(
-                f"A head is refitted on BERT alone; {self.checkpoint.name} is of type "
-                f"{self.checkpoint.model.config.model_type!r}: use head trained."
+                f"A head is retrained on BERT alone; {self.checkpoint.name} is of type "
+                f"{self.checkpoint.model.config.model_type!r}: use head_retraining none."
             )
-        return self._of_texts(self._pool, texts)
+        return self._map_texts(self._pool, texts)
 
-    def _of_texts(
+    def _limit_seconds(self, texts: EncodedTexts) -> float:
+        size = Dimensions.of(self.checkpoint.model.config, len(self.checkpoint.labels))
+        return training_flops(size, texts.lengths) / (peak(self.precision) * self.replicas)
+
+    def _map_texts(
         self,
         traced: Callable[[tuple[Batch, ...]], tf.Tensor],
         texts: EncodedTexts,
-        on_train_batch_end: OnTrainBatchEnd | None = None,
+        on_batch_end: OnTrainBatchEnd | None = None,
     ) -> np.ndarray:
+        """Compute batches of texts, the longest first; rows in the texts' own order."""
         order = np.argsort(-texts.lengths, kind="stable")
         sizes = sizes_within(texts.lengths[order], EVALUATION_TOKENS * self.replicas)
         batches = pipeline(texts, np.zeros(len(texts), np.int32), order, sizes, self.replicas)
         total = len(sizes)
-        parts = []
+        rows = []
         for done, batch in enumerate(batches, start=1):
-            parts.append(traced(batch).numpy())
-            if on_train_batch_end:
-                on_train_batch_end(done, total, float("nan"))
-        sorted_back = np.empty_like(order)
-        sorted_back[order] = np.arange(len(order))
-        # What stands in for texts that the last batch lacks comes after all texts, where no index reaches.
-        return np.concatenate(parts)[sorted_back]
+            rows.append(traced(batch).numpy())
+            if on_batch_end:
+                on_batch_end(done, total, float("nan"))
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        # Rows that fill up the last batch come after all texts, where no index reaches.
+        return np.concatenate(rows)[place]
 
-    def _refit_head(
-        self, train: EncodedDataset, hyperparameters: TrainSettings
-    ) -> list[tuple[tf.Variable, np.ndarray]]:
-        """Refits the head where the settings say so; its variables, each with the value that was trained."""
-        if hyperparameters.head == "trained":
+    def _retrain_head(self, train: EncodedDataset, config: TrialConfig) -> list[tuple[tf.Variable, np.ndarray]]:
+        """Retrain the head where the configuration says so; its variables, each with the value that was trained."""
+        method = config.hyperparameters.head_retraining
+        if method == "none":
             return []
         features = self.features(train.texts)
         if not np.isfinite(features).all():
-            return []  # The scores will tell that the run diverged.
+            return []  # The scores will show that the run diverged.
         classifier = self.checkpoint.model.classifier
         trained = [(variable, variable.numpy()) for variable in (classifier.kernel, classifier.bias)]
-        refitted = refit(features, train.labels, hyperparameters.head, hyperparameters.seed)
-        for (variable, _), value in zip(trained, refitted, strict=True):
+        retrained = refit(features, train.labels, method, config.seed)
+        for (variable, _), value in zip(trained, retrained, strict=True):
             variable.assign(value)
         return trained
 
@@ -348,11 +302,10 @@ class Trainer:
         first: int,
         rates: np.ndarray,
         rows: UsedEmbeddingRows,
-        hyperparameters: TrainSettings,
+        hyperparameters: Hyperparameters,
         on_train_batch_end: OnTrainBatchEnd | None,
     ) -> float:
-        """The epoch's mean loss over its steps, of which `rates` are the learning rates; NaN as soon as one is not
-        finite."""
+        """Train an epoch from step `first` on, at `rates`; its mean loss, NaN as soon as one is not finite."""
         losses: list[float] = []
         for loss in self._losses(batches, first, rates, rows, hyperparameters):
             losses.append(loss)
@@ -368,68 +321,67 @@ class Trainer:
         first: int,
         rates: np.ndarray,
         rows: UsedEmbeddingRows,
-        hyperparameters: TrainSettings,
+        hyperparameters: Hyperparameters,
     ) -> Iterator[float]:
-        """Trains; a step's loss is read while the next one runs, so that reading it never keeps a GPU waiting."""
-        focal_gamma = tf.constant(hyperparameters.focal_gamma)
+        """Train; a step's loss is read while the next one runs, so that reading it never keeps a GPU waiting."""
+        gamma = tf.constant(hyperparameters.focal_gamma)
         decay, clip = tf.constant(hyperparameters.weight_decay), tf.constant(hyperparameters.max_grad_norm)
         running: tf.Tensor | None = None
         for number, batch in enumerate(batches):
-            begun = self._begin(
-                batch, focal_gamma, _Update(tf.constant(first + number), tf.constant(rates[number]), decay, clip, rows)
-            )
+            update = _Update(tf.constant(first + number), tf.constant(rates[number]), decay, clip, rows)
+            started = self._start_step(batch, gamma, update)
             if running is not None:
                 yield float(running)
-            running = begun
+            running = started
         if running is not None:
             yield float(running)
 
-    def _begin(self, batches: tuple[Batch, ...], focal_gamma: tf.Tensor, update: _Update) -> tf.Tensor:
-        """Starts a step, in more parts where it takes more memory than there is; its loss."""
+    def _start_step(self, batches: tuple[Batch, ...], gamma: tf.Tensor, update: _Update) -> tf.Tensor:
+        """Start a step, in more micro-batches where it takes more memory than there is; its loss."""
         while True:
             try:
-                step = self._step if self.parts == 1 else self._step_in_parts
-                return step(batches, focal_gamma, update)
+                step = self._step if self.micro_batches == 1 else self._step_in_micro_batches
+                return step(batches, gamma, update)
             except tf.errors.ResourceExhaustedError:
-                # Nothing is updated before all gradients are there, so that the step can begin anew.
+                # Nothing is updated before all gradients are there, so that the step can be repeated.
                 texts = max(len(batch.labels) for batch in batches)
-                if self.parts >= texts:
+                if self.micro_batches >= texts:
                     raise
-                self.parts = min(2 * self.parts, texts)
-                _log.warning("Out of memory with %d texts: from now on in %d parts.", texts, self.parts)
+                self.micro_batches = min(2 * self.micro_batches, texts)
+                _log.warning("Out of memory with %d texts: from now on in %d micro-batches.", texts, self.micro_batches)
 
-    def _step_in_parts(self, batches: tuple[Batch, ...], focal_gamma: tf.Tensor, update: _Update) -> tf.Tensor:
+    def _step_in_micro_batches(self, batches: tuple[Batch, ...], gamma: tf.Tensor, update: _Update) -> tf.Tensor:
         if not self._sums:
             with self._strategy.scope():
                 self._sums = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self._optimizer.variables]
         for total in self._sums:
             total.assign(tf.zeros_like(total))
         loss = tf.constant(0.0)
-        for number in range(self.parts):
-            part = tuple(_part(batch, number, self.parts) for batch in batches)
-            loss += self._add_part(part, focal_gamma, update.step, tf.constant(number))
+        for number in range(self.micro_batches):
+            part = tuple(_micro_batch(batch, number, self.micro_batches) for batch in batches)
+            loss += self._accumulate(part, gamma, update.step, tf.constant(number))
         self._apply_sums(update)
         return loss
 
-    def _train_step(self, batches: tuple[Batch, ...], focal_gamma: tf.Tensor, update: _Update) -> tf.Tensor:
+    def _train_step(self, batches: tuple[Batch, ...], gamma: tf.Tensor, update: _Update) -> tf.Tensor:
         self._dropout.set_step(update.step)
 
         def on_replica(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-            loss, gradients = self._gradients(batch, focal_gamma)
+            loss, gradients = self._gradients(batch, gamma)
             return loss, self._optimizer.apply(gradients, *update)
 
         losses, norms = self._on_replicas(on_replica, batches)
         self._rescale(norms)
         return self._strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
 
-    def _sum_gradients(
-        self, batches: tuple[Batch, ...], focal_gamma: tf.Tensor, step: tf.Tensor, part: tf.Tensor
+    def _accumulate_gradients(
+        self, batches: tuple[Batch, ...], gamma: tf.Tensor, step: tf.Tensor, number: tf.Tensor
     ) -> tf.Tensor:
-        """Adds one part of a batch to the sums; its share of the loss."""
-        self._dropout.set_step(step, part)
+        """Add the gradients of one micro-batch to the sums; its share of the loss."""
+        self._dropout.set_step(step, number)
 
         def on_replica(batch: Batch) -> tf.Tensor:
-            loss, gradients = self._gradients(batch, focal_gamma)
+            loss, gradients = self._gradients(batch, gamma)
             for total, gradient in zip(self._sums, gradients, strict=True):
                 tf.raw_ops.AssignAddVariableOp(resource=total.handle, value=tf.convert_to_tensor(gradient))
             return loss
@@ -442,14 +394,14 @@ class Trainer:
 
         self._rescale(self._strategy.run(on_replica))
 
-    def _gradients(self, batch: Batch, focal_gamma: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """A replica's part of the batch's mean loss, and its gradients."""
+    def _gradients(self, batch: Batch, gamma: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Compute a replica's part of the batch's mean loss, and its gradients."""
         variables = self._optimizer.variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             logits = self._forward(batch.ids, batch.types, batch.mask, True)
             # Over all replicas, the sum of these is the mean over all texts of the batch.
-            loss = tf.reduce_mean(per_example_loss(logits, batch.labels, focal_gamma)) * batch.share
+            loss = tf.reduce_mean(per_example_loss(logits, batch.labels, gamma)) * batch.share
             scaled = loss if self._loss_scale is None else loss * self._loss_scale.value
         # Some architectures carry weights that their classifier does not use.
         gradients = tape.gradient(scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
@@ -458,19 +410,19 @@ class Trainer:
         return loss, gradients
 
     def _rescale(self, norms: Any) -> None:
-        """Adapts the scale of the loss to the norm of the gradients, which every replica knows."""
+        """Adapt the loss scale to the norm of the gradients, which every replica knows."""
         if self._loss_scale is not None:
             self._loss_scale.update(tf.math.is_finite(self._strategy.experimental_local_results(norms)[0]))
 
     def _predict_step(self, batches: tuple[Batch, ...]) -> tf.Tensor:
-        return self._of_batch(lambda *text: tf.nn.softmax(self._forward(*text)), batches)
+        return self._map_batch(lambda *text: tf.nn.softmax(self._forward(*text)), batches)
 
     def _pool_step(self, batches: tuple[Batch, ...]) -> tf.Tensor:
         assert isinstance(self._forward, Unpadded)
-        return self._of_batch(self._forward.pooled, batches)
+        return self._map_batch(self._forward.pooled, batches)
 
-    def _of_batch(self, function: ForwardPass, batches: tuple[Batch, ...]) -> tf.Tensor:
-        """What `function` makes of all texts of a batch, without dropout."""
+    def _map_batch(self, function: ForwardPass, batches: tuple[Batch, ...]) -> tf.Tensor:
+        """Apply `function` to all texts of a batch, without dropout."""
 
         def on_replica(batch: Batch) -> tf.Tensor:
             return function(batch.ids, batch.types, batch.mask, False)
@@ -478,21 +430,19 @@ class Trainer:
         return tf.concat(self._strategy.experimental_local_results(self._on_replicas(on_replica, batches)), axis=0)
 
     def _on_replicas(self, function: Callable[[Batch], tf.Tensor], batches: tuple[Batch, ...]) -> Any:
-        """What every replica makes of its own batch."""
+        """Run `function` on every replica, each with its own batch."""
         own = self._strategy.experimental_distribute_values_from_function(
             lambda replica: batches[replica.replica_id_in_sync_group]
         )
         return self._strategy.run(function, args=(own,))
 
-    def _batches(
-        self, train: EncodedDataset, hyperparameters: TrainSettings, epoch: int, steps: int
-    ) -> tf.data.Dataset:
-        """The first so many batches of an epoch."""
-        grouped = hyperparameters.group_by_length == "grouped" or (
-            hyperparameters.group_by_length == "auto" and not self.unpadded
-        )
-        order = training_order(train.texts.lengths, hyperparameters.batch_size, hyperparameters.seed, epoch, grouped)
-        sizes = equal_sizes(len(order), hyperparameters.batch_size)
+    def _batches(self, train: EncodedDataset, config: TrialConfig, epoch: int, steps: int) -> tf.data.Dataset:
+        """Make the first `steps` batches of an epoch."""
+        hyperparameters, batch_size = config.hyperparameters, int(config.hyperparameters.batch_size)
+        grouping = hyperparameters.group_by_length
+        grouped = grouping == "always" or (grouping == "auto" and not self.unpadded)
+        order = training_order(train.texts.lengths, batch_size, config.seed, epoch, grouped)
+        sizes = equal_sizes(len(order), batch_size)
         labels = train.labels if train.targets is None else train.targets
         if hyperparameters.focal_gamma and train.targets is None:
             labels = np.eye(len(self.checkpoint.labels), dtype=np.float32)[labels]
@@ -501,18 +451,18 @@ class Trainer:
     def _rows(self, train: EncodedDataset) -> UsedEmbeddingRows:
         return UsedEmbeddingRows.of(np.append(train.texts.ids, train.texts.pad_id), self._vocabulary)
 
-    def _begin_anew(self, seed: int) -> None:
-        """Puts everything that training changes to its beginning."""
+    def _reset(self, seed: int) -> None:
+        """Put everything that training changes to its beginning."""
         self.checkpoint.reset(seed)
         self._optimizer.reset()
         self._dropout.seed(seed)
-        self.parts = 1
+        self.micro_batches = 1
         if self._loss_scale is not None:
             self._loss_scale.reset()
 
-    def _resume(self, hyperparameters: TrainSettings, folder: Path) -> list[EpochResult]:
-        """Puts the model to the state after the last saved epoch, or to its beginning; the epochs done."""
-        self._begin_anew(hyperparameters.seed)
+    def _resume(self, seed: int, folder: Path) -> list[EpochResult]:
+        """Put the model to the state after the last saved epoch, or to its beginning; the saved epochs."""
+        self._reset(seed)
         path = folder / STATE_FILE
         if not path.exists():
             return []
@@ -529,7 +479,7 @@ class Trainer:
             raise UserError(f"{path} is damaged: delete it to train this run from its first epoch.") from error
 
     def _save(self, folder: Path, history: list[EpochResult], weights: bool) -> None:
-        """Keeps what is known of every epoch and, with `weights` (three times the model), what the next epoch needs."""
+        """Save every epoch's result and, with `weights` (three times the model), the state for the next epoch."""
         arrays: dict[str, Any] = {"history": np.array(json.dumps([result.metrics for result in history]))}
         arrays |= {f"p{r.epoch}": r.probabilities for r in history if r.probabilities is not None}
         if weights:
@@ -542,10 +492,21 @@ class Trainer:
         return [*self.checkpoint.model.variables, *self._optimizer.slots, *scale]
 
 
-def _part(batch: Batch, number: int, parts: int) -> Batch:
-    """One of `parts` nearly equal parts of a batch; a single text with a share of 0 where the part has none."""
+def _schedule(config: TrialConfig, steps: int) -> np.ndarray:
+    """Compute the learning rate of every step of the schedule, `steps` of them in an epoch."""
+    hyperparameters = config.hyperparameters
+    return learning_rates(
+        hyperparameters.learning_rate,
+        steps * config.schedule_epochs,
+        hyperparameters.warmup_ratio,
+        hyperparameters.lr_schedule,
+    )
+
+
+def _micro_batch(batch: Batch, number: int, count: int) -> Batch:
+    """Slice one of `count` nearly equal micro-batches; an empty one is filled with a text whose share is 0."""
     texts = len(batch.labels)
-    begin, end = texts * number // parts, texts * (number + 1) // parts
+    begin, end = texts * number // count, texts * (number + 1) // count
     share = batch.share * ((end - begin) / texts)
     ids, types, mask, labels = (tensor[begin : max(end, begin + 1)] for tensor in batch[:-1])
     return Batch(ids, types, mask, labels, share)

@@ -13,13 +13,14 @@ converted, and what is saved is the model's own.
 
 from collections.abc import Callable
 from math import pi, sqrt
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from transformers import TFBertForSequenceClassification
 from transformers.activations_tf import get_tf_activation
 
-Precision = Literal["fp32", "bf16", "fp16"]
+from bertgrid_tf.hyperparameters import Precision
+
 COMPUTE = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}
 """What matrices are multiplied in; weights, LayerNorm, softmax and the loss are float32 in each."""
 

@@ -1,40 +1,30 @@
-"""A study's time: measured and predicted, shown to the listener and, with a budget, kept within it."""
+"""A study's time: measured and predicted, reported to its callbacks and, with a budget, kept within it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import isnan
 from time import monotonic
-from typing import Protocol
 
 from keras_tuner.engine.trial import Trial
 
-from bertgrid_tf.budget.deadline import Deadline, TimedOracle
-from bertgrid_tf.budget.plan import AUDIT, FINAL, REPEATS, final_run, space, stage_runs, stage_works
+from bertgrid_tf.budget.callbacks import Callback
+from bertgrid_tf.budget.deadline import Deadline, TimedOracle, trial_config
+from bertgrid_tf.budget.plan import final_trial, search_space, stage_trials, stage_works
 from bertgrid_tf.budget.time_budget import MARGIN, Budget, BudgetLog, candidates, choose, too_short, written
-from bertgrid_tf.budget.time_estimator import FIRST_STEPS, START, StageWork, TimeEstimator, Work
+from bertgrid_tf.budget.time_estimator import FIRST_STEPS, START, StageWork, TimeEstimator
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.recipe import Hyperparameters, Recipe, Value
-from bertgrid_tf.storage.study_folder import FollowUpTrial, StudyFolder
-from tuners.space import STAGE
+from bertgrid_tf.hyperparameters import Hyperparameters
+from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.storage.records import FollowUpTrial
+from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
+from bertgrid_tf.training.workload import EpochWorkload
+from bertgrid_tf.trial_config import AFTER_SEARCH, FINAL, GRID, TrialConfig
 from tuners.state import ENDED
 from tuners.tuner import discard
 
 
-class TimeListener(Protocol):
-    """What is told of runs, epochs and decisions (see `study.Callback`)."""
-
-    def on_study_begin(self, clock: TimeEstimator) -> None: ...
-
-    def on_message(self, sentence: str) -> None: ...
-
-    def on_trial_begin(self, run: str, stage: str, values: Mapping[str, Value], epochs: int, steps: int) -> None: ...
-
-    def on_train_batch_end(self, run: str, done: int, steps: int, loss: float) -> None: ...
-
-    def on_epoch_end(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None: ...
-
-
 class NotChosenError(Exception):
-    """The trial under way is none of what fits the budget: it is deleted, and the search begins anew.
+    """The current trial is none of what fits the budget: it is deleted, and the search begins anew.
 
     Attributes:
         trial_id: The trial.
@@ -46,7 +36,7 @@ class NotChosenError(Exception):
 
 
 class BudgetController:
-    """Reports to the estimator and the listener what happens in a study and, with a budget, keeps the study within it.
+    """Reports a study's events to the estimator and the callbacks and, with a budget, keeps the study within it.
 
     The study begins with its first stage. As soon as its speed is known, after the first ten steps or else the first
     epoch, what fits the budget is chosen, and chosen once more for the grid when the sweeps are decided.
@@ -57,12 +47,12 @@ class BudgetController:
 
     Args:
         recipe: What is asked for.
-        work: Gives one epoch's work of a configuration.
-        results: The study's folder.
-        listener: Told after the estimator.
-        budget: Of this session; None to go on with the study's own, if it has one.
-        workers: Number of trials at a time.
-        final_gpus: Number of GPUs that train the final model.
+        workload: Estimates an epoch of a configuration.
+        folder: The study's.
+        callback: Called after the estimator.
+        budget: Of this session; None to continue with the study's own, if it has one.
+        workers: Trials at a time.
+        final_gpus: GPUs that train the final model.
 
     Raises:
         UserError: The study began with another budget or with none.
@@ -71,26 +61,26 @@ class BudgetController:
     def __init__(
         self,
         recipe: Recipe,
-        work: Callable[[Mapping[str, Value]], Work],
-        study_folder: StudyFolder,
-        callback: TimeListener,
+        workload: Callable[[TrialConfig], EpochWorkload],
+        folder: StudyFolder,
+        callback: Callback,
         budget: Budget | None,
         workers: int,
         final_gpus: int,
     ) -> None:
-        self.log = BudgetLog(study_folder.budget_file)
+        self.log = BudgetLog(folder.budget_file)
         if budget is not None:
-            _check(budget.seconds, self.log.seconds, study_folder)
-        self.estimator = TimeEstimator(budget.began if budget else None, workers, study_folder.times(), monotonic)
+            _check(budget.seconds, self.log.seconds, folder)
+        self.estimator = TimeEstimator(budget.began if budget else None, workers, folder.read_times(), monotonic)
         self._budget = budget.seconds if budget else self.log.seconds
         self._asked = self._searched = recipe
-        self._work = work
-        self._results = study_folder
-        self._listener = callback
+        self._workload = workload
+        self._folder = folder
+        self._callback = callback
         self._final_gpus = final_gpus
         self._deadline: Deadline | None = None
         self._running = ""
-        callback.on_study_begin(self.estimator)
+        callback.on_study_begin(folder, self.estimator)
 
     # The search
 
@@ -105,27 +95,28 @@ class BudgetController:
         if self._budget is None:
             return
         self._deadline = Deadline(
-            self._budget, self._asked, oracle, self.estimator, self.log, self._work, self._final_gpus
+            self._budget, self._asked, oracle, self.estimator, self.log, self._workload, self._final_gpus
         )
         oracle.deadline, oracle.one_at_a_time = self._deadline, self._is_undecided
         self._narrow()
 
     def resume(self) -> None:
-        """Measure the speed by the trials that have ended in earlier sessions."""
+        """Measure the speed by the trials that ended in earlier sessions."""
         self._expect(self._oracle.stage)
         for trial in self._oracle.trials.values():
             if trial.status in ENDED and trial.metrics.exists("seconds"):
-                values = trial.hyperparameters.values
+                config = trial_config(trial.hyperparameters.values)
                 seconds = [float(seen.mean()) for seen in trial.metrics.get_history("seconds")]
-                work = self._work(values)
-                self.estimator.recall(trial.trial_id, str(values[STAGE]), work, int(values["stop_epoch"]), seconds)
+                name, work = trial_name(trial.trial_id), self._workload(config)
+                self.estimator.recall(name, config.stage, work, config.stop_epoch, seconds)
 
     def begin_trial(self, trial: Trial) -> None:
-        """Report that a trial of the search begins, or goes on."""
-        self._trial, values = trial, trial.hyperparameters.values
-        if values[STAGE] != self.estimator.stage:
-            self._expect(str(values[STAGE]))
-        self._begin(trial.trial_id, str(values[STAGE]), values)
+        """Report that a trial of the search begins or resumes."""
+        self._trial_id = trial.trial_id
+        self._config = replace(trial_config(trial.hyperparameters.values), seed=self._asked.seed)
+        if self._config.stage != self.estimator.stage:
+            self._expect(self._config.stage)
+        self._begin(trial_name(trial.trial_id), self._config)
 
     def trial_epoch(self, trial: Trial, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Report an epoch of a trial; return whether there is time for another.
@@ -134,81 +125,84 @@ class BudgetController:
             UserError: Nothing fits the budget.
             NotChosenError: This trial does not.
         """
-        self.epoch(trial.trial_id, epoch, metrics)
+        self.epoch(trial_name(trial.trial_id), epoch, metrics)
         # An epoch that is restored, or repeated after the loss of a worker, has been decided on.
         restored = epoch < len(self._oracle.history(trial))
-        return self._deadline is None or restored or self._deadline.goes_on(trial.hyperparameters.values, epoch)
+        config = trial_config(trial.hyperparameters.values)
+        return self._deadline is None or restored or self._deadline.goes_on(config, epoch)
 
-    # What comes after the search
+    # After the search
 
-    def expect_again(self, stage: str, runs: Sequence[Mapping[str, Value]]) -> None:
-        """Announce the runs of a stage after the search, by their values."""
-        works = tuple((self._work(values), int(values["stop_epoch"])) for values in runs)
+    def expect(self, stage: str, configs: Sequence[TrialConfig]) -> None:
+        """Announce the trials of a stage after the search."""
+        works = tuple((self._workload(config), config.stop_epoch) for config in configs)
         self.estimator.expect([StageWork(stage, works)])
 
-    def begin_again(self, run: FollowUpTrial) -> bool:
-        """Report that a run after the search begins, or goes on; return False if it must be left out for the final
-        model to fit behind it."""
-        work, epochs = self._work(run.values), int(run.values["stop_epoch"])
+    def begin_follow_up(self, trial: FollowUpTrial) -> bool:
+        """Report that a trial after the search begins or resumes.
+
+        Returns:
+            False if it must be left out for the final model to fit behind it.
+        """
+        config, epochs = trial.config, trial.config.stop_epoch
         if self._deadline is not None:
-            final = final_run(
-                self._asked.model_copy(update={"hyperparameters": Hyperparameters.of(run.values)}), epochs
-            )
-            works = [work] if final is None else [work, self._work(final | {"gpus": self._final_gpus})]
-            seconds = sum(self.estimator.run_seconds(one, epochs) or 0.0 for one in works)
+            winner = self._asked.model_copy(update={"hyperparameters": config.hyperparameters})
+            configs = [config, final_trial(winner, epochs, self._final_gpus)]
+            works = [self._workload(one) for one in configs if one is not None]
+            seconds = sum(self.estimator.run_seconds(work, epochs) or 0.0 for work in works)
             if MARGIN * seconds > self._deadline.left:
-                self.log.add("leave_out", run=run.name)
+                self.log.add("leave_out", trial=trial.name)
                 return False
-        noted = {"seed": run.seed} if run.parameter is None else {"audited": run.parameter}
-        self._begin(run.name, run.stage, {**run.values, **noted})
+        self._begin(trial.name, config)
         return True
 
-    def begin_final(self, values: Mapping[str, Value]) -> None:
-        """Report that the final model's run begins, or goes on."""
-        self.expect_again(FINAL, [values])
-        self._begin(FINAL, FINAL, values)
+    def begin_final(self, config: TrialConfig) -> None:
+        """Report that the final model's trial begins or resumes."""
+        self.expect(FINAL, [config])
+        self._begin(FINAL, config)
 
-    def final_epoch(self, values: Mapping[str, Value], epoch: int, metrics: Mapping[str, float]) -> bool:
+    def final_epoch(self, config: TrialConfig, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Report an epoch of the final model; return whether there is time for another."""
         self.epoch(FINAL, epoch, metrics)
-        if self._deadline is None or self.estimator.restored or epoch == values["stop_epoch"]:
+        if self._deadline is None or self.estimator.restored or epoch == config.stop_epoch:
             return True
-        return (self.estimator.throughput.seconds(self._work(values)) or 0.0) <= self._deadline.left
+        return (self.estimator.throughput.seconds(self._workload(config)) or 0.0) <= self._deadline.left
 
-    # What happens
+    # Events
 
-    def step(self, done: int, steps: int, loss: float) -> None:
-        """Report the `done`-th training step of an epoch of the run in this process; raises as `trial_epoch`."""
-        self.estimator.step(self._running, done)
-        if done == FIRST_STEPS:
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """Report training step `step` of an epoch of the trial in this process; errors as for `trial_epoch`."""
+        self.estimator.step(self._running, step)
+        if step == FIRST_STEPS:
             self._choose()
-        self._listener.on_train_batch_end(self._running, done, steps, loss)
+        self._callback.on_train_batch_end(self._running, step, steps, loss)
 
-    def epoch(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Report an epoch of a run, trained or restored."""
-        self.estimator.epoch(run, epoch, metrics["seconds"], isnan(metrics[self._asked.metric]))
+    def epoch(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Report an epoch of a trial, trained or restored."""
+        self.estimator.epoch(trial, epoch, metrics["seconds"], isnan(metrics[self._asked.metric]))
         self._choose()
-        self._listener.on_epoch_end(run, epoch, metrics)
+        self._callback.on_epoch_end(trial, epoch, metrics)
         self.write()
 
     def write(self) -> None:
-        """Write what every stage was predicted to take, and took up to now."""
+        """Write predicted and measured time by stage."""
         # A study whose budget is still open has no times: by them it is seen to have begun without one.
         if self.estimator.stage != START and not self._is_undecided:
-            self._results.write_times(self.estimator.times())
+            self._folder.write_times(self.estimator.times())
 
-    def _begin(self, run: str, stage: str, values: Mapping[str, Value]) -> None:
-        self._running = run
-        work, epochs = self._work(values), int(values["stop_epoch"])
-        self.estimator.begin(run, stage, work, epochs)
-        self._listener.on_trial_begin(run, stage, values, epochs, work.steps)
+    def _begin(self, trial: str, config: TrialConfig) -> None:
+        self._running = trial
+        work = self._workload(config)
+        self.estimator.begin(trial, config.stage, work, config.stop_epoch)
+        self._callback.on_trial_begin(trial, config, work.steps)
 
     def _expect(self, stage: str, anew: bool = False) -> None:
         """Announce the stages of the search and after it, `stage` being the current one."""
-        so_far = self._searched.model_copy(update={"hyperparameters": Hyperparameters.of(self._oracle.incumbent)})
+        hyperparameters = Hyperparameters.from_values(self._oracle.incumbent)
+        so_far = self._searched.model_copy(update={"hyperparameters": hyperparameters})
         sweeps, parameter = list(so_far.sweeps), stage.removeprefix("sweep:")
         undecided = sweeps[sweeps.index(parameter) :] if parameter in sweeps else []
-        self.estimator.expect(stage_works(so_far, self._work, undecided, self._final_gpus), anew)
+        self.estimator.expect(stage_works(so_far, self._workload, undecided, self._final_gpus), anew)
 
     # What fits
 
@@ -220,27 +214,27 @@ class BudgetController:
         """Choose what of the study fits the budget, if that is open and the speed is known."""
         if self._budget is None or not self._is_undecided or self.estimator.left() is None:
             return
-        spent, trial = self.estimator.elapsed(), self._trial
+        spent, config = self.estimator.elapsed(), self._config
         chosen = choose(self._asked, self._seconds, self._budget, spent)
-        keep = chosen is not None and self._is_part(trial.hyperparameters.values, chosen)
+        keep = chosen is not None and self._is_part(config, chosen)
         if not keep:
             # Before the choice is written: a process killed in between leaves a study that has not begun.
-            discard(self._results.folder)
-            for path in self._results.predictions.glob("trial_*"):
+            discard(self._folder.path)
+            for path in self._folder.predictions.glob(f"{trial_name('')}*"):
                 path.unlink()
         if chosen is None:
             raise too_short(self._asked, self._seconds, self._budget, spent)
         self.log.choose(self._budget, self._asked, chosen)
-        grid = next(stage for stage, runs in stage_runs(chosen) if runs) == "grid"
-        if grid or trial.hyperparameters.values[STAGE] == "grid":
+        grid = next(stage for stage, trials in stage_trials(chosen) if trials) == GRID
+        if grid or config.stage == GRID:
             self.log.choose_grid(self._asked, chosen)
-        self._note("" if grid else " What of the grid fits is chosen again after the sweeps.")
+        self._report_choice("" if grid else " What of the grid fits is chosen again after the sweeps.")
         if not keep:
             self.estimator.expect((), anew=True)
-            raise NotChosenError(trial.trial_id)
+            raise NotChosenError(self._trial_id)
         self._oracle.one_at_a_time = False
         self._narrow()
-        self._expect(str(trial.hyperparameters.values[STAGE]), anew=True)
+        self._expect(config.stage, anew=True)
 
     def _choose_grid(self) -> None:
         """Choose what of the grid fits, now that the sweeps are decided and the speed is known better."""
@@ -250,7 +244,7 @@ class BudgetController:
         grid = self._asked.model_copy(update={"hyperparameters": incumbent.hyperparameters, "sweeps": {}})
         chosen = choose(grid, self._seconds, self._budget, spent) or candidates(grid)[-1]
         self.log.choose_grid(self._asked, chosen.model_copy(update={"sweeps": incumbent.sweeps}))
-        self._note("")
+        self._report_choice("")
         self._narrow()
 
     def _narrow(self) -> None:
@@ -258,32 +252,33 @@ class BudgetController:
         if self._deadline is None or self.log.seconds is None:
             return
         self._searched = self._deadline.recipe = self.log.chosen(self._asked)
-        self._oracle.narrow(space(self._searched), self._searched.search, self._examples)
+        self._oracle.narrow(search_space(self._searched), self._searched.search, self._examples)
         self._oracle.before_grid = None if self.log.of("grid") else self._choose_grid
 
-    def _is_part(self, values: Mapping[str, Value], chosen: Recipe) -> bool:
-        """Return whether a trial of these values is one of a chosen recipe's too."""
-        if values[STAGE] != "grid":
-            return str(values[STAGE]).removeprefix("sweep:") in chosen.sweeps
+    def _is_part(self, config: TrialConfig, chosen: Recipe) -> bool:
+        """Return whether a trial is one of a chosen recipe's too."""
+        if config.stage != GRID:
+            return config.stage.removeprefix("sweep:") in chosen.sweeps
         schedule = all(getattr(chosen, name) == getattr(self._asked, name) for name in ("sweeps", "search", "epochs"))
-        return chosen == self._asked or (schedule and values["learning_rate"] in chosen.learning_rates)
+        return chosen == self._asked or (schedule and config.hyperparameters.learning_rate in chosen.learning_rates)
 
-    def _note(self, later: str) -> None:
+    def _report_choice(self, later: str) -> None:
         fits = f"All that was asked for fits --budget {written(self._budget or 0)}."
-        self._listener.on_message((" ".join(self.log.sentences()) or fits) + later)
+        self._callback.on_message((" ".join(self.log.sentences()) or fits) + later)
 
     def _seconds(self, recipe: Recipe) -> float:
-        # Further seeds and the audit take what time is left.
-        works = stage_works(recipe, self._work, list(recipe.sweeps), self._final_gpus)
-        return self.estimator.seconds(stage for stage in works if stage.name not in (REPEATS, AUDIT)) or 0.0
+        # Further seeds and interaction checks take what time is left.
+        optional = [stage for stage in AFTER_SEARCH if stage != FINAL]
+        works = stage_works(recipe, self._workload, list(recipe.sweeps), self._final_gpus)
+        return self.estimator.seconds(work for work in works if work.name not in optional) or 0.0
 
 
-def _check(budget: float, began_with: float | None, study_folder: StudyFolder) -> None:
+def _check(budget: float, began_with: float | None, folder: StudyFolder) -> None:
     otherwise = "choose another --study NAME, or --fresh to start over."
-    if began_with is None and study_folder.clock_file.exists():
-        raise UserError(f"The study in {study_folder.path} began without a budget: go on without --budget, {otherwise}")
+    if began_with is None and folder.times_file.exists():
+        raise UserError(f"The study in {folder.path} began without a budget: go on without --budget, {otherwise}")
     if began_with is not None and began_with != budget:
         raise UserError(
-            f"The study in {study_folder.path} was cut down to --budget {written(began_with)} when it began: go on with "
+            f"The study in {folder.path} was cut down to --budget {written(began_with)} when it began: go on with "
             f"that or without --budget, {otherwise}"
         )

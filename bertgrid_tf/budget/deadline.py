@@ -5,10 +5,13 @@ from typing import Any
 
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from bertgrid_tf.budget.plan import final_run
+from bertgrid_tf.budget.plan import final_trial
 from bertgrid_tf.budget.time_budget import MARGIN, BudgetLog
-from bertgrid_tf.budget.time_estimator import TimeEstimator, Work
-from bertgrid_tf.recipe import Hyperparameters, Recipe, Value
+from bertgrid_tf.budget.time_estimator import TimeEstimator
+from bertgrid_tf.hyperparameters import Hyperparameters
+from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.training.workload import EpochWorkload
+from bertgrid_tf.trial_config import GRID, TrialConfig
 from tuners import CasualGridOracle, TunerError
 from tuners.space import STAGE
 
@@ -32,8 +35,8 @@ class TimedOracle(CasualGridOracle):
         """Return the next trial; a level of a sweep that does not fit becomes a failed trial on the way."""
         trial = super().create_trial(tuner_id)
         while self.deadline is not None and trial.status == TrialStatus.RUNNING:
-            values = trial.hyperparameters.values
-            if values[STAGE] == "grid" or self.history(trial) or self.deadline.admits(values):
+            config = trial_config(trial.hyperparameters.values)
+            if config.stage == GRID or self.history(trial) or self.deadline.admits(config):
                 break
             trial.status, trial.message = TrialStatus.FAILED, LEFT_OUT
             self.end_trial(trial)
@@ -46,14 +49,14 @@ class TimedOracle(CasualGridOracle):
             return super().populate_space(trial_id)
         if self.one_at_a_time and self.ongoing_trials:
             return {"status": TrialStatus.IDLE}
-        if self.before_grid is not None and self.stage == "grid":
+        if self.before_grid is not None and self.stage == GRID:
             narrow, self.before_grid = self.before_grid, None
             narrow()
         if self.deadline.ended:
             return {"status": TrialStatus.STOPPED}
         response = super().populate_space(trial_id)
         values = response.get("values", {})
-        if values.get(STAGE) == "grid" and not self.deadline.admits(values):
+        if values.get(STAGE) == GRID and not self.deadline.admits(trial_config(values)):
             return {"status": TrialStatus.STOPPED}
         return response
 
@@ -72,10 +75,10 @@ class Deadline:
         seconds: The budget, of all sessions together.
         recipe: What is searched.
         oracle: The search.
-        estimator: Measures the time that is over, and predicts the rest.
+        estimator: Measures the elapsed time, and predicts the rest.
         log: Holds earlier decisions, and receives new ones.
-        work: Gives one epoch's work of a configuration.
-        final_gpus: Number of GPUs that train the final model.
+        workload: Estimates an epoch of a configuration.
+        final_gpus: GPUs that train the final model.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class Deadline:
         oracle: CasualGridOracle,
         estimator: TimeEstimator,
         log: BudgetLog,
-        work: Callable[[Mapping[str, Value]], Work],
+        workload: Callable[[TrialConfig], EpochWorkload],
         final_gpus: int,
     ) -> None:
         self.recipe = recipe
@@ -94,7 +97,7 @@ class Deadline:
         self._oracle = oracle
         self._estimator = estimator
         self._log = log
-        self._work = work
+        self._workload = workload
         self._gpus = final_gpus
 
     @property
@@ -104,53 +107,55 @@ class Deadline:
 
     @property
     def incumbent(self) -> Recipe:
-        """The recipe with the sweeps' winners so far as its settings."""
-        return self.recipe.model_copy(update={"hyperparameters": Hyperparameters.of(self._oracle.incumbent)})
+        """The recipe with the sweeps' winners so far as its hyperparameters."""
+        hyperparameters = Hyperparameters.from_values(self._oracle.incumbent)
+        return self.recipe.model_copy(update={"hyperparameters": hyperparameters})
 
-    def admits(self, values: Mapping[str, Value]) -> bool:
-        """Return whether a trial of these values may begin; write down if not."""
-        grid = values[STAGE] == "grid"
-        epochs = int(values["stop_epoch"]) if self._is_whole(values) else 1
-        if (grid and not self._best_epoch()) or self._fits(values, 1, self._run(values, epochs)):
+    def admits(self, config: TrialConfig) -> bool:
+        """Return whether a trial may begin; log it if not."""
+        grid = config.stage == GRID
+        epochs = config.stop_epoch if self._is_whole(config) else 1
+        if (grid and not self._best_epoch()) or self._fits(config, 1, self._seconds_of(config, epochs)):
             return True
         if grid:
             self.ended = True
             self._log.add("end")
         else:
-            self._log.add("leave_out", run=title(values))
+            self._log.add("leave_out", trial=title(config))
         return False
 
-    def goes_on(self, values: Mapping[str, Value], epoch: int) -> bool:
-        """Return whether a trial may train another epoch after this one; write down if not."""
-        if self._is_whole(values) or epoch >= int(values["stop_epoch"]):
+    def goes_on(self, config: TrialConfig, epoch: int) -> bool:
+        """Return whether a trial may train another epoch after this one; log it if not."""
+        if self._is_whole(config) or epoch >= config.stop_epoch:
             return True
-        stop = {"run": title(values), "epoch": epoch}
+        stop = {"trial": title(config), "epoch": epoch}
         if any(stop.items() <= line.items() for line in self._log.of("stop")):
             return False
-        if self._fits(values, epoch + 1, self._estimator.throughput.seconds(self._work(values)) or 0.0):
+        if self._fits(config, epoch + 1, self._estimator.throughput.seconds(self._workload(config)) or 0.0):
             return True
         self._log.add("stop", **stop)
         return False
 
-    def _is_whole(self, values: Mapping[str, Value]) -> bool:
-        return values[STAGE] != "grid" or self.recipe.grid == "independent"
+    def _is_whole(self, config: TrialConfig) -> bool:
+        return config.stage != GRID or self.recipe.grid_schedule == "per-cell"
 
-    def _fits(self, values: Mapping[str, Value], epoch: int, seconds: float) -> bool:
+    def _fits(self, config: TrialConfig, epoch: int, seconds: float) -> bool:
         """Return whether seconds up to an epoch of a trial fit, with what must follow the trial."""
-        if values[STAGE] == "grid":
-            seconds += self._final(max(epoch, self._best_epoch()))
+        if config.stage == GRID:
+            seconds += self._final_seconds(max(epoch, self._best_epoch()))
         else:
             # One row of the grid, and a final model of as many epochs.
             epochs = self.recipe.epochs
-            seconds += self._run(self.incumbent.hyperparameters.model_dump(), epochs) + self._final(epochs)
+            row = TrialConfig(self.incumbent.hyperparameters, epochs, epochs)
+            seconds += self._seconds_of(row, epochs) + self._final_seconds(epochs)
         return MARGIN * seconds <= self.left
 
-    def _final(self, epochs: int) -> float:
-        values = final_run(self.incumbent, epochs)
-        return 0.0 if values is None else self._run(values | {"gpus": self._gpus}, epochs)
+    def _final_seconds(self, epochs: int) -> float:
+        config = final_trial(self.incumbent, epochs, self._gpus)
+        return 0.0 if config is None else self._seconds_of(config, epochs)
 
-    def _run(self, values: Mapping[str, Value], epochs: int) -> float:
-        return self._estimator.run_seconds(self._work(values), epochs) or 0.0
+    def _seconds_of(self, config: TrialConfig, epochs: int) -> float:
+        return self._estimator.run_seconds(self._workload(config), epochs) or 0.0
 
     def _best_epoch(self) -> int:
         """Return the epoch of the best cell so far; 0 without any."""
@@ -160,8 +165,12 @@ class Deadline:
             return 0
 
 
-def title(values: Mapping[str, Value]) -> str:
+def trial_config(values: Mapping[str, Any]) -> TrialConfig:
+    """Return the configuration of one of the oracle's trials, but for its seed."""
+    return TrialConfig.from_values(values, seed=0, stage=str(values[STAGE]))
+
+
+def title(config: TrialConfig) -> str:
     """Return what tells a trial from the others of its stage, as `context=current`."""
-    stage = str(values[STAGE])
-    parameter = "learning_rate" if stage == "grid" else stage.removeprefix("sweep:")
-    return f"{parameter}={values[parameter]}"
+    parameter = "learning_rate" if config.stage == GRID else config.stage.removeprefix("sweep:")
+    return f"{parameter}={getattr(config.hyperparameters, parameter)}"

@@ -99,7 +99,7 @@ def candidates(asked: Recipe) -> list[Recipe]:
         found.append(found[-1].model_copy(update=changes))
 
     rates, half = len(asked.learning_rates), ceil(asked.epochs / 2)
-    if asked.search == "grid" and asked.grid == "row" and rates >= LEAST_TO_CLIMB:
+    if asked.search == "grid" and asked.grid_schedule == "shared" and rates >= LEAST_TO_CLIMB:
         give_up(search="climb")
     few = min(rates, LEAST_TO_FILL if found[-1].search == "grid" else LEAST_TO_CLIMB)
     for count in range(rates - 1, few - 1, -1):
@@ -215,11 +215,11 @@ class BudgetLog:
         budget, found = written(self.seconds), []
         if without := self.of("recipe", "grid")[-1]["without"]:
             found.append(f"Chosen to fit --budget {budget}, without {without}.")
-        late = [f"{line['run']} was ended after epoch {line['epoch']}" for line in self.of("stop")]
-        late += [f"{line['run']} was not begun" for line in self.of("leave_out")]
+        late = [f"{line['trial']} was ended after epoch {line['epoch']}" for line in self.of("stop")]
+        late += [f"{line['trial']} was not begun" for line in self.of("leave_out")]
         late += [f"the final model was ended after epoch {line['epoch']}" for line in self.of("final")]
         if self.of("end"):
-            late.append("the search was ended before all of its runs had begun")
+            late.append("the search was ended before all of its trials had begun")
         if late:
             found.append(f"For lack of time within --budget {budget}: {', '.join(late)}.")
         return found

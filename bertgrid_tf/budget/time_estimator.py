@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from statistics import mean
 from time import monotonic
 
-from bertgrid_tf.storage.study_folder import StageTime
+from bertgrid_tf.storage.records import StageTime
+from bertgrid_tf.training.workload import EpochWorkload
 
 START = "start"
 """The time of no stage: TensorFlow starts, the checkpoint is read, the data are checked."""
@@ -14,53 +15,6 @@ FIRST_STEPS = 10
 """Training steps behind the first prediction."""
 RECENT = 3
 """Latest epochs of a kind of work whose mean is its speed."""
-
-# What training a layer costs beside its matrix products, from `scratch` models of 2 to 6 layers, 128 to 768 wide, on a
-# CPU: element-wise operations count as additional width, a step's update of the weights as additional tokens, and
-# launching its operations as multiplications.
-ELEMENTWISE_WIDTH = 200
-UPDATE_TOKENS = 80
-OPERATIONS = 2_000_000
-SCORING = 1 / 3
-"""A forward pass relative to a forward and a backward one."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """One epoch of a configuration, as far as its time goes.
-
-    Attributes:
-        kind: What the seconds of a token depend on: model, layout, maximum length, batch size, batching …
-        model: What must be built for it.
-        layers: Number of layers.
-        width: Their width.
-        steps: Training steps.
-        tokens: Tokens trained, without padding.
-        scored: Tokens of the dev split.
-    """
-
-    kind: Hashable
-    model: Hashable
-    layers: int
-    width: int
-    steps: int
-    tokens: float
-    scored: float
-
-    @property
-    def training(self) -> float:
-        """Cost of training, in multiplications of a layer's size."""
-        tokens = self.tokens + self.steps * UPDATE_TOKENS
-        return self.layers * (tokens * self._token + self.steps * OPERATIONS)
-
-    @property
-    def cost(self) -> float:
-        """Cost of training and scoring."""
-        return self.training + self.layers * self.scored * self._token * SCORING
-
-    @property
-    def _token(self) -> int:
-        return self.width * (self.width + ELEMENTWISE_WIDTH)
 
 
 @dataclass(frozen=True)
@@ -76,30 +30,30 @@ class StageWork:
     """
 
     name: str
-    runs: tuple[tuple[Work, int], ...]
+    runs: tuple[tuple[EpochWorkload, int], ...]
     at_most: bool = False
-    undecided: tuple[tuple[Work, tuple[Work, ...]], ...] = ()
+    undecided: tuple[tuple[EpochWorkload, tuple[EpochWorkload, ...]], ...] = ()
 
 
 class Throughput:
     """The speed of every kind of work."""
 
     def __init__(self) -> None:
-        self._measured: dict[Hashable, list[tuple[Work, float]]] = {}
-        self._guessed: dict[Hashable, list[tuple[Work, float]]] = {}
+        self._measured: dict[Hashable, list[tuple[EpochWorkload, float]]] = {}
+        self._guessed: dict[Hashable, list[tuple[EpochWorkload, float]]] = {}
 
-    def measure(self, work: Work, seconds: float) -> None:
+    def measure(self, work: EpochWorkload, seconds: float) -> None:
         """Record the seconds of an epoch."""
         # Put at the end, so that the kind measured last is known.
         self._measured[work.kind] = [*self._measured.pop(work.kind, []), (work, seconds)][-RECENT:]
 
-    def guess(self, work: Work, seconds: float) -> None:
+    def guess(self, work: EpochWorkload, seconds: float) -> None:
         """Record the seconds of an epoch, estimated from a few steps or with the tracing of the model in them; they
         count until the kind is measured."""
         self._guessed.pop(work.kind, None)
         self._guessed[work.kind] = [(work, seconds)]
 
-    def seconds(self, work: Work) -> float | None:
+    def seconds(self, work: EpochWorkload) -> float | None:
         """Predict the seconds of an epoch; None before anything was measured.
 
         A kind that was not measured yet is derived, by the ratio of the costs, from the last one of the same model,
@@ -127,7 +81,7 @@ class _Run:
     """
 
     stage: str
-    work: Work
+    work: EpochWorkload
     epochs: int
     loads: bool
     began: float
@@ -202,7 +156,7 @@ class TimeEstimator:
                 time.at_beginning = time.after_first_epoch = None
             self._predict(self._stage)
 
-    def recall(self, run: str, stage: str, work: Work, epochs: int, seconds: Sequence[float]) -> None:
+    def recall(self, run: str, stage: str, work: EpochWorkload, epochs: int, seconds: Sequence[float]) -> None:
         """Record a run that ended in an earlier session, with the seconds of its epochs."""
         now = self._now()
         self._runs[run] = _Run(stage, work, epochs, False, now, now, now, len(seconds), ended=True)
@@ -210,7 +164,7 @@ class TimeEstimator:
             # In a session's first epoch the model may have been traced.
             (self.throughput.measure if number else self.throughput.guess)(work, lasting)
 
-    def begin(self, run: str, stage: str, work: Work, epochs: int) -> None:
+    def begin(self, run: str, stage: str, work: EpochWorkload, epochs: int) -> None:
         """Record that a run begins, or goes on."""
         now = self._now()
         if stage != self._stage:
@@ -309,7 +263,7 @@ class TimeEstimator:
         told = self._runs[run]
         return 0.0 if told.ended else self._epoch_left(told)
 
-    def run_seconds(self, work: Work, epochs: int) -> float | None:
+    def run_seconds(self, work: EpochWorkload, epochs: int) -> float | None:
         """Predict the seconds of a run that would begin now."""
         return self._run_seconds(work, epochs, self._loads(work.model, self._loaded))
 
@@ -347,7 +301,9 @@ class TimeEstimator:
                 waiting.remove(as_planned if as_planned in waiting else waiting[0])
         return self._laid_out(stage, waiting, begun)
 
-    def _laid_out(self, stage: StageWork, waiting: Iterable[tuple[Work, int]], begun: Sequence[_Run]) -> float | None:
+    def _laid_out(
+        self, stage: StageWork, waiting: Iterable[tuple[EpochWorkload, int]], begun: Sequence[_Run]
+    ) -> float | None:
         """Return the seconds of a stage's waiting runs and of what is left of those that have begun."""
         under_way: list[float | None] = []
         lasting: list[float | None] = []
@@ -377,17 +333,17 @@ class TimeEstimator:
         if seconds is None:
             return None
         if run.first is not None:
-            return seconds * (1 - run.last[1] / run.work.steps * run.work.training / run.work.cost)
+            return seconds * (1 - run.last[1] / run.work.steps * run.work.training_cost / run.work.cost)
         if run.epoch or self.workers == 1:
             begun = 0.0 if run.epoch else self._overhead(run.work, run.loads)
             return max(0.0, begun + seconds - (self._now() - run.scored))
         return seconds
 
-    def _run_seconds(self, work: Work, epochs: int, loads: bool) -> float | None:
+    def _run_seconds(self, work: EpochWorkload, epochs: int, loads: bool) -> float | None:
         seconds = self.throughput.seconds(work)
         return None if seconds is None else epochs * seconds + self._overhead(work, loads)
 
-    def _overhead(self, work: Work, loads: bool) -> float:
+    def _overhead(self, work: EpochWorkload, loads: bool) -> float:
         """Return the seconds before a run's first epoch."""
         if loads:
             # A model is built and traced layer by layer.
@@ -407,8 +363,8 @@ class TimeEstimator:
         return model not in loaded[-self.workers :]
 
     @staticmethod
-    def _epoch_of(work: Work, step: float) -> float:
-        return step * work.steps * work.cost / work.training
+    def _epoch_of(work: EpochWorkload, step: float) -> float:
+        return step * work.steps * work.cost / work.training_cost
 
 
 def makespan(seconds: Iterable[float], workers: int, begun: Iterable[float] = ()) -> float:

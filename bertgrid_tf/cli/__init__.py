@@ -69,12 +69,12 @@ def tune(
         _flag("--sweep", "PARAM=a,b,c: levels of one parameter; repeatable; in place of the recipe's for it"),
     ] = None,
     no_sweeps: Annotated[bool, _flag("--no-sweeps", "leave out the recipe's own sweeps")] = False,
-    choose: Annotated[
-        str | None, _flag("--choose", "best, or cheapest-tie: the cheapest that cannot be told from the best")
+    selection: Annotated[
+        str | None, _flag("--selection", "best, or cheapest-equivalent: the cheapest of the tied set")
     ] = None,
-    repeats: Annotated[str | None, _flag("--repeats", "seeds that the grid's tied rows are trained with")] = None,
-    audit: Annotated[
-        bool, _flag("--audit", "try the sweeps' runners-up again at the winning learning rate and epoch")
+    n_seeds: Annotated[str | None, _flag("--n-seeds", "seeds that the grid's tied rows are trained with")] = None,
+    check_interactions: Annotated[
+        bool, _flag("--check-interactions", "train the sweeps' runners-up at the winning cell too")
     ] = False,
     soup: Annotated[
         bool, _flag("--soup", "keep the weights of every row's best epoch, and average those that help")
@@ -127,7 +127,7 @@ def tune(
     from bertgrid_tf.budget.time_budget import Budget
     from bertgrid_tf.data import data_dirs, open_corpus
     from bertgrid_tf.report.auto_settings import guess_line
-    from bertgrid_tf.report.progress import Bars, Lines
+    from bertgrid_tf.report.progress import progress as progress_of
     from bertgrid_tf.report.summary import plan_table, print_summary
     from bertgrid_tf.storage.study_folder import StudyFolder
     from bertgrid_tf.study.auto_settings import autos, estimated, value, with_defaults
@@ -139,9 +139,9 @@ def tune(
         "learning_rates": _listed(learning_rates) if learning_rates is not None else None,
         "epochs": epochs,
         "search": search,
-        "choose": choose,
-        "repeats": repeats,
-        "audit": True if audit else None,
+        "selection": selection,
+        "n_seeds": n_seeds,
+        "check_interactions": True if check_interactions else None,
         "soup": True if soup else None,
         "metric": metric,
         "max_train_samples": max_train_samples,
@@ -165,7 +165,7 @@ def tune(
     limit = None if budget is None else Budget.of(budget)
 
     console = Console()
-    asked = recipes.load(name, recipe, overrides)
+    asked = recipes.load_recipe(name, recipe, overrides)
     if asked.corpus != name:
         raise UserError(
             f"The recipe is for the corpus {asked.corpus!r}, not {name!r}: run `tune {asked.corpus}`, "
@@ -184,20 +184,22 @@ def tune(
     try:
         # TensorFlow takes seconds to import: say what is going on first.
         console.print(
-            f"{asked.corpus}: {planned.runs} runs, up to {planned.epochs} epochs. Starting TensorFlow …",
+            f"{asked.corpus}: {planned.trials} trials, up to {planned.epochs} epochs. Starting TensorFlow …",
             markup=False,
             highlight=False,
             soft_wrap=True,
         )
-        from bertgrid_tf.study.study import Study
+        from bertgrid_tf.report.tensorboard import TensorBoard
+        from bertgrid_tf.study.runner import StudyRunner
         from bertgrid_tf.study.workers import WorkerOptions
 
         # One run at a time on this host needs no other process.
-        workers = WorkerOptions(count, ray_address, memory) if ray_address or (count or 1) > 1 else None
+        options = WorkerOptions(count, ray_address, memory) if ray_address or (count or 1) > 1 else None
         if not ray_address:  # a cluster's devices are not this host's
             _prepare_device(console, "Training", memory)
-        with (Bars if console.is_terminal else Lines)(console, asked.metric) as callback:
-            Study(asked, corpus, folder, callback, fresh, workers, limit, tensorboard).run()
+        with progress_of(console, asked.metric) as callback:
+            callbacks = [callback, TensorBoard()] if tensorboard else [callback]
+            StudyRunner(asked, corpus, StudyFolder(folder), callbacks, fresh, options, limit).run()
     except KeyboardInterrupt:
         console.print(
             f"\nStopped. Everything up to the last finished epoch is in {folder}: the same command goes on from there.",
@@ -225,11 +227,11 @@ def report(folder: ResultsFolder) -> None:
     """Draw a study's report.html and its figures anew; it may still be running."""
     from rich.console import Console
 
-    from bertgrid_tf.report.write_report import draw
+    from bertgrid_tf.report.write_report import write_report
     from bertgrid_tf.storage.study_folder import StudyFolder
 
     results = StudyFolder.existing(folder)
-    draw(results)
+    write_report(results)
     said = f"The report is {results.report_file}, its figures lie in {results.figures}."
     Console().print(said, markup=False, highlight=False, soft_wrap=True)
 
@@ -266,12 +268,12 @@ def evaluate(
 
     from bertgrid_tf.data import data_dirs, open_corpus
     from bertgrid_tf.report.summary import scores_table, variants
-    from bertgrid_tf.report.write_report import draw
+    from bertgrid_tf.report.write_report import write_report
     from bertgrid_tf.storage.study_folder import StudyFolder
 
     memory = _bytes(gpu_memory)
     results = StudyFolder.existing(folder)
-    corpus = open_corpus(results.recipe(), data_dirs(data_dir))
+    corpus = open_corpus(results.read_recipe(), data_dirs(data_dir))
     from bertgrid_tf.inference.predict import evaluate_split
 
     console = Console()
@@ -279,10 +281,10 @@ def evaluate(
         _prepare_device(console, "Computing", memory)
     with _batches_bar(console) as on_train_batch_end:
         found = evaluate_split(results, corpus, split, on_train_batch_end)
-    console.print(scores_table(found.final, results.recipe().metric, f"{corpus.name}, {split} split"))
+    console.print(scores_table(found.final, results.read_recipe().metric, f"{corpus.name}, {split} split"))
     for line in variants(found.metrics):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    draw(results)
+    write_report(results)
     console.print(f"Written down in {results.evaluations_file}.", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -429,12 +431,12 @@ def describe(
     }
     overrides = {key: value for key, value in hyperparameters.items() if value is not None}
     overrides |= {key: _value(key, value) for key, value in _pairs("--set", set_).items()}
-    asked = recipes.load(name, None, overrides)
+    asked = recipes.load_recipe(name, None, overrides)
     console = Console()
     with _download_bar(console) as progress:
         corpus = open_corpus(asked, data_dirs(data_dir), progress)
     console.print(classes_table(corpus), lengths_table(corpus))
-    from bertgrid_tf.training.trial_runner import token_lengths
+    from bertgrid_tf.training.encoding import token_lengths
 
     console.print(tokens_table(token_lengths(corpus, asked.hyperparameters), asked.hyperparameters))
 

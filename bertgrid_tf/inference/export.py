@@ -16,10 +16,10 @@ from bertgrid_tf.bert.checkpoint import Checkpoint, load
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.corpus import Dialogue, Utterance
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.metrics.correction import Correction
-from bertgrid_tf.recipe import Hyperparameters
 from bertgrid_tf.storage.study_folder import StudyFolder
-from bertgrid_tf.training.trial_runner import encode_dialogues
+from bertgrid_tf.training.encoding import encode_dialogues
 
 TOLERANCE = 1e-4
 """The most that a probability may differ by: many times what rounding does."""
@@ -69,8 +69,8 @@ def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
             "onnx needs tf2onnx and ONNX Runtime, which are not installed: pip install 'bertgrid-tf[onnx]'."
         )
     hyperparameters, metadata = (
-        Hyperparameters.model_validate(study_folder.final().hyperparameters),
-        study_folder.metadata(),
+        study_folder.read_final().hyperparameters,
+        study_folder.read_metadata(),
     )
     if not study_folder.model.is_dir():
         raise UserError(
@@ -79,7 +79,7 @@ def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
     if out.exists():
         raise UserError(f"{out} is there already: delete it, or name another folder with -o.")
     checkpoint = load(str(study_folder.model), metadata.labels)
-    correction = study_folder.correction() or Correction(0, [1] * len(metadata.labels), 1)
+    correction = study_folder.read_correction() or Correction(0, [1] * len(metadata.labels), 1)
     texts = encode_dialogues(
         checkpoint.tokenizer, [_dialogue(checkpoint, hyperparameters)], hyperparameters, metadata.speakers
     )

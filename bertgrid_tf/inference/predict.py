@@ -12,7 +12,6 @@ from bertgrid_tf.analysis import ClassReport, classes
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.encode import check_vocabulary
 from bertgrid_tf.bert.trainer import OnTrainBatchEnd, Trainer
-from bertgrid_tf.budget.plan import FINAL, SOUP
 from bertgrid_tf.corpus import (
     Columns,
     Corpus,
@@ -31,13 +30,12 @@ from bertgrid_tf.metrics.calibration import expected_calibration_error
 from bertgrid_tf.metrics.classification import evaluate
 from bertgrid_tf.metrics.compare import Split
 from bertgrid_tf.metrics.correction import LabelShift, detect_shift
-from bertgrid_tf.recipe import Hyperparameters
-from bertgrid_tf.storage import predictions
 from bertgrid_tf.storage.files import write_table
-from bertgrid_tf.storage.predictions import Predictions
+from bertgrid_tf.storage.predictions import Predictions, predictions_file, read_predictions, write_predictions
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.system.container import check_writable
-from bertgrid_tf.training.trial_runner import encode_dialogues
+from bertgrid_tf.training.encoding import encode_dialogues
+from bertgrid_tf.trial_config import FINAL, SOUP
 
 COMPETITION_COLUMNS = {"id", "i_dialog", "i_utterance", "speaker", "utterance"}
 NSMC_COLUMNS = ["id", "document", "label"]
@@ -55,11 +53,9 @@ class Predictor:
     """
 
     def __init__(self, study_folder: StudyFolder, soup: bool = False) -> None:
-        metadata, folder = study_folder.metadata(), study_folder.soup if soup else study_folder.model
+        metadata, folder = study_folder.read_metadata(), study_folder.soup_model if soup else study_folder.model
         hyperparameters = (
-            study_folder.best().hyperparameters
-            if soup
-            else Hyperparameters.model_validate(study_folder.final().hyperparameters)
+            study_folder.read_best().hyperparameters if soup else study_folder.read_final().hyperparameters
         )
         if not folder.is_dir():
             raise UserError(
@@ -69,7 +65,7 @@ class Predictor:
         self.labels = tuple(metadata.labels)
         self._settings = hyperparameters
         self._speakers = metadata.speakers
-        self._trainer = Trainer(load(str(folder), self.labels), self._settings.computed_in)
+        self._trainer = Trainer(load(str(folder), self.labels), self._settings.resolved_precision)
 
     def probabilities(
         self, dialogues: Sequence[Dialogue], on_train_batch_end: OnTrainBatchEnd | None = None
@@ -107,7 +103,7 @@ def evaluate_split(
     """
     if split not in corpus.splits:
         raise UserError(f"{corpus.name} has no split {split!r}; choose from {', '.join(corpus.splits)}.")
-    if study_folder.metadata().fingerprint != corpus.fingerprint():
+    if study_folder.read_metadata().fingerprint != corpus.fingerprint():
         raise UserError(
             f"The data of {corpus.name} are no longer those of the study in {study_folder.path}: "
             "bring them back to evaluate it."
@@ -121,19 +117,19 @@ def evaluate_split(
     truth = np.array([ids[utterance.label or ""] for utterance in utterances(dialogues)])
     numbers = dialogue_numbers(dialogues)
     said = {FINAL: predictor.probabilities(dialogues, on_train_batch_end)}
-    if study_folder.soup.is_dir():
+    if study_folder.soup_model.is_dir():
         said[SOUP] = Predictor(study_folder, soup=True).probabilities(dialogues, on_train_batch_end)
-    correction = study_folder.correction()
+    correction = study_folder.read_correction()
     found = said if correction is None else said | {"corrected": correction.apply(said[FINAL])}
     metrics = {
         name: evaluate(truth, one, predictor.labels) | {"calibration_error": expected_calibration_error(truth, one)}
         for name, one in found.items()
     }
-    final = classes(Split(truth, numbers, predictor.labels), said[FINAL][None], study_folder.recipe().metric)
+    final = classes(Split(truth, numbers, predictor.labels), said[FINAL][None], study_folder.read_recipe().metric)
     evaluation = Evaluation(metrics, final)
     _write_down(study_folder, split, evaluation)
     for of, one in said.items():
-        predictions.write(study_folder.evaluation(split, of), Predictions(numbers, truth, one), predictor.labels)
+        write_predictions(study_folder.evaluation_file(split, of), Predictions(numbers, truth, one), predictor.labels)
     return evaluation
 
 
@@ -186,7 +182,7 @@ def predict_file(
     probabilities = predictor.probabilities(dialogues, on_train_batch_end)
     # What is known of the final model's probabilities does not hold for the soup's.
     shift = None if soup else _shift(study_folder, predictor.labels, dialogues, probabilities)
-    correction = None if soup else study_folder.correction()
+    correction = None if soup else study_folder.read_correction()
     allowed_for = correct_shift and shift is not None and shift.detected and shift.correctable
     if allowed_for and shift is not None:
         probabilities = shift.probabilities
@@ -206,14 +202,16 @@ def _shift(
     study_folder: StudyFolder, labels: tuple[str, ...], dialogues: Sequence[Dialogue], probabilities: np.ndarray
 ) -> LabelShift:
     """Whether new texts come in other shares than dev's, by what the final model says of both."""
-    dev = predictions.read(predictions.file(study_folder.predictions, FINAL, len(study_folder.final().epochs)), labels)
+    dev = read_predictions(
+        predictions_file(study_folder.predictions, FINAL, len(study_folder.read_final().epochs)), labels
+    )
     return detect_shift(dev.truth, dev.probabilities, probabilities, dev.dialogues, dialogue_numbers(dialogues))
 
 
 def _read(study_folder: StudyFolder, file: Path, given: Columns | None) -> tuple[Sequence[Dialogue], tuple[str, str]]:
     plain = ("id", "label")
     _, found = next(quoted_rows(file))
-    data = study_folder.recipe().data
+    data = study_folder.read_recipe().data
     own = columns(data) if data else Columns("")
     if given:
         # What is not said is as in the study's own tables, where the file has it too.
@@ -245,5 +243,4 @@ def _write_down(study_folder: StudyFolder, split: str, evaluation: Evaluation) -
     opened = {"opened": datetime.now(UTC).isoformat(timespec="seconds"), "split": split}
     texts = {f"texts_{label}": count for label, count in evaluation.final.support.items()}
     rows = [{**opened, "of": name, **found, **texts} for name, found in evaluation.metrics.items()]
-    table = pd.DataFrame([*study_folder.rows(study_folder.evaluations_file), *rows])
-    write_table(study_folder.evaluations_file, table)
+    study_folder.append_evaluations(rows)

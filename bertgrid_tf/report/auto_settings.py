@@ -6,14 +6,15 @@ from rich.table import Column
 from rich.table import Table as Grid
 from rich.text import Text
 
-from bertgrid_tf.recipe import Value, short
-from bertgrid_tf.storage.study_folder import MeasuredSetting
+from bertgrid_tf.hyperparameters import Value
+from bertgrid_tf.recipe import short_key
+from bertgrid_tf.storage.records import MeasuredSetting
 
 
 def measured_table(key: str, found: MeasuredSetting) -> RenderableType:
     """The curve, and the value that was chosen by it."""
     columns = [Column(name, justify="right") for name in (found.curve[0] if found.curve else ())]
-    grid = Grid(*columns, title=escape(f"{short(key)} on {found.on}"), title_justify="left")
+    grid = Grid(*columns, title=escape(f"{short_key(key)} on {found.on}"), title_justify="left")
     for row in found.curve:
         grid.add_row(*(f"{value:,}" if isinstance(value, int) else escape(str(value)) for value in row.values()))
     return Group(grid, Text(measured_line(key, found)))
@@ -21,12 +22,12 @@ def measured_table(key: str, found: MeasuredSetting) -> RenderableType:
 
 def measured_line(key: str, found: MeasuredSetting) -> str:
     """The value, and the reason for it."""
-    return f"{short(key)} auto is {found.value}: {found.because} (measured on {found.on})."
+    return f"{short_key(key)} auto is {found.value}: {found.because} (measured on {found.on})."
 
 
 def guess_line(key: str, guess: Value | None) -> str:
     """The value that a plan assumes for an `auto`."""
-    name = short(key)
+    name = short_key(key)
     if name == "precision":
         return "precision auto is measured when the study begins: it changes how long the steps take, not how many."
     return (

@@ -8,10 +8,10 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from bertgrid_tf.analysis import ADJUSTMENT, TEMPERATURE, ClassReport, PostHocGain, StudyAnalysis
 from bertgrid_tf.corpus import NONE_MARKER, Dialogue, Layout, Utterance, format_inputs
+from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.metrics.classification import OVERALL
-from bertgrid_tf.recipe import Hyperparameters
 from bertgrid_tf.report.format import by_class, count_of, interval, limits, percent, points, score
-from bertgrid_tf.storage.study_folder import FinalRun, StudyMetadata
+from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
 
 PLACE = "path/of/this/folder"
 """What stands in the card's code for the folder that the model lies in."""
@@ -73,7 +73,7 @@ def card(analysis: StudyAnalysis) -> str:
         f"---\n{_metadata(analysis, final, splits)}\n---",
         *_introduction(analysis, final, metadata),
         *_data(analysis, metadata),
-        *_input(Hyperparameters.model_validate(final.hyperparameters), metadata),
+        *_input(final.hyperparameters, metadata),
         *_scores(analysis, splits),
         "## Limits",
         "\n".join(f"* {sentence}" for sentence in _limits(analysis, splits)),
@@ -82,7 +82,7 @@ def card(analysis: StudyAnalysis) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _metadata(analysis: StudyAnalysis, final: FinalRun, splits: Mapping[str, ClassReport]) -> str:
+def _metadata(analysis: StudyAnalysis, final: FinalTrial, splits: Mapping[str, ClassReport]) -> str:
     corpus = analysis.data.name
     scores = [
         EvalResult(
@@ -109,12 +109,14 @@ def _metadata(analysis: StudyAnalysis, final: FinalRun, splits: Mapping[str, Cla
     ).to_yaml()
 
 
-def _introduction(analysis: StudyAnalysis, final: FinalRun, metadata: StudyMetadata) -> list[str]:
-    hyperparameters = ", ".join(f"`{name}` {value}" for name, value in final.hyperparameters.items() if name != "model")
+def _introduction(analysis: StudyAnalysis, final: FinalTrial, metadata: StudyMetadata) -> list[str]:
+    hyperparameters = ", ".join(
+        f"`{name}` {value}" for name, value in final.hyperparameters.model_dump().items() if name != "model"
+    )
     return [
         f"# {Path(analysis.folder).name}",
         f"Sorts texts into {len(metadata.labels)} classes: {', '.join(metadata.labels)}. It is `{final.model}`, trained "
-        f"on the corpus {analysis.data.name} to epoch {len(final.epochs)} of a schedule of {final.horizon}, with the "
+        f"on the corpus {analysis.data.name} to epoch {len(final.epochs)} of a schedule of {final.schedule_epochs}, with the "
         f"settings that bertgrid-tf found best: {hyperparameters}.",
     ]
 

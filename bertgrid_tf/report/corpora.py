@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from bertgrid_tf.corpus import SOURCES, Corpus, describe, describe_tokens, find
-from bertgrid_tf.recipe import Hyperparameters
+from bertgrid_tf.hyperparameters import Hyperparameters
 
 
 def corpora_table(dirs: Sequence[Path]) -> RenderableType:

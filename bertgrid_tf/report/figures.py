@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from bertgrid_tf.analysis import CellAnalysis, StudyAnalysis
+from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.metrics.classification import PER_CLASS
-from bertgrid_tf.recipe import Value
 from bertgrid_tf.report.format import WITHOUT_SCORE, duration, score
 from bertgrid_tf.storage.files import replacing
 from tuners.table import rows_in_order

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from bertgrid_tf.analysis import CellAnalysis, Change, ClassReport, LevelAnalysis, StudyAnalysis
 from bertgrid_tf.corpus import describe_tokens
-from bertgrid_tf.recipe import Value
+from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.report import figures
 from bertgrid_tf.report.format import (
     WITHOUT_SCORE,

@@ -1,4 +1,4 @@
-"""How a study is getting on: bars on a terminal, a line per epoch elsewhere, with the time that is left."""
+"""Progress of a study: bars on a terminal or in a notebook, a line per epoch elsewhere, with the time left."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,32 +11,34 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from bertgrid_tf.budget.plan import AUDIT, FINAL, LATER, REPEATS
+from bertgrid_tf.budget.callbacks import Callback
 from bertgrid_tf.budget.time_estimator import FIRST_STEPS, StageWork, TimeEstimator
 from bertgrid_tf.report.auto_settings import measured_table
 from bertgrid_tf.report.format import duration, score
-from bertgrid_tf.storage.study_folder import MeasuredSetting
+from bertgrid_tf.storage.records import MeasuredSetting
+from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.trial_config import AFTER_SEARCH, FINAL, INTERACTIONS, SEEDS, TrialConfig
 
 DRAW_SECONDS = 0.1
 
 
 @dataclass
-class _Run:
-    """A run under way or ended: `epoch` of its epochs are scored, `done` of the next one's steps trained."""
+class _Trial:
+    """A trial that has begun: `epoch` of its epochs are scored, `step` steps of the next one trained."""
 
     title: str
     epochs: int
     steps: int
     epoch: int = 0
-    done: int = 0
+    step: int = 0
 
 
-class Lines:
-    """A line when a run begins and one after every epoch, with what is over of the study and the time that is left.
+class ProgressLines(Callback):
+    """Prints a line when a trial begins and after every epoch, with the share of the study and the time left.
 
     Args:
-        console: where to print.
-        metric: the one to show.
+        console: Where to print.
+        metric: The metric to show first.
     """
 
     def __init__(self, console: Console, metric: str) -> None:
@@ -44,9 +46,9 @@ class Lines:
         self._metric = metric
         self._estimator = TimeEstimator()
         self._predicted = False
-        # So many carry runs at a time in processes of their own; 0 where this one does, which tells of every step.
+        # Workers run trials in processes of their own, without a report of every step; 0 where this process does.
         self._workers = 0
-        self._runs: dict[str, _Run] = {}
+        self._trials: dict[str, _Trial] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -56,67 +58,65 @@ class Lines:
     ) -> None:
         return None
 
-    def on_study_begin(self, clock: TimeEstimator) -> None:
-        """See `study.Callback`."""
-        self._estimator = clock
+    def on_study_begin(self, study: StudyFolder, estimator: TimeEstimator) -> None:
+        """See `Callback`."""
+        self._estimator = estimator
 
-    def on_auto_setting(self, key: str, found: MeasuredSetting) -> None:
-        """See `study.Callback`."""
-        self._console.print(measured_table(key, found), highlight=False)
+    def on_auto_setting(self, key: str, setting: MeasuredSetting) -> None:
+        """See `Callback`."""
+        self._console.print(measured_table(key, setting), highlight=False)
 
-    def on_message(self, sentence: str) -> None:
-        """See `study.Callback`."""
-        self._print(f"[bold]{escape(sentence)}[/]")
+    def on_message(self, message: str) -> None:
+        """See `Callback`."""
+        self._print(f"[bold]{escape(message)}[/]")
 
-    def on_trial_begin(
-        self, run: str, stage: str, values: Mapping[str, bool | int | float | str], epochs: int, steps: int
-    ) -> None:
-        """See `study.Callback`."""
-        self._runs[run] = _Run(_title(stage, values), epochs, steps)
-        self._print(f"[bold]{escape(self._runs[run].title)}[/]  {epochs} epochs of {steps} steps")
+    def on_trial_begin(self, trial: str, config: TrialConfig, steps: int) -> None:
+        """See `Callback`."""
+        self._trials[trial] = _Trial(_title(config), config.stop_epoch, steps)
+        self._print(f"[bold]{escape(self._trials[trial].title)}[/]  {config.stop_epoch} epochs of {steps} steps")
 
-    def on_train_batch_end(self, run: str, done: int, steps: int, loss: float) -> None:
-        """See `study.Callback`."""
-        self._runs[run].done = done
-        if done >= FIRST_STEPS:
+    def on_train_batch_end(self, trial: str, step: int, steps: int, loss: float) -> None:
+        """See `Callback`."""
+        self._trials[trial].step = step
+        if step >= FIRST_STEPS:
             self._predict()
 
-    def on_epoch_end(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        """See `study.Callback`."""
-        told = self._runs[run]
-        told.epoch, told.done = epoch, 0
+    def on_epoch_end(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """See `Callback`."""
+        current = self._trials[trial]
+        current.epoch, current.step = epoch, 0
         shown = dict.fromkeys((self._metric, "accuracy", "macro_f1", "loss"))
         scores = "  ".join(f"{name} {score(name, metrics[name])}" for name in shown)
         if isnan(metrics[self._metric]):
             scores = "diverged: the loss is no longer a number"
-        whose = f"{told.title}  " if self._workers else ""
+        title = f"{current.title}  " if self._workers else ""
         self._print(
-            f"  {escape(whose)}epoch {epoch}/{told.epochs}  {escape(scores)}  {duration(metrics['seconds'])}  "
+            f"  {escape(title)}epoch {epoch}/{current.epochs}  {escape(scores)}  {duration(metrics['seconds'])}  "
             f"[dim]{self._left()}[/]"
         )
         self._predict()
 
-    def on_workers_begin(self, count: int, each: str) -> None:
-        """See `study.Callback`."""
+    def on_workers_begin(self, count: int, share: str) -> None:
+        """See `Callback`."""
         self._workers = count
-        self._print(f"{count} worker{'s, each' if count > 1 else ''} with {escape(each)}")
+        self._print(f"{count} worker{'s, each' if count > 1 else ''} with {escape(share)}")
 
     def on_worker_begin(self, host: str) -> None:
-        """See `study.Callback`."""
+        """See `Callback`."""
         self._print(f"[dim]worker ready on {escape(host)}[/]")
 
-    def on_worker_lost(self, run: str | None, host: str) -> None:
-        """See `study.Callback`."""
+    def on_worker_lost(self, trial: str | None, host: str) -> None:
+        """See `Callback`."""
         lost = f"[bold yellow]worker lost on {escape(host or 'a host that it had not reached')}[/]"
-        goes_on = f": {escape(self._runs[run].title)} goes on elsewhere from its last saved epoch" if run else ""
-        self._print(lost + goes_on)
+        resumes = f": {escape(self._trials[trial].title)} resumes elsewhere after its last saved epoch" if trial else ""
+        self._print(lost + resumes)
 
     def _print(self, line: str) -> None:
         # A log has no width to fold lines at.
         self._console.print(line, highlight=False, soft_wrap=not self._console.is_terminal)
 
     def _predict(self) -> None:
-        """Says once what every stage will take, as soon as that can be told."""
+        """Print once the predicted time of every stage, as soon as it is known."""
         if self._predicted or not (ahead := self._estimator.ahead()):
             return
         self._predicted = True
@@ -130,12 +130,12 @@ class Lines:
 
 
 def _at_most(stage: StageWork) -> str:
-    # The winning epoch is the last that what comes after the search is trained for.
-    return "at most " if stage.at_most or stage.name in LATER else ""
+    # After the search, trials end at the winning epoch at the latest.
+    return "at most " if stage.at_most or stage.name in AFTER_SEARCH else ""
 
 
-class Bars(Lines):
-    """Bars under the lines: the epoch's steps, the run, the whole study; with workers, the study alone."""
+class ProgressBars(ProgressLines):
+    """Draws bars under the lines: the epoch's steps, the trial, the whole study; with workers, the study alone."""
 
     def __init__(self, console: Console, metric: str) -> None:
         super().__init__(console, metric)
@@ -148,7 +148,7 @@ class Bars(Lines):
             transient=True,
         )
         self._tasks: dict[str, TaskID] = {
-            name: self._bars.add_task(name, total=None, left="", note="") for name in ("epoch", "run", "study")
+            name: self._bars.add_task(name, total=None, left="", note="") for name in ("epoch", "trial", "study")
         }
 
     def __enter__(self) -> Self:
@@ -160,62 +160,66 @@ class Bars(Lines):
     ) -> None:
         self._bars.stop()
 
-    def on_trial_begin(
-        self, run: str, stage: str, values: Mapping[str, bool | int | float | str], epochs: int, steps: int
-    ) -> None:
-        """See `study.Callback`."""
-        super().on_trial_begin(run, stage, values, epochs, steps)
-        self._draw(run, "")
+    def on_trial_begin(self, trial: str, config: TrialConfig, steps: int) -> None:
+        """See `Callback`."""
+        super().on_trial_begin(trial, config, steps)
+        self._draw(trial, "")
 
-    def on_workers_begin(self, count: int, each: str) -> None:
-        """See `study.Callback`."""
-        super().on_workers_begin(count, each)
-        for name in ("epoch", "run"):
+    def on_workers_begin(self, count: int, share: str) -> None:
+        """See `Callback`."""
+        super().on_workers_begin(count, share)
+        for name in ("epoch", "trial"):
             self._bars.remove_task(self._tasks.pop(name))
 
-    def on_train_batch_end(self, run: str, done: int, steps: int, loss: float) -> None:
-        """See `study.Callback`."""
-        super().on_train_batch_end(run, done, steps, loss)
+    def on_train_batch_end(self, trial: str, step: int, steps: int, loss: float) -> None:
+        """See `Callback`."""
+        super().on_train_batch_end(trial, step, steps, loss)
         # A GPU's steps can be shorter than the time that drawing takes.
         if (now := monotonic()) - self._drawn >= DRAW_SECONDS:
             self._drawn = now
-            self._draw(run, f"loss {loss:.3f}")
+            self._draw(trial, f"loss {loss:.3f}")
 
-    def on_epoch_end(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        """See `study.Callback`."""
-        super().on_epoch_end(run, epoch, metrics)
-        self._draw(run, "")
+    def on_epoch_end(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """See `Callback`."""
+        super().on_epoch_end(trial, epoch, metrics)
+        self._draw(trial, "")
 
-    def _draw(self, run: str, note: str) -> None:
-        told, clock = self._runs[run], self._estimator
+    def _draw(self, trial: str, note: str) -> None:
+        current, estimator = self._trials[trial], self._estimator
         if not self._workers:
-            self._show("epoch", told.done, told.steps, clock.epoch_left(run), note)
-            self._show("run", told.epoch * told.steps + told.done, told.epochs * told.steps, clock.run_left(run))
-        left = clock.left()
-        self._show("study", clock.elapsed(), None if left is None else clock.elapsed() + left, left)
+            self._show("epoch", current.step, current.steps, estimator.epoch_left(trial), note)
+            done, total = current.epoch * current.steps + current.step, current.epochs * current.steps
+            self._show("trial", done, total, estimator.run_left(trial))
+        left, elapsed = estimator.left(), estimator.elapsed()
+        self._show("study", elapsed, None if left is None else elapsed + left, left)
 
     def _show(self, task: str, done: float, total: float | None, left: float | None, note: str = "") -> None:
         shown = "…" if left is None else duration(left)
         self._bars.update(self._tasks[task], completed=done, total=total, left=shown, note=note)
 
 
-def _title(stage: str, values: Mapping[str, bool | int | float | str]) -> str:
-    if stage.startswith("sweep:"):
-        parameter = stage.removeprefix("sweep:")
-        return f"sweep {parameter}={values[parameter]}"
-    row = f"learning_rate={values['learning_rate']:g}"
-    if stage == REPEATS:
-        return f"seed {values['seed']} {row}"
-    if stage == AUDIT:
-        audited = str(values["audited"])
-        return f"audit {audited}={values[audited]}, {row}"
-    if stage != FINAL:
-        return f"{stage} {row}"
-    return f"final model {values['model']}, {row}{_per_gpu(int(values['batch_size']), int(values['gpus']))}"
+def progress(console: Console, metric: str) -> ProgressLines:
+    """Return bars on a terminal or in a notebook, lines elsewhere; to be entered."""
+    return (ProgressBars if console.is_terminal or console.is_jupyter else ProgressLines)(console, metric)
+
+
+def _title(config: TrialConfig) -> str:
+    hyperparameters = config.hyperparameters
+    if config.stage.startswith("sweep:"):
+        parameter = config.stage.removeprefix("sweep:")
+        return f"sweep {parameter}={getattr(hyperparameters, parameter)}"
+    row = f"learning_rate={hyperparameters.learning_rate:g}"
+    if config.stage == SEEDS:
+        return f"seed {config.seed} {row}"
+    if config.stage == INTERACTIONS and config.parameter:
+        return f"interaction {config.parameter}={getattr(hyperparameters, config.parameter)}, {row}"
+    if config.stage != FINAL:
+        return f"{config.stage} {row}"
+    return f"final model {hyperparameters.model}, {row}{_per_gpu(int(hyperparameters.batch_size), config.gpus)}"
 
 
 def _per_gpu(batch_size: int, gpus: int) -> str:
-    """How many texts of a batch each of several GPUs gets."""
+    """Return how a batch is divided among several GPUs."""
     if gpus == 1:
         return ""
     least, most = batch_size // gpus, -(-batch_size // gpus)

@@ -9,7 +9,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from bertgrid_tf.analysis import RankedCandidate, StudyAnalysis
-from bertgrid_tf.recipe import differing
+from bertgrid_tf.recipe import differing_keys
 from bertgrid_tf.report.format import duration, limits, score
 
 
@@ -41,7 +41,9 @@ def studies_table(studies: Sequence[StudyAnalysis], ranked: Sequence[RankedCandi
         ("final model", [study.final and study.final.model for study in studies]),
     ]
     first = studies[0].winner or studies[0].recipe
-    for key in dict.fromkeys(key for study in studies[1:] for key in differing(first, study.winner or study.recipe)):
+    for key in dict.fromkeys(
+        key for study in studies[1:] for key in differing_keys(first, study.winner or study.recipe)
+    ):
         rows.append((key, [_value(study, key) for study in studies]))
     for name, values in rows:
         if any(values):

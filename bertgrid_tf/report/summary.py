@@ -35,18 +35,18 @@ def plan_table(plan: StudyPlan) -> RenderableType:
     """The stages of a study with their cost, and what the full product would have cost."""
     grid = Grid(
         "stage",
-        *(Column(name, justify="right") for name in ("runs", "epochs", "steps")),
+        *(Column(name, justify="right") for name in ("trials", "epochs", "steps")),
         title="Plan",
         title_justify="left",
     )
     for stage in plan.stages:
         upper = "≤ " if stage.at_most else ""
-        runs = "" if stage.at_most and stage.name != "final" else str(stage.runs)
+        runs = "" if stage.at_most and stage.name != "final" else str(stage.trials)
         grid.add_row(stage.name, runs, f"{upper}{stage.epochs}", f"{upper}{stage.steps:,}")
     grid.add_section()
-    grid.add_row("in all", str(plan.runs), f"≤ {plan.epochs}", f"≤ {plan.steps:,}")
+    grid.add_row("in all", str(plan.trials), f"≤ {plan.epochs}", f"≤ {plan.steps:,}")
     product = (
-        f"Every combination of all levels would be {plan.product_runs:,} runs, {plan.product_epochs:,} epochs in all: "
+        f"Every combination of all levels would be {plan.product_trials:,} trials, {plan.product_epochs:,} epochs in all: "
         f"{plan.product_epochs / max(plan.epochs, 1):.1f} times as many epochs."
     )
     return Group(grid, Text(product))
@@ -58,10 +58,10 @@ def print_summary(console: Console, study_folder: StudyFolder) -> None:
     recipe = analysis.recipe
     chosen = decisions.chosen(recipe)
     lines: list[RenderableType] = [Text(f"{recipe.corpus}: {study_folder.path}", style="bold")]
-    lines += [Text(measured_line(key, found)) for key, found in study_folder.measured().items()]
+    lines += [Text(measured_line(key, found)) for key, found in study_folder.read_auto_settings().items()]
     if analysis.sweeps:
         lines.append(_sweeps(analysis.sweeps, recipe.metric))
-    if (table := study_folder.table()) is not None:
+    if (table := study_folder.read_table()) is not None:
         lines.append(_cells(table, analysis))
         if chosen.search != "grid":
             left_out = int((~table.tried).sum())
@@ -72,19 +72,19 @@ def print_summary(console: Console, study_folder: StudyFolder) -> None:
             hint = (
                 f"The sweep's run {better} scored better: its schedule of {recipe.sweep_epochs} epochs may "
                 f"suit better than the grid's of {chosen.epochs}; "
-                f"try --epochs {recipe.sweep_epochs}, or --set grid=independent."
+                f"try --epochs {recipe.sweep_epochs}, or --set grid_schedule=per-cell."
             )
             lines.append(Text(hint))
     lines += [Text(audit_sentence(audit, recipe.metric)) for audit in analysis.audits]
     if analysis.final is not None and analysis.final_dev is not None:
         final = analysis.final
-        lines.append(Text(f"Final model {final.model}, epoch {len(final.epochs)} of {final.horizon}, on dev:"))
+        lines.append(Text(f"Final model {final.model}, epoch {len(final.epochs)} of {final.schedule_epochs}, on dev:"))
         lines.append(Text(_overall(analysis.final_dev, recipe.metric)))
     if analysis.test is not None:
         lines.append(Text("On the test split, which was opened:"))
         lines.append(Text(_overall(analysis.test, recipe.metric)))
     lines += [Text(_gain(gain)) for gain in analysis.gains]
-    if times := study_folder.times():
+    if times := study_folder.read_times():
         lines.append(times_table(times, chosen, analysis.ended))
     lines += [Text(sentence) for sentence in decisions.sentences()]
     if study_folder.report_file.is_file():

@@ -8,68 +8,83 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from tensorboard.plugins.hparams import api, api_pb2
 from tensorboard.plugins.hparams.summary import session_end_pb
 
-from bertgrid_tf.budget.plan import FINAL
+from bertgrid_tf.budget.callbacks import Callback
+from bertgrid_tf.budget.time_estimator import TimeEstimator
 from bertgrid_tf.metrics.classification import OVERALL
-from bertgrid_tf.recipe import Value
 from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.trial_config import FINAL, TrialConfig
 from tuners.space import STAGE
 
-FOLDER = "tensorboard"
 _STATUS = {TrialStatus.COMPLETED: api_pb2.STATUS_SUCCESS, TrialStatus.FAILED: api_pb2.STATUS_FAILURE}
 
 
-def write_logs(study_folder: StudyFolder) -> None:
-    """Write the logs of all trials so far, of the follow-up runs, and of the final model (`tensorboard/final`).
+class TensorBoard(Callback):
+    """Writes the logs of a study to its folder `tensorboard/`, a run for each trial."""
 
-    Args:
-        results: The study's folder.
+    def on_study_begin(self, study: StudyFolder, estimator: TimeEstimator) -> None:
+        """See `Callback`."""
+        self._folder = study
+
+    def on_trial_begin(self, trial: str, config: TrialConfig, steps: int) -> None:
+        """See `Callback`; trials that have ended meanwhile get their status."""
+        write_logs(self._folder)
+
+    def on_epoch_end(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """See `Callback`."""
+        for trial_id in self._folder.trial_ids():
+            if trial == self._folder.trial_folder(trial_id).name:
+                write_log(self._folder, trial_id)
+
+    def on_study_end(self) -> None:
+        """See `Callback`."""
+        write_logs(self._folder)
+
+
+def write_logs(folder: StudyFolder) -> None:
+    """Write the logs of all trials so far, those after the search and the final model's included."""
+    seed = folder.read_recipe().seed
+    for trial_id in folder.trial_ids():
+        write_log(folder, trial_id)
+    for trial in folder.read_follow_ups():
+        status = api_pb2.STATUS_SUCCESS if trial.epochs else api_pb2.STATUS_FAILURE
+        _write(folder, trial.name, trial.config, trial.epochs, status)
+    if folder.final_file.is_file():
+        final = folder.read_final()
+        config = TrialConfig(final.hyperparameters, final.schedule_epochs, len(final.epochs), seed, FINAL)
+        _write(folder, FINAL, config, final.epochs, api_pb2.STATUS_SUCCESS)
+
+
+def write_log(folder: StudyFolder, trial_id: str) -> None:
+    """Write the log of a trial of the search, in place of an earlier log.
+
+    The hyperparameters are stage, seed, model, learning rate, epochs of the schedule, and whatever is swept. The
+    scalars, with the epoch as step, are the overall metrics on dev, the deciding metric, `train_loss` and `seconds`.
     """
-    for file in sorted(study_folder.path.glob("trial_*/trial.json")):
-        write_log(study_folder, file.parent.name.removeprefix("trial_"))
-    for run in study_folder.follow_up_trials():
-        status = api_pb2.STATUS_SUCCESS if run.epochs else api_pb2.STATUS_FAILURE
-        _write(study_folder, run.name, run.stage, {**run.values, "seed": run.seed}, run.epochs, status)
-    if study_folder.final_file.is_file():
-        final = study_folder.final()
-        values = {**final.hyperparameters, "schedule_epochs": final.horizon}
-        _write(study_folder, FINAL, FINAL, values, final.epochs, api_pb2.STATUS_SUCCESS)
-
-
-def write_log(study_folder: StudyFolder, trial_id: str) -> None:
-    """Write the log of one trial to `tensorboard/<trial_id>`, in place of an earlier log.
-
-    The hyperparameters are stage, seed, model, learning rate, epochs (the length of the schedule) and the swept
-    parameters. The scalars, with the epoch as step, are the overall metrics on dev, the deciding metric, `train_loss`
-    and `seconds` (the duration of the epoch).
-
-    Args:
-        results: The study's folder.
-        trial_id: The id of the trial, as KerasTuner numbers it.
-    """
-    file = study_folder.path / f"trial_{trial_id}" / "trial.json"
-    trial = Trial.from_state(json.loads(file.read_text(encoding="utf-8")))
+    state = json.loads((folder.trial_folder(trial_id) / "trial.json").read_text(encoding="utf-8"))
+    trial = Trial.from_state(state)
     values = trial.hyperparameters.values
+    config = TrialConfig.from_values(values, folder.read_recipe().seed, str(values[STAGE]))
     epochs: dict[int, dict[str, float]] = {}
     for name, history in trial.metrics.metrics.items():
         for observation in history.get_history():
             epochs.setdefault(observation.step, {})[name] = float(observation.mean())
     metrics = [epochs[epoch] for epoch in sorted(epochs)]
-    _write(study_folder, trial_id, values[STAGE], values, metrics, _STATUS.get(trial.status))
+    _write(folder, trial_id, config, metrics, _STATUS.get(trial.status))
 
 
 def _write(
-    study_folder: StudyFolder,
+    folder: StudyFolder,
     name: str,
-    stage: str,
-    values: Mapping[str, Value],
+    config: TrialConfig,
     epochs: Sequence[Mapping[str, float]],
     status: int | None,
 ) -> None:
-    recipe, folder = study_folder.recipe(), study_folder.path / FOLDER / name
+    recipe, place = folder.read_recipe(), folder.tensorboard / name
     shown = dict.fromkeys(["model", "learning_rate", "schedule_epochs", *recipe.sweeps])
-    hyperparameters = {"stage": stage, "seed": values.get("seed", recipe.seed)} | {key: values[key] for key in shown}
-    earlier = list(folder.glob("events.*"))
-    writer = tf.summary.create_file_writer(str(folder))
+    values = config.values
+    hyperparameters = {"stage": config.stage, "seed": config.seed} | {key: values[key] for key in shown}
+    earlier = list(place.glob("events.*"))
+    writer = tf.summary.create_file_writer(str(place))
     with writer.as_default():
         api.hparams(hyperparameters, trial_id=name)
         for step, metrics in enumerate(epochs, start=1):

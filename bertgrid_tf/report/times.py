@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.table import Column, Table
 
-from bertgrid_tf.budget.plan import LATER
 from bertgrid_tf.budget.time_estimator import START
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.format import duration
-from bertgrid_tf.storage.study_folder import StageTime
+from bertgrid_tf.storage.records import StageTime
+from bertgrid_tf.trial_config import AFTER_SEARCH
 
 
 def times_table(times: Sequence[StageTime], searched: Recipe, ended: bool) -> RenderableType:
@@ -37,7 +37,7 @@ def times_table(times: Sequence[StageTime], searched: Recipe, ended: bool) -> Re
             "before and between" if time.stage == START else time.stage,
             duration(time.measured),
             _predicted(time.at_beginning, time.measured, climbed, over),
-            _predicted(time.after_first_epoch, time.measured, climbed or time.stage in LATER, over),
+            _predicted(time.after_first_epoch, time.measured, climbed or time.stage in AFTER_SEARCH, over),
         )
     grid.add_section()
     grid.add_row("in all", duration(sum(time.measured for time in times)))

@@ -7,7 +7,7 @@ from bertgrid_tf.storage.files import write_text
 from bertgrid_tf.storage.study_folder import StudyFolder
 
 
-def draw(study_folder: StudyFolder) -> None:
+def write_report(study_folder: StudyFolder) -> None:
     """Draws it anew, as far as the study has come. Raises UserError where a file of it is damaged or none can be
     written."""
     analysis = analyze(study_folder)

@@ -1,4 +1,4 @@
-"""What a run predicts on dev after each of its epochs, or a model on a split: all that a paired test needs."""
+"""Predictions of an epoch on dev, or of a model on an opened split: all that a paired test needs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from bertgrid_tf.storage.files import write_table
 
 @dataclass(frozen=True)
 class Predictions:
-    """One epoch's predictions.
+    """The predictions of one model on one split.
 
     Attributes:
-        dialogues: the number of each text's dialogue, int [n].
-        truth: label ids, int [n].
-        probabilities: float32 [n, classes].
+        dialogues: The number of each text's dialogue, int [texts].
+        truth: Label ids, int [texts].
+        probabilities: float32 [texts, classes].
     """
 
     dialogues: np.ndarray
@@ -26,13 +26,13 @@ class Predictions:
     probabilities: np.ndarray
 
 
-def file(folder: Path, run: str, epoch: int) -> Path:
-    """Where the predictions of a run's epoch, counted from 1, lie."""
-    return folder / f"{run}-{epoch}.csv"
+def predictions_file(folder: Path, trial: str, epoch: int) -> Path:
+    """Return where the predictions of a trial's epoch, counted from 1, lie."""
+    return folder / f"{trial}-{epoch}.csv"
 
 
-def write(path: Path, predictions: Predictions, labels: Sequence[str]) -> None:
-    """Writes dialogue, label and predicted label of every text, and a column of probabilities for every class."""
+def write_predictions(path: Path, predictions: Predictions, labels: Sequence[str]) -> None:
+    """Write dialogue, label and predicted label of every text, and a column of probabilities for every class."""
     names = np.array(labels)
     table = pd.DataFrame(predictions.probabilities, columns=[f"p_{label}" for label in labels])
     table.insert(0, "dialogue", predictions.dialogues)
@@ -41,8 +41,12 @@ def write(path: Path, predictions: Predictions, labels: Sequence[str]) -> None:
     write_table(path, table)
 
 
-def read(path: Path, labels: Sequence[str]) -> Predictions:
-    """Reads what `write` writes. Raises UserError where the file is missing or damaged."""
+def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
+    """Read the file of `write_predictions`.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
     try:
         # Labels are strings, "nan" and "1" among them.
         table = pd.read_csv(path, dtype={"label": str, "predicted": str}, keep_default_na=False)

@@ -1,224 +1,275 @@
-"""One results folder: which file holds what, and reading it back."""
+"""The folder of one study: its files and columns, with their readers and writers."""
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from math import nan
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from bertgrid_tf import recipe as recipes
+import pandas as pd
+from pydantic import TypeAdapter, ValidationError
+
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.metrics.correction import Correction
-from bertgrid_tf.recipe import Recipe, Value
-from bertgrid_tf.storage.files import write_text
+from bertgrid_tf.recipe import Recipe, load_recipe
+from bertgrid_tf.storage.files import write_table, write_text
+from bertgrid_tf.storage.records import FinalTrial, FollowUpTrial, MeasuredSetting, Soup, StageTime, StudyMetadata
 from tuners.table import Table, rows_in_order
 
+if TYPE_CHECKING:
+    from tuners import ScoredCell, SweepLevel
 
-@dataclass(frozen=True)
-class StudyMetadata:
-    """What a study knows of its data and of the software that it ran on (`study.json`).
-
-    Attributes:
-        fingerprint: of the corpus (`Corpus.fingerprint`).
-        labels: class names in the order of their ids.
-        speakers: utterances per speaker in the training split.
-        checkpoints: what each model of the search was (`bert.checkpoint.identity`).
-        versions: of bertgrid-tf and of the libraries that the numbers depend on.
-        hardware: what the study began on, in words.
-        classes: utterances per class in train and in dev.
-    """
-
-    fingerprint: str
-    labels: tuple[str, ...]
-    speakers: Mapping[str, int]
-    checkpoints: Mapping[str, str]
-    versions: Mapping[str, str]
-    hardware: str = ""
-    classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class FinalRun:
-    """The final model's run (`final.json`).
-
-    Attributes:
-        model: what was trained.
-        settings: of the run, the final profile's included.
-        horizon: epochs that its schedule was spread over.
-        epochs: dev metrics after each epoch trained; the last are the model's.
-        gpus: how many trained it together, each on its share of every batch; 1 for the CPU too.
-    """
-
-    model: str
-    hyperparameters: Mapping[str, Any]
-    horizon: int
-    epochs: list[dict[str, float]]
-    gpus: int = 1
-
-
-@dataclass(frozen=True)
-class MeasuredSetting:
-    """The value of an `auto` setting in a study (`auto_settings.json`).
-
-    Attributes:
-        value: Of the recipe's key.
-        of: What the value was measured for; for anything else it is measured anew.
-        on: The device.
-        because: The reason, a clause in which "it" is the value.
-        curve: The measurements, a line each, every line with the same columns.
-    """
-
-    value: Value
-    of: Mapping[str, Value]
-    on: str
-    because: str
-    curve: Sequence[Mapping[str, Value]]
-
-
-@dataclass(frozen=True)
-class FollowUpTrial:
-    """A run after the search, by which its winner is looked at again (`follow_up/NAME.json`).
-
-    Attributes:
-        name: of its predictions and of its folder while it runs.
-        stage: "repeats", another seed of a row with cells of the tied set; "audit", the runner-up of a sweep in the
-            winner's place.
-        values: of the run.
-        seed: that decides its draws.
-        parameter: that is audited; None for a repeat.
-        epochs: dev metrics after each, up to the last or until it diverged; none before it has ended.
-    """
-
-    name: str
-    stage: str
-    values: Mapping[str, Value]
-    seed: int
-    parameter: str | None = None
-    epochs: Sequence[Mapping[str, float]] = ()
-
-
-@dataclass(frozen=True)
-class Soup:
-    """The average of the weights of several rows (`soup.json`).
-
-    Attributes:
-        cells: learning rate and epoch of each that went in, the best first.
-        left_out: of each that did not.
-        metrics: the soup's, on dev.
-    """
-
-    cells: Sequence[tuple[float, int]]
-    left_out: Sequence[tuple[float, int]]
-    metrics: Mapping[str, float]
-
-
-@dataclass
-class StageTime:
-    """What a stage was predicted to take, and took over all sessions, in seconds (a line of `times.csv`).
-
-    Attributes:
-        stage: Its name.
-        at_beginning: Predicted when it began; of the first stage, after its first steps.
-        after_first_epoch: Predicted after the first epoch of the study.
-        measured: So far; without the epochs that a killed session did not finish.
-    """
-
-    stage: str
-    at_beginning: float | None = None
-    after_first_epoch: float | None = None
-    measured: float = 0.0
-
+LOCK_FILE = "study.lock"
+_TRIAL = "trial_"
+_SWEEP_COLUMNS = ["parameter", "level", "epoch", "score", "chosen", "trial_id", "status"]
+CELL_COLUMNS = ("learning_rate", "epoch", "trial_id")
+"""The columns of `cells.csv` that say which cell a line is; the others are metrics."""
 
 _Record = TypeVar("_Record")
+
+
+def trial_name(trial_id: str) -> str:
+    """Return the name of a trial of the search, which is that of its folder and of its predictions."""
+    return f"{_TRIAL}{trial_id}"
+
+
+def weights_file(folder: Path, epoch: int) -> Path:
+    """Return where a trial's folder keeps the weights after its best epoch, for a soup."""
+    return folder / f"weights-{epoch}.npz"
 
 
 class StudyFolder:
     """The folder of one study.
 
-    `recipe.yaml`, `study.json`: what was asked, and what it ran on. `oracle.json`, `trial_*/`: KerasTuner's state.
-    `sweeps.csv`, `grid.csv`, `cells.csv`: the numbers. `best.yaml`: the winner as a recipe. `predictions/`: what every
-    run says of dev after each epoch. `lengths.csv`: how long the winner's inputs are. `follow_up/`: runs by which the
-    winner is looked at again. `soup.json`, `soup/`: the rows' weights averaged. `final/`, `final.json`, `model/`: the
-    final model's state, scores and files. `report.html`, `figures/`: all of it for a person to look at.
-    `evaluations.csv`, `evaluations/`: which split was opened when, and what the models say of it. `auto_settings.json`: what
-    `auto` stands for. `times.csv`: what every stage was predicted to take and took. `budget.jsonl`: what was left out
-    for lack of time.
+    `recipe.yaml` and `study.json` hold what was asked for and what it ran on; `oracle.json` and `trial_*/` KerasTuner's
+    state; `sweeps.csv`, `grid.csv` and `cells.csv` the scores; `best.yaml` the winner as a recipe; `predictions/` the
+    dev predictions of every epoch; `lengths.csv` the token lengths of the winner's inputs; `follow_up/` the trials after
+    the search; `soup.json` and `soup/` the averaged rows; `final/`, `final.json` and `model/` the final model's state,
+    scores and files; `report.html` and `figures/` all of it to look at; `tensorboard/` logs; `evaluations.csv` and
+    `evaluations/` which split was opened when, and the predictions there; `auto_settings.json` the values measured for
+    `auto`; `times.csv` predicted and measured time by stage; `budget.jsonl` what was left out for lack of time.
+
+    Args:
+        path: The folder, which need not exist yet.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder
-        self.recipe_file = folder / "recipe.yaml"
-        self.metadata_file = folder / "study.json"
-        self.sweeps_file = folder / "sweeps.csv"
-        self.grid_file = folder / "grid.csv"
-        self.cells_file = folder / "cells.csv"
-        self.best_file = folder / "best.yaml"
-        self.final_file = folder / "final.json"
-        self.auto_settings_file = folder / "auto_settings.json"
-        self.evaluations_file = folder / "evaluations.csv"
-        self.evaluations = folder / "evaluations"
-        self.clock_file = folder / "times.csv"
-        self.budget_file = folder / "budget.jsonl"
-        self.lengths_file = folder / "lengths.csv"
-        self.report_file = folder / "report.html"
-        self.figures = folder / "figures"
-        self.soup_file = folder / "soup.json"
-        self.soup = folder / "soup"
-        self.follow_up_folder = folder / "follow_up"
-        self.predictions = folder / "predictions"
-        self.final_state = folder / "final"
-        self.model = folder / "model"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe_file = path / "recipe.yaml"
+        self.metadata_file = path / "study.json"
+        self.oracle_file = path / "oracle.json"
+        self.sweeps_file = path / "sweeps.csv"
+        self.grid_file = path / "grid.csv"
+        self.cells_file = path / "cells.csv"
+        self.best_file = path / "best.yaml"
+        self.final_file = path / "final.json"
+        self.auto_settings_file = path / "auto_settings.json"
+        self.evaluations_file = path / "evaluations.csv"
+        self.evaluations = path / "evaluations"
+        self.times_file = path / "times.csv"
+        self.budget_file = path / "budget.jsonl"
+        self.lengths_file = path / "lengths.csv"
+        self.report_file = path / "report.html"
+        self.figures = path / "figures"
+        self.tensorboard = path / "tensorboard"
+        self.soup_file = path / "soup.json"
+        self.soup_model = path / "soup"
+        self.follow_up = path / "follow_up"
+        self.predictions = path / "predictions"
+        self.final_state = path / "final"
+        self.model = path / "model"
         self.correction_file = self.model / "correction.json"
+        self.lock_file = path / LOCK_FILE
 
     @classmethod
-    def existing(cls, folder: Path) -> "StudyFolder":
-        """The folder of a study that has begun. Raises UserError where it is none."""
-        results = cls(folder)
-        if not results.recipe_file.is_file():
-            raise UserError(f"{folder} is no results folder: it has no recipe.yaml; name the folder of a study.")
-        return results
+    def existing(cls, path: Path) -> "StudyFolder":
+        """Return the folder of a study that has begun.
 
-    def recipe(self) -> Recipe:
-        """The recipe as run."""
-        return recipes.load(self.path.name, self.recipe_file)
+        Raises:
+            UserError: It is none.
+        """
+        folder = cls(path)
+        if not folder.recipe_file.is_file():
+            raise UserError(f"{path} is no study folder: it has no recipe.yaml; name the folder of a study.")
+        return folder
 
-    def metadata(self) -> StudyMetadata:
-        """What the study ran on. Raises UserError where `study.json` is missing or damaged."""
-        return self._read(self.metadata_file, StudyMetadata)
+    def trial_folder(self, trial_id: str) -> Path:
+        """Return the folder of a trial of the search."""
+        return self.path / trial_name(trial_id)
 
-    def best(self) -> Recipe:
-        """The winner as a recipe. Raises UserError where the grid has not ended."""
+    def trial_ids(self) -> list[str]:
+        """Return the ids of the search's trials that have begun, in order."""
+        return sorted(file.parent.name.removeprefix(_TRIAL) for file in self.path.glob(f"{_TRIAL}*/trial.json"))
+
+    # Recipes
+
+    def read_recipe(self) -> Recipe:
+        """Read the recipe as it was asked for."""
+        return load_recipe(self.path.name, self.recipe_file)
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Write `recipe.yaml`."""
+        write_text(self.recipe_file, recipe.to_yaml())
+
+    def read_best(self) -> Recipe:
+        """Read the winner as a recipe.
+
+        Raises:
+            UserError: The search has not ended.
+        """
         if not self.best_file.is_file():
             raise UserError(f"The study in {self.path} has no winner yet: run its `tune` command again to go on.")
-        return recipes.load(self.path.name, self.best_file)
+        return load_recipe(self.path.name, self.best_file)
 
-    def final(self) -> FinalRun:
-        """The final model's run. Raises UserError where there is none (yet)."""
+    def write_best(self, winner: Recipe, headline: str) -> None:
+        """Write `best.yaml` with a comment in front."""
+        lines = "".join(f"# {line}\n" for line in headline.splitlines())
+        write_text(self.best_file, lines + winner.to_yaml())
+
+    # Records
+
+    def read_metadata(self) -> StudyMetadata:
+        """Read `study.json`."""
+        return self._read(self.metadata_file, StudyMetadata)
+
+    def write_metadata(self, metadata: StudyMetadata) -> None:
+        """Write `study.json`."""
+        self._write(self.metadata_file, metadata)
+
+    def read_final(self) -> FinalTrial:
+        """Read the final model's trial.
+
+        Raises:
+            UserError: There is none, or none yet.
+        """
         if not self.final_file.is_file():
             raise UserError(
                 f"The study in {self.path} has no final model: run its `tune` command again to go on, "
                 "or with another --final-model."
             )
-        return self._read(self.final_file, FinalRun)
+        return self._read(self.final_file, FinalTrial)
 
-    def table(self) -> Table | None:
-        """The learning-rate × epoch table in the metric's own unit, exactly as scored; None before the first epoch."""
-        recipe = self.recipe()
-        cells = self.rows(self.cells_file)
+    def write_final(self, final: FinalTrial) -> None:
+        """Write `final.json`."""
+        self._write(self.final_file, final)
+
+    def has_final_model(self) -> bool:
+        """Return whether the final model is trained and saved."""
+        return self.model.is_dir() and self.final_file.is_file()
+
+    def read_auto_settings(self) -> dict[str, MeasuredSetting]:
+        """Read the measured values of `auto` settings, by the recipe's dotted keys."""
+        if not self.auto_settings_file.exists():
+            return {}
+        return self._read(self.auto_settings_file, dict[str, MeasuredSetting])
+
+    def write_auto_settings(self, settings: Mapping[str, MeasuredSetting]) -> None:
+        """Write `auto_settings.json`, unless there is nothing to write."""
+        if settings:
+            self._write(self.auto_settings_file, dict(settings))
+
+    def read_follow_ups(self) -> list[FollowUpTrial]:
+        """Read the trials after the search that have ended, by their names."""
+        return [self._read(path, FollowUpTrial) for path in sorted(self.follow_up.glob("*.json"))]
+
+    def follow_up_file(self, name: str) -> Path:
+        """Return the record of a trial after the search."""
+        return self.follow_up / f"{name}.json"
+
+    def write_follow_up(self, trial: FollowUpTrial) -> None:
+        """Write a trial after the search that has ended."""
+        self._write(self.follow_up_file(trial.name), trial)
+
+    def read_soup(self) -> Soup | None:
+        """Read the average of the rows, if there is one."""
+        return self._read(self.soup_file, Soup) if self.soup_file.is_file() else None
+
+    def write_soup(self, soup: Soup) -> None:
+        """Write `soup.json`."""
+        self._write(self.soup_file, soup)
+
+    def read_correction(self) -> Correction | None:
+        """Read the correction of the final model's probabilities; None where nothing was fitted."""
+        return self._read(self.correction_file, Correction) if self.correction_file.is_file() else None
+
+    def write_correction(self, correction: Correction) -> None:
+        """Write `model/correction.json`."""
+        self._write(self.correction_file, correction)
+
+    # Tables
+
+    def write_sweeps(self, levels: Iterable["SweepLevel"]) -> None:
+        """Write `sweeps.csv`."""
+        # As objects, since a level that failed has no epoch and pandas would turn the others' into 1.0, 2.0.
+        rows = [[getattr(level, column) for column in _SWEEP_COLUMNS] for level in levels]
+        write_table(self.sweeps_file, pd.DataFrame(rows, columns=_SWEEP_COLUMNS, dtype=object))
+
+    def read_sweeps(self) -> list[dict[str, str]]:
+        """Read `sweeps.csv`, a dictionary a line."""
+        return self._rows(self.sweeps_file)
+
+    def write_cells(self, cells: Sequence["ScoredCell"], table: Table, metric: str) -> None:
+        """Write `cells.csv` with every metric, and `grid.csv` with the deciding one, in percent but for the loss."""
+        scale, digits = (1, 4) if metric == "loss" else (100, 2)
+        table.to_csv(self.grid_file, scale, digits)
+        places = ({name: getattr(cell, name) for name in CELL_COLUMNS} for cell in cells)
+        write_table(self.cells_file, pd.DataFrame([p | c.metrics for p, c in zip(places, cells, strict=True)]))
+
+    def read_cells(self) -> list[dict[str, str]]:
+        """Read `cells.csv`, a dictionary a line."""
+        return self._rows(self.cells_file)
+
+    def read_table(self) -> Table | None:
+        """Read the learning-rate × epoch table in the metric's own unit, exactly as scored; None before any epoch."""
+        recipe, cells = self.read_recipe(), self.read_cells()
         if not cells:
             return None
         # A search may have tried rates between the recipe's.
         rates = rows_in_order(recipe.learning_rates, (float(cell["learning_rate"]) for cell in cells))
-        scores = [[float("nan")] * recipe.epochs for _ in rates]
+        scores = [[nan] * recipe.epochs for _ in rates]
         tried = [[False] * recipe.epochs for _ in rates]
         for cell in cells:
             row, column = rates.index(float(cell["learning_rate"])), int(cell["epoch"]) - 1
             scores[row][column], tried[row][column] = float(cell[recipe.metric]), True
         return Table(rates, recipe.epochs, scores, tried, recipe.direction())  # type: ignore[arg-type]
 
-    def rows(self, file: Path) -> list[dict[str, str]]:
-        """The lines of one of the CSV files; none where it does not exist yet. Raises UserError where it is damaged."""
+    def write_lengths(self, lengths: Sequence[int]) -> None:
+        """Write `lengths.csv`: how many texts have how many tokens."""
+        counts = pd.Series(lengths).value_counts().sort_index()
+        write_table(self.lengths_file, pd.DataFrame({"tokens": counts.index, "texts": counts.to_numpy()}))
+
+    def read_lengths(self) -> list[int]:
+        """Read the token lengths of the winner's inputs, a number for every text; empty if unknown."""
+        return [int(row["tokens"]) for row in self._rows(self.lengths_file) for _ in range(int(row["texts"]))]
+
+    def read_times(self) -> list[StageTime]:
+        """Read predicted and measured time by stage, in the order of the stages."""
+        times = []
+        for row in self._rows(self.times_file):
+            first, later = (float(row[name]) if row[name] else None for name in ("at_beginning", "after_first_epoch"))
+            times.append(StageTime(row["stage"], first, later, float(row["measured"])))
+        return times
+
+    def write_times(self, times: Iterable[StageTime]) -> None:
+        """Write `times.csv`, in seconds."""
+        lines = ["stage,at_beginning,after_first_epoch,measured"]
+        for time in times:
+            seconds = (time.at_beginning, time.after_first_epoch, time.measured)
+            lines.append(",".join([time.stage, *("" if one is None else f"{one:.3f}" for one in seconds)]))
+        write_text(self.times_file, "\n".join(lines) + "\n")
+
+    # Evaluations
+
+    def evaluation_file(self, split: str, model: str) -> Path:
+        """Return where the predictions of the "final" model or the "soup" on an opened split lie."""
+        return self.evaluations / f"{split}-{model}.csv"
+
+    def append_evaluations(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append lines to `evaluations.csv`."""
+        write_table(self.evaluations_file, pd.DataFrame([*self._rows(self.evaluations_file), *rows]))
+
+    def _rows(self, file: Path) -> list[dict[str, str]]:
         if not file.is_file():
             return []
         with file.open(encoding="utf-8", newline="") as lines:
@@ -228,78 +279,14 @@ class StudyFolder:
             raise UserError(f"{file} is damaged: run the study's `tune` command again, which writes it anew.")
         return rows
 
-    def times(self) -> list[StageTime]:
-        """What every stage was predicted to take and took so far, in the order of the stages."""
-        found = []
-        for row in self.rows(self.clock_file):
-            first, later = (float(row[name]) if row[name] else None for name in ("at_beginning", "after_first_epoch"))
-            found.append(StageTime(row["stage"], first, later, float(row["measured"])))
-        return found
-
-    def write_times(self, times: Iterable[StageTime]) -> None:
-        """Writes `times.csv`, in seconds."""
-        lines = ["stage,at_beginning,after_first_epoch,measured"]
-        for time in times:
-            seconds = (time.at_beginning, time.after_first_epoch, time.measured)
-            lines.append(",".join([time.stage, *("" if one is None else f"{one:.3f}" for one in seconds)]))
-        write_text(self.clock_file, "\n".join(lines) + "\n")
-
-    def measured(self) -> dict[str, MeasuredSetting]:
-        """What `auto` stands for, by the recipe's dotted keys. Raises UserError where `auto_settings.json` is damaged."""
-        if not self.auto_settings_file.exists():
-            return {}
-        return self._read(
-            self.auto_settings_file, lambda **found: {key: MeasuredSetting(**one) for key, one in found.items()}
-        )
-
-    def write_auto_settings(self, measured: Mapping[str, MeasuredSetting]) -> None:
-        """Writes `auto_settings.json`, unless there is nothing to write."""
-        if measured:
-            found = {key: asdict(one) for key, one in measured.items()}
-            write_text(self.auto_settings_file, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
-
-    def follow_up_trials(self) -> list[FollowUpTrial]:
-        """The runs after the search that have ended, by their names. Raises UserError where a file is damaged."""
-        return [self._read(path, FollowUpTrial) for path in sorted(self.follow_up_folder.glob("*.json"))]
-
-    def write_follow_up(self, run: FollowUpTrial) -> None:
-        """Writes a run after the search that has ended."""
-        path = self.follow_up_folder / f"{run.name}.json"
-        write_text(path, json.dumps(asdict(run), ensure_ascii=False, indent=1) + "\n")
-
-    def read_soup(self) -> Soup | None:
-        """The average of the rows, if one was made. Raises UserError where `soup.json` is damaged."""
-        return self._read(self.soup_file, Soup) if self.soup_file.is_file() else None
-
-    def write_soup(self, soup: Soup) -> None:
-        """Writes `soup.json`."""
-        write_text(self.soup_file, json.dumps(asdict(soup), ensure_ascii=False, indent=1) + "\n")
-
-    def evaluation(self, split: str, of: str) -> Path:
-        """What the "final" model or the "soup" says of a split that was opened (`predictions.write`)."""
-        return self.evaluations / f"{split}-{of}.csv"
-
-    def correction(self) -> Correction | None:
-        """What is done to the final model's probabilities; None where nothing was fitted. Raises UserError where
-        `correction.json` is damaged."""
-        return self._read(self.correction_file, Correction) if self.correction_file.is_file() else None
-
-    def write_correction(self, correction: Correction) -> None:
-        """Writes `model/correction.json`."""
-        write_text(self.correction_file, json.dumps(asdict(correction)) + "\n")
-
-    def write_metadata(self, metadata: StudyMetadata) -> None:
-        """Writes `study.json`."""
-        write_text(self.metadata_file, json.dumps(asdict(metadata), ensure_ascii=False, indent=1) + "\n")
-
-    def write_final(self, final: FinalRun) -> None:
-        """Writes `final.json`."""
-        write_text(self.final_file, json.dumps(asdict(final), ensure_ascii=False, indent=1) + "\n")
-
-    def _read(self, path: Path, made: Callable[..., _Record]) -> _Record:
+    def _read(self, path: Path, kind: type[_Record]) -> _Record:
         try:
-            return made(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            return TypeAdapter(kind).validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
             raise UserError(
                 f"{path} is missing or damaged: restore it from a copy, or start the study over with --fresh."
             ) from error
+
+    def _write(self, path: Path, record: Any) -> None:
+        content = TypeAdapter(type(record)).dump_python(record, mode="json")
+        write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")

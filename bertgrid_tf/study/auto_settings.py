@@ -6,16 +6,17 @@ A resumed study takes over what it began with, on whatever machine, so that all 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertgrid_tf.budget.plan import steps_per_epoch
 from bertgrid_tf.corpus import Corpus, utterances
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.recipe import AUTO, Hyperparameters, Recipe, Value
-from bertgrid_tf.storage.study_folder import MeasuredSetting
+from bertgrid_tf.hyperparameters import AUTO, Hyperparameters, Value
+from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.storage.records import MeasuredSetting
 from bertgrid_tf.system.host import readable
 from bertgrid_tf.system.isolated_process import Send, run_isolated
+from bertgrid_tf.training.resampling import training_indices
+from bertgrid_tf.trial_config import TrialConfig
 
 if TYPE_CHECKING:
     from bertgrid_tf.bert.precision import PrecisionTiming
@@ -133,14 +134,21 @@ def _measure_precision(recipe: Recipe, corpus: Corpus, share: HostShare) -> Meas
 
 
 def _time_precisions(question: tuple[Recipe, Corpus, int | None], send: Send) -> "list[PrecisionTiming]":
-    """`TrialRunner.precisions` of a recipe without `auto`; the last argument is the limit of each GPU's memory in bytes."""
+    """Time a recipe without `auto` in each precision; the last argument limits each GPU's memory, in bytes."""
     from bertgrid_tf.bert.device import limit_memory
-    from bertgrid_tf.training.trial_runner import TrialRunner
+    from bertgrid_tf.bert.precision import measure
+    from bertgrid_tf.training.encoding import CorpusEncoder
+    from bertgrid_tf.training.model_cache import ModelCache
 
     recipe, corpus, gpu_memory = question
     if gpu_memory is not None:
         limit_memory(gpu_memory)
-    return TrialRunner(corpus, recipe, Path()).precisions()
+    models, hyperparameters = ModelCache(corpus), recipe.hyperparameters
+    train = CorpusEncoder(corpus).training_set(hyperparameters, recipe.seed)
+    config = TrialConfig(hyperparameters, recipe.epochs, recipe.epochs, recipe.seed)
+    return measure(
+        lambda precision: models.trainer(hyperparameters.model_copy(update={"precision": precision})), train, config
+    )
 
 
 def _batch_depends_on(key: str, recipe: Recipe) -> dict[str, Value]:
@@ -148,7 +156,7 @@ def _batch_depends_on(key: str, recipe: Recipe) -> dict[str, Value]:
     models = recipe.final_models() if key == FINAL_BATCH_SIZE else recipe.searched_models()
     max_length = max([recipe.hyperparameters.max_length, *map(int, recipe.sweeps.get("max_length", ()))])
     wide = "fp32" in recipe.sweeps.get("precision", ())
-    precision = "fp32" if wide else recipe.hyperparameters.computed_in
+    precision = "fp32" if wide else recipe.hyperparameters.resolved_precision
     return {"model": ", ".join(sorted(set(models))), "max_length": max_length, "precision": precision}
 
 
@@ -162,7 +170,7 @@ def _most_demanding(key: str, recipe: Recipe, corpus: Corpus, gpus: int) -> "Que
     if len(models) > 1:
         models.sort(key=lambda model: dimensions(model, len(corpus.labels)).parameters)
     texts = tuple(utterance.text for utterance in utterances(corpus.splits["train"]))
-    visited = steps_per_epoch(recipe, corpus, recipe.hyperparameters.model_dump() | {"batch_size": 1})
+    visited = len(training_indices(corpus, recipe.hyperparameters, recipe.seed))
     most = max(visited // LEAST_STEPS // gpus, 1)
     return Question(models[-1], corpus.labels, texts, needs["max_length"], needs["precision"], most)  # type: ignore[arg-type]
 

@@ -64,9 +64,9 @@ def examine(study: str, study_folder: Path, dirs: list[Path]) -> Iterator[Findin
         return  # since the other checks need some of them
     from huggingface_hub import constants
 
-    from bertgrid_tf.recipe import load
+    from bertgrid_tf.recipe import load_recipe
 
-    recipe, cache, home = load(study), Path(constants.HF_HUB_CACHE), Path(constants.HF_HOME)
+    recipe, cache, home = load_recipe(study), Path(constants.HF_HUB_CACHE), Path(constants.HF_HOME)
     checks: dict[str, Callable[[], Finding]] = {
         "Keras": legacy_keras,
         "memory": memory,

@@ -1,50 +1,59 @@
-"""Runs after the search, by which its winner is looked at again: more seeds of what is tied, the sweeps' runners-up."""
+"""The trials after the search: further seeds of tied rows, and interaction checks of the sweeps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
-from bertgrid_tf.analysis import CellAnalysis, SweepAnalysis
-from bertgrid_tf.budget.plan import AUDIT, REPEATS
-from bertgrid_tf.recipe import Recipe, Value
-from bertgrid_tf.storage.study_folder import FollowUpTrial
+from bertgrid_tf.analysis.records import CellAnalysis, SweepAnalysis
+from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.storage.records import FollowUpTrial
+from bertgrid_tf.trial_config import INTERACTIONS, SEEDS, TrialConfig
 
 
-def repeats(recipe: Recipe, winner: Mapping[str, Value], cells: Sequence[CellAnalysis]) -> list[FollowUpTrial]:
-    """The rows of the table that have cells in the tied set, with every further seed, up to the last of these cells.
+def seed_repeats(recipe: Recipe, winner: TrialConfig, cells: Sequence[CellAnalysis]) -> list[FollowUpTrial]:
+    """List the rows with cells of the tied set, with every further seed, up to the last of these cells.
 
     Args:
-        recipe: says how many seeds.
-        winner: the values of the winning run.
-        cells: of the table.
+        recipe: Its `n_seeds` counts the seeds.
+        winner: The winning trial.
+        cells: The cells of the grid.
     """
     last: dict[tuple[float, int], int] = {}
     for cell in cells:
         if cell.tied:
-            # The cells of an independent grid have a schedule each.
-            horizon = int(winner["schedule_epochs"]) if recipe.grid == "row" else cell.epoch
-            place = (cell.learning_rate, horizon)
-            last[place] = max(cell.epoch, last.get(place, 0))
-    found = []
-    for seed in range(recipe.seed + 1, recipe.seed + recipe.repeats):
-        for (rate, horizon), epoch in last.items():
-            values = {**winner, "learning_rate": rate, "schedule_epochs": horizon, "stop_epoch": epoch}
-            found.append(FollowUpTrial(f"repeat_{rate:g}_{horizon}_{seed}", REPEATS, values, seed))
-    return found
+            # Each cell of a per-cell grid has a schedule of its own.
+            schedule = winner.schedule_epochs if recipe.grid_schedule == "shared" else cell.epoch
+            row = (cell.learning_rate, schedule)
+            last[row] = max(cell.epoch, last.get(row, 0))
+    trials = []
+    for seed in range(recipe.seed + 1, recipe.seed + recipe.n_seeds):
+        for (rate, schedule), epoch in last.items():
+            config = replace(
+                winner.with_hyperparameters(learning_rate=rate),
+                schedule_epochs=schedule,
+                stop_epoch=epoch,
+                seed=seed,
+                stage=SEEDS,
+            )
+            trials.append(FollowUpTrial(f"seed{seed}_{rate:g}_{schedule}", config))
+    return trials
 
 
-def audits(recipe: Recipe, winner: Mapping[str, Value], sweeps: Sequence[SweepAnalysis]) -> list[FollowUpTrial]:
-    """For every sweep its best level but the chosen one, at the winning learning rate and epoch.
+def interaction_checks(recipe: Recipe, winner: TrialConfig, sweeps: Sequence[SweepAnalysis]) -> list[FollowUpTrial]:
+    """List the runner-up of every sweep, at the winning learning rate and epoch.
 
     Args:
-        recipe: says whether there is to be an audit.
-        winner: the values of the winning run, stopped after the winning epoch.
-        sweeps: as they ended.
+        recipe: Says whether interactions are checked.
+        winner: The winning trial, stopped after the winning epoch.
+        sweeps: The sweeps' levels with their scores.
     """
-    found = []
-    for sweep in sweeps if recipe.audit else ():
+    trials = []
+    for sweep in sweeps if recipe.check_interactions else ():
+        chosen = getattr(winner.hyperparameters, sweep.parameter)
         scored = [(recipe.signed(level.score.value), level.level) for level in sweep.levels if level.score is not None]
-        others = [one for one in scored if one[1] != winner[sweep.parameter]]
+        others = [candidate for candidate in scored if candidate[1] != chosen]
         if others:
-            _, runner_up = max(others, key=lambda one: one[0])
-            values = {**winner, sweep.parameter: runner_up}
-            found.append(FollowUpTrial(f"audit_{sweep.parameter}", AUDIT, values, recipe.seed, sweep.parameter))
-    return found
+            _, runner_up = max(others, key=lambda candidate: candidate[0])
+            config = winner.with_hyperparameters(**{sweep.parameter: runner_up})
+            config = replace(config, stage=INTERACTIONS, parameter=sweep.parameter)
+            trials.append(FollowUpTrial(f"interaction_{sweep.parameter}", config))
+    return trials

@@ -1,38 +1,41 @@
-"""A study's runs in other processes, on this host's GPUs or on many hosts', through Ray."""
+"""A study's trials in other processes, on this host's GPUs or on many hosts', through Ray."""
 
 import functools
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from bertgrid_tf import __version__
+from bertgrid_tf.budget.callbacks import Callback
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.storage.study_folder import MeasuredSetting
+from bertgrid_tf.storage.records import MeasuredSetting
+from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.study.auto_settings import AUTOS, HostShare
+from bertgrid_tf.trial_config import FINAL, TrialConfig
 
 if TYPE_CHECKING:
     from bertgrid_tf.training.trial_runner import TrialRunner
     from tuners.ray_pool import RayPool, Share
 
-LOCK = "study.lock"
 PROBE_SECONDS = 60
-"""How long a host may take to say which version it has; its first process starts meanwhile."""
+"""Seconds in which a host must report its version; its first process starts meanwhile."""
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """Who is asked to carry a study's runs.
+    """The workers that are asked for.
 
     Attributes:
-        count: runs at a time; None for as many as there are GPUs or, without any, hosts.
-        address: of a Ray cluster that this host has joined, HOST:PORT or "auto"; None for this host alone.
-        gpu_memory: cap of what TensorFlow may take of each GPU, in bytes.
+        count: Trials at a time; None for one on each GPU or, without any, on each host.
+        address: A Ray cluster that this host has joined, HOST:PORT or "auto"; None for this host alone.
+        gpu_memory: Most that TensorFlow may take of each GPU, in bytes; None for all.
     """
 
     count: int | None
@@ -42,110 +45,114 @@ class WorkerOptions:
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What every worker of a study is given. The texts travel along, so that a worker needs no data of its own.
+    """What every worker of a study receives; the texts travel along, so that a worker needs no data of its own.
 
     Attributes:
-        corpus, recipe: the study's.
-        folder: its results folder, an absolute path, under which every host must see it.
-        predictions: the folder for what every run predicts on dev, within it.
-        checkpoints: what each model of the search is here (`TrialRunner.checkpoints`).
+        corpus: The study's.
+        recipe: The study's.
+        folder: The study folder, an absolute path, under which every host must see it.
+        checkpoints: Hash of each model of the search on this host (`recipe_checks.checkpoint_identities`).
+        seed: Of the trials.
     """
 
     corpus: Corpus
     recipe: Recipe
     folder: Path
-    predictions: Path
     checkpoints: Mapping[str, str]
+    seed: int
 
-
-class Watcher(Protocol):
-    """What is told of workers that come and go (see `study.Callback`)."""
-
-    def on_worker_begin(self, host: str) -> None: ...
-
-    def on_worker_lost(self, run: str | None, host: str) -> None: ...
+    @property
+    def lock_file(self) -> Path:
+        """The file that names the process that runs the study."""
+        return StudyFolder(self.folder).lock_file
 
 
 class WorkerPool:
-    """The workers of one study; see `crew`.
+    """The workers of one study; `start_workers` makes it.
 
     Attributes:
-        count: runs at a time.
+        count: Trials at a time.
     """
 
-    def __init__(self, workers: WorkerOptions, hosts: "Sequence[Share]") -> None:
+    def __init__(self, options: WorkerOptions, hosts: "Sequence[Share]") -> None:
         from tuners.ray_pool import shares
 
-        self._workers = workers
+        self._options = options
         self._hosts = hosts
         gpus = sum(host.gpus for host in hosts)
-        self.count = workers.count if workers.count is not None else gpus or len(hosts)
+        self.count = options.count if options.count is not None else gpus or len(hosts)
         self._share = shares(hosts, self.count)
 
     @property
-    def each(self) -> str:
-        """What each worker has, in words."""
+    def share(self) -> str:
+        """The share of a host that each worker has, in words."""
         if self._share.gpus:
             return "a GPU of its own"
         return f"{self._share.cpus} CPU core{'s' if self._share.cpus > 1 else ''}"
 
     def final_gpus(self, asked: int | Literal["all"]) -> int:
-        """How many GPUs of one host train the final model together; 1 for the CPU too.
+        """Return how many GPUs of one host train the final model together; 1 for the CPU too.
 
-        Raises UserError where no host has so many.
+        Raises:
+            UserError: No host has so many.
         """
         from bertgrid_tf.bert.replicas import resolve_gpu_count
 
         most = max([1, *(host.gpus for host in self._hosts)])
         return resolve_gpu_count(asked, most, f"no host has more than {most}")
 
-    def measure(self, job: WorkerConfig, key: str, final_gpus: int) -> MeasuredSetting:
-        """Measure an `auto` key of the job's recipe in a process with a worker's share of a host.
+    def measure(self, config: WorkerConfig, key: str, final_gpus: int) -> MeasuredSetting:
+        """Measure an `auto` key of the recipe in a process with a worker's share of a host.
 
-        Of hosts that are not alike, any may be the one. Raises UserError where it is lost.
+        Of hosts that are not alike, any may be the one.
+
+        Raises:
+            UserError: The worker is lost.
         """
         import ray
 
         each = max(host.cpus // self._share.cpus for host in self._hosts) if self._share.cpus else 1
         host_share = HostShare(min(each, self.count), final_gpus)
-        task = ray.remote(num_cpus=self._share.cpus, num_gpus=self._share.gpus, max_retries=0)(_measured)
+        task = ray.remote(num_cpus=self._share.cpus, num_gpus=self._share.gpus, max_retries=0)(_measure)
         try:
-            found: MeasuredSetting = ray.get(task.remote(WorkerTask.of(job, self._workers), key, host_share))
+            setting: MeasuredSetting = ray.get(task.remote(self._task(config), key, host_share))
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except ray.exceptions.RayError as error:
             raise UserError(
                 f"The worker that measured {key} was lost ({error}): run the same command again."
             ) from error
-        return found
+        return setting
 
-    def search(self, job: WorkerConfig, watcher: Watcher) -> "RayPool":
-        """A pool for the search's runs, to be entered."""
-        order = WorkerTask.of(job, self._workers)
-        return self._pool(functools.partial(_runs, order), self.count, self._share, watcher)
+    def trials(self, config: WorkerConfig, callback: Callback) -> "RayPool":
+        """Return a pool for trials of the recipe, to be entered."""
+        return self._pool(functools.partial(_trainable, self._task(config)), self.count, self._share, callback)
 
-    def final(self, job: WorkerConfig, model: Path, watcher: Watcher) -> "RayPool":
-        """A pool of one worker for the final model's run, which saves it in the folder `model`."""
+    def final(self, config: WorkerConfig, callback: Callback) -> "RayPool":
+        """Return a pool of one worker for the final model's trial, which saves the model in the study folder."""
         from tuners.ray_pool import Share
 
-        order = WorkerTask.of(job, self._workers)
-        gpus = self.final_gpus(job.recipe.final.gpus)
+        gpus = self.final_gpus(config.recipe.final.gpus)
         share = Share(0, gpus) if self._share.gpus else self._share
-        return self._pool(functools.partial(_final_run, order, model), 1, share, watcher)
+        return self._pool(functools.partial(_final_trainable, self._task(config), gpus), 1, share, callback)
 
-    def _pool(self, make_run: Callable[[], Any], size: int, share: "Share", watcher: Watcher) -> "RayPool":
+    def _task(self, config: WorkerConfig) -> "WorkerTask":
+        owner = config.lock_file.read_text(encoding="utf-8")
+        return WorkerTask(config, __version__, owner, os.getcwd(), self._options.gpu_memory)  # noqa: PTH109
+
+    def _pool(self, make_trainable: Callable[[], Any], size: int, share: "Share", callback: Callback) -> "RayPool":
         from tuners.ray_pool import RayPool
 
-        return RayPool(make_run, size, share, watcher.on_worker_begin, watcher.on_worker_lost)
+        return RayPool(make_trainable, size, share, callback.on_worker_begin, callback.on_worker_lost)
 
 
 @contextmanager
-def start_workers(workers: WorkerOptions) -> Iterator[WorkerPool]:
-    """Starts or joins Ray for as long as the block runs.
+def start_workers(options: WorkerOptions) -> Iterator[WorkerPool]:
+    """Start or join Ray for as long as the block runs.
 
     Raises:
         UserError: Ray is not installed; a host of the cluster has another version of bertgrid-tf, or none.
-        tuners.TunerError: the cluster cannot be reached, or has no room for so many workers.
+        tuners.TunerError: The cluster cannot be reached, or has no room for so many workers.
     """
     try:
         from tuners.ray_pool import cluster
@@ -157,14 +164,14 @@ def start_workers(workers: WorkerOptions) -> Iterator[WorkerPool]:
 
     # The GPUs are the workers'; what this process computes, it computes on the CPU.
     tf.config.set_visible_devices([], "GPU")
-    with cluster(workers.address) as hosts:
-        if workers.address:
+    with cluster(options.address) as hosts:
+        if options.address:
             _check_versions()
-        yield WorkerPool(workers, hosts)
+        yield WorkerPool(options, hosts)
 
 
 def _check_versions() -> None:
-    """Every host that can carry a run must have this version."""
+    """Check that every host that can run a trial has this version."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -187,15 +194,15 @@ def _check_versions() -> None:
     for node, answer in zip(nodes, asked, strict=True):
         host = node["NodeManagerHostname"]
         try:
-            found = ray.get(answer, timeout=PROBE_SECONDS)
+            installed = ray.get(answer, timeout=PROBE_SECONDS)
         except ray.exceptions.RayError as error:
             raise UserError(f"The host {host} of the Ray cluster cannot start a worker: {error}.") from error
-        _check_version(host, found, __version__)
+        _check_version(host, installed, __version__)
 
 
-def _check_version(host: str, found: str | None, wanted: str) -> None:
-    if found != wanted:
-        has = f"bertgrid-tf {found}" if found else "no bertgrid-tf"
+def _check_version(host: str, installed: str | None, wanted: str) -> None:
+    if installed != wanted:
+        has = f"bertgrid-tf {installed}" if installed else "no bertgrid-tf"
         raise UserError(
             f"The host {host} of the Ray cluster has {has}, the study's own bertgrid-tf {wanted}: "
             "install the same on all."
@@ -207,59 +214,81 @@ def _check_version(host: str, found: str | None, wanted: str) -> None:
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """A job with what a worker must agree on."""
+    """A configuration with what a worker must agree on.
 
-    job: WorkerConfig
+    Attributes:
+        config: What the worker receives.
+        version: Of bertgrid-tf, where the study was started.
+        owner: Content of the study's lock, by which a worker knows that it sees the same folder.
+        directory: Working directory where the study was started.
+        gpu_memory: Most that TensorFlow may take of each GPU, in bytes; None for all.
+    """
+
+    config: WorkerConfig
     version: str
     owner: str
     directory: str
     gpu_memory: int | None
 
-    @classmethod
-    def of(cls, job: WorkerConfig, workers: WorkerOptions) -> "WorkerTask":
-        owner = (job.folder / LOCK).read_text(encoding="utf-8")
-        return cls(job, __version__, owner, os.getcwd(), workers.gpu_memory)  # noqa: PTH109
+
+def _measure(task: WorkerTask, key: str, host_share: HostShare) -> MeasuredSetting:
+    _trial_runner(task)
+    return AUTOS[key].measure(task.config.recipe, task.config.corpus, host_share)
 
 
-def _measured(order: WorkerTask, key: str, host_share: HostShare) -> MeasuredSetting:
-    runs = _runs(order)
-    return AUTOS[key].measure(runs.recipe, runs.corpus, host_share)
+def _trainable(task: WorkerTask) -> Callable[..., Iterator[Mapping[str, float]]]:
+    runner = _trial_runner(task)
+
+    def run(hyperparameters: Mapping[str, Value], folder: Path) -> Iterator[Mapping[str, float]]:
+        return runner.run(TrialConfig.from_values(hyperparameters, task.config.seed), folder)
+
+    return run
 
 
-def _final_run(order: WorkerTask, model: Path) -> Callable[..., Iterator[Mapping[str, float]]]:
-    return functools.partial(_runs(order).final, model=model)
+def _final_trainable(task: WorkerTask, gpus: int) -> Callable[..., Iterator[Mapping[str, float]]]:
+    runner, model = _trial_runner(task), StudyFolder(task.config.folder).model
+
+    def run(hyperparameters: Mapping[str, Value], folder: Path) -> Iterator[Mapping[str, float]]:
+        config = TrialConfig.from_values(hyperparameters, task.config.seed)
+        return runner.run_final(replace(config, stage=FINAL, gpus=gpus), folder, model)
+
+    return run
 
 
-def _runs(order: WorkerTask) -> "TrialRunner":
-    """The runs of a study in a worker that can carry them. Raises UserError, with the host's name, where it cannot."""
-    host, job = socket.gethostname(), order.job
+def _trial_runner(task: WorkerTask) -> "TrialRunner":
+    """Make a worker's trial runner.
+
+    Raises:
+        UserError: This host cannot run the study; the sentence names it.
+    """
+    host, config = socket.gethostname(), task.config
     # A host may have joined after the others were asked.
-    _check_version(host, __version__, order.version)
+    _check_version(host, __version__, task.version)
     try:
-        seen = (job.folder / LOCK).read_text(encoding="utf-8")
+        owner = config.lock_file.read_text(encoding="utf-8")
     except OSError:
-        seen = None
-    if seen != order.owner:
+        owner = None
+    if owner != task.owner:
         raise UserError(
-            f"The worker on {host} does not see the results folder {job.folder} of this host: "
+            f"The worker on {host} does not see the study folder {config.folder} of this host: "
             "every host needs it under the same path (a network file system, a shared volume)."
         )
     # A checkpoint or a table may be named relative to where the study was started.
-    if Path(order.directory).is_dir():
-        os.chdir(order.directory)
+    if Path(task.directory).is_dir():
+        os.chdir(task.directory)
     from bertgrid_tf.bert import device
+    from bertgrid_tf.training.recipe_checks import checkpoint_identities
     from bertgrid_tf.training.trial_runner import TrialRunner
 
-    if order.gpu_memory is not None:
-        device.limit_memory(order.gpu_memory)
-    runs = TrialRunner(job.corpus, job.recipe, job.predictions)
+    if task.gpu_memory is not None:
+        device.limit_memory(task.gpu_memory)
     try:
-        checkpoints = runs.checkpoints()
+        checkpoints = checkpoint_identities(config.recipe)
     except UserError as error:
         raise UserError(f"The worker on {host} cannot train: {error}") from error
-    for name, found in checkpoints.items():
-        if found != job.checkpoints[name]:
+    for name, identity in checkpoints.items():
+        if identity != config.checkpoints[name]:
             raise UserError(
                 f"The worker on {host} has other files of the checkpoint {name} than this host: make them the same."
             )
-    return runs
+    return TrialRunner(config.corpus, config.recipe, StudyFolder(config.folder).predictions)

@@ -6,16 +6,15 @@ import made_up_study
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, hyperparameters
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from made_up_study import right_in, write_predictions
 
 from bertgrid_tf.analysis import StudyScores, analyze, compare_studies
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.storage import predictions
-from bertgrid_tf.storage.predictions import Predictions
-from bertgrid_tf.storage.study_folder import FinalRun, FollowUpTrial, Soup
+from bertgrid_tf.storage.predictions import Predictions, write_predictions
+from bertgrid_tf.storage.records import FinalTrial, FollowUpTrial, Soup
 
 RightFor = Callable[[float], np.ndarray]
 
@@ -60,7 +59,7 @@ def test_of_tied_cells_the_cheapest_has_the_fewest_epochs_and_wins_if_it_is_to(t
     assert cheap.best.epoch == 1
 
 
-@hyperparameters(max_examples=25)
+@settings(max_examples=25)
 @given(
     rates=st.permutations([1e-3, 5e-4, 2e-4]),
     scores=arrays(float, (2, 3, 2), elements=st.sampled_from([0.5, 0.8, 0.81])),
@@ -106,9 +105,9 @@ def test_of_equal_cells_the_one_of_fewer_epochs_wins_then_that_of_the_earlier_ro
 )
 def test_a_correction_divides_by_the_shares_of_the_classes_as_they_were_trained_on(tmp_path, right_for, changed, joy):
     study_folder = made_up_study.make(tmp_path / "study", {(1e-3, 1): right_for(0.8)})
-    metadata = study_folder.metadata()
+    metadata = study_folder.read_metadata()
     study_folder.write_metadata(replace(metadata, classes=metadata.classes | {"train": {"joy": 100, "neutral": 300}}))
-    model = study_folder.recipe().hyperparameters.model_copy(update=changed)
+    model = study_folder.read_recipe().hyperparameters.model_copy(update=changed)
     scored = StudyScores(study_folder)
     assert scored.fit(scored.of_cell(1e-3, 1), model).correction.priors == pytest.approx([joy, 1 - joy])
 
@@ -186,10 +185,10 @@ def test_studies_are_compared_text_by_text_where_their_dev_splits_are_the_same(t
 def test_the_opened_test_split_tells_the_final_model_and_what_was_better_for_free(tmp_path, right_for):
     best = right_for(0.8)
     study_folder = made_up_study.make(tmp_path / "study", {(1e-3, 1): best, (5e-4, 1): right_for(0.75)})
-    model = study_folder.recipe().hyperparameters
-    study_folder.best_file.write_text(study_folder.recipe().to_yaml())
+    model = study_folder.read_recipe().hyperparameters
+    study_folder.best_file.write_text(study_folder.read_recipe().to_yaml())
     study_folder.write_final(
-        FinalRun(model.model, model.model_dump(), 1, [write_predictions(study_folder, "final", 1, best)])
+        FinalTrial(model.model, model.model_dump(), 1, [write_predictions(study_folder, "final", 1, best)])
     )
     study_folder.write_soup(
         Soup([(1e-3, 1), (5e-4, 1)], [], write_predictions(study_folder, "soup", 1, right_for(0.82)))
@@ -198,7 +197,7 @@ def test_the_opened_test_split_tells_the_final_model_and_what_was_better_for_fre
     assert {gain.on_test for gain in analyze(study_folder).gains} == {None}
     for of, right in (("final", right_for(0.6)), ("soup", right_for(0.9))):
         said = Predictions(made_up_study.DIALOGUES, made_up_study.TRUTH, right)
-        predictions.write(study_folder.evaluation("test", of), said, made_up_study.LABELS)
+        write_predictions(study_folder.evaluation_file("test", of), said, made_up_study.LABELS)
     found = analyze(study_folder)
     assert (found.test.score.value, found.test.metrics["accuracy"]) == (0.6, 0.6)
     assert found.test.score.low < 0.6 < found.test.score.high
@@ -216,14 +215,14 @@ def test_the_opened_test_split_tells_the_final_model_and_what_was_better_for_fre
 
 def test_a_soup_is_not_compared_with_a_final_model_of_another_kind(tmp_path, right_for):
     study_folder = made_up_study.make(tmp_path / "study", {(1e-3, 1): (best := right_for(0.8))})
-    other = study_folder.recipe().hyperparameters.model_copy(update={"model": "bert-large-cased"})
-    study_folder.best_file.write_text(study_folder.recipe().to_yaml())
+    other = study_folder.read_recipe().hyperparameters.model_copy(update={"model": "bert-large-cased"})
+    study_folder.best_file.write_text(study_folder.read_recipe().to_yaml())
     study_folder.write_final(
-        FinalRun(other.model, other.model_dump(), 1, [write_predictions(study_folder, "final", 1, best)])
+        FinalTrial(other.model, other.model_dump(), 1, [write_predictions(study_folder, "final", 1, best)])
     )
     study_folder.write_soup(Soup([(1e-3, 1)], [], write_predictions(study_folder, "soup", 1, best)))
     for of in ("final", "soup"):
         said = Predictions(made_up_study.DIALOGUES, made_up_study.TRUTH, best)
-        predictions.write(study_folder.evaluation("test", of), said, made_up_study.LABELS)
+        write_predictions(study_folder.evaluation_file("test", of), said, made_up_study.LABELS)
     soup = next(gain for gain in analyze(study_folder).gains if gain.name == "soup")
     assert soup.on_test is None and not soup.kept

@@ -25,7 +25,7 @@ def overrides() -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def recipe(overrides: dict[str, object]) -> Recipe:
-    return recipes.load("sample", overrides=TINY | overrides)
+    return recipes.load_recipe("sample", overrides=TINY | overrides)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from benchmarks.texts import Padded
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.corpus import utterances
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.recipe import Hyperparameters
+from bertgrid_tf.hyperparameters import Hyperparameters
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def asked(recipe, folder):
 
 
 def test_the_others_get_the_same_texts_and_weights(recipe, corpus, checkpoint, tmp_path):
-    hyperparameters = Hyperparameters.of(recipe.hyperparameters.model_dump() | {"model": str(checkpoint)})
+    hyperparameters = Hyperparameters.from_values(recipe.hyperparameters.model_dump() | {"model": str(checkpoint)})
     padded(corpus, hyperparameters, "dev").save(tmp_path / "dev.npz")
     texts = Padded.load(tmp_path / "dev.npz")
     model = keras_model.build(str(checkpoint), len(corpus.labels), 1e-3)

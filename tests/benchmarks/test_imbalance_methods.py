@@ -8,9 +8,9 @@ from rich.console import Console
 from benchmarks.imbalance import COMPARED, METHODS, NONE, differences, run_name, show, tied, train
 from benchmarks.work import Work
 from bertgrid_tf import recipe as recipes
+from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.metrics.compare import Split
-from bertgrid_tf.recipe import Hyperparameters
-from bertgrid_tf.storage import predictions
+from bertgrid_tf.storage.predictions import predictions_file, read_predictions
 
 LABELS = ("joy", "fear")
 TRUTH = np.arange(200) % 2
@@ -24,7 +24,7 @@ def right_on(texts: int) -> np.ndarray:
 
 
 def test_every_method_is_a_setting_of_friends_and_none_is_its_recipe():
-    plain = recipes.load("friends").hyperparameters
+    plain = recipes.load_recipe("friends").hyperparameters
     for method, changed in METHODS.items():
         assert (Hyperparameters.model_validate(plain.model_dump() | changed) == plain) == (method == NONE)
 
@@ -53,8 +53,8 @@ def test_runs_go_on_where_they_were_and_leave_their_predictions(recipe, corpus, 
     ]
     assert list(train(Work(tmp_path, recipe, corpus), [1, 2], methods)) == first
     for epoch, run in first:
-        file = predictions.file(tmp_path / "predictions", run_name(run["seed"], run["method"]), epoch)
-        found = predictions.read(file, corpus.labels)
+        file = predictions_file(tmp_path / "predictions", run_name(run["seed"], run["method"]), epoch)
+        found = read_predictions(file, corpus.labels)
         assert (found.probabilities.argmax(axis=1) == found.truth).mean() == pytest.approx(run["accuracy"])
 
 

@@ -21,7 +21,7 @@ def test_a_machine_that_slows_down_for_a_round_does_not_change_the_ratio(seconds
 
 def test_everyone_trains_in_every_precision_with_the_same_settings():
     asked = {
-        precision: recipes.load("friends", overrides={"precision": precision, "sweeps": {}})
+        precision: recipes.load_recipe("friends", overrides={"precision": precision, "sweeps": {}})
         for precision in ("fp32", "bf16")
     }
     made = contenders(asked, {"batch_size": 32}, {"folder": "somewhere"})

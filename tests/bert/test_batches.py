@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given, hyperparameters
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertgrid_tf.bert.batches import divide, equal_sizes, pipeline, sizes_within, training_order
@@ -58,7 +58,7 @@ def test_every_batch_is_divided_evenly_and_who_gets_no_text_has_no_share(texts, 
     assert (starts // batch_size == np.arange(len(starts))[:, None]).all()
 
 
-@hyperparameters(max_examples=20)
+@settings(max_examples=20)
 @given(LENGTHS, st.integers(1, 9))
 def test_the_mask_covers_the_tokens_and_nothing_else(lengths, batch_size):
     texts = encoded(lengths, pad_id=7)
@@ -87,7 +87,7 @@ def test_batches_within_a_number_of_tokens_hold_every_text_and_no_more_than_that
     assert all((size + 1) * longest_first[first] > tokens for first, size in zip(firsts[:-1], sizes[:-1], strict=True))
 
 
-@hyperparameters(max_examples=10)
+@settings(max_examples=10)
 @given(LENGTHS, st.integers(1, 9), st.integers(1, 3))
 def test_targets_go_with_their_texts(lengths, batch_size, replicas):
     order = np.random.default_rng(0).permutation(len(lengths))

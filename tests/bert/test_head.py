@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, hyperparameters
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
@@ -25,7 +25,7 @@ def rows(features: np.ndarray) -> set[bytes]:
 
 
 @HEADS
-@hyperparameters(max_examples=25)
+@settings(max_examples=25)
 @given(sizes=st.lists(st.integers(1, 12), min_size=2, max_size=4), seed=st.integers(0, 2**60))
 def test_every_class_becomes_as_large_as_the_largest_however_few_texts_it_has(head, sizes, seed):
     features, labels = clouds(*sizes)

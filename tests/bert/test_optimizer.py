@@ -1,6 +1,6 @@
 import numpy as np
 import tensorflow as tf
-from hypothesis import given, hyperparameters
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertgrid_tf.bert.optimizer import BETA_1, BETA_2, EPSILON, AdamW, LossScale, UsedEmbeddingRows, learning_rates
@@ -89,7 +89,7 @@ def test_reset_forgets_the_moments():
 
 
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), min_size=1, max_size=5), st.floats(0, 1))
-@hyperparameters(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_updating_used_rows_alone_is_the_dense_update(batches, decay):
     start = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
     dense, sparse = (tf.Variable(start, name="embeddings/weight") for _ in range(2))

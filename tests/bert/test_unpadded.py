@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from hypothesis import given, hyperparameters
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_bert import LABELS, labelled
 from transformers import BertConfig, ElectraConfig, TFBertForSequenceClassification, TFElectraForSequenceClassification
@@ -85,7 +85,7 @@ def own_logits(
 
 
 @pytest.mark.parametrize("name", SHAPES)
-@hyperparameters(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(2, LENGTH), min_size=1, max_size=9), st.integers(1, 2), st.integers(0, 3))
 def test_logits_are_those_of_the_model_s_own_call(name, lengths, segments, padding):
     ours, plain = both_logits(name)(*batch(lengths, segments, min(padding, LENGTH - max(lengths))))

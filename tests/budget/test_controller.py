@@ -12,7 +12,7 @@ from tiny_study import SECONDS, Recorder, run, tiny
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.budget.time_budget import Budget, BudgetLog
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.recipe import Hyperparameters
+from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.training.trial_runner import TrialRunner
 
@@ -90,7 +90,7 @@ def decided(folder: Path) -> list[str]:
 def test_a_budget_that_everything_fits_changes_nothing_and_nothing_is_trained_twice(whole, time, tmp_path):
     told = study(tmp_path / "study", time, 1000)
     assert tables(tmp_path / "study") == tables(whole)
-    planned = 2 + 4 + len(StudyFolder(whole).final().epochs)
+    planned = 2 + 4 + len(StudyFolder(whole).read_final().epochs)
     assert told.steps == 4 * planned
     assert decided(tmp_path / "study") == ["recipe", "grid"]
     fits = "All that was asked for fits --budget 16m40s."
@@ -106,9 +106,9 @@ def test_what_does_not_fit_is_left_out_and_the_study_ends_in_time_with_a_final_m
     assert "Chosen to fit --budget 40s, without" in told.notes[0]
     assert BudgetLog(study_folder.budget_file).chosen(tiny(**WHOLE)) != tiny(**WHOLE)
     # What was asked for stays the study's recipe; the rest of its table is empty.
-    assert study_folder.recipe() == tiny(**WHOLE)
-    assert study_folder.table().scores.shape == (2, 2)
-    assert not study_folder.table().tried.all()
+    assert study_folder.read_recipe() == tiny(**WHOLE)
+    assert study_folder.read_table().scores.shape == (2, 2)
+    assert not study_folder.read_table().tried.all()
 
 
 def test_a_refused_study_has_not_begun_and_the_least_named_is_enough(time, tmp_path):
@@ -123,12 +123,12 @@ def test_a_refused_study_has_not_begun_and_the_least_named_is_enough(time, tmp_p
     assert time.now <= least
     assert [stage for stage, _ in told.runs] == ["sweep:context", "grid", "final"]
     assert results_of_sweeps(folder) == []
-    assert StudyFolder(folder).best().learning_rates == [1e-3]
-    assert len(StudyFolder(folder).final().epochs) == 1
+    assert StudyFolder(folder).read_best().learning_rates == [1e-3]
+    assert len(StudyFolder(folder).read_final().epochs) == 1
 
 
 def results_of_sweeps(folder: Path) -> list[dict[str, str]]:
-    return StudyFolder(folder).rows(StudyFolder(folder).sweeps_file)
+    return StudyFolder(folder).read_sweeps()
 
 
 def test_the_first_ten_steps_show_that_nothing_fits(time, tmp_path):
@@ -174,7 +174,7 @@ def test_a_study_that_becomes_slow_ends_its_search_in_time_for_the_final_model(t
     assert time.now <= 60
     assert study_folder.model.is_dir()
     assert decided(folder) == ["recipe", "grid", "stop"]
-    assert study_folder.table().tried.tolist() == [[True, True], [True, False]]
+    assert study_folder.read_table().tried.tolist() == [[True, True], [True, False]]
 
 
 def test_a_final_model_that_is_slower_than_predicted_is_ended_after_an_epoch_that_is_done(time, tmp_path):
@@ -188,14 +188,14 @@ def test_a_final_model_that_is_slower_than_predicted_is_ended_after_an_epoch_tha
     recipe = {"learning_rates": [1e-3], "metric": "loss"}
     run(folder, tiny(**WHOLE | recipe), callback=Slow(time.pass_step), budget=Budget(200, 0.0))
     study_folder = StudyFolder(folder)
-    assert study_folder.best().epochs == 2
-    assert len(study_folder.final().epochs) == 1
+    assert study_folder.read_best().epochs == 2
+    assert len(study_folder.read_final().epochs) == 1
     assert decided(folder) == ["recipe", "grid", "final"]
     assert study_folder.model.is_dir()
     # A kill before its scores were written repeats it.
     study_folder.final_file.unlink()
     study(folder, time, **recipe)
-    assert len(study_folder.final().epochs) == 1
+    assert len(study_folder.read_final().epochs) == 1
 
 
 class KilledError(BaseException):
@@ -223,7 +223,7 @@ def test_a_study_that_is_killed_and_resumed_does_what_it_had_decided(steps, cut,
         study(folder, time, 40, kill)
     before = decided(folder) if StudyFolder(folder).budget_file.exists() else []
     # A lost epoch's time is not known to the next session; it has what the estimator has counted.
-    time.now = sum(found.measured for found in StudyFolder(folder).times())
+    time.now = sum(found.measured for found in StudyFolder(folder).read_times())
     run(folder, tiny(**WHOLE), callback=Recorder(time.pass_step), budget=None if before else Budget(40, time.now))
     # Nothing that was decided is decided again; how fast it goes is measured again.
     assert decided(folder)[: len(before)] == before

@@ -28,7 +28,9 @@ def epochs(recipe: Recipe) -> float:
 def recipes(draw: st.DrawFn) -> Recipe:
     rates = draw(st.lists(st.sampled_from(WHOLE["learning_rates"]), min_size=1, unique=True))
     sweeps = draw(st.sets(st.sampled_from(sorted(WHOLE["sweeps"]))))
-    grid, search = draw(st.sampled_from([("row", "grid"), ("row", "climb"), ("row", "asha"), ("independent", "grid")]))
+    grid, search = draw(
+        st.sampled_from([("shared", "grid"), ("shared", "climb"), ("shared", "asha"), ("per-cell", "grid")])
+    )
     return tiny(
         **{
             "learning_rates": rates,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertgrid_tf.budget.time_estimator import START, StageWork, TimeEstimator, Work, makespan
-from bertgrid_tf.storage.study_folder import StageTime
+from bertgrid_tf.storage.records import StageTime
 
 SMALL = Work("small", "small", 2, 128, 20, 5_000.0, 600.0)
 LONGER = replace(SMALL, kind="longer", tokens=9_000.0, scored=1_100.0)

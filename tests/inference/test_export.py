@@ -19,10 +19,11 @@ from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.encode import EncodedTexts, encode
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.inference.export import FORMATS, Exported, export
 from bertgrid_tf.metrics.correction import Correction
-from bertgrid_tf.recipe import Hyperparameters
-from bertgrid_tf.storage.study_folder import FinalRun, StudyFolder, StudyMetadata
+from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
+from bertgrid_tf.storage.study_folder import StudyFolder
 
 LABELS = ("bad", "good", "neither")
 TEXTS = ["the film was fun", "it was", "the story of the film was boring and it was sad", "a film"]
@@ -44,7 +45,9 @@ def study_folder(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     checkpoint.save(study_folder.model)
     hyperparameters = Hyperparameters(model="scratch:1x64", context="current+previous", max_length=16)
     study_folder.write_metadata(StudyMetadata("0" * 16, LABELS, {}, {}, {}))
-    study_folder.write_final(FinalRun("scratch:1x64", hyperparameters.model_dump(mode="json"), 1, [{"accuracy": 0.5}]))
+    study_folder.write_final(
+        FinalTrial("scratch:1x64", hyperparameters.model_dump(mode="json"), 1, [{"accuracy": 0.5}])
+    )
     return study_folder
 
 

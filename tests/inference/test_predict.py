@@ -18,9 +18,9 @@ from bertgrid_tf.bert.trainer import EncodedDataset, Trainer, TrainSettings
 from bertgrid_tf.corpus import Columns
 from bertgrid_tf.inference.predict import predict_file
 from bertgrid_tf.metrics.correction import Correction, detect_shift
-from bertgrid_tf.storage import predictions
-from bertgrid_tf.storage.predictions import Predictions
-from bertgrid_tf.storage.study_folder import FinalRun, StudyFolder, StudyMetadata
+from bertgrid_tf.storage.predictions import Predictions, predictions_file, read_predictions, write_predictions
+from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
+from bertgrid_tf.storage.study_folder import StudyFolder
 
 LABELS = ("bad", "good")
 CORRECTION = Correction(strength=2.0, priors=[0.999, 0.001], temperature=1.5)
@@ -55,24 +55,26 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     texts, labels = texts_of(0.5, seed=0)
     checkpoint = load("scratch:1x32", LABELS, texts=texts)
     checkpoint.reset(1)
-    checkpoint.save(study_folder.soup)
+    checkpoint.save(study_folder.soup_model)
     trainer = Trainer(checkpoint)
     train = EncodedDataset(encode(checkpoint.tokenizer, [((text,), 0) for text in texts], 16), labels)
     folder = study_folder.path / "run"
     folder.mkdir()
     metrics = [epoch.metrics for epoch in trainer.run(train, train, TrainSettings(5e-3, 3, 3, batch_size=8), folder)]
     checkpoint.save(study_folder.model)
-    found = Made(study_folder, *(Trainer(load(str(one), LABELS)) for one in (study_folder.model, study_folder.soup)))
+    found = Made(
+        study_folder, *(Trainer(load(str(one), LABELS)) for one in (study_folder.model, study_folder.soup_model))
+    )
 
     overrides = {"model": "scratch:1x32", "max_length": 16, "context": "current", "speaker_format": "none"}
-    recipe = recipes.load("sample", None, overrides)
+    recipe = recipes.load_recipe("sample", None, overrides)
     for file in (study_folder.recipe_file, study_folder.best_file):
         file.write_text(recipe.to_yaml())
     study_folder.write_metadata(StudyMetadata("0" * 16, LABELS, {}, {}, {}))
-    study_folder.write_final(FinalRun("scratch:1x32", recipe.hyperparameters.model_dump(mode="json"), 3, metrics))
+    study_folder.write_final(FinalTrial("scratch:1x32", recipe.hyperparameters.model_dump(mode="json"), 3, metrics))
     dev_texts, truth = texts_of(0.5, seed=1)
     dev = Predictions(np.arange(300), truth, found.probabilities(dev_texts))
-    predictions.write(predictions.file(study_folder.predictions, "final", 3), dev, LABELS)
+    write_predictions(predictions_file(study_folder.predictions, "final", 3), dev, LABELS)
     return found
 
 
@@ -135,7 +137,7 @@ def test_the_soup_s_probabilities_are_its_own_whatever_corrects_the_final_model_
 def test_a_shift_is_allowed_for_in_place_of_the_correction_where_that_is_asked(corrected, tmp_path):
     texts, truth = texts_of(0.9, seed=3)
     study_folder, plain = corrected.study_folder, corrected.probabilities(texts)
-    dev = predictions.read(predictions.file(study_folder.predictions, "final", 3), LABELS)
+    dev = read_predictions(predictions_file(study_folder.predictions, "final", 3), LABELS)
     expected = detect_shift(dev.truth, dev.probabilities, plain, dev.dialogues, np.arange(300))
     assert expected.found
     assert expected.correctable

@@ -3,7 +3,7 @@ from dataclasses import astuple
 
 import numpy as np
 import pytest
-from hypothesis import given, hyperparameters
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -69,7 +69,7 @@ def test_holm_lies_between_the_p_values_and_bonferroni_and_keeps_their_order(p):
 
 
 @given(st.data())
-@hyperparameters(max_examples=10)
+@settings(max_examples=10)
 def test_a_difference_is_that_of_evaluate_in_every_metric(data):
     # Of four classes some are neither there nor predicted.
     texts = st.lists(st.integers(0, 3), min_size=4, max_size=4)

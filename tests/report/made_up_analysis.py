@@ -21,11 +21,11 @@ from bertgrid_tf.analysis import (
 )
 from bertgrid_tf.metrics.calibration import Calibration, Reliability
 from bertgrid_tf.metrics.classification import evaluate
-from bertgrid_tf.storage.study_folder import FinalRun, StudyMetadata
+from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
 
 LABELS = ("neutral", "joy", "<b>fear</b> & 'awe'", "슬픔", "anger", "disgust", "non-neutral", "$surprise$")
 PRIORS = np.array([0.42, 0.11, 0.03, 0.06, 0.08, 0.02, 0.19, 0.09])
-RECIPE = recipes.load("friends", None, {"sweeps.max_length": [32, 64, 128], "sweeps.warmup_ratio": [0.1, 0.2]})
+RECIPE = recipes.load_recipe("friends", None, {"sweeps.max_length": [32, 64, 128], "sweeps.warmup_ratio": [0.1, 0.2]})
 HALF_WIDTH = 0.028
 
 
@@ -130,7 +130,7 @@ def complete() -> StudyAnalysis:
         ],
         cells=grid,
         dev=dev,
-        final=FinalRun("bert-large-cased", {}, 10, [dict(dev.metrics)] * best.epoch),
+        final=FinalTrial("bert-large-cased", {}, 10, [dict(dev.metrics)] * best.epoch),
         final_dev=dev,
         test=test,
         audits=[

@@ -29,11 +29,11 @@ from bertgrid_tf.analysis import (
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.corpus import CONTEXTS, Dialogue, Utterance
+from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.metrics.calibration import Calibration, Reliability
-from bertgrid_tf.recipe import Hyperparameters
 from bertgrid_tf.report.card import PLACE, card
-from bertgrid_tf.storage.study_folder import FinalRun, StudyMetadata
-from bertgrid_tf.training.trial_runner import encode_dialogues
+from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
+from bertgrid_tf.training.encoding import encode_dialogues
 
 LABELS = ("joy", "no|ne", "sad")
 COUNTS = {"train": {"joy": 30, "no|ne": 60, "sad": 10}, "dev": {"joy": 3, "no|ne": 6, "sad": 1}}
@@ -69,7 +69,7 @@ def reliability_off_by(error: float) -> Reliability:
 
 def analysis(**changes: Any) -> StudyAnalysis:
     """Of a study that has a final model and nothing that was asked for besides."""
-    recipe = recipes.load("sample", None, {"sweeps": {}})
+    recipe = recipes.load_recipe("sample", None, {"sweeps": {}})
     hyperparameters = recipe.hyperparameters.model_copy(
         update={"model": "bert-large-cased", "context": "current+previous"}
     )
@@ -90,7 +90,7 @@ def analysis(**changes: Any) -> StudyAnalysis:
             sweeps=[],
             cells=[*tables, CellAnalysis(5e-4, 1, ScoreEstimate(0.4, 0.3, 0.5), 0.01, False, metrics(0.4))],
             dev=None,
-            final=FinalRun("bert-large-cased", hyperparameters.model_dump(), 4, [metrics(0.5), metrics(0.75)]),
+            final=FinalTrial("bert-large-cased", hyperparameters.model_dump(), 4, [metrics(0.5), metrics(0.75)]),
             final_dev=classes(*COUNTS["dev"].values(), 0.75),
             test=None,
             audits=[],

@@ -6,7 +6,7 @@ from rich.console import Console
 from bertgrid_tf.budget.time_estimator import StageWork, TimeEstimator, Work
 from bertgrid_tf.report.format import duration, score
 from bertgrid_tf.report.progress import Bars, Lines
-from bertgrid_tf.storage.study_folder import StageTime
+from bertgrid_tf.storage.records import StageTime
 
 METRICS = {"accuracy": 0.5, "macro_f1": 0.25, "loss": 1.5, "seconds": 75.0}
 VALUES = {"context": "current", "learning_rate": 2e-5, "model": "scratch"}

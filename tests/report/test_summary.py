@@ -5,7 +5,8 @@ from made_up_study import right_in, write_predictions
 from rich.console import Console
 
 from bertgrid_tf.report.summary import print_summary
-from bertgrid_tf.storage.study_folder import FollowUpTrial, StudyFolder
+from bertgrid_tf.storage.records import FollowUpTrial
+from bertgrid_tf.storage.study_folder import StudyFolder
 
 CELLS = {(0.001, 1): right_in(0.5, 1), (0.001, 2): right_in(0.75, 2), (0.0005, 1): None}
 LEVELS = [

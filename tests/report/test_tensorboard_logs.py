@@ -22,7 +22,8 @@ from werkzeug.test import Client
 
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.report.tensorboard import write_log, write_logs
-from bertgrid_tf.storage.study_folder import FinalRun, FollowUpTrial, StudyFolder
+from bertgrid_tf.storage.records import FinalTrial, FollowUpTrial
+from bertgrid_tf.storage.study_folder import StudyFolder
 
 OVERALL = ["accuracy", "loss", "macro_f1", "seconds", "train_loss", "weighted_f1"]
 Ask = Callable[..., Any]
@@ -38,7 +39,10 @@ def add_trial(
     """Writes a trial's file as the oracle does."""
     parameters = keras_tuner.HyperParameters()
     parameters.values = (
-        study_folder.recipe().hyperparameters.model_dump() | {"schedule_epochs": 4} | values | {"tuner/stage": stage}
+        study_folder.read_recipe().hyperparameters.model_dump()
+        | {"schedule_epochs": 4}
+        | values
+        | {"tuner/stage": stage}
     )
     trial = Trial(parameters, trial_id, status)
     for step, accuracy in enumerate(accuracies, start=1):
@@ -58,7 +62,7 @@ def study_folder(tmp_path: Path) -> StudyFolder:
     study_folder = StudyFolder(tmp_path / "study")
     study_folder.path.mkdir()
     sweeps = {"context": ["current", "current+previous"]}
-    study_folder.recipe_file.write_text(recipes.load("sample", None, {"sweeps": sweeps}).to_yaml())
+    study_folder.recipe_file.write_text(recipes.load_recipe("sample", None, {"sweeps": sweeps}).to_yaml())
     add_trial(study_folder, "0000", "sweep:context", [0.5, 0.75], TrialStatus.COMPLETED)
     add_trial(study_folder, "0001", "sweep:context", [], TrialStatus.FAILED, context="current+previous")
     add_trial(study_folder, "0002", "grid", [0.625], TrialStatus.RUNNING, learning_rate=0.5)
@@ -145,7 +149,7 @@ def test_every_overall_metric_is_a_curve_with_a_point_at_the_end_of_each_epoch(s
 
 
 def test_the_metric_that_decides_has_a_curve_too(study_folder):
-    study_folder.recipe_file.write_text(recipes.load("sample", None, {"metric": "f1_joy"}).to_yaml())
+    study_folder.recipe_file.write_text(recipes.load_recipe("sample", None, {"metric": "f1_joy"}).to_yaml())
     write_log(study_folder, "0000")
     assert curve(tensorboard(study_folder), "0000", "f1_joy") == [(1, 0.5), (2, 0.5)]
 
@@ -168,8 +172,8 @@ def test_a_log_is_replaced_as_its_trial_goes_on_and_an_open_tensorboard_follows(
 
 
 def test_the_final_model_is_a_row_and_a_curve(study_folder):
-    hyperparameters = study_folder.recipe().hyperparameters.model_copy(update={"model": "scratch:2x256"})
-    study_folder.write_final(FinalRun("scratch:2x256", hyperparameters.model_dump(), 4, [epoch(0.5), epoch(0.75)]))
+    hyperparameters = study_folder.read_recipe().hyperparameters.model_copy(update={"model": "scratch:2x256"})
+    study_folder.write_final(FinalTrial("scratch:2x256", hyperparameters.model_dump(), 4, [epoch(0.5), epoch(0.75)]))
     write_logs(study_folder)
     ask = tensorboard(study_folder)
     assert curve(ask, "final", "accuracy") == [(1, 0.5), (2, 0.75)]
@@ -177,7 +181,7 @@ def test_the_final_model_is_a_row_and_a_curve(study_folder):
 
 
 def test_a_run_after_the_search_is_a_row_with_its_seed(study_folder):
-    values = study_folder.recipe().hyperparameters.model_dump() | {"schedule_epochs": 4}
+    values = study_folder.read_recipe().hyperparameters.model_dump() | {"schedule_epochs": 4}
     study_folder.write_follow_up(FollowUpTrial("repeat_0000_7", "repeats", values, 7, None, [epoch(0.5), epoch(0.75)]))
     write_logs(study_folder)
     ask = tensorboard(study_folder)

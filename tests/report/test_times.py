@@ -10,7 +10,8 @@ from bertgrid_tf.budget.time_estimator import START
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.summary import print_summary
 from bertgrid_tf.report.times import times_table
-from bertgrid_tf.storage.study_folder import StageTime, StudyFolder
+from bertgrid_tf.storage.records import StageTime
+from bertgrid_tf.storage.study_folder import StudyFolder
 
 TIMES = [
     StageTime(START, measured=12.0),
@@ -24,7 +25,7 @@ GIVEN = {"learning_rates": [4e-3, 2e-3, 1e-3, 5e-4], "epochs": 2}
 
 
 def recipe(**overrides: object) -> Recipe:
-    return recipes.load("sample", None, GIVEN | overrides)
+    return recipes.load_recipe("sample", None, GIVEN | overrides)
 
 
 def rows(times: list[StageTime], searched: Recipe, ended: bool) -> list[list[str]]:
@@ -57,9 +58,9 @@ def test_a_search_that_leaves_cells_out_is_predicted_at_most():
 
 def test_the_clock_s_file_is_read_as_it_was_written(tmp_path):
     study_folder = StudyFolder(tmp_path)
-    assert study_folder.times() == []
+    assert study_folder.read_times() == []
     study_folder.write_times(TIMES)
-    assert study_folder.times() == TIMES
+    assert study_folder.read_times() == TIMES
 
 
 def test_the_summary_says_what_was_left_out_for_lack_of_time(tmp_path):
@@ -70,7 +71,7 @@ def test_the_summary_says_what_was_left_out_for_lack_of_time(tmp_path):
         ("context", "current+next", None, "FAILED"),
     ]
     study_folder = made_up_study.make(tmp_path / "study", {}, tried, sweeps={"context": levels}, **GIVEN)
-    asked = study_folder.recipe()
+    asked = study_folder.read_recipe()
     study_folder.write_times(TIMES)
     decisions = BudgetLog(study_folder.budget_file)
     decisions.choose(600, asked, candidates(asked)[1])

@@ -15,7 +15,8 @@ from bertgrid_tf.bert.memory import MIB, estimate
 from bertgrid_tf.corpus import utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.storage.study_folder import MeasuredSetting, StudyFolder
+from bertgrid_tf.storage.records import MeasuredSetting
+from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.study.auto_settings import (
     AUTOS,
     BATCH_SIZE,
@@ -123,9 +124,9 @@ def test_a_study_trains_with_the_batch_that_it_measured(study):
     assert [values["batch_size"] for _, values in told.runs] == [batch]
     assert batch > 1
     assert told.runs[0][1]["of_steps"] >= LEAST_STEPS
-    assert study_folder.recipe().hyperparameters.batch_size == "auto"
-    assert study_folder.best().hyperparameters.batch_size == batch
-    assert study_folder.measured() == told.measured
+    assert study_folder.read_recipe().hyperparameters.batch_size == "auto"
+    assert study_folder.read_best().hyperparameters.batch_size == batch
+    assert study_folder.read_auto_settings() == told.measured
     assert [row["texts"] for row in told.measured[BATCH_SIZE].curve][:2] == [1, 2]
 
 
@@ -144,16 +145,16 @@ def test_a_study_begun_afresh_measures_afresh(study, monkeypatch):
     monkeypatch.setitem(AUTOS, BATCH_SIZE, replace(AUTOS[BATCH_SIZE], measure=lambda *_: FOUND))
     told = tiny_study.run(study_folder.path, tiny(**AUTO), fresh=True)
     assert told.runs[0][1]["batch_size"] == 24
-    assert study_folder.measured()[BATCH_SIZE].value == 24
+    assert study_folder.read_auto_settings()[BATCH_SIZE].value == 24
 
 
 def test_a_damaged_record_is_one_sentence(tmp_path):
     study_folder = StudyFolder(tmp_path)
-    assert study_folder.measured() == {}
+    assert study_folder.read_auto_settings() == {}
     for damage in ("{", json.dumps({BATCH_SIZE: {"value": 1}})):
         study_folder.auto_settings_file.write_text(damage)
         with pytest.raises(UserError, match=r"measured\.json is missing or damaged"):
-            study_folder.measured()
+            study_folder.read_auto_settings()
 
 
 def test_a_plan_of_an_auto_says_which_batch_its_steps_are_of(capsys, monkeypatch, tmp_path):

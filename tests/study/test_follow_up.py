@@ -33,7 +33,7 @@ def test_every_row_with_tied_cells_is_repeated_up_to_the_last_of_them():
         (9, 2e-4, 3, 3),
     ]
     assert len({run.name for run in found}) == 4
-    independent = repeats(tiny(repeats=2, epochs=3, grid="independent"), {"schedule_epochs": 3}, cells)
+    independent = repeats(tiny(repeats=2, epochs=3, grid_schedule="per-cell"), {"schedule_epochs": 3}, cells)
     assert [(run.values["schedule_epochs"], run.values["stop_epoch"]) for run in independent] == [
         (1, 1),
         (2, 2),
@@ -73,7 +73,7 @@ def told(study_folder: StudyFolder) -> list:
             one.values,
             [{name: value for name, value in epoch.items() if "seconds" not in name} for epoch in one.epochs],
         )
-        for one in study_folder.follow_up_trials()
+        for one in study_folder.read_follow_ups()
     ]
 
 
@@ -90,11 +90,11 @@ def test_tied_rows_get_another_seed_and_sweeps_an_audit(looked_at_again):
     assert [values["audited"] for stage, values in recorder.runs if stage == "audit"] == ["context"]
     # Another seed is another run.
     cells = pd.read_csv(study_folder.cells_file)
-    for one in study_folder.follow_up_trials():
+    for one in study_folder.read_follow_ups():
         if one.stage == "repeats":
             first = cells[(cells.learning_rate == one.values["learning_rate"]) & (cells.epoch == 1)]
             assert one.epochs[0]["train_loss"] != first["train_loss"].item()
-    assert not [path for path in study_folder.follow_up_folder.iterdir() if path.is_dir()]
+    assert not [path for path in study_folder.follow_up.iterdir() if path.is_dir()]
 
 
 def test_a_study_that_was_stopped_after_the_search_goes_on_from_there(looked_at_again, tmp_path):

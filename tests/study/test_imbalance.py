@@ -35,7 +35,7 @@ TINY = {"model": "scratch:1x32", "max_train_samples": 60, "sweeps": {}, "final.m
 
 
 def recipe(**changed: object) -> Recipe:
-    return recipes.load("sample", None, TINY | changed)
+    return recipes.load_recipe("sample", None, TINY | changed)
 
 
 @pytest.fixture(scope="module")

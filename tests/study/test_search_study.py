@@ -26,7 +26,7 @@ def test_a_study_leaves_cells_out_says_so_and_trains_its_winner(tmp_path, search
     planned = plan(recipe, corpus_of(recipe))
     told = run(tmp_path / "study", recipe)
     study_folder = StudyFolder(tmp_path / "study")
-    table = study_folder.table()
+    table = study_folder.read_table()
     assert table is not None
     assert table.scores.shape == (3, 4)
     assert 0 < table.tried.sum() <= next(stage.epochs for stage in planned.stages if stage.name == "grid") < 12
@@ -37,10 +37,10 @@ def test_a_study_leaves_cells_out_says_so_and_trains_its_winner(tmp_path, search
     assert (
         pd.read_csv(study_folder.grid_file).drop(columns="learning_rate").notna().to_numpy().sum() == table.tried.sum()
     )
-    best = study_folder.best()
+    best = study_folder.read_best()
     assert best.learning_rates == [table.best().learning_rate]
-    assert len(study_folder.final().epochs) == table.best().epoch
-    assert study_folder.final().horizon == 4
+    assert len(study_folder.read_final().epochs) == table.best().epoch
+    assert study_folder.read_final().horizon == 4
     console = Console(file=io.StringIO(), width=120)
     print_summary(console, study_folder)
     assert f"Search {search}: {12 - table.tried.sum()} of 12 cells were left out" in console.file.getvalue()
@@ -59,6 +59,6 @@ def test_the_plan_of_a_search_is_an_upper_bound(search, epochs):
 
 def test_a_search_that_stops_rows_needs_rows():
     with pytest.raises(UserError, match="search climb stops rows, which grid independent has not"):
-        tiny(search="climb", grid="independent")
+        tiny(search="climb", grid_schedule="per-cell")
     with pytest.raises(UserError, match="search"):
-        recipes.load("sample", None, {"search": "best"})
+        recipes.load_recipe("sample", None, {"search": "best"})

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 import tiny_study
+from bertgrid_tf.study.study import LOCK, Study
 from tiny_study import SECONDS, Recorder, corpus_of, run, tiny
 from transformers import ElectraConfig, TFElectraModel
 
@@ -23,9 +24,8 @@ from bertgrid_tf.budget.plan import plan
 from bertgrid_tf.corpus import Corpus, utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.inference.predict import evaluate_split
-from bertgrid_tf.storage import predictions
+from bertgrid_tf.storage.predictions import predictions_file, read_predictions
 from bertgrid_tf.storage.study_folder import StudyFolder
-from bertgrid_tf.study.study import LOCK, Study
 
 
 def numbers(folder: Path) -> dict[str, str]:
@@ -34,7 +34,7 @@ def numbers(folder: Path) -> dict[str, str]:
     found = {file.name: file.read_text() for file in (study_folder.sweeps_file, study_folder.grid_file)}
     found["best.yaml"] = study_folder.best_file.read_text().replace(str(folder), "FOLDER")
     found["cells.csv"] = pd.read_csv(study_folder.cells_file).drop(columns=SECONDS).to_csv()
-    found["final"] = str([{**epoch, **dict.fromkeys(SECONDS)} for epoch in study_folder.final().epochs])
+    found["final"] = str([{**epoch, **dict.fromkeys(SECONDS)} for epoch in study_folder.read_final().epochs])
     return found | {f"predictions/{file.name}": file.read_text() for file in sorted(study_folder.predictions.iterdir())}
 
 
@@ -63,7 +63,7 @@ def test_the_plan_says_what_a_study_then_costs(finished):
 def test_the_results_folder_holds_what_it_promises(finished):
     folder, _ = finished
     study_folder = StudyFolder(folder)
-    table = study_folder.table()
+    table = study_folder.read_table()
     assert table is not None
     assert table.scores.shape == (2, 2)
     sweeps = pd.read_csv(study_folder.sweeps_file)
@@ -75,7 +75,7 @@ def test_the_results_folder_holds_what_it_promises(finished):
         100 * cells["accuracy"],
         atol=0.005,
     )
-    best = study_folder.best()
+    best = study_folder.read_best()
     assert best.sweeps == {}
     assert best.learning_rates == [table.best().learning_rate]
     assert best.hyperparameters.context == sweeps[sweeps["chosen"]]["level"].item()
@@ -90,9 +90,11 @@ def test_predictions_are_those_of_every_epoch_of_every_run(finished):
     labels, dev = corpus_of(tiny()).labels, corpus_of(tiny()).splits["dev"]
     cells = pd.read_csv(study_folder.cells_file, dtype={"trial_id": str})
     scored = [(f"trial_{cell.trial_id}", cell.epoch, cell.accuracy) for cell in cells.itertuples()]
-    scored += [("final", epoch, found["accuracy"]) for epoch, found in enumerate(study_folder.final().epochs, start=1)]
+    scored += [
+        ("final", epoch, found["accuracy"]) for epoch, found in enumerate(study_folder.read_final().epochs, start=1)
+    ]
     for name, epoch, accuracy in scored:
-        found = predictions.read(predictions.file(study_folder.predictions, name, epoch), labels)
+        found = read_predictions(predictions_file(study_folder.predictions, name, epoch), labels)
         assert (found.probabilities.argmax(axis=1) == found.truth).mean() == pytest.approx(accuracy)
         np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-4)
         assert np.bincount(found.dialogues).tolist() == [len(dialogue.utterances) for dialogue in dev]
@@ -137,9 +139,9 @@ def test_a_study_killed_in_every_act_and_resumed_gives_the_same_numbers(finished
 
 def test_best_yaml_is_a_recipe_that_wins_again(finished, tmp_path):
     folder, _ = finished
-    follow_up_trials = recipes.load("sample", folder / "best.yaml")
+    follow_up_trials = recipes.load_recipe("sample", folder / "best.yaml")
     run(tmp_path / "follow_up", follow_up_trials)
-    assert StudyFolder(tmp_path / "follow_up").table().best() == StudyFolder(folder).table().best()
+    assert StudyFolder(tmp_path / "follow_up").read_table().best() == StudyFolder(folder).read_table().best()
     assert numbers(tmp_path / "follow_up")["final"] == numbers(folder)["final"]
 
 
@@ -153,7 +155,7 @@ def test_another_final_model_keeps_the_search_and_nothing_of_the_former_one(fini
     shutil.rmtree(tmp_path / "study" / "model")
     told = run(tmp_path / "study", tiny(**{"final.model": "scratch:1x64"}))
     assert [stage for stage, values in told.runs] == ["final"]
-    assert StudyFolder(tmp_path / "study").final().model == "scratch:1x64"
+    assert StudyFolder(tmp_path / "study").read_final().model == "scratch:1x64"
     assert analyze(StudyFolder(tmp_path / "study")).test is None
 
 
@@ -161,7 +163,7 @@ def test_where_no_final_model_is_asked_for_none_is_trained_and_more_gpus_than_th
     told = run(tmp_path / "study", tiny(**{"final.model": "none", "final.gpus": 99, "sweeps": {}, "epochs": 1}))
     assert [stage for stage, _ in told.runs] == ["grid", "grid"]
     assert not (tmp_path / "study" / "model").exists()
-    assert StudyFolder(tmp_path / "study").best().final.gpus == 99
+    assert StudyFolder(tmp_path / "study").read_best().final.gpus == 99
 
 
 ON_TWO_DEVICES = """
@@ -188,17 +190,17 @@ def test_the_final_model_alone_is_trained_on_several_devices(finished, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "batch 16 = 2 × 8 per GPU" in done.stdout
     study_folder = StudyFolder(tmp_path / "sample")
-    assert study_folder.final().gpus == 2
-    assert study_folder.best().final.gpus == "all"
+    assert study_folder.read_final().gpus == 2
+    assert study_folder.read_best().final.gpus == "all"
     found, expected = numbers(study_folder.path), numbers(folder)
     for name in expected.keys() - {"best.yaml", "final", "predictions/final-1.csv", "predictions/final-2.csv"}:
         assert found[name] == expected[name], name
 
 
 def test_an_independent_grid_trains_every_cell_by_itself(tmp_path):
-    told = run(tmp_path / "study", tiny(**{"final.model": "none", "sweeps": {}, "grid": "independent"}))
+    told = run(tmp_path / "study", tiny(**{"final.model": "none", "sweeps": {}, "grid_schedule": "per-cell"}))
     assert [values["of_epochs"] for _, values in told.runs] == [2, 2, 1, 1]
-    assert not np.isnan(StudyFolder(tmp_path / "study").table().scores).any()
+    assert not np.isnan(StudyFolder(tmp_path / "study").read_table().scores).any()
 
 
 @pytest.mark.parametrize(
@@ -279,7 +281,7 @@ def test_a_level_that_does_not_fit_the_memory_fails_and_the_search_goes_on(tmp_p
     sweep = pd.read_csv(StudyFolder(folder).sweeps_file)
     assert sweep["status"].tolist() == ["COMPLETED", "FAILED"]
     assert sweep["chosen"].tolist() == [True, False]
-    assert not np.isnan(StudyFolder(folder).table().scores).any()
+    assert not np.isnan(StudyFolder(folder).read_table().scores).any()
 
 
 def test_two_processes_do_not_work_in_one_folder(tmp_path):
@@ -334,12 +336,12 @@ def test_a_sweep_over_models_trains_each_and_the_final_model_follows_the_winner(
         }
     )
     run(tmp_path / "study", recipe)
-    winner = StudyFolder(tmp_path / "study").best().hyperparameters.model
-    assert StudyFolder(tmp_path / "study").final().model == winner.replace("1x", "2x")
+    winner = StudyFolder(tmp_path / "study").read_best().hyperparameters.model
+    assert StudyFolder(tmp_path / "study").read_final().model == winner.replace("1x", "2x")
 
 
 def test_a_bert_from_scratch_finds_out_that_the_sample_s_labels_depend_on_the_line_before(tmp_path):
-    recipe = recipes.load(
+    recipe = recipes.load_recipe(
         "sample", None, {"final.model": "none", "learning_rates": [1e-3], "epochs": 1, "sweep_epochs": 3}
     )
     recipe = recipe.model_copy(update={"sweeps": {"context": ["current", "current+previous"]}})

@@ -164,7 +164,7 @@ def test_what_looks_at_the_winner_again_is_carried_by_workers_too(alone, tmp_pat
         found.append(
             [
                 (run.name, run.stage, [epoch["loss"] for epoch in run.epochs])
-                for run in StudyFolder(folder).follow_up_trials()
+                for run in StudyFolder(folder).read_follow_ups()
             ]
         )
     assert {stage for _, stage, _ in found[0]} == {"repeats", "audit"}

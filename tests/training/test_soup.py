@@ -4,7 +4,7 @@ from tiny_study import Recorder, corpus_of, run, tiny
 
 from bertgrid_tf.analysis import analyze
 from bertgrid_tf.inference.predict import Predictor, evaluate_split
-from bertgrid_tf.storage import predictions
+from bertgrid_tf.storage.predictions import predictions_file, read_predictions
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.training.soup import SoupMember, kept
 from bertgrid_tf.training.trial_runner import TrialRunner
@@ -62,7 +62,7 @@ def test_a_study_tells_what_its_soup_gained_and_can_use_it(cooked):
     assert len(soup.cells) + len(soup.left_out) == 2
     gains = {gain.name: gain for gain in analyze(cooked).gains}
     labels = corpus_of(tiny()).labels
-    found = predictions.read(predictions.file(cooked.predictions, "soup", 1), labels)
+    found = read_predictions(predictions_file(cooked.predictions, "soup", 1), labels)
     assert gains["soup"].on_dev.after == pytest.approx((found.probabilities.argmax(axis=1) == found.truth).mean())
     assert gains["soup"].kept == (len(soup.cells) > 1)
     assert "ensemble" in gains

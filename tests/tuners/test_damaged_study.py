@@ -73,7 +73,7 @@ def test_trials_without_an_oracle_file_are_not_taken_for_a_new_study(study):
         ({"learning_rates": [1e-5, 3e-5]}, "learning_rates ([1e-05, 2e-05] there, [1e-05, 3e-05] here)"),
         ({"epochs": 3}, "epochs (2 there, 3 here)"),
         ({"sweep_epochs": 2}, "sweep_epochs (1 there, 2 here)"),
-        ({"grid": "independent"}, 'grid ("row" there, "independent" here)'),
+        ({"grid_schedule": "per-cell"}, 'grid_schedule ("shared" there, "per-cell" here)'),
         ({"objective": "val_loss"}, 'objective (["val_accuracy", "max"] there, ["val_loss", "min"] here)'),
         ({"seed": 2}, "seed (1 there, 2 here)"),
         ({"start": {"warm_up": 0.2}}, "start.warm_up (0.1 there, 0.2 here)"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import keras_tuner
 import pytest
-from hypothesis import given, hyperparameters
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_runs import LAYOUTS, ToyRun, accuracy, fails, search, stages, trials
 
@@ -47,20 +47,24 @@ def one_at_a_time(folder: Path, run=None, **space):
     return tuner
 
 
-@hyperparameters(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     size=st.integers(1, 9),
     durations=st.lists(st.floats(0, 100), min_size=1, max_size=12),
-    grid=st.sampled_from(["row", "independent"]),
+    grid_schedule=st.sampled_from(["shared", "per-cell"]),
 )
-def test_whatever_ends_first_the_trials_and_the_tables_are_those_of_one_worker(tmp_path_factory, size, durations, grid):
+def test_whatever_ends_first_the_trials_and_the_tables_are_those_of_one_worker(
+    tmp_path_factory, size, durations, grid_schedule
+):
     def seconds(values, epoch):
         run = (values["layout"], values["batch_size"], values["learning_rate"], epoch)
         return durations[zlib.crc32(repr(run).encode()) % len(durations)]
 
-    tuner = parallel(tmp_path_factory.mktemp("many"), SimulatedPool(ToyRun(), size, seconds), grid=grid)
+    tuner = parallel(
+        tmp_path_factory.mktemp("many"), SimulatedPool(ToyRun(), size, seconds), grid_schedule=grid_schedule
+    )
     tuner.search()
-    assert found(tuner) == found(one_at_a_time(tmp_path_factory.mktemp("one"), grid=grid))
+    assert found(tuner) == found(one_at_a_time(tmp_path_factory.mktemp("one"), grid_schedule=grid_schedule))
 
 
 def test_nothing_of_a_later_stage_starts_before_the_earlier_is_decided(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, hyperparameters
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tuners.errors import TunerError
@@ -81,7 +81,7 @@ def tables(draw, cells=cells) -> Table:
     return Table(tuple(learning_rates), epochs, scores, tried, draw(st.sampled_from(["max", "min"])))
 
 
-@hyperparameters(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(table=tables(), scale=st.sampled_from([1, 100]))
 def test_a_table_survives_its_csv(tmp_path_factory, table, scale):
     path = tmp_path_factory.getbasetemp() / "table.csv"
@@ -91,7 +91,7 @@ def test_a_table_survives_its_csv(tmp_path_factory, table, scale):
     assert Table(again.learning_rates, again.epochs, table.scores, again.tried, again.direction) == table
 
 
-@hyperparameters(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(table=st.one_of(tables(), tables(few_scores)))
 def test_no_cell_is_better_than_the_best_nor_as_good_and_earlier(table):
     if np.isnan(table.scores).all():

@@ -7,7 +7,7 @@ import time
 import keras_tuner
 import numpy as np
 import pytest
-from hypothesis import given, hyperparameters
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras_tuner.engine.trial import Trial, TrialStatus
 from toy_runs import ToyRun, accuracy, fails, search, stages, trials, values
@@ -171,7 +171,7 @@ def test_best_repeats_the_winning_cells_schedule(tmp_path):
 
 def test_an_independent_cell_has_a_schedule_of_its_own_and_counts_its_last_epoch(tmp_path):
     run = ToyRun(lambda values, epoch: values["schedule_epochs"] / 10 - epoch / 100)
-    tuner = search(tmp_path, run, grid="independent", learning_rates=[1e-5])
+    tuner = search(tmp_path, run, grid_schedule="per-cell", learning_rates=[1e-5])
     tuner.search()
     assert [(values(trial)["schedule_epochs"], values(trial)["stop_epoch"]) for trial in trials(tuner)] == [
         (3, 3),
@@ -184,7 +184,7 @@ def test_an_independent_cell_has_a_schedule_of_its_own_and_counts_its_last_epoch
 
 
 def test_an_independent_cell_that_a_sweep_has_run_is_not_run_again(tmp_path):
-    tuner = search(tmp_path, ToyRun(), grid="independent", sweeps={"batch_size": [16, 32]}, sweep_epochs=2)
+    tuner = search(tmp_path, ToyRun(), grid_schedule="per-cell", sweeps={"batch_size": [16, 32]}, sweep_epochs=2)
     tuner.search()
     assert stages(tuner).count("grid") == 5
     assert not np.isnan(tuner.oracle.table().scores).any()
@@ -520,7 +520,7 @@ def test_the_summary_of_a_search_that_has_not_begun_says_so(tmp_path, capsys):
 # Plan
 
 
-@hyperparameters(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     levels=st.lists(st.integers(1, 3), max_size=3),
     start=st.lists(st.integers(0, 3), min_size=3, max_size=3),
@@ -528,11 +528,11 @@ def test_the_summary_of_a_search_that_has_not_begun_says_so(tmp_path, capsys):
     epochs=st.integers(1, 3),
     sweep_epochs=st.integers(1, 3),
     start_rate=st.integers(0, 3),
-    grid=st.sampled_from(["row", "independent"]),
+    grid_schedule=st.sampled_from(["shared", "per-cell"]),
     winners=st.randoms(use_true_random=False),
 )
 def test_the_plan_counts_the_runs_and_epochs_that_the_search_makes(
-    tmp_path_factory, levels, start, rates, epochs, sweep_epochs, start_rate, grid, winners
+    tmp_path_factory, levels, start, rates, epochs, sweep_epochs, start_rate, grid_schedule, winners
 ):
     run = ToyRun(lambda values, epoch: winners.random())
     tuner = search(
@@ -544,7 +544,7 @@ def test_the_plan_counts_the_runs_and_epochs_that_the_search_makes(
         start={f"parameter{number}": start[number] for number in range(len(levels))}
         | {"learning_rate": (start_rate + 1) / 100},
         sweep_epochs=sweep_epochs,
-        grid=grid,
+        grid_schedule=grid_schedule,
     )
     plan = tuner.oracle.plan()
     tuner.search()
@@ -552,7 +552,7 @@ def test_the_plan_counts_the_runs_and_epochs_that_the_search_makes(
     assert [(stage.name, stage.runs) for stage in plan.stages] == [(name, stages(tuner).count(name)) for name in names]
     assert plan.epochs == len(run.trained)
     assert plan.full_product_epochs == math.prod(levels) * rates * (
-        epochs if grid == "row" else epochs * (epochs + 1) // 2
+        epochs if grid_schedule == "shared" else epochs * (epochs + 1) // 2
     )
 
 

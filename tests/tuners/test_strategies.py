@@ -9,7 +9,7 @@ from typing import get_args
 import keras_tuner
 import numpy as np
 import pytest
-from hypothesis import given, hyperparameters
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from killed import KILLED, die_at_replacement, in_a_child, status_of
 from toy_runs import ToyRun, fails, search, trials, values
@@ -68,7 +68,7 @@ def max_epochs(oracle: CasualGridOracle, name: str) -> int:
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-@hyperparameters(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(
     rows=st.integers(1, 5),
     epochs=st.integers(1, 5),
@@ -165,7 +165,7 @@ def test_what_a_search_draws_depends_on_its_seed(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@hyperparameters(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(size=st.integers(2, 5), durations=st.lists(st.integers(1, 9), min_size=7, max_size=7))
 def test_several_workers_make_a_valid_search(tmp_path_factory, name, size, durations):
     def seconds(values, epoch):
@@ -240,8 +240,8 @@ def test_a_simulation_takes_the_course_of_the_search(tmp_path, name):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_rows_that_are_stopped_need_rows(name):
-    with pytest.raises(TunerError, match=f'search {name} stops rows.*choose grid "row"'):
-        CasualGridOracle("val_accuracy", RATES, 5, grid="independent", search=name)
+    with pytest.raises(TunerError, match=f'search {name} stops rows.*choose grid_schedule "shared"'):
+        CasualGridOracle("val_accuracy", RATES, 5, grid_schedule="per-cell", search=name)
 
 
 def test_an_unknown_search_is_refused_with_those_that_there_are():

@@ -1,0 +1,190 @@
+"""Every hyperparameter of a training run: type, default, range and description, defined here and only here.
+
+The recipe, the command line's help, `docs/recipe.md`, the trainer and KerasTuner's search space all read this class.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
+
+from bertgrid_tf.corpus.layout import CONTEXTS, SPEAKER_FORMATS
+
+AUTO = "auto"
+AUTO_KEYS = ("batch_size", "precision")
+"""The hyperparameters for which `auto` stands for a value that is measured before the search."""
+
+Value = bool | int | float | str
+Precision = Literal["fp32", "bf16", "fp16"]
+Schedule = Literal["linear", "constant"]
+GroupByLength = Literal["auto", "always", "never"]
+ClassWeights = Literal["none", "balanced", "sqrt", "effective"]
+HeadRetraining = Literal["none", "refit", "smote", "rose"]
+LearningRate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+ModelName = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Strict(BaseModel):
+    """A part of a recipe: immutable, and without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def count_or(word: str) -> WrapValidator:
+    """Validate a whole number from 1 up or one word, and name both where a value is neither."""
+
+    def validated(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            raise ValueError(f"must be a whole number, at least 1, or {word}, not {value!r}") from error
+
+    return WrapValidator(validated)
+
+
+def one_of(value: str, known: Iterable[str]) -> str:
+    """Return `value` if it is among `known`.
+
+    Raises:
+        ValueError: It is not; the message lists what is.
+    """
+    if value not in known:
+        raise ValueError(f"there is no {value!r}; choose from {', '.join(known)}")
+    return value
+
+
+BatchSize = Annotated[Count | Literal["auto"], count_or(AUTO)]
+
+
+class Hyperparameters(Strict):
+    """One value for every hyperparameter of a training run.
+
+    Each of them but the learning rate can be swept. A field's description is Markdown: the command line's help and
+    `docs/recipe.md` print it.
+
+    Example:
+        >>> Hyperparameters(batch_size=16).batch_size
+        16
+        >>> Hyperparameters(warmup_ratio=2)
+        Traceback (most recent call last):
+        ...
+        pydantic_core._pydantic_core.ValidationError: 1 validation error for Hyperparameters
+        ...
+    """
+
+    model: ModelName = Field(
+        "bert-base-cased",
+        description="hub id, folder, or `scratch:LAYERSxWIDTH`: a BERT with random weights and a WordPiece vocabulary "
+        "trained on the training texts",
+    )
+    learning_rate: LearningRate = Field(
+        2e-5, description="peak learning rate of the sweeps; the grid has `learning_rates`"
+    )
+    batch_size: BatchSize = Field(
+        32, description="texts per step; `auto`: [as many as fit the memory](#the-largest-batch-that-fits)"
+    )
+    max_length: int = Field(
+        64,
+        ge=3,
+        description="tokens of an input, special tokens included; context is truncated first, the current utterance "
+        "last",
+    )
+    context: str = Field(
+        "current",
+        description=f"utterances of an input: {', '.join(f'`{context}`' for context in CONTEXTS)}; `[None]` stands for "
+        "a missing neighbour",
+    )
+    speaker_format: str = Field(
+        "colon",
+        description="`colon` (`Ross : Hi.`), `plain` (`Ross Hi.`), `brackets` (`[Ross] Hi.`), `says` "
+        "(`[Ross] [Says] Hi.`), `none`",
+    )
+    min_speaker_count: int = Field(
+        0, ge=0, description="training utterances that a speaker needs for the name to be shown"
+    )
+    markers: Literal["pieces", "tokens"] = Field(
+        "pieces",
+        description="`[None]` and `[Says]` as word pieces, or as one added token each (`tokens`); see "
+        "[markers.md](markers.md)",
+    )
+    oversample_ratio: float = Field(
+        0.0, ge=0, le=1, description="from 0 (none) to 1 (every class as large as the largest)"
+    )
+    undersample: str = Field(
+        "none",
+        description="`CLASS` (reduced to the largest class not named) or `CLASS:0.5` (that share is kept), several "
+        "joined by `+`",
+    )
+    class_weights: ClassWeights = Field(
+        "none",
+        description="weight of a text's loss by the size n of its class, with mean 1: proportional to 1/n "
+        "(`balanced`), 1/√n (`sqrt`), or (1 − β)/(1 − βⁿ) with β = 0.999 (`effective`)",
+    )
+    focal_gamma: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="γ of the focal loss, (1 − p)^γ · cross-entropy; 0: cross-entropy"
+    )
+    soft_label_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="weight of the raters' votes in the target distribution, from 0 (labels alone) to 1 (votes alone); "
+        "only Friends has votes, and texts labelled `non-neutral` keep their label",
+    )
+    head_retraining: HeadRetraining = Field(
+        "none",
+        description="`refit`: after each epoch the classifier alone is refitted to the training texts' pooled vectors; "
+        "`smote`, `rose`: likewise, with every class enlarged to the size of the largest by synthetic vectors between "
+        "([SMOTE](https://arxiv.org/abs/1106.1813)) or around (ROSE) its own. That head is scored and saved; training "
+        "continues with the trained one. BERT only",
+    )
+    warmup_ratio: float = Field(
+        0.2, ge=0, le=1, description="share of all steps over which the learning rate rises to its peak"
+    )
+    lr_schedule: Schedule = Field("linear", description="after warm-up: decay to 0 (`linear`), or `constant`")
+    # Beyond these, float32 has no number for the products that they enter.
+    weight_decay: float = Field(0.01, ge=0, le=1e9, description="decoupled; not on biases and LayerNorm")
+    max_grad_norm: float = Field(1.0, gt=0, le=1e9, description="gradients are clipped to this global norm")
+    group_by_length: GroupByLength = Field(
+        "auto",
+        description="texts of similar length share a batch: `always`, `never`, or `auto`: only where padding is "
+        "computed, which is never so for BERT",
+    )
+    precision: Literal["auto"] | Precision = Field(
+        "fp32",
+        description="of matrix products: `fp32`, `bf16`, or `fp16` with loss scaling; weights and optimizer stay fp32. "
+        "`auto`: [the fastest](#the-fastest-precision) whose loss agrees. BERT only",
+    )
+
+    @property
+    def resolved_precision(self) -> Precision:
+        """The precision, once `auto` has been replaced by a measured one."""
+        assert self.precision != "auto"
+        return self.precision
+
+    @field_validator("context")
+    @classmethod
+    def _known_context(cls, context: str) -> str:
+        return one_of(context, CONTEXTS)
+
+    @field_validator("speaker_format")
+    @classmethod
+    def _known_format(cls, speaker_format: str) -> str:
+        return one_of(speaker_format, SPEAKER_FORMATS)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Value]) -> Self:
+        """Pick the hyperparameters out of a trial's values, which hold its schedule besides."""
+        return cls.model_validate({name: values[name] for name in cls.model_fields})
+
+
+SWEEPABLE = tuple(name for name in Hyperparameters.model_fields if name != "learning_rate")
+"""The hyperparameters that a sweep can vary."""

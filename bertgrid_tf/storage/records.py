@@ -1,0 +1,118 @@
+"""The records that a study keeps as JSON, and the line of its time table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bertgrid_tf.hyperparameters import Hyperparameters, Value
+from bertgrid_tf.trial_config import TrialConfig
+
+
+@dataclass(frozen=True)
+class StudyMetadata:
+    """What a study ran on (`study.json`).
+
+    Attributes:
+        fingerprint: Of the corpus (`Corpus.fingerprint`).
+        labels: Class names in the order of their ids.
+        speakers: Utterances per speaker in the training split.
+        checkpoints: Hash of each model of the search (`bert.checkpoint.identity`).
+        versions: Of bertgrid-tf and of the libraries that the numbers depend on.
+        hardware: Devices and host, in words.
+        classes: Utterances per class in train and in dev.
+    """
+
+    fingerprint: str
+    labels: tuple[str, ...]
+    speakers: Mapping[str, int]
+    checkpoints: Mapping[str, str]
+    versions: Mapping[str, str]
+    hardware: str = ""
+    classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FinalTrial:
+    """The final model's trial (`final.json`).
+
+    Attributes:
+        hyperparameters: Those of the final profile.
+        schedule_epochs: Epochs over which its schedule was spread.
+        epochs: Dev metrics after each epoch trained; the last are the model's.
+        gpus: GPUs that trained it together; 1 for the CPU too.
+    """
+
+    hyperparameters: Hyperparameters
+    schedule_epochs: int
+    epochs: Sequence[Mapping[str, float]]
+    gpus: int = 1
+
+    @property
+    def model(self) -> str:
+        """The checkpoint that was fine-tuned."""
+        return self.hyperparameters.model
+
+
+@dataclass(frozen=True)
+class MeasuredSetting:
+    """The measured value of an `auto` setting (`auto_settings.json`).
+
+    Attributes:
+        value: Of the recipe's key.
+        of: What the value was measured for; for anything else it is measured anew.
+        on: The device.
+        because: The reason, a clause whose subject is the value.
+        curve: The measurements, a line each, every line with the same columns.
+    """
+
+    value: Value
+    of: Mapping[str, Value]
+    on: str
+    because: str
+    curve: Sequence[Mapping[str, Value]]
+
+
+@dataclass(frozen=True)
+class FollowUpTrial:
+    """A trial after the search (`follow_up/NAME.json`): another seed of a tied row, or an interaction check.
+
+    Attributes:
+        name: Of its predictions and of its folder while it runs.
+        config: What it trains.
+        epochs: Dev metrics after each epoch, up to the last or until it diverged; empty before it has ended.
+    """
+
+    name: str
+    config: TrialConfig
+    epochs: Sequence[Mapping[str, float]] = ()
+
+
+@dataclass(frozen=True)
+class Soup:
+    """The average of the weights of several rows (`soup.json`).
+
+    Attributes:
+        cells: Learning rate and epoch of each row that was averaged, the best first.
+        left_out: Learning rate and epoch of each row that was not.
+        metrics: Dev metrics of the average.
+    """
+
+    cells: Sequence[tuple[float, int]]
+    left_out: Sequence[tuple[float, int]]
+    metrics: Mapping[str, float]
+
+
+@dataclass
+class StageTime:
+    """Predicted and measured time of a stage over all sessions, in seconds (a line of `times.csv`).
+
+    Attributes:
+        stage: Its name.
+        at_beginning: Predicted when it began; of the first stage, after its first steps.
+        after_first_epoch: Predicted after the first epoch of the study.
+        measured: So far; the time that a killed session spent on an unfinished epoch is not known.
+    """
+
+    stage: str
+    at_beginning: float | None = None
+    after_first_epoch: float | None = None
+    measured: float = 0.0

@@ -1,0 +1,115 @@
+"""Where a study's trials run: in this process one at a time, or on workers."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertgrid_tf.bert.replicas import replica_count
+from bertgrid_tf.budget.callbacks import Callback
+from bertgrid_tf.budget.deadline import TimedOracle
+from bertgrid_tf.corpus import Corpus
+from bertgrid_tf.hyperparameters import Value
+from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.storage.records import MeasuredSetting
+from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.study.auto_settings import AUTOS, HostShare
+from bertgrid_tf.study.workers import WorkerConfig, WorkerPool
+from bertgrid_tf.training.trial_runner import TrialRunner
+from bertgrid_tf.trial_config import FINAL, TrialConfig
+from tuners import CasualGridSearch
+from tuners.parallel import ParallelSearch
+from tuners.pool import Pool, follow
+
+if TYPE_CHECKING:
+    from keras_tuner.engine.trial import Trial
+
+Epochs = Iterator[Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class TrialExecution:
+    """Runs a study's trials.
+
+    Attributes:
+        corpus: The study's.
+        recipe: Without `auto`, once these have been measured.
+        folder: The study's.
+        checkpoints: Hash of each model of the search.
+        callback: Receives workers that come and go.
+        workers: None to run the trials in this process.
+    """
+
+    corpus: Corpus
+    recipe: Recipe
+    folder: StudyFolder
+    checkpoints: Mapping[str, str]
+    callback: Callback
+    workers: WorkerPool | None
+
+    @property
+    def count(self) -> int:
+        """Trials at a time."""
+        return 1 if self.workers is None else self.workers.count
+
+    def final_gpus(self) -> int:
+        """Return how many GPUs train the final model together; 1 for the CPU too.
+
+        Raises:
+            UserError: There are fewer than the recipe asks for.
+        """
+        asked = self.recipe.final.gpus
+        return replica_count(asked) if self.workers is None else self.workers.final_gpus(asked)
+
+    def measure(self, key: str, recipe: Recipe) -> MeasuredSetting:
+        """Measure an `auto` key of a recipe in which the keys before it have their values."""
+        gpus = self.final_gpus() if key.startswith("final.") else 1
+        if self.workers is None:
+            return AUTOS[key].measure(recipe, self.corpus, HostShare(final_gpus=gpus))
+        return self.workers.measure(self._config(recipe.seed), key, gpus)
+
+    @contextmanager
+    def pool(self, seed: int) -> Iterator[Pool | None]:
+        """Open the workers for trials of one seed; None where trials run in this process."""
+        if self.workers is None:
+            yield None
+            return
+        with self.workers.trials(self._config(seed), self.callback) as pool:
+            yield pool
+
+    def tuner(
+        self,
+        oracle: TimedOracle,
+        runner: TrialRunner,
+        pool: Pool | None,
+        on_trial_begin: "Callable[[Trial], None]",
+        on_epoch_end: "Callable[[Trial, int, Mapping[str, float]], bool]",
+    ) -> CasualGridSearch:
+        """Make the tuner of a search."""
+        arguments: dict[str, Any] = {
+            "oracle": oracle,
+            "directory": self.folder.path.parent,
+            "project_name": self.folder.path.name,
+            "on_trial_begin": on_trial_begin,
+            "on_epoch_end": on_epoch_end,
+        }
+        if pool is not None:
+            return ParallelSearch(pool, **arguments)
+
+        def trainable(hyperparameters: Mapping[str, Value], folder: Path, *_: Any, **__: Any) -> Epochs:
+            return runner.run(TrialConfig.from_values(hyperparameters, self.recipe.seed), folder)
+
+        return CasualGridSearch(trainable, **arguments)
+
+    @contextmanager
+    def final(self, config: TrialConfig, runner: TrialRunner, folder: Path) -> Iterator[Epochs]:
+        """Run the final model's trial, which saves the model in the study folder; yields its epochs."""
+        if self.workers is None:
+            yield runner.run_final(config, folder, self.folder.model)
+            return
+        with self.workers.final(self._config(config.seed), self.callback) as pool:
+            yield follow(pool, FINAL, config.values, folder)
+
+    def _config(self, seed: int) -> WorkerConfig:
+        return WorkerConfig(self.corpus, self.recipe, self.folder.path.absolute(), self.checkpoints, seed)

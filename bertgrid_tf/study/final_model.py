@@ -1,0 +1,76 @@
+"""Act three: the winning cell's schedule, cut off after its epoch, repeated with the final profile."""
+
+import shutil
+from dataclasses import replace
+from math import isnan
+
+import keras_tuner
+
+from bertgrid_tf.analysis.analyze import StudyScores
+from bertgrid_tf.budget.controller import BudgetController
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.storage.records import FinalTrial
+from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.study.execution import TrialExecution
+from bertgrid_tf.training.trial_runner import TrialRunner
+from bertgrid_tf.trial_config import FINAL, TrialConfig
+
+
+def train_final_model(
+    config: TrialConfig, execution: TrialExecution, runner: TrialRunner, controller: BudgetController
+) -> None:
+    """Train and save the final model, and fit the correction of its probabilities, unless that is done.
+
+    Raises:
+        UserError: The model does not fit the memory, or diverges.
+    """
+    folder, metric = execution.folder, execution.recipe.metric
+    if folder.has_final_model():
+        shutil.rmtree(folder.final_state, ignore_errors=True)
+        return
+    # Those of another final model.
+    shutil.rmtree(folder.evaluations, ignore_errors=True)
+    config = replace(config, gpus=execution.final_gpus())
+    for line in controller.log.of("final"):
+        config = replace(config, stop_epoch=int(line["epoch"]))
+    folder.final_state.mkdir(exist_ok=True)
+    controller.begin_final(config)
+    model, kept = config.hyperparameters.model, "the search's results are kept: choose"
+    try:
+        epochs = _epochs(config, execution, runner, controller)
+        if len(epochs) < config.stop_epoch and not isnan(epochs[-1][metric]):
+            # The weights after its last epoch are kept: the model has only to be saved.
+            controller.log.add("final", epoch=len(epochs))
+            config = replace(config, stop_epoch=len(epochs))
+            epochs = _epochs(config, execution, runner, controller)
+    except keras_tuner.errors.FailedTrialError as error:
+        raise UserError(
+            f"The final model {model} cannot be trained at batch size {config.hyperparameters.batch_size} ({error}); "
+            f"{kept} a smaller --set final.batch_size or another --final-model."
+        ) from error
+    if isnan(epochs[-1][metric]):
+        raise UserError(
+            f"The final model {model} diverged in epoch {len(epochs)} (its loss is no longer a number); "
+            f"{kept} another --final-model or --set final.batch_size."
+        )
+    _fit_correction(folder, config, len(epochs))
+    folder.write_final(FinalTrial(config.hyperparameters, config.schedule_epochs, epochs, config.gpus))
+    shutil.rmtree(folder.final_state)
+
+
+def _epochs(
+    config: TrialConfig, execution: TrialExecution, runner: TrialRunner, controller: BudgetController
+) -> list[dict[str, float]]:
+    """Train as long as there is time; the metrics of every epoch."""
+    epochs: list[dict[str, float]] = []
+    with execution.final(config, runner, execution.folder.final_state) as trial:
+        for metrics in trial:
+            epochs.append(dict(metrics))
+            if not controller.final_epoch(config, len(epochs), metrics):
+                break
+    return epochs
+
+
+def _fit_correction(folder: StudyFolder, config: TrialConfig, epoch: int) -> None:
+    scores = StudyScores(folder)
+    folder.write_correction(scores.fit(scores.of(FINAL, epoch), config.hyperparameters).correction)

@@ -1,0 +1,143 @@
+"""The study folder before a study runs in it: taken, locked, compared with what is asked for, or emptied."""
+
+import fcntl
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from bertgrid_tf import __version__
+from bertgrid_tf.bert.device import hardware
+from bertgrid_tf.corpus import Corpus, label_counts, speaker_counts
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.recipe import Recipe, differing_keys
+from bertgrid_tf.storage.records import StudyMetadata
+from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.system.container import LOCAL_ERRORS, check_writable
+
+LIBRARIES = ("tensorflow", "tf_keras", "keras-tuner", "transformers", "tokenizers", "numpy")
+"""The libraries that the numbers depend on."""
+_OTHERWISE = "choose another --study NAME, or --fresh to start over"
+
+
+def take_folder(folder: StudyFolder, corpus: str) -> None:
+    """Make the folder, unless it holds other files than a study's.
+
+    Raises:
+        UserError: It cannot be made or written, or holds other files.
+    """
+    path, otherwise = folder.path, "choose another with --results"
+    failure = None
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        failure = error
+    if failure and failure.errno not in LOCAL_ERRORS:
+        raise UserError(f"The study folder {path} cannot be made ({failure.strerror}): {otherwise}.")
+    # What a container has mounted is the parent of all studies' folders.
+    if obstacle := check_writable(path, volume=path.parent):
+        raise UserError(obstacle.sentence("The study folder", otherwise, f"tune {corpus}")) from failure
+    # A process killed as it began leaves its lock and a recipe that it was about to write.
+    beginning = (folder.lock_file.name, f"{folder.recipe_file.name}.tmp")
+    others = [entry for entry in path.iterdir() if entry.name not in beginning]
+    if others and not folder.recipe_file.exists():
+        raise UserError(f"{path} holds other files than a study's: choose another folder with --results or --study.")
+
+
+@contextmanager
+def locked(folder: StudyFolder) -> Iterator[None]:
+    """Keep other processes out of the folder for as long as the block runs, however it ends.
+
+    Raises:
+        UserError: Another process is at work in it.
+    """
+    with folder.lock_file.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise UserError(
+                f"The study in {folder.path} is being run by {file.read().strip() or 'another process'}: "
+                "wait for it, or choose another --study NAME."
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        os.fsync(file.fileno())  # a worker on another host reads it
+        yield
+
+
+def check_folder(folder: StudyFolder, recipe: Recipe, corpus: Corpus, checkpoints: Mapping[str, str]) -> None:
+    """Check that the study in the folder, if there is one, is the one asked for; take over what may change.
+
+    Interaction checks and further seeds may be asked for later, and another final model as long as none is trained.
+
+    Raises:
+        UserError: The study in the folder has another recipe, other data or other checkpoints.
+    """
+    if not folder.recipe_file.exists():
+        return
+    keys = differing_keys(folder.read_recipe(), recipe)
+    trained = folder.has_final_model()
+    # An interaction check changes no result, and more seeds only which cell wins.
+    if keys and set(keys) <= ({"check_interactions"} if trained else {"check_interactions", "n_seeds"}):
+        folder.write_recipe(recipe)
+    elif keys and all(key.startswith("final.") for key in keys) and not trained:
+        # The search does not depend on the final profile. The same model resumes on any number of GPUs.
+        if keys != ["final.gpus"]:
+            for part in (folder.final_state, folder.model):
+                shutil.rmtree(part, ignore_errors=True)
+            folder.final_file.unlink(missing_ok=True)
+        folder.write_recipe(recipe)
+    elif keys:
+        raise UserError(
+            f"{folder.path} holds a study of another recipe (they differ in {', '.join(keys)}): give the same settings "
+            f"to go on, {_OTHERWISE}."
+        )
+    if not folder.metadata_file.exists():
+        return
+    metadata = folder.read_metadata()
+    if metadata.checkpoints != checkpoints:
+        raise UserError(
+            f"The checkpoint files of {', '.join(metadata.checkpoints)} are no longer those that the study in "
+            f"{folder.path} began with: bring them back, {_OTHERWISE}."
+        )
+    if metadata.fingerprint != corpus.fingerprint():
+        raise UserError(
+            f"The data of {corpus.name} are no longer those that the study in {folder.path} began with: bring them "
+            f"back, {_OTHERWISE}."
+        )
+
+
+def empty_folder(folder: StudyFolder) -> None:
+    """Delete the former study; a kill in between leaves one that is refused or deleted, never half taken over."""
+    # The final model first, since it has no mark of the search it came from; what says whose the folder is, last.
+    last = (folder.metadata_file, folder.oracle_file, folder.recipe_file)
+    rest = [path for path in folder.path.iterdir() if path not in (*last, folder.lock_file)]
+    for path in (folder.model, folder.final_file, folder.final_state, *rest, *last):
+        delete(path)
+
+
+def delete(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_beginning(folder: StudyFolder, recipe: Recipe, corpus: Corpus, checkpoints: Mapping[str, str]) -> None:
+    """Write what was asked for and what it runs on, unless the study resumes."""
+    if folder.recipe_file.exists() and folder.metadata_file.exists():
+        return
+    versions = {"bertgrid-tf": __version__} | {name: version(name) for name in LIBRARIES}
+    speakers = dict(sorted(speaker_counts(corpus.splits["train"]).items()))
+    counts = {split: label_counts(corpus.splits[split]) for split in ("train", "dev")}
+    classes = {split: {label: count[label] for label in corpus.labels} for split, count in counts.items()}
+    folder.write_recipe(recipe)
+    folder.write_metadata(
+        StudyMetadata(corpus.fingerprint(), corpus.labels, speakers, checkpoints, versions, hardware(), classes)
+    )

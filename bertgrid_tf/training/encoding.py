@@ -1,0 +1,114 @@
+"""Dialogues ▶ encoded inputs, in the layout that the hyperparameters ask for."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bertgrid_tf.bert.checkpoint import load_tokenizer
+from bertgrid_tf.bert.encode import EncodedDataset, EncodedTexts, encode
+from bertgrid_tf.corpus import (
+    NONE_MARKER,
+    SAYS_MARKER,
+    Corpus,
+    Dialogue,
+    Layout,
+    format_inputs,
+    speaker_counts,
+    utterances,
+)
+from bertgrid_tf.corpus.balance import class_weights
+from bertgrid_tf.corpus.votes import vote_shares
+from bertgrid_tf.hyperparameters import Hyperparameters
+from bertgrid_tf.training.resampling import training_indices
+
+SAMPLED_UTTERANCES = 2_000
+"""Utterances, in whole dialogues, whose mean length is within 2 % of all utterances'."""
+LAYOUT = ("model", "markers", "context", "speaker_format", "min_speaker_count", "max_length")
+"""The hyperparameters that an input's token ids depend on."""
+
+
+def encode_dialogues(
+    tokenizer: Any, dialogues: Sequence[Dialogue], hyperparameters: Hyperparameters, speakers: Mapping[str, int]
+) -> EncodedTexts:
+    """Encode every utterance in the layout of the hyperparameters.
+
+    Args:
+        tokenizer: The checkpoint's.
+        dialogues: Of any split, labelled or not.
+        hyperparameters: Those of `LAYOUT` count.
+        speakers: The training split's `corpus.speaker_counts`.
+    """
+    layout = Layout(hyperparameters.context, hyperparameters.speaker_format, hyperparameters.min_speaker_count)
+    inputs = [(example.segments, example.focus) for example in format_inputs(dialogues, layout, speakers)]
+    return encode(tokenizer, inputs, hyperparameters.max_length)
+
+
+def marker_tokens(hyperparameters: Hyperparameters) -> tuple[str, ...]:
+    """Return the markers that are added tokens."""
+    return (NONE_MARKER, SAYS_MARKER) if hyperparameters.markers == "tokens" else ()
+
+
+def training_texts(corpus: Corpus) -> Iterable[str]:
+    """Yield the texts on which the vocabulary of a `scratch` model is trained."""
+    return (utterance.text for utterance in utterances(corpus.splits["train"]))
+
+
+def token_lengths(corpus: Corpus, hyperparameters: Hyperparameters) -> dict[str, np.ndarray]:
+    """Count the tokens of every input before truncation: int64 [utterances], by split."""
+    tokenizer = load_tokenizer(hyperparameters.model, training_texts(corpus), marker_tokens(hyperparameters))
+    speakers = speaker_counts(corpus.splits["train"])
+    return {
+        split: encode_dialogues(tokenizer, dialogues, hyperparameters, speakers).full_lengths
+        for split, dialogues in corpus.splits.items()
+    }
+
+
+class CorpusEncoder:
+    """Encodes the splits of one corpus, once for each layout, and keeps the latest."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+        self._speakers = speaker_counts(corpus.splits["train"])
+        self._encoded = lru_cache(maxsize=4)(self._encode_split)
+        self._tokenizer = lru_cache(maxsize=None)(self._load_tokenizer)
+
+    def split(self, hyperparameters: Hyperparameters, split: str) -> EncodedDataset:
+        """Encode a split."""
+        # The layout alone is the key, so that trials of other sweeps find the split again.
+        return self._encoded(split, tuple((name, getattr(hyperparameters, name)) for name in LAYOUT))
+
+    def training_set(self, hyperparameters: Hyperparameters, seed: int) -> EncodedDataset:
+        """Encode the training split, resampled, with the targets that class weights and votes make of its labels."""
+        train = self.split(hyperparameters, "train")
+        indices = training_indices(self.corpus, hyperparameters, seed)
+        texts, labels, votes = train.texts.take(indices), train.labels[indices], hyperparameters.soft_label_weight
+        if hyperparameters.class_weights == "none" and not votes:
+            return EncodedDataset(texts, labels)
+        targets = np.eye(len(self.corpus.labels), dtype=np.float32)[labels]
+        if votes:
+            targets = (1 - votes) * targets + votes * vote_shares(self.corpus)[indices]
+        weights = class_weights(labels, hyperparameters.class_weights)
+        return EncodedDataset(texts, labels, targets * weights[:, None])
+
+    def sampled_lengths(self, hyperparameters: Hyperparameters, split: str) -> pd.Series:
+        """Count the tokens of a sample of a split's inputs: int64 [texts], indexed by their classes."""
+        dialogues = self.corpus.splits[split]
+        total = sum(1 for _ in utterances(dialogues))
+        sample = dialogues[:: -(-total // SAMPLED_UTTERANCES)]
+        tokenizer = self._tokenizer(hyperparameters.model, marker_tokens(hyperparameters))
+        lengths = encode_dialogues(tokenizer, sample, hyperparameters, self._speakers).lengths
+        return pd.Series(lengths, [utterance.label or "" for utterance in utterances(sample)])
+
+    def _load_tokenizer(self, model: str, markers: tuple[str, ...]) -> Any:
+        return load_tokenizer(model, training_texts(self.corpus), markers)
+
+    def _encode_split(self, split: str, layout: tuple[tuple[str, Any], ...]) -> EncodedDataset:
+        dialogues = self.corpus.splits[split]
+        hyperparameters = Hyperparameters(**dict(layout))
+        ids = {label: i for i, label in enumerate(self.corpus.labels)}
+        labels = np.array([ids[utterance.label or ""] for utterance in utterances(dialogues)], np.int32)
+        tokenizer = self._tokenizer(hyperparameters.model, marker_tokens(hyperparameters))
+        return EncodedDataset(encode_dialogues(tokenizer, dialogues, hyperparameters, self._speakers), labels)

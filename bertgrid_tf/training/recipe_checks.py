@@ -1,0 +1,60 @@
+"""Whether a recipe fits its checkpoints, its texts and the devices, before anything is trained."""
+
+from collections.abc import Iterable
+
+from bertgrid_tf.bert.checkpoint import architecture, identity, load_tokenizer, positions
+from bertgrid_tf.bert.encode import check_room, check_vocabulary
+from bertgrid_tf.bert.replicas import replica_count
+from bertgrid_tf.corpus import Corpus, segment_count
+from bertgrid_tf.corpus.votes import vote_shares
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.training.encoding import training_texts
+
+
+def check_recipe(recipe: Recipe, corpus: Corpus, final_here: bool = True) -> None:
+    """Check a recipe without training.
+
+    Args:
+        recipe: What is to be trained.
+        corpus: Its corpus.
+        final_here: Whether the final model is trained in this process, so that its GPUs are counted.
+
+    Raises:
+        UserError: The recipe does not fit a checkpoint, the texts or the devices.
+    """
+    texts = list(training_texts(corpus))
+    if not any(texts):
+        raise UserError(f"The training texts of {corpus.name} are all empty: is it the right column?")
+    if recipe.final_models() and final_here:
+        replica_count(recipe.final.gpus)
+    for model in sorted({*recipe.searched_models(), *recipe.final_models()}):
+        _check_lengths(recipe, model, texts)
+    if any(recipe.levels("soft_label_weight")):
+        vote_shares(corpus)
+    for parameter, plain in (("precision", "fp32"), ("head_retraining", "none")):
+        for level in recipe.levels(parameter):
+            if level != plain and (padded := padded_models(recipe)):
+                model, kind = next(iter(padded.items()))
+                raise UserError(f"{parameter} {level} is for BERT; {model} is of type {kind!r}: use {plain}.")
+
+
+def _check_lengths(recipe: Recipe, model: str, texts: Iterable[str]) -> None:
+    reach, tokenizer = positions(model), load_tokenizer(model, texts)
+    check_vocabulary(tokenizer, model, list(texts))
+    for max_length in map(int, recipe.levels("max_length")):
+        if max_length > reach:
+            raise UserError(f"max_length {max_length} is beyond the {reach} positions of {model}.")
+        for context in map(str, recipe.levels("context")):
+            check_room(tokenizer, segment_count(context), max_length)
+
+
+def padded_models(recipe: Recipe) -> dict[str, str]:
+    """Return the recipe's checkpoints that compute padding, since they are no BERT, with their types."""
+    models = dict.fromkeys([*recipe.searched_models(), *recipe.final_models()])
+    return {model: kind for model in models if (kind := architecture(model)) != "bert"}
+
+
+def checkpoint_identities(recipe: Recipe) -> dict[str, str]:
+    """Return a hash of each checkpoint of the search (`bert.checkpoint.identity`), which reads all of its files."""
+    return {model: identity(model) for model in sorted(recipe.searched_models())}

@@ -1,0 +1,26 @@
+"""The training texts that an epoch visits."""
+
+import numpy as np
+
+from bertgrid_tf.corpus import Corpus, resample, utterances
+from bertgrid_tf.hyperparameters import Hyperparameters
+
+
+def training_indices(corpus: Corpus, hyperparameters: Hyperparameters, seed: int) -> np.ndarray:
+    """Resample the training split.
+
+    Args:
+        corpus: Its training split is resampled.
+        hyperparameters: `oversample_ratio` and `undersample` count.
+        seed: Decides which texts are drawn.
+
+    Returns:
+        Indices of training utterances, int64 [texts].
+    """
+    labels = [utterance.label or "" for utterance in utterances(corpus.splits["train"])]
+    return resample(labels, hyperparameters.oversample_ratio, hyperparameters.undersample, seed)
+
+
+def steps_per_epoch(corpus: Corpus, hyperparameters: Hyperparameters, seed: int) -> int:
+    """Count the training steps of an epoch: resampled texts over the batch size, rounded up."""
+    return -(-len(training_indices(corpus, hyperparameters, seed)) // int(hyperparameters.batch_size))

@@ -1,0 +1,54 @@
+"""The workload of a configuration, estimated from a sample of the texts."""
+
+from collections import Counter
+from functools import lru_cache
+
+from bertgrid_tf.bert.dimensions import dimensions
+from bertgrid_tf.corpus import utterances
+from bertgrid_tf.hyperparameters import Hyperparameters
+from bertgrid_tf.training.encoding import CorpusEncoder
+from bertgrid_tf.training.resampling import training_indices
+from bertgrid_tf.training.workload import EpochWorkload
+from bertgrid_tf.trial_config import TrialConfig
+
+WITHOUT_EFFECT_ON_SPEED = (
+    *("learning_rate", "oversample_ratio", "undersample", "class_weights", "focal_gamma", "soft_label_weight"),
+    *("warmup_ratio", "lr_schedule", "weight_decay", "max_grad_norm"),
+)
+"""The hyperparameters that do not change the time of a token."""
+
+
+class WorkloadEstimator:
+    """Estimates epochs of one corpus; nothing is encoded for it but a sample.
+
+    Args:
+        encoder: The corpus.
+        seed: Decides resampling.
+    """
+
+    def __init__(self, encoder: CorpusEncoder, seed: int) -> None:
+        self._encoder = encoder
+        self._seed = seed
+        self._epoch = lru_cache(maxsize=None)(self._estimate)
+
+    def epoch(self, config: TrialConfig) -> EpochWorkload:
+        """Estimate an epoch of a configuration, or the part of it that each of its GPUs computes."""
+        return self._epoch(config.hyperparameters.model_copy(update={"learning_rate": 1.0}), config.gpus)
+
+    def _estimate(self, hyperparameters: Hyperparameters, gpus: int) -> EpochWorkload:
+        corpus = self._encoder.corpus
+        classes = [utterance.label or "" for utterance in utterances(corpus.splits["train"])]
+        indices = training_indices(corpus, hyperparameters, self._seed)
+        train, dev = (self._encoder.sampled_lengths(hyperparameters, split) for split in ("train", "dev"))
+        by_class = train.groupby(level=0).mean()
+        counts = Counter(classes[i] for i in indices)
+        tokens = sum(count * float(by_class.get(label, train.mean())) for label, count in counts.items())
+        evaluated = float(dev.mean()) * sum(1 for _ in utterances(corpus.splits["dev"]))
+        if hyperparameters.head_retraining != "none":
+            evaluated += tokens  # a forward pass over the training texts, to whose features the head is refitted
+        values = hyperparameters.model_dump().items()
+        kind = (gpus, *(item for item in values if item[0] not in WITHOUT_EFFECT_ON_SPEED))
+        model = (hyperparameters.model, hyperparameters.markers, hyperparameters.precision, gpus)
+        steps = -(-len(indices) // int(hyperparameters.batch_size))
+        size = dimensions(hyperparameters.model, len(corpus.labels))
+        return EpochWorkload(kind, model, size.layers, size.width, steps, tokens / gpus, evaluated / gpus)
