@@ -20,7 +20,7 @@ from tuners.tuner import discard
 
 
 class TimeListener(Protocol):
-    """What is told of runs, epochs and decisions (see `study.Listener`)."""
+    """What hears of runs, epochs and decisions (see `study.Listener`)."""
 
     def on_clock(self, clock: TimeEstimator) -> None: ...
 

@@ -1,4 +1,4 @@
-"""A budget of time: which part of a recipe fits it, and what was decided because of it."""
+"""A time budget: which part of a recipe fits it, and the decisions for lack of time."""
 
 import json
 import os
@@ -14,20 +14,20 @@ from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe
 
 MARGIN = 1.1
-"""What is predicted may take so many times as long."""
+"""Factor by which what is predicted may take longer."""
 LEAST_TO_FILL = 3
-"""The start's learning rate and one on either side: the least that shows whether it is a good one."""
+"""Learning rates: the start's and one on either side show whether it is a good one."""
 LEAST_TO_CLIMB = 4
-"""Climbing trains a quarter of the grid's epochs: with fewer learning rates, less than one of them to its end."""
+"""Learning rates: climbing trains a quarter of the grid's epochs, of fewer rates less than one to its end."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long all sessions of a study may take together.
+    """The time that all sessions of a study may take together.
 
     Attributes:
-        seconds: how long.
-        began: when this session began, by `time.monotonic`.
+        seconds: Wall seconds.
+        began: When this session began, by `time.monotonic`.
     """
 
     seconds: float
@@ -35,12 +35,12 @@ class Budget:
 
     @classmethod
     def of(cls, text: str) -> "Budget":
-        """A budget as it is written, for a session that begins now; errors as for `parse`."""
+        """Parse the budget of a session that begins now; raises as `parse`."""
         return cls(parse(text), monotonic())
 
 
 def parse(text: str) -> float:
-    """The seconds of `2h`, `90m`, `1h30m` or `5400s`. Raises UserError for anything else, and for no time at all."""
+    """Return the seconds of `2h`, `90m`, `1h30m` or `5400s`; raises UserError for anything else and for zero."""
     parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip().lower())
     seconds = (
         sum(float(part or 0) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True)) if parts else 0
@@ -51,7 +51,7 @@ def parse(text: str) -> float:
 
 
 def written(seconds: float) -> str:
-    """Seconds, rounded up to whole ones, as `parse` reads them."""
+    """Return seconds, rounded up to whole ones, as `parse` reads them."""
     whole = ceil(seconds)
     hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
     return "".join(f"{count}{unit}" for count, unit in ((hours, "h"), (minutes, "m"), (rest, "s")) if count) or "0s"
@@ -61,19 +61,19 @@ def written(seconds: float) -> str:
 
 
 def choose(asked: Recipe, seconds: Callable[[Recipe], float], budget: float, spent: float) -> Recipe | None:
-    """The first of the recipe's `candidates` that fits; None where none does.
+    """Return the first of the recipe's `candidates` that fits; None where none does.
 
     Args:
-        asked: the whole recipe.
-        seconds: what a recipe is predicted to take from now on, its final model included.
-        budget: seconds that the study may take.
-        spent: seconds that are over of them.
+        asked: The whole recipe.
+        seconds: Predicts what a recipe takes from now on, its final model included.
+        budget: Seconds that the study may take.
+        spent: Seconds of them that are over.
     """
     return next((recipe for recipe in candidates(asked) if spent + MARGIN * seconds(recipe) <= budget), None)
 
 
 def too_short(asked: Recipe, seconds: Callable[[Recipe], float], budget: float, spent: float) -> UserError:
-    """Why a budget is refused that nothing fits, with one that would do for the least; arguments as for `choose`."""
+    """Return the error of a budget that nothing fits, with the least that would do; arguments as for `choose`."""
     least = spent + MARGIN * min(map(seconds, candidates(asked)))
     if least > 600:
         least = 60 * ceil(least / 60)
@@ -86,7 +86,7 @@ def too_short(asked: Recipe, seconds: Callable[[Recipe], float], budget: float, 
 
 
 def candidates(asked: Recipe) -> list[Recipe]:
-    """What can be searched of a recipe, from all of it to the least, one epoch of one learning rate.
+    """Return what can be searched of a recipe, from all of it to the least, one epoch of one learning rate.
 
     Given up, one after another: filling the grid, where climbing it instead leaves a row's worth of epochs or more; the
     learning rates farthest from the start's, as long as there are enough of them for the search; epochs, down to half;
@@ -118,7 +118,7 @@ def candidates(asked: Recipe) -> list[Recipe]:
 
 
 def left_out(asked: Recipe, chosen: Recipe) -> str:
-    """What of a recipe another one, chosen for it, does without; empty if nothing."""
+    """Return in words what a chosen recipe does without; empty if nothing."""
     parts = []
     if chosen.search != asked.search:
         parts.append("filling the grid, which is climbed instead")
@@ -140,25 +140,27 @@ def _listed(parts: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
-# What was decided
+# The decisions
 
 
 class BudgetLog:
-    """What was decided for lack of time, in a file that is only ever appended to (`budget.jsonl`): a resumed study
-    reads there what it must decide again.
+    """The decisions for lack of time, in a file that is only appended to (`budget.jsonl`); a resumed study follows it.
 
-    A line is one decision: `recipe` (the budget in seconds, and what was chosen to be searched), `grid` (what of the
-    grid was chosen anew when the sweeps were decided), `stop` (a run and the epoch it was ended after), `leave_out` (a
-    run that was not begun), `end` (of the search), `final` (the epoch that the final model was ended after).
+    A line is one decision: `recipe` (the budget in seconds, and what is searched), `grid` (what of the grid is
+    searched, chosen when the sweeps are decided), `stop` (a trial and the epoch it was ended after), `leave_out` (a
+    trial that was not begun), `end` (of the search), `final` (the epoch that the final model was ended after).
+
+    Args:
+        path: The file.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: The file is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         text = path.read_text(encoding="utf-8") if path.exists() else ""
-        # A killed process leaves at most its last line half written; what it said had no effect yet.
+        # A killed process leaves at most its last line half written, a decision without effect yet.
         whole, _, self._torn = text.rpartition("\n")
         try:
             self._lines: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
@@ -168,7 +170,7 @@ class BudgetLog:
             ) from error
 
     def add(self, decision: str, **facts: Any) -> None:
-        """Writes a decision down; it is on the disk when this returns."""
+        """Append a decision; it is on the disk when this returns."""
         if self._torn:
             os.truncate(self._path, self._path.stat().st_size - len(self._torn.encode()))
             self._torn = ""
@@ -179,37 +181,32 @@ class BudgetLog:
             os.fsync(file.fileno())
 
     def of(self, *decisions: str) -> list[dict[str, Any]]:
-        """All decisions of some sorts, in order."""
+        """Return the decisions of some kinds, in order."""
         return [line for line in self._lines if line["decision"] in decisions]
 
     @property
     def seconds(self) -> float | None:
-        """The budget; None where there was none, or nothing was chosen yet."""
+        """The budget; None without one, or before anything was chosen."""
         return next((float(line["seconds"]) for line in self.of("recipe")), None)
 
     def choose(self, budget: float, asked: Recipe, chosen: Recipe) -> None:
-        """Writes down what is searched of a recipe."""
+        """Append what is searched of a recipe."""
         self.add("recipe", seconds=budget, sweeps=list(chosen.sweeps), **_kept(asked, chosen))
 
     def choose_grid(self, asked: Recipe, chosen: Recipe) -> None:
-        """Writes down what is searched of the grid, the sweeps being decided."""
+        """Append what is searched of the grid, when the sweeps are decided."""
         self.add("grid", **_kept(asked, chosen))
 
-    def swept(self, asked: Recipe) -> Recipe:
-        """A recipe without the sweeps that were left out."""
-        for line in self.of("recipe"):
-            kept = {name: levels for name, levels in asked.sweeps.items() if name in line["sweeps"]}
-            return asked.model_copy(update={"sweeps": kept})
-        return asked
-
     def chosen(self, asked: Recipe) -> Recipe:
-        """What is searched of a recipe."""
-        for line in self.of("recipe", "grid")[-1:]:
-            return self.swept(asked).model_copy(update={name: line[name] for name in _GRID})
-        return asked
+        """Return what is searched of a recipe."""
+        lines = self.of("recipe", "grid")
+        if not lines:
+            return asked
+        sweeps = {name: levels for name, levels in asked.sweeps.items() if name in lines[0]["sweeps"]}
+        return asked.model_copy(update={"sweeps": sweeps} | {name: lines[-1][name] for name in _GRID})
 
     def sentences(self) -> list[str]:
-        """What was left out, for a person."""
+        """Return what was left out, in words."""
         if self.seconds is None:
             return []
         budget, found = written(self.seconds), []

@@ -229,13 +229,13 @@ class TimeEstimator:
 
     def step(self, run: str, done: int) -> None:
         """Record the end of the `done`-th training step of a run's epoch."""
-        told, now = self._runs[run], self._now()
-        told.heard, told.last = now, (now, done)
-        told.first = told.first or told.last
-        if not told.trained and (step := told.step_seconds()) is not None:
-            self.throughput.guess(told.work, self._epoch_of(told.work, step))
+        begun, now = self._runs[run], self._now()
+        begun.heard, begun.last = now, (now, done)
+        begun.first = begun.first or begun.last
+        if not begun.trained and (step := begun.step_seconds()) is not None:
+            self.throughput.guess(begun.work, self._epoch_of(begun.work, step))
         if done == FIRST_STEPS:
-            self._predict(told.stage)
+            self._predict(begun.stage)
 
     def epoch(self, run: str, epoch: int, seconds: float, diverged: bool = False) -> None:
         """Record that an epoch of a run was scored: now or, where no step came before, in an earlier session or by a
@@ -247,17 +247,17 @@ class TimeEstimator:
             seconds: As reported with the epoch.
             diverged: Whether the run ends with it.
         """
-        told, now = self._runs[run], self._now()
-        self.restored = told.first is None and now - told.scored < seconds / 2
-        seconds, sure = self._measured(told, epoch, seconds, now)
+        begun, now = self._runs[run], self._now()
+        self.restored = begun.first is None and now - begun.scored < seconds / 2
+        seconds, sure = self._measured(begun, epoch, seconds, now)
         if not diverged:
-            (self.throughput.measure if sure else self.throughput.guess)(told.work, seconds)
-        if not told.epoch and (told.first or self.workers > 1):
-            self._prepared(told, max(0.0, now - told.began - seconds))
-        told.trained = told.first is not None
-        told.epoch, told.first, told.scored, told.heard = epoch, None, now, now
-        told.ended = diverged or epoch == told.epochs
-        self._predict(told.stage)
+            (self.throughput.measure if sure else self.throughput.guess)(begun.work, seconds)
+        if not begun.epoch and (begun.first or self.workers > 1):
+            self._prepared(begun, max(0.0, now - begun.began - seconds))
+        begun.trained = begun.first is not None
+        begun.epoch, begun.first, begun.scored, begun.heard = epoch, None, now, now
+        begun.ended = diverged or epoch == begun.epochs
+        self._predict(begun.stage)
 
     def _measured(self, run: _Run, epoch: int, seconds: float, now: float) -> tuple[float, bool]:
         """Return an epoch's seconds, and whether they are sure to be without building and tracing."""
@@ -301,13 +301,13 @@ class TimeEstimator:
 
     def run_left(self, run: str) -> float | None:
         """Return the seconds until a run's end."""
-        told = self._runs[run]
-        return 0.0 if told.ended else self._run_left(told)
+        begun = self._runs[run]
+        return 0.0 if begun.ended else self._run_left(begun)
 
     def epoch_left(self, run: str) -> float | None:
         """Return the seconds until the end of a run's epoch."""
-        told = self._runs[run]
-        return 0.0 if told.ended else self._epoch_left(told)
+        begun = self._runs[run]
+        return 0.0 if begun.ended else self._epoch_left(begun)
 
     def run_seconds(self, work: Work, epochs: int) -> float | None:
         """Predict the seconds of a run that would begin now."""

@@ -13,15 +13,15 @@ from bertgrid_tf.results import StageTime
 
 
 def times_table(times: Sequence[StageTime], searched: Recipe, ended: bool) -> RenderableType:
-    """What every stage took and was predicted to take, with the error in percent of what it took.
+    """Return a table of what every stage took and was predicted to take, with the error in percent of what it took.
 
     Where only an upper bound was predicted (what comes after the search before its winner was known, a search that
     leaves cells out), and of a stage that is not over, there is no error.
 
     Args:
-        times: of the stages in order.
-        searched: the recipe, or what of it fitted the budget.
-        ended: whether the study has ended.
+        times: Of the stages in order.
+        searched: The recipe, or what of it fitted the budget.
+        ended: Whether the study has ended.
     """
     grid = Table(
         Column("stage", overflow="fold"),

@@ -1,4 +1,4 @@
-"""Searches with a budget on simulated workers: an epoch takes the seconds that the test says, and nothing is trained."""
+"""Searches with a budget on simulated workers: an epoch takes the seconds that the test says; nothing is trained."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
