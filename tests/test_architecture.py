@@ -1,4 +1,4 @@
-"""The house's arrows: which room may import which."""
+"""The spine of the house: every floor imports what stands below it, and nothing above."""
 
 import ast
 import subprocess
@@ -8,128 +8,68 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-
-# What each room may import of ours, beside itself and `errors`.
-ARROWS = {
-    "cli": {
-        "budget",
-        "evidence",
-        "export",
-        "recipe",
-        "data",
-        "study",
-        "inference",
-        "run",
-        "results",
-        "report",
-        "corpus",
-        "bert",
-        "workers",
-        "tuners",
-        "doctor",
-        "machine",
-        "auto_settings",
-    },
-    "auto_settings": {"bert", "budget", "corpus", "machine", "recipe", "results", "run"},
-    "budget": {"corpus", "recipe", "results", "tuners"},
-    "study": {
-        "follow_up",
-        "bert",
-        "soup",
-        "budget",
-        "evidence",
-        "report",
-        "auto_settings",
-        "recipe",
-        "results",
-        "run",
-        "workers",
-        "corpus",
-        "files",
-        "tuners",
-        "machine",
-        "bertgrid_tf",
-    },
-    "inference": {
-        "budget",
-        "evidence",
-        "bert",
-        "corpus",
-        "data",
-        "files",
-        "machine",
-        "predictions",
-        "recipe",
-        "results",
-        "run",
-        "score",
-    },
-    "workers": {"auto_settings", "recipe", "results", "corpus", "run", "bert", "tuners", "bertgrid_tf"},
-    "run": {"bert", "budget", "corpus", "predictions", "recipe", "score", "soup"},
-    "export": {"bert", "corpus", "recipe", "results", "run", "score"},
-    "predictions": {"files"},
-    "soup": {"bert", "files", "recipe", "score"},
-    "follow_up": {"budget", "evidence", "recipe", "results"},
-    "evidence": {"budget", "corpus", "predictions", "recipe", "results", "score", "tuners"},
-    "data": {"corpus", "recipe", "machine"},
-    "results": {"files", "recipe", "score", "tuners"},
-    "recipe": {"corpus", "score"},
-    "doctor": {"bert", "corpus", "data", "machine", "recipe", "bertgrid_tf"},
-    "report": {
-        "budget",
-        "corpus",
-        "doctor",
-        "evidence",
-        "files",
-        "inference",
-        "recipe",
-        "results",
-        "score",
-        "tuners",
-    },
-    "bert": {"files", "machine", "score", "bertgrid_tf"},
-    "corpus": set(),
-    "machine": set(),
-    "score": set(),
-    "files": {"tuners"},
-    "errors": set(),
-    "tuners": set(),
-    "__init__": set(),
-    "__main__": {"cli"},
-}
+FLOORS = [
+    {"__main__"},
+    {"cli"},
+    {"__init__", "api"},
+    {"study"},
+    {"report"},
+    {"inference"},
+    {"analysis"},
+    {"budget"},
+    {"training"},
+    {"bert"},
+    {"storage"},
+    {"data", "trial_config"},
+    {"recipe"},
+    {"hyperparameters"},
+    {"corpus", "system", "metrics", "tuners"},
+    {"errors"},
+]
+"""The rooms, from the top floor down; those of one floor do not know each other."""
 
 
-def room(module: str) -> str:
-    first, *rest = module.split(".")
-    return rest[0] if first == "bertgrid_tf" and rest else first
+def floor_of(room: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
 
 
-def imports(file: Path) -> set[str]:
-    """The rooms of ours that a file imports, at its top or inside its functions."""
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+def imported_rooms(file: Path) -> set[str]:
+    """The rooms that a file imports, at its top or inside its functions, but not for type checking alone."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    typing_only = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    modules = set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "bertgrid_tf":
-            modules = {alias.name for alias in node.names if alias.name != "__version__"}
-            found |= {f"bertgrid_tf.{name}" for name in modules} or {"bertgrid_tf"}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-    return {room(module) for module in found if module.split(".")[0] in ("bertgrid_tf", "tuners")}
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node not in typing_only:
+            modules |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {room for module in modules if (room := room_of(module))}
+
+
+def room_of(module: str) -> str | None:
+    """The room of a module of ours; None for the bare package, whose version and settings all may know."""
+    package, *inner = module.split(".")
+    if package == "tuners":
+        return package
+    here = ROOT / package
+    known = package == "bertgrid_tf" and inner and ((here / inner[0]).is_dir() or (here / f"{inner[0]}.py").exists())
+    return inner[0] if known else None
 
 
 FILES = sorted([*ROOT.glob("bertgrid_tf/**/*.py"), *ROOT.glob("tuners/**/*.py")])
 
 
-def room_of(file: Path) -> str:
-    package, *inner = file.relative_to(ROOT).with_suffix("").parts
-    return package if package == "tuners" else inner[0]
-
-
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_no_import_runs_against_the_arrows(file):
-    here = room_of(file)
-    assert imports(file) - {here, "errors"} <= ARROWS[here]
+def test_every_import_goes_down(file):
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    here = "tuners" if parts[0] == "tuners" else parts[1]
+    upwards = {room for room in imported_rooms(file) - {here} if floor_of(room) <= floor_of(here)}
+    assert not upwards
 
 
 def loaded_by(code: str) -> set[str]:
