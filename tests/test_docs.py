@@ -9,6 +9,7 @@ import typer
 import yaml
 
 from bertgrid_tf.cli import app
+from bertgrid_tf.corpus import SOURCES
 from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.recipe import Final, Recipe, load_recipe
 
@@ -88,6 +89,13 @@ def test_every_key_and_value_of_a_page_s_commands_is_a_recipe_s(page):
         for flag, key, value in re.findall(r"--(set|sweep) ([a-z_.]+)=(\S+?)(?=[\s\]]|$)", line):
             override = {key: value} if flag == "set" else {f"sweeps.{key}": value.split(",")}
             load_recipe("sample", None, override)
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=lambda source: source.name)
+def test_a_public_corpus_has_a_page_with_the_size_and_the_checksum_of_every_file(source):
+    page = (ROOT / "datasets" / f"{source.name}.md").read_text(encoding="utf-8")
+    for file in source.files:
+        assert f"| `{file.name}` | {file.size:,} | `{file.sha256}` |" in page
 
 
 def test_every_benchmark_of_a_page_exists():
