@@ -105,6 +105,13 @@ def test_every_benchmark_of_a_page_exists():
             assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
 
 
+def test_every_module_that_a_page_names_exists():
+    for page in PAGES:
+        for module in re.findall(r"`([\w/]+/\w+\.py)`", page.read_text(encoding="utf-8")):
+            places = (ROOT, ROOT / "bertgrid_tf")
+            assert "NAME" in module or any((place / module).exists() for place in places), f"{page.name}: {module}"
+
+
 def test_the_recipes_and_the_python_of_the_pages_can_be_read():
     blocks = 0
     for page in PAGES:
