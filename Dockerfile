@@ -18,11 +18,11 @@ ENV LANG=C.UTF-8 \
     PIP_NO_CACHE_DIR=1 \
     PIP_ROOT_USER_ACTION=ignore
 ARG VARIANT=gpu
-# Only where packages come from a mirror of your own.
+# Only for a package mirror of your own.
 ARG PIP_INDEX_URL
 COPY docker/requirements-${VARIANT}.lock /opt/bertgrid/requirements.lock
-# pip compiles the bytecode, which no later user could write. What goes serves compilers and Java only: TensorFlow's
-# headers, libclang, Ray's jars. 0.4 GB; the packages import and work without.
+# pip compiles the bytecode, which no later user could write. The removed files serve compilers and Java only:
+# TensorFlow's headers, libclang, Ray's jars. 0.4 GB; the packages import and work without.
 RUN python3.11 -m venv /opt/bertgrid \
     && pip install --require-hashes -r /opt/bertgrid/requirements.lock \
     && packages=/opt/bertgrid/lib/python3.11/site-packages \
@@ -42,8 +42,8 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels /source \
     && pip install --no-deps --no-index --find-links /wheels --prefix /installed bertgrid-tf
 
 FROM base AS runtime
-# Whoever runs it (--user UID:GID) may write into the volumes. /usr/local/bin is on the paths that forget ours: a login
-# shell's, and those that cluster managers bring along. python is no link, since it finds its libraries by its own place.
+# Any user (--user UID:GID) may write into the volumes. /usr/local/bin is on the paths that replace the image's own: a
+# login shell's and cluster managers'. python is no link, since it locates its libraries by its own path.
 RUN useradd --uid 1000 --user-group --no-create-home --home-dir /tmp --shell /bin/bash bertgrid \
     && install -d -m 1777 /datasets /results /cache \
     && ln -s /opt/bertgrid/bin/bertgrid-tf /opt/bertgrid/bin/ray /usr/local/bin/ \
@@ -51,7 +51,7 @@ RUN useradd --uid 1000 --user-group --no-create-home --home-dir /tmp --shell /bi
     && chmod 755 /usr/local/bin/python
 COPY --from=wheel /installed /opt/bertgrid
 # HOME is the one folder that every user can write, on a read-only root filesystem too (--tmpfs /tmp). USER is the name
-# of those whom /etc/passwd does not know. The last two have NVIDIA's container runtime bring the driver along.
+# of users without an entry in /etc/passwd. The last two have NVIDIA's container runtime mount the driver.
 ENV BERTGRID_DATA=/datasets \
     BERTGRID_RESULTS=/results \
     HF_HOME=/cache \
@@ -64,7 +64,7 @@ ENV BERTGRID_DATA=/datasets \
 VOLUME ["/datasets", "/results", "/cache"]
 WORKDIR /results
 USER 1000:1000
-# tini is process 1, which hands `docker stop` and Ctrl-C on: a study then stops cleanly, and exits with 130.
+# tini is process 1, which forwards `docker stop` and Ctrl-C: a study then stops cleanly, and exits with 130.
 ENTRYPOINT ["/usr/bin/tini", "--", "bertgrid-tf"]
 CMD ["--help"]
 
@@ -74,17 +74,17 @@ COPY docker/requirements-test.lock /opt/bertgrid/
 RUN pip install --require-hashes -r /opt/bertgrid/requirements-test.lock
 COPY . /checkout
 WORKDIR /checkout
-# The checkout's packages are links to the installed ones: what is tested is what ships.
+# The checkout's packages are links to the installed ones, so that the tests run against the shipped code.
 RUN rm -r bertgrid_tf tuners \
     && packages=/opt/bertgrid/lib/python3.11/site-packages \
     && ln -s "$packages/bertgrid_tf" "$packages/tuners" .
 USER 1000:1000
-# Tests name folders themselves.
+# Tests name their own folders.
 ENV BERTGRID_DATA= \
     BERTGRID_RESULTS= \
     HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
 ENTRYPOINT ["/usr/bin/tini", "--", "pytest"]
 CMD ["-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile"]
 
-# What a plain `docker build .` makes is the last stage.
+# The last stage is the default target of `docker build .`.
 FROM runtime

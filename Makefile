@@ -1,6 +1,6 @@
 # make tune        tune the embedded sample: sweeps, learning-rate x epoch grid, final model (no network, no GPU)
 # make test        run the test suite
-# make lint        check format, lint and types; the Dockerfile and the scripts too
+# make lint        check format, lint and types, the Dockerfile and the shell scripts
 # make docs        build the documentation and its API reference into site/
 # make lock        renew the pinned versions in docker/
 # make image       build the container image, with VARIANT=cpu without CUDA's libraries
@@ -40,7 +40,7 @@ docs: install
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r docker/requirements-docs.lock
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# The CPU image's versions hold for the others too, so that all of them give the same numbers.
+# The other locks are constrained to the CPU image's versions, so that all of them give the same numbers.
 lock:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check uv

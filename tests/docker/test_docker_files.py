@@ -1,4 +1,4 @@
-"""The image's files, as far as they can be held to their word without an engine; `docker/test` has one."""
+"""The image's files, as far as they can be tested without an engine; `docker/test` needs one."""
 
 import configparser
 import itertools
@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[2]
 LOCKS = {name: ROOT / "docker" / f"requirements-{name}.lock" for name in ("cpu", "gpu", "test", "docs")}
 
-# Writes down its arguments, and knows no image where NO_IMAGE is set.
+# Records its arguments, and has no image where NO_IMAGE is set.
 ENGINE = """#!/bin/sh
 printf '%s\\0' "$@" END >>"$RECORD"
 if [ "$1" = image ] && [ -n "$NO_IMAGE" ]; then exit 1; fi
@@ -27,7 +27,7 @@ echo "$1 ran"
 
 @dataclass
 class Typed:
-    """What `docker/run WORDS` had the engine do."""
+    """The calls of the engine by `docker/run WORDS`, and their output."""
 
     calls: list[list[str]]
     code: int
@@ -45,14 +45,14 @@ class Typed:
     @property
     def mounted(self) -> list[str]:
         """Sources, each of them mounted at its own path."""
-        found = [re.fullmatch(r'type=bind,"source=(.*)","target=(.*)"', value) for value in self.values("--mount")]
-        assert all(match and match[1] == match[2] for match in found)
-        return [match[1].replace('""', '"') for match in found if match]
+        matches = [re.fullmatch(r'type=bind,"source=(.*)","target=(.*)"', value) for value in self.values("--mount")]
+        assert all(match and match[1] == match[2] for match in matches)
+        return [match[1].replace('""', '"') for match in matches if match]
 
 
 @pytest.fixture
 def docker_run(tmp_path):
-    """Types `docker/run WORDS` in a folder, where the engine and nvidia-smi are made up."""
+    """Types `docker/run WORDS` in a folder, with scripts in place of the engine and nvidia-smi."""
     commands = tmp_path / "bin"
     commands.mkdir()
 
@@ -121,7 +121,7 @@ def test_corpora_and_results_lie_here_and_checkpoints_in_the_user_s_cache(docker
     assert cached.mounted[1] == str(tmp_path / "other" / "huggingface")
 
 
-def test_folders_that_are_named_elsewhere_are_mounted_once(docker_run, here, tmp_path):
+def test_folders_named_in_arguments_are_mounted_once(docker_run, here, tmp_path):
     outside = [tmp_path / name for name in ("corpora", "tables", "models", "checkpoints")]
     for folder in outside:
         (folder / "deep").mkdir(parents=True)
@@ -157,7 +157,7 @@ def test_a_folder_that_would_hide_the_image_s_own_is_refused(docker_run, here):
     assert typed.err == "docker/run: /usr would hide a folder of the image's own; work in another one.\n"
 
 
-def test_a_token_goes_along_by_name_and_its_value_is_nowhere(docker_run, here):
+def test_a_token_is_passed_by_name_and_its_value_is_nowhere(docker_run, here):
     typed = docker_run("tune", "friends", cwd=here, HF_TOKEN="hf_secret", BERTGRID_EPOCHS="5", BERTGRID_DOCKER_ARGS="")
     assert {"HF_TOKEN", "BERTGRID_EPOCHS"} < set(typed.values("--env"))
     assert "BERTGRID_DOCKER_ARGS" not in typed.run
@@ -206,7 +206,7 @@ def test_another_engine_s_command_is_used_where_one_is_named(docker_run, here, t
 @pytest.mark.parametrize(
     "words", [("hadolint", "Dockerfile"), ("shellcheck", "docker/run", "docker/test", ".ci/run")], ids=lambda w: w[0]
 )
-def test_the_linters_have_nothing_to_say(words):
+def test_the_linters_pass(words):
     command = Path(sys.executable).parent / words[0]
     if not command.exists():
         pytest.skip(f"{words[0]} is not installed")
@@ -231,7 +231,7 @@ def test_every_version_that_is_locked_has_its_hashes(name):
         assert re.match(r"[\w.-]+==\S+( ;.*)? \\\n +--hash=sha256:[0-9a-f]{64}", entry), entry
 
 
-def test_the_locks_agree_on_what_they_share():
+def test_the_locks_agree_on_shared_packages():
     cpu, gpu, test, docs = map(pins, LOCKS.values())
     assert cpu.items() < gpu.items()
     assert cpu.items() < test.items()
@@ -245,7 +245,7 @@ def test_the_locks_agree_on_what_they_share():
     [("cpu", ["ray"]), ("gpu", ["ray", "gpu"]), ("test", ["ray", "test", "dev"]), ("docs", ["ray", "docs"])],
     ids=str,
 )
-def test_the_locks_hold_what_setup_cfg_asks_for(name, extras):
+def test_the_locks_satisfy_setup_cfg(name, extras):
     asked = [setup()["options"]["install_requires"], *(setup()["options.extras_require"][extra] for extra in extras)]
     locked = pins(LOCKS[name])
     for line in "\n".join(asked).splitlines():
@@ -273,16 +273,29 @@ def travels(path: str) -> bool:
     "path",
     [
         *("datasets/friends/friends_train.json", "datasets/mine.csv", "results/friends/model/model.safetensors"),
-        *(".git/config", ".venv/bin/python", ".env", "minilm/model.safetensors", "bertgrid_tf/__pycache__/cli.pyc"),
+        *(
+            ".git/config",
+            ".venv/bin/python",
+            ".env",
+            "minilm/model.safetensors",
+            "bertgrid_tf/cli/__pycache__/__init__.pyc",
+        ),
     ],
 )
 def test_data_results_secrets_and_history_stay_out_of_images(path):
     assert not travels(path)
 
 
-def test_what_the_image_copies_travels_to_the_engine():
+def test_files_that_the_image_copies_travel_to_the_engine():
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     sources = [source for line in copied for source in line.split() if source != "."]
     assert "bertgrid_tf" in sources
-    for source in [*sources, "datasets/friends.md", "tests/conftest.py", "docs/recipe.md", "docker/run"]:
+    for source in [
+        *sources,
+        "CONTRIBUTING.md",
+        "datasets/friends.md",
+        "tests/conftest.py",
+        "docs/recipe.md",
+        "docker/run",
+    ]:
         assert travels(source.replace("${VARIANT}", "cpu")), source

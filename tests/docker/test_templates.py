@@ -1,4 +1,4 @@
-"""The templates for compose, Kubernetes and Slurm, as far as they can be held to their word without those."""
+"""The templates for compose, Kubernetes and Slurm, as far as they can be tested without those."""
 
 import os
 import re
@@ -41,8 +41,8 @@ def services() -> dict[str, Any]:
 
 def manifests() -> dict[str, dict[str, Any]]:
     """Kind and name ▶ manifest."""
-    found = [manifest for file in KUBERNETES for manifest in yaml.safe_load_all(file.read_text())]
-    return {f"{manifest['kind']}/{manifest['metadata']['name']}": manifest for manifest in found}
+    documents = [manifest for file in KUBERNETES for manifest in yaml.safe_load_all(file.read_text())]
+    return {f"{manifest['kind']}/{manifest['metadata']['name']}": manifest for manifest in documents}
 
 
 def pods() -> dict[str, dict[str, Any]]:
@@ -81,12 +81,12 @@ def flags(command: str) -> set[str]:
 def variables() -> set[str]:
     """The environment variables of bertgrid-tf's options."""
     commands = [typer.main.get_command(app)]
-    found = set()
+    names = set()
     while commands:
         command = commands.pop()
         commands += getattr(command, "commands", {}).values()
-        found |= {parameter.envvar for parameter in command.params if getattr(parameter, "envvar", None)}
-    return found
+        names |= {parameter.envvar for parameter in command.params if getattr(parameter, "envvar", None)}
+    return names
 
 
 @pytest.mark.parametrize("file", ALL, ids=lambda file: file.name)
@@ -98,8 +98,8 @@ def test_every_flag_of_a_study_is_one_of_tune_s(file):
     assert named or file != PAGE
 
 
-def said(script: Path) -> set[str]:
-    """The variables that a script's head explains, beside those of options."""
+def explained(script: Path) -> set[str]:
+    """The variables that a script's head explains, apart from those of options."""
     head = "\n".join(line for line in script.read_text().splitlines() if line.startswith("#"))
     return set(re.findall(r"BERTGRID_(?:DOCKER|SLURM)_[A-Z_]+[A-Z]", head))
 
@@ -107,20 +107,20 @@ def said(script: Path) -> set[str]:
 @pytest.mark.parametrize("file", ALL, ids=lambda file: file.name)
 def test_every_variable_is_an_option_s_or_explained_by_a_script(file):
     named = set(re.findall(r"BERTGRID_[A-Z_]+[A-Z]", file.read_text()))
-    assert named <= variables().union(*map(said, (COMPOSE, SLURM, ROOT / "docker" / "run")))
+    assert named <= variables().union(*map(explained, (COMPOSE, SLURM, ROOT / "docker" / "run")))
 
 
 @pytest.mark.parametrize("file", [COMPOSE, SLURM], ids=lambda file: file.name)
 def test_every_variable_that_is_explained_is_used(file):
-    assert said(file) <= set(re.findall(r"\$\{(\w+)", file.read_text()))
+    assert explained(file) <= set(re.findall(r"\$\{(\w+)", file.read_text()))
 
 
 @pytest.mark.parametrize("script", scripts().items(), ids=lambda item: item[0])
-def test_shellcheck_has_nothing_to_say(script):
+def test_scripts_in_yaml_pass_shellcheck(script):
     shellcheck(script[1], "-")
 
 
-def test_shellcheck_has_nothing_to_say_about_slurm_s_script():
+def test_slurm_s_script_passes_shellcheck():
     shellcheck("", SLURM)
 
 
@@ -150,7 +150,7 @@ def test_every_option_of_ray_start_is_one(file):
     assert named <= known
 
 
-def made_up(folder: Path, **commands: str) -> str:
+def stand_ins(folder: Path, **commands: str) -> str:
     """A PATH whose first commands are the given scripts, each of which first writes down its words."""
     folder.mkdir()
     for name, script in commands.items():
@@ -160,7 +160,7 @@ def made_up(folder: Path, **commands: str) -> str:
 
 
 def run(command: list[str], path: str, record: Path, **environment: str) -> list[str]:
-    """What made-up commands were told by a command that succeeds."""
+    """The calls of the stand-in commands by a command that succeeds."""
     given = os.environ | {"PATH": path, "RECORD": str(record)} | environment
     subprocess.run(command, env=given, check=True, timeout=60, capture_output=True)
     return record.read_text().splitlines()
@@ -203,11 +203,11 @@ def test_the_one_worker_that_has_the_gpus_cannot_be_scaled():
 def test_the_head_makes_a_secret_token_once(tmp_path):
     head = services()["head"]
     command = from_bash([*head["entrypoint"], *head["command"]])
-    path, token = made_up(tmp_path / "bin", ray=""), tmp_path / "token"
+    path, token = stand_ins(tmp_path / "bin", ray=""), tmp_path / "token"
     tokens = []
     for _ in range(2):
-        [told] = run(command, path, tmp_path / "record", RAY_AUTH_TOKEN_PATH=str(token))[-1:]
-        assert told.startswith("ray start --head --block ")
+        [started] = run(command, path, tmp_path / "record", RAY_AUTH_TOKEN_PATH=str(token))[-1:]
+        assert started.startswith("ray start --head --block ")
         assert token.stat().st_mode & 0o777 == 0o600
         tokens.append(token.read_text())
     assert tokens[0] == tokens[1]
@@ -216,11 +216,11 @@ def test_the_head_makes_a_secret_token_once(tmp_path):
 
 def test_the_words_after_study_are_the_command_s(tmp_path):
     study = services()["study"]
-    path = made_up(tmp_path / "bin", ray="echo noise", **{"bertgrid-tf": 'printf "%s\\n" "$#" >>"$RECORD"'})
+    path = stand_ins(tmp_path / "bin", ray="echo noise", **{"bertgrid-tf": 'printf "%s\\n" "$#" >>"$RECORD"'})
     command = [*from_bash(study["entrypoint"]), "tune", "my texts", "--workers", "3"]
-    told = run(command, path, tmp_path / "record")
-    assert told[0].startswith("ray start --address head:6379 --num-cpus 0 --num-gpus 0")
-    assert told[1:] == ["bertgrid-tf tune my texts --workers 3", "4"]
+    calls = run(command, path, tmp_path / "record")
+    assert calls[0].startswith("ray start --address head:6379 --num-cpus 0 --num-gpus 0")
+    assert calls[1:] == ["bertgrid-tf tune my texts --workers 3", "4"]
     (tmp_path / "bin" / "ray").write_text("#!/bin/sh\nexit 3")
     with pytest.raises(subprocess.CalledProcessError, match="3"):
         run(command, path, tmp_path / "record")
@@ -252,7 +252,7 @@ def test_the_probes_are_our_own_since_kuberay_s_ask_an_agent_that_the_image_lack
         )
 
 
-def test_kuberay_is_told_the_image_s_ray_and_the_head_carries_no_runs():
+def test_kuberay_gets_the_image_s_ray_version_and_the_head_carries_no_trials():
     cluster = manifests()["RayCluster/bertgrid"]["spec"]
     [locked] = re.findall(r"^ray==(\S+)", (ROOT / "docker" / "requirements-gpu.lock").read_text(), re.MULTILINE)
     assert cluster["rayVersion"] == locked
@@ -288,11 +288,11 @@ def test_no_pod_runs_as_root_or_may_become_it():
 
 
 def test_the_study_s_pod_joins_the_cluster_s_head_waits_and_begins(tmp_path):
-    path = made_up(tmp_path / "bin", ray="", python='cat >"$RECORD.py"', **{"bertgrid-tf": ""})
-    told = run(from_bash(study_command()), path, tmp_path / "record", BERTGRID_WORKERS="4")
+    path = stand_ins(tmp_path / "bin", ray="", python='cat >"$RECORD.py"', **{"bertgrid-tf": ""})
+    calls = run(from_bash(study_command()), path, tmp_path / "record", BERTGRID_WORKERS="4")
     head = manifests()["RayCluster/bertgrid"]["metadata"]["name"] + "-head-svc"
-    assert told[0].startswith(f"ray start --address {head}:6379 --num-cpus 0 --num-gpus 0")
-    assert told[1:] == ["python - 4", "bertgrid-tf tune friends"]
+    assert calls[0].startswith(f"ray start --address {head}:6379 --num-cpus 0 --num-gpus 0")
+    assert calls[1:] == ["python - 4", "bertgrid-tf tune friends"]
     compile((tmp_path / "record.py").read_text(), "study.yaml", "exec")
 
 
@@ -325,12 +325,12 @@ for _ in $(seq ${STUDY_LASTS:-0}); do sleep 0.1; done"""
 
 
 class Allocation:
-    """`study.sbatch` on two nodes of a made-up Slurm."""
+    """`study.sbatch` on two nodes of a simulated Slurm."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.record = folder, folder / "record"
         self.job = 900_000_000 + os.getpid()
-        self.path = made_up(
+        self.path = stand_ins(
             folder / "bin",
             scontrol='[[ $1 != show ]] || printf "%s\\n" node1 node2',
             srun=SRUN,
@@ -362,7 +362,7 @@ class Allocation:
             text=True,
         )
 
-    def told(self, command: str) -> list[str]:
+    def calls(self, command: str) -> list[str]:
         return [line for line in self.record.read_text().splitlines() if line.split()[0] == command]
 
     def wait_for_the_study(self) -> None:
@@ -382,16 +382,16 @@ def test_a_ray_node_on_each_node_then_the_study_then_nothing_is_left(allocation)
     out = job.communicate(timeout=60)[0]
     assert job.returncode == 0, out
     address = f"node1:{20000 + allocation.job % 10000}"
-    assert sorted(re.search(r"--nodelist=(\S+)", line)[1] for line in allocation.told("srun")) == ["node1", "node2"]
-    assert all("--cpus-per-task=6" in line for line in allocation.told("srun"))
-    starts = [line for line in allocation.told("ray") if line.startswith("ray start")]
+    assert sorted(re.search(r"--nodelist=(\S+)", line)[1] for line in allocation.calls("srun")) == ["node1", "node2"]
+    assert all("--cpus-per-task=6" in line for line in allocation.calls("srun"))
+    starts = [line for line in allocation.calls("ray") if line.startswith("ray start")]
     assert sorted("--head" in line for line in starts) == [False, True]
     assert any(f"--address {address}" in line for line in starts)
     assert all("--num-cpus 6" in line for line in starts)
-    assert allocation.told("bertgrid-tf") == ["bertgrid-tf tune my texts --epochs 4"]
+    assert allocation.calls("bertgrid-tf") == ["bertgrid-tf tune my texts --epochs 4"]
     # A relative folder is the same for every node, whatever it starts in.
     assert (allocation.folder / "record.study").read_text().split() == [address, str(allocation.folder / "tables")]
-    assert allocation.told("scancel") == [f"scancel --signal=TERM {allocation.job}"]
+    assert allocation.calls("scancel") == [f"scancel --signal=TERM {allocation.job}"]
     for kind in ("rays", "steps"):
         for pid in (allocation.folder / f"record.{kind}").read_text().split():
             assert not Path("/proc", pid).exists()
@@ -399,7 +399,7 @@ def test_a_ray_node_on_each_node_then_the_study_then_nothing_is_left(allocation)
 
 
 @pytest.mark.parametrize(
-    ("told", "environment", "queued"),
+    ("sent", "environment", "queued"),
     [
         (signal.SIGUSR1, {}, 1),
         (signal.SIGUSR1, {"SLURM_RESTART_COUNT": "20"}, 0),
@@ -408,13 +408,13 @@ def test_a_ray_node_on_each_node_then_the_study_then_nothing_is_left(allocation)
     ],
     ids=["time limit", "too often", "not too often", "cancelled"],
 )
-def test_a_signal_stops_the_study_and_the_time_limit_queues_it_again(allocation, told, environment, queued):
+def test_a_signal_stops_the_study_and_the_time_limit_queues_it_again(allocation, sent, environment, queued):
     job = allocation.submit("tune", "friends", STUDY_LASTS="300", **environment)
     allocation.wait_for_the_study()
-    job.send_signal(told)
+    job.send_signal(sent)
     out = job.communicate(timeout=60)[0]
     assert job.returncode == 130, out
-    requeues = [line for line in allocation.told("scontrol") if "requeue" in line]
+    requeues = [line for line in allocation.calls("scontrol") if "requeue" in line]
     assert requeues == [f"scontrol requeue {allocation.job}"] * queued
 
 
@@ -424,7 +424,7 @@ def test_a_study_that_ends_just_then_is_not_queued_again(allocation):
     job.send_signal(signal.SIGUSR1)
     out = job.communicate(timeout=60)[0]
     assert job.returncode == 0, out
-    assert len(allocation.told("scontrol")) == 1
+    assert len(allocation.calls("scontrol")) == 1
 
 
 def test_slurm_sends_the_signal_that_queues_again_to_the_script_alone():
@@ -432,12 +432,12 @@ def test_slurm_sends_the_signal_that_queues_again_to_the_script_alone():
     assert re.search(r"^trap 'end_study USR1' USR1$", SLURM.read_text(), re.MULTILINE)
 
 
-def test_what_the_study_makes_of_a_mistake_is_the_job_s_code(allocation):
+def test_the_study_s_exit_code_is_the_job_s(allocation):
     (allocation.folder / "bin" / "bertgrid-tf").write_text("#!/bin/sh\nexit 2")
     job = allocation.submit("tune", "nothing")
     job.communicate(timeout=60)
     assert job.returncode == 2
-    assert len(allocation.told("scontrol")) == 1
+    assert len(allocation.calls("scontrol")) == 1
 
 
 def test_a_head_that_does_not_start_ends_the_job_with_a_sentence(allocation):
@@ -446,17 +446,17 @@ def test_a_head_that_does_not_start_ends_the_job_with_a_sentence(allocation):
     out = job.communicate(timeout=60)[0]
     assert job.returncode == 1
     assert "Ray did not start on node1 node2" in out
-    assert not allocation.told("bertgrid-tf")
+    assert not allocation.calls("bertgrid-tf")
 
 
-def test_in_an_image_everything_runs_in_it_with_the_folders_bound(allocation):
+def test_with_an_image_every_command_runs_in_it_with_the_folders_bound(allocation):
     job = allocation.submit("tune", "friends", BERTGRID_SLURM_IMAGE="/images/bertgrid.sif", HF_HOME="cache")
     out = job.communicate(timeout=60)[0]
     assert job.returncode == 0, out
     here = allocation.folder
     bound = f"apptainer exec --nv --bind {here}/datasets,{here}/results,{here}/cache /images/bertgrid.sif"
-    inside = [line.removeprefix(bound).split()[:2] for line in allocation.told("apptainer")]
-    assert all(line.startswith(bound) for line in allocation.told("apptainer"))
+    inside = [line.removeprefix(bound).split()[:2] for line in allocation.calls("apptainer")]
+    assert all(line.startswith(bound) for line in allocation.calls("apptainer"))
     assert inside.count(["ray", "start"]) == 2
     assert ["bertgrid-tf", "tune"] in inside
 
@@ -466,7 +466,7 @@ def test_a_virtual_environment_comes_first_on_the_path(allocation):
     (allocation.folder / "bin" / "bertgrid-tf").rename(allocation.folder / "venv" / "bin" / "bertgrid-tf")
     job = allocation.submit("tune", "friends", BERTGRID_SLURM_VENV=str(allocation.folder / "venv"))
     assert job.wait(timeout=60) == 0
-    assert allocation.told("bertgrid-tf") == ["bertgrid-tf tune friends"]
+    assert allocation.calls("bertgrid-tf") == ["bertgrid-tf tune friends"]
 
 
 @pytest.mark.slow
