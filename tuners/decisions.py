@@ -54,15 +54,15 @@ class Best:
     """The best cell of the grid.
 
     Attributes:
-        values: Value of every parameter, with `schedule_epochs` (the horizon of the winning schedule) and `stop_epoch`
-            (the winning epoch); training these values reproduces the cell.
+        hyperparameters: Value of every parameter, with `schedule_epochs` (the horizon of the winning schedule) and `stop_epoch`
+            (the winning epoch); training these hyperparameters reproduces the cell.
         learning_rate: Row of the cell.
         epoch: Column of the cell, counted from 1.
         score: Objective of the cell.
         trial_id: Trial that reached the cell.
     """
 
-    values: dict[str, Value]
+    hyperparameters: dict[str, Value]
     learning_rate: float
     epoch: int
     score: float
@@ -142,7 +142,7 @@ class Decisions:
         if self.strategy is None or self.strategy.sweeps or not self.observed():
             return dict(self._incumbent)
         best = max(self.observed().values(), key=lambda trial: trial.best)
-        return {**self._incumbent, **{name: best.values[name] for name in self.space.sweeps}}
+        return {**self._incumbent, **{name: best.hyperparameters[name] for name in self.space.sweeps}}
 
     @property
     def sweep_results(self) -> list[SweepLevel]:
@@ -155,37 +155,42 @@ class Decisions:
     def table(self) -> Table:
         """The learning-rate × epoch table under the incumbent; see `CasualGridOracle.table`."""
         rows = self._rows()
-        rates = rows_in_order(self.space.learning_rates, (float(values["learning_rate"]) for values, _ in rows))
+        rates = rows_in_order(
+            self.space.learning_rates, (float(hyperparameters["learning_rate"]) for hyperparameters, _ in rows)
+        )
         scores = np.full((len(rates), self.space.epochs), np.nan)
         tried = np.zeros(scores.shape, dtype=bool)
-        for values, trial in rows:
-            row = rates.index(float(values["learning_rate"]))
-            for epoch, score in self._cells(trial, int(values["stop_epoch"])):
+        for hyperparameters, trial in rows:
+            row = rates.index(float(hyperparameters["learning_rate"]))
+            for epoch, score in self._cells(trial, int(hyperparameters["stop_epoch"])):
                 scores[row, epoch - 1], tried[row, epoch - 1] = score, True
         return Table(rates, self.space.epochs, scores, tried, self._objective.direction)
 
     def cells(self) -> list[ScoredCell]:
         """Every tried cell of the table with all of its metrics, row by row."""
         cells = []
-        for values, trial in self._rows():
+        for hyperparameters, trial in self._rows():
             metrics: dict[int, dict[str, float]] = {}
             for name, history in trial.metrics.metrics.items():
                 for seen in history.get_history():
                     metrics.setdefault(seen.step, {})[name] = float(seen.mean())
-            for epoch, score in self._cells(trial, int(values["stop_epoch"])):
+            for epoch, score in self._cells(trial, int(hyperparameters["stop_epoch"])):
                 cell = {**metrics.get(epoch, {}), self._objective.name: score}
-                cells.append(ScoredCell(float(values["learning_rate"]), epoch, trial.trial_id, cell))
+                cells.append(ScoredCell(float(hyperparameters["learning_rate"]), epoch, trial.trial_id, cell))
         return cells
 
     def best(self, place: tuple[float, int] | None = None) -> Best:
         """The best cell so far, or the cell at a learning rate and epoch."""
         cell = self.table().best() if place is None else self.table().cell(*place)
-        values, trial = next(
-            (values, trial)
-            for values, trial in self._rows()
-            if values["learning_rate"] == cell.learning_rate and int(values["stop_epoch"]) >= cell.epoch
+        hyperparameters, trial = next(
+            (hyperparameters, trial)
+            for hyperparameters, trial in self._rows()
+            if hyperparameters["learning_rate"] == cell.learning_rate
+            and int(hyperparameters["stop_epoch"]) >= cell.epoch
         )
-        return Best({**values, "stop_epoch": cell.epoch}, cell.learning_rate, cell.epoch, cell.score, trial.trial_id)
+        return Best(
+            {**hyperparameters, "stop_epoch": cell.epoch}, cell.learning_rate, cell.epoch, cell.score, trial.trial_id
+        )
 
     def history(self, trial: Trial) -> list[tuple[int, float]]:
         """Epoch (counted from 1) and objective of a trial so far; NaN where the objective was not finite."""
@@ -218,20 +223,20 @@ class Decisions:
             if proposal is None or isinstance(proposal, Idle):
                 return TrialStatus.STOPPED if proposal is None else TrialStatus.IDLE
             schedule = {"schedule_epochs": self.space.epochs, "stop_epoch": self.space.epochs}
-            values = {**self._incumbent, **schedule, **proposal}
-            assert key(values) not in self._trial_ids, f"{self.strategy.name} proposes {values} twice"
-            return self._started(trial_id, values, "grid")
+            hyperparameters = {**self._incumbent, **schedule, **proposal}
+            assert key(hyperparameters) not in self._trial_ids, f"{self.strategy.name} proposes {hyperparameters} twice"
+            return self._started(trial_id, hyperparameters, "grid")
         while self._queue:
-            values = self._queue.pop()
-            if key(values) not in self._trial_ids:
-                return self._started(trial_id, values, f"sweep:{parameter}" if parameter else "grid")
+            hyperparameters = self._queue.pop()
+            if key(hyperparameters) not in self._trial_ids:
+                return self._started(trial_id, hyperparameters, f"sweep:{parameter}" if parameter else "grid")
         return TrialStatus.STOPPED if parameter is None else TrialStatus.IDLE
 
-    def _started(self, trial_id: str, values: dict[str, Value], stage: str) -> dict[str, Value]:
-        self._trial_ids[key(values)] = trial_id
+    def _started(self, trial_id: str, hyperparameters: dict[str, Value], stage: str) -> dict[str, Value]:
+        self._trial_ids[key(hyperparameters)] = trial_id
         if stage == "grid":
-            self.observed()[trial_id] = ObservedTrial(values, (), False)
-        return {**values, STAGE: stage}
+            self.observed()[trial_id] = ObservedTrial(hyperparameters, (), False)
+        return {**hyperparameters, STAGE: stage}
 
     def reported(self, trial: Trial, epoch: int) -> bool:
         """Take an epoch of a trial into account; whether the strategy stops the trial after it."""
@@ -255,16 +260,20 @@ class Decisions:
         """Queue the configurations of the current stage, and note which of them must end before it is decided."""
         parameter = self._current_sweep()
         if parameter is not None:
-            stage = self.space.sweep_runs(parameter, self._incumbent)
+            stage = self.space.sweep_trials(parameter, self._incumbent)
         else:
-            stage = self.space.grid_runs(self._incumbent) if self.strategy is None else []
+            stage = self.space.grid_trials(self._incumbent) if self.strategy is None else []
         # Workers with trials of unlike length end sooner when the longest start first.
-        self._queue = sorted(stage, key=lambda values: -int(values["stop_epoch"]))[::-1]
+        self._queue = sorted(stage, key=lambda hyperparameters: -int(hyperparameters["stop_epoch"]))[::-1]
         skipped = parameter is None or self.space.is_decided(parameter)
-        self._open = set() if skipped else {key(values) for values in stage if not self._has_ended(values)}
+        self._open = (
+            set()
+            if skipped
+            else {key(hyperparameters) for hyperparameters in stage if not self._has_ended(hyperparameters)}
+        )
 
-    def _has_ended(self, values: Mapping[str, Value]) -> bool:
-        trial = self._trial(values)
+    def _has_ended(self, hyperparameters: Mapping[str, Value]) -> bool:
+        trial = self._trial(hyperparameters)
         return trial is not None and trial.status in ENDED
 
     def _decide(self) -> None:
@@ -286,13 +295,13 @@ class Decisions:
         """All levels of the current sweep, none chosen; IDLE where no trial has started."""
         waiting = SKIPPED if self.space.is_decided(parameter) else TrialStatus.IDLE
         levels = []
-        for values in self.space.sweep_runs(parameter, self._incumbent):
-            trial = self._trial(values)
+        for hyperparameters in self.space.sweep_trials(parameter, self._incumbent):
+            trial = self._trial(hyperparameters)
             epoch, score = None, math.nan
             if trial is not None and trial.status == TrialStatus.COMPLETED:
                 epoch, score = self.score(trial)
             trial_id, status = (trial.trial_id, trial.status) if trial is not None else (None, waiting)
-            levels.append(SweepLevel(parameter, values[parameter], epoch, score, False, trial_id, status))
+            levels.append(SweepLevel(parameter, hyperparameters[parameter], epoch, score, False, trial_id, status))
         return levels
 
     def _winner(self, levels: list[SweepLevel]) -> SweepLevel | None:
@@ -305,8 +314,8 @@ class Decisions:
             return levels[0] if levels[0].level == self._incumbent[levels[0].parameter] else None
         return self._choose(scored)
 
-    def _trial(self, values: Mapping[str, Value]) -> Trial | None:
-        return self.trials.get(self._trial_ids.get(key(values), ""))
+    def _trial(self, hyperparameters: Mapping[str, Value]) -> Trial | None:
+        return self.trials.get(self._trial_ids.get(key(hyperparameters), ""))
 
     # Grid
 
@@ -323,16 +332,16 @@ class Decisions:
 
     def _is_of_grid(self, trial: Trial) -> bool:
         """Whether a trial is of the grid: started for it, or a sweep's trial with a configuration of the grid."""
-        values = trial.hyperparameters.values
-        if values[STAGE] == "grid":
+        hyperparameters = trial.hyperparameters.values
+        if hyperparameters[STAGE] == "grid":
             return True
         horizons = {self.space.epochs} if self.space.grid_schedule == "shared" else range(self.space.epochs + 1)
-        hyperparameters = {name: value for name, value in values.items() if name not in (*COUPLED, STAGE)}
+        parameters = {name: value for name, value in hyperparameters.items() if name not in (*COUPLED, STAGE)}
         incumbent = {name: value for name, value in self._incumbent.items() if name not in COUPLED}
         return (
-            values["learning_rate"] in self.space.learning_rates
-            and values["schedule_epochs"] in horizons
-            and key(hyperparameters) == key(incumbent)
+            hyperparameters["learning_rate"] in self.space.learning_rates
+            and hyperparameters["schedule_epochs"] in horizons
+            and key(parameters) == key(incumbent)
         )
 
     def _observe(self, trial: Trial) -> ObservedTrial:
@@ -346,20 +355,20 @@ class Decisions:
 
     def _rows(self) -> list[tuple[dict[str, Value], Trial]]:
         """Configuration and trial of every row (or cell, where they are independent) under the incumbent, in order."""
-        hyperparameters = self.incumbent
+        incumbent = self.incumbent
         rows: dict[tuple[float, int], tuple[dict[str, Value], Trial]] = {}
         reached: dict[tuple[float, int], int] = {}
         for trial_id, observed in self.observed().items():
             if trial_id not in self.trials or any(
-                observed.values[name] != hyperparameters[name] for name in self.space.sweeps
+                observed.hyperparameters[name] != incumbent[name] for name in self.space.sweeps
             ):
                 continue
             # Of two trials of one row, which differ in where they stop, the longer has all cells of the other.
-            place = (observed.rate, int(observed.values["schedule_epochs"]))
+            place = (observed.rate, int(observed.hyperparameters["schedule_epochs"]))
             if len(observed.scores) > reached.get(place, -1):
                 reached[place] = len(observed.scores)
-                values = {name: value for name, value in observed.values.items() if name != STAGE}
-                rows[place] = values, self.trials[trial_id]
+                hyperparameters = {name: value for name, value in observed.hyperparameters.items() if name != STAGE}
+                rows[place] = hyperparameters, self.trials[trial_id]
         rates = rows_in_order(self.space.learning_rates, (rate for rate, _ in rows))
         return [rows[place] for place in sorted(rows, key=lambda place: (rates.index(place[0]), place[1]))]
 

@@ -56,24 +56,24 @@ class KerasTrainable:
         self.seed = seed
 
     def __call__(
-        self, values: Mapping[str, Value], folder: Path, *args: Any, **kwargs: Any
+        self, hyperparameters: Mapping[str, Value], folder: Path, *args: Any, **kwargs: Any
     ) -> Iterator[dict[str, float]]:
         """Yield the logs of `fit` (losses and metrics, validation ones as `val_…`) after every epoch."""
         for name in ("epochs", "initial_epoch"):
             if name in kwargs:
                 raise TunerError(f"{name} is the search's own: leave it out of the arguments of search()")
-        if "batch_size" in values:
-            kwargs.setdefault("batch_size", values["batch_size"])
+        if "batch_size" in hyperparameters:
+            kwargs.setdefault("batch_size", hyperparameters["batch_size"])
         _forget_former_models()
         path = folder / STATE_FILE
         self._set_seed(0)
         with _out_of_memory_fails_the_trial():
-            model = self.build(_hyperparameters(values))
+            model = self.build(_keras_tuner_hyperparameters(hyperparameters))
         if not getattr(model, "built", False):
             raise TunerError("the model that build returns has no variables yet: give it an input shape")
         history, stopped = _restore(model, path) if path.exists() else ([], False)
         yield from history
-        for epoch in range(len(history), int(values["stop_epoch"])):
+        for epoch in range(len(history), int(hyperparameters["stop_epoch"])):
             if stopped:
                 return
             self._set_seed(epoch + 1)
@@ -94,7 +94,7 @@ class KerasTrainable:
                 keras.utils.set_random_seed(self.seed + offset)
 
 
-def _hyperparameters(values: Mapping[str, Value]) -> keras_tuner.HyperParameters:
+def _keras_tuner_hyperparameters(values: Mapping[str, Value]) -> keras_tuner.HyperParameters:
     hyperparameters = keras_tuner.HyperParameters()
     for name, value in values.items():
         hyperparameters.Fixed(name, value)

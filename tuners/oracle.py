@@ -45,7 +45,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         ...     epochs=4,
         ...     sweeps={"batch_size": [16, 32]},
         ... )
-        >>> oracle.plan().runs, oracle.plan().epochs, oracle.plan().full_product_epochs
+        >>> oracle.plan().trials, oracle.plan().epochs, oracle.plan().full_product_epochs
         (4, 10, 16)
 
     Args:
@@ -115,8 +115,8 @@ class CasualGridOracle(keras_tuner.Oracle):
         self._strategy = strategy(search, examples) if isinstance(search, str) else search
         if self._strategy is not None and self.search_space.grid_schedule != "shared":
             raise TunerError(
-                f"search {self._strategy.name} stops rows, and a grid of independent cells has none: "
-                'choose grid "shared", or search "grid"'
+                f'search {self._strategy.name} stops rows, which grid_schedule "per-cell" does not have: '
+                'choose grid_schedule "shared", or search "grid"'
             )
         super().__init__(
             objective=_objective(objective),

@@ -35,7 +35,7 @@ class Pool(Protocol):
 
     size: int
 
-    def start(self, name: str, values: Mapping[str, Value], folder: Path) -> None:
+    def start(self, name: str, hyperparameters: Mapping[str, Value], folder: Path) -> None:
         """Start a trial with the arguments of a `Trainable`; its first epoch will be reported."""
 
     def wait(self) -> Report:
@@ -51,13 +51,13 @@ class Pool(Protocol):
         """End a trial that has reported."""
 
 
-def follow(pool: Pool, name: str, values: Mapping[str, Value], folder: Path) -> Iterator[Mapping[str, float]]:
+def follow(pool: Pool, name: str, hyperparameters: Mapping[str, Value], folder: Path) -> Iterator[Mapping[str, float]]:
     """Train one trial in a pool that has no other; yields every epoch once, even if workers are lost.
 
     Raises:
         keras_tuner.errors.FailedTrialError: The trial failed.
     """
-    pool.start(name, values, folder)
+    pool.start(name, hyperparameters, folder)
     last = 0
     while (report := pool.wait()).metrics is not None:
         if report.epoch > last:

@@ -44,15 +44,15 @@ class _Worker:
 
     actor: Any
     host: str = ""
-    job: "_Job | None" = None
+    trial: "_ActiveTrial | None" = None
 
 
 @dataclass
-class _Job:
+class _ActiveTrial:
     """One trial that has not ended."""
 
     name: str
-    values: dict[str, Value]
+    hyperparameters: dict[str, Value]
     folder: str
     begun: bool = False
     epoch: int = 0
@@ -63,7 +63,7 @@ class _Job:
 class RayPool:
     """A `Pool` of Ray actors.
 
-    Each worker makes its trainable once, with `make_run`. A worker that dies, with its process or its host, is replaced
+    Each worker makes its trainable once, with `make_trainable`. A worker that dies, with its process or its host, is replaced
     where there is room, and its trial is restarted on the next free worker from the state saved in its folder, so every
     host must see the study's folder under the same path. A trial that loses its worker three times within one epoch
     counts as failed.
@@ -71,7 +71,7 @@ class RayPool:
     Use it as a context manager, inside `cluster`.
 
     Args:
-        make_run: Makes a worker's `Trainable`, in the worker; pickled with cloudpickle. What it raises ends the search.
+        make_trainable: Makes a worker's `Trainable`, in the worker; pickled with cloudpickle. What it raises ends the search.
         size: Workers.
         share: CPUs and GPUs of each worker, as `shares` divides them.
         on_worker: Called with a worker's host when it is ready.
@@ -80,7 +80,7 @@ class RayPool:
 
     def __init__(
         self,
-        make_run: Callable[[], Any],
+        make_trainable: Callable[[], Any],
         size: int,
         share: Share,
         on_worker_begin: Callable[[str], None] = lambda host: None,
@@ -88,19 +88,19 @@ class RayPool:
     ) -> None:
         self.size = size
         self._share = share
-        self._make_run = make_run
+        self._make_trainable = make_trainable
         self._on_worker_begin = on_worker_begin
         self._on_worker_lost = on_worker_lost
         self._workers: list[_Worker] = []
         self._calls: dict[Any, _Worker] = {}
         self._carriers: dict[str, _Worker] = {}
         self._free: list[_Worker] = []
-        self._waiting: deque[_Job] = deque()
+        self._waiting: deque[_ActiveTrial] = deque()
         self._deaths_at_birth = 0
 
     def __enter__(self) -> Self:
         # Once into the object store, instead of with every worker.
-        self._maker = ray.put(self._make_run)
+        self._maker = ray.put(self._make_trainable)
         # The default strategy would fill one host before it takes the next.
         self._actor = ray.remote(
             num_cpus=self._share.cpus, num_gpus=self._share.gpus, max_restarts=0, scheduling_strategy="SPREAD"
@@ -115,9 +115,9 @@ class RayPool:
 
     # A pool
 
-    def start(self, name: str, values: Mapping[str, Value], folder: Path) -> None:
+    def start(self, name: str, hyperparameters: Mapping[str, Value], folder: Path) -> None:
         """See `Pool`."""
-        self._waiting.append(_Job(name, dict(values), str(folder.absolute())))
+        self._waiting.append(_ActiveTrial(name, dict(hyperparameters), str(folder.absolute())))
         self._assign()
 
     def advance(self, name: str) -> None:
@@ -157,36 +157,36 @@ class RayPool:
 
     def _assign(self) -> None:
         while self._free and self._waiting:
-            worker, job = self._free.pop(), self._waiting.popleft()
-            worker.job, self._carriers[job.name] = job, worker
-            job.begun, job.epoch = False, 0
-            self._calls[worker.actor.begin.remote(job.values, job.folder)] = worker
+            worker, trial = self._free.pop(), self._waiting.popleft()
+            worker.trial, self._carriers[trial.name] = trial, worker
+            trial.begun, trial.epoch = False, 0
+            self._calls[worker.actor.begin.remote(trial.hyperparameters, trial.folder)] = worker
 
     def _release(self, name: str) -> _Worker:
         worker = self._carriers.pop(name)
-        worker.job = None
+        worker.trial = None
         self._free.append(worker)
         return worker
 
     def _answered(self, worker: _Worker, answer: Any) -> Report | None:
-        job = worker.job
-        if job is None:
+        trial = worker.trial
+        if trial is None:
             worker.host, self._deaths_at_birth = answer, 0
             self._free.append(worker)
             self._on_worker_begin(worker.host)
             return None
-        if not job.begun:
-            job.begun = True
-            self.advance(job.name)
+        if not trial.begun:
+            trial.begun = True
+            self.advance(trial.name)
             return None
         metrics, failure = answer
         if metrics is None:
-            self._release(job.name)
-            return Report(job.name, job.epoch, None, failure)
-        job.epoch += 1
-        if job.epoch > job.furthest:
-            job.furthest, job.losses = job.epoch, 0
-        return Report(job.name, job.epoch, metrics)
+            self._release(trial.name)
+            return Report(trial.name, trial.epoch, None, failure)
+        trial.epoch += 1
+        if trial.epoch > trial.furthest:
+            trial.furthest, trial.losses = trial.epoch, 0
+        return Report(trial.name, trial.epoch, metrics)
 
     def _lost(self, worker: _Worker, error: Exception) -> Report | None:
         """Replace a dead worker and requeue its trial; a report where the trial has failed."""
@@ -194,40 +194,40 @@ class RayPool:
         if isinstance(error, ActorUnavailableError):
             # It may be alive behind a broken network: nobody else may write into the run's folder.
             ray.kill(worker.actor)
-        job = worker.job
-        self._on_worker_lost(job.name if job else None, worker.host)
-        if job is None:
+        trial = worker.trial
+        self._on_worker_lost(trial.name if trial else None, worker.host)
+        if trial is None:
             self._deaths_at_birth += 1
             if self._deaths_at_birth == MOST_LOSSES:
                 raise TunerError(f"workers die as they start, the last one of: {_reason(error)}") from error
         self._hire()
-        if job is None:
+        if trial is None:
             return None
-        del self._carriers[job.name]
+        del self._carriers[trial.name]
         # A worker that took a run over and was gone before, with its host, is not the run's doing.
-        job.losses += job.begun
-        if job.losses == MOST_LOSSES:
-            failure = f"it lost its worker {MOST_LOSSES} times in epoch {job.furthest + 1}, last of: {_reason(error)}"
-            return Report(job.name, job.furthest, None, failure)
-        self._waiting.appendleft(job)
+        trial.losses += trial.begun
+        if trial.losses == MOST_LOSSES:
+            failure = f"it lost its worker {MOST_LOSSES} times in epoch {trial.furthest + 1}, last of: {_reason(error)}"
+            return Report(trial.name, trial.furthest, None, failure)
+        self._waiting.appendleft(trial)
         return None
 
 
 class Carrier:
     """The actor: makes its trainable once, then trains one configuration after another."""
 
-    def prepare(self, make_run: Callable[[], Any]) -> str:
+    def prepare(self, make_trainable: Callable[[], Any]) -> str:
         """Make the trainable; returns the host's name."""
-        self._run = make_run()
+        self._trainable = make_trainable()
         return socket.gethostname()
 
-    def begin(self, values: dict[str, Value], folder: str) -> None:
+    def begin(self, hyperparameters: dict[str, Value], folder: str) -> None:
         """Take a configuration over; returning shows that the worker is alive."""
-        self._epochs = self._epochs_of(values, Path(folder))
+        self._epochs = self._epochs_of(hyperparameters, Path(folder))
 
-    def _epochs_of(self, values: dict[str, Value], folder: Path) -> Generator[Mapping[str, float]]:
+    def _epochs_of(self, hyperparameters: dict[str, Value], folder: Path) -> Generator[Mapping[str, float]]:
         # Whatever a run does when it is called, it does in the first `advance`.
-        yield from self._run(values, folder)
+        yield from self._trainable(hyperparameters, folder)
 
     def advance(self) -> tuple[dict[str, float] | None, str | None]:
         """Train the next epoch; returns its metrics, or None with the message of a failed trial."""

@@ -31,7 +31,7 @@ class Stage:
     configurations: tuple[Mapping[str, Value], ...]
 
     @property
-    def runs(self) -> int:
+    def trials(self) -> int:
         """Number of trials."""
         return len(self.configurations)
 
@@ -48,9 +48,9 @@ class Plan(NamedTuple):
     full_product_epochs: int
 
     @property
-    def runs(self) -> int:
+    def trials(self) -> int:
         """Number of trials of all stages."""
-        return sum(stage.runs for stage in self.stages)
+        return sum(stage.trials for stage in self.stages)
 
     @property
     def epochs(self) -> int:
@@ -66,7 +66,7 @@ class SearchSpace:
         >>> from tuners import SearchSpace
         >>> space = SearchSpace.of([2e-5, 6e-6], epochs=4, sweeps={"batch_size": [16, 32]})
         >>> plan = space.plan()
-        >>> plan.runs, plan.epochs, plan.full_product_epochs
+        >>> plan.trials, plan.epochs, plan.full_product_epochs
         (4, 10, 16)
 
     Attributes:
@@ -136,12 +136,12 @@ class SearchSpace:
             rates, _epochs("epochs", epochs), levels, values, _epochs("sweep_epochs", sweep_epochs), grid_schedule
         )
 
-    def sweep_runs(self, parameter: str, incumbent: Mapping[str, Value]) -> list[dict[str, Value]]:
+    def sweep_trials(self, parameter: str, incumbent: Mapping[str, Value]) -> list[dict[str, Value]]:
         """Configuration of every level of a sweep, everything else held at the incumbent."""
         schedule = {"schedule_epochs": self.sweep_epochs, "stop_epoch": self.sweep_epochs}
         return [{**incumbent, parameter: level, **schedule} for level in self.sweeps[parameter]]
 
-    def grid_runs(self, incumbent: Mapping[str, Value]) -> list[dict[str, Value]]:
+    def grid_trials(self, incumbent: Mapping[str, Value]) -> list[dict[str, Value]]:
         """Configuration of every trial of the grid, row by row."""
         horizons = [self.epochs] if self.grid_schedule == "shared" else range(1, self.epochs + 1)
         return [
@@ -160,23 +160,23 @@ class SearchSpace:
         known: set[str] = set()
         incumbent = dict(self.start)
 
-        def add(name: str, runs: list[dict[str, Value]]) -> None:
-            new = [run for run in runs if key(run) not in known]
+        def add(name: str, trials: list[dict[str, Value]]) -> None:
+            new = [trial for trial in trials if key(trial) not in known]
             known.update(map(key, new))
             stages.append(Stage(name, tuple(new)))
 
         for parameter, levels in self.sweeps.items():
             add(
                 f"sweep:{parameter}",
-                [] if self.is_decided(parameter) else self.sweep_runs(parameter, incumbent),
+                [] if self.is_decided(parameter) else self.sweep_trials(parameter, incumbent),
             )
             # Which level wins does not change the cost: the winner has been run, so later stages reuse it.
             if incumbent[parameter] not in levels:
                 incumbent[parameter] = levels[0]
-        grid = self.grid_runs(incumbent)
+        grid = self.grid_trials(incumbent)
         add("grid", grid)
         product = math.prod(map(len, self.sweeps.values()))
-        return Plan(stages, product * sum(int(run["stop_epoch"]) for run in grid))
+        return Plan(stages, product * sum(int(trial["stop_epoch"]) for trial in grid))
 
     def describe(self) -> dict[str, Any]:
         """Description in JSON's types, with the sweeps as pairs because their order counts."""

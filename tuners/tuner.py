@@ -20,7 +20,7 @@ from tuners.trainable import Trainable
 
 IDLE_SECONDS = 0.2
 """Seconds between two requests for a trial while the next stage waits for another tuner's trial."""
-NO_EPOCH = "the run yielded no epoch"
+NO_EPOCH = "the trainable yielded no epoch"
 
 
 class CasualGridSearch(BaseTuner):
@@ -32,9 +32,9 @@ class CasualGridSearch(BaseTuner):
     Example:
         >>> import tempfile
         >>> from tuners import CasualGridOracle, CasualGridSearch
-        >>> def train(values, folder):
-        ...     for epoch in range(1, values["stop_epoch"] + 1):
-        ...         yield {"val_accuracy": 0.5 + epoch * values["learning_rate"]}
+        >>> def train(hyperparameters, folder):
+        ...     for epoch in range(1, hyperparameters["stop_epoch"] + 1):
+        ...         yield {"val_accuracy": 0.5 + epoch * hyperparameters["learning_rate"]}
         >>> oracle = CasualGridOracle("val_accuracy", learning_rates=[0.01, 0.02], epochs=3)
         >>> oracle.verbose = 0
         >>> tuner = CasualGridSearch(train, oracle, directory=tempfile.mkdtemp(), project_name="toy")
@@ -43,7 +43,7 @@ class CasualGridSearch(BaseTuner):
         (0.02, 3)
 
     Args:
-        run: Trains one configuration.
+        trainable: Trains one configuration.
         oracle: Oracle of the search.
         directory: Parent of the project's folder.
         project_name: Name of the project's folder, `directory/project_name`.
@@ -58,7 +58,7 @@ class CasualGridSearch(BaseTuner):
 
     def __init__(
         self,
-        run: Trainable,
+        trainable: Trainable,
         oracle: CasualGridOracle,
         directory: str | Path,
         project_name: str,
@@ -66,7 +66,7 @@ class CasualGridSearch(BaseTuner):
         on_trial_begin: Callable[[Trial], None] | None = None,
         on_epoch_end: Callable[[Trial, int, Mapping[str, float]], bool | None] | None = None,
     ) -> None:
-        self.run = run
+        self.trainable = trainable
         self._retries = oracle.max_retries_per_trial
         self._on_trial_begin = on_trial_begin
         self._on_epoch_end = on_epoch_end
@@ -97,7 +97,7 @@ class CasualGridSearch(BaseTuner):
             keras_tuner.errors.FailedTrialError: The trainable raised it, or yielded no epoch.
         """
         epoch = 0
-        epochs = iter(self.run(configuration(trial), Path(self.get_trial_dir(trial.trial_id)), *args, **kwargs))
+        epochs = iter(self.trainable(configuration(trial), Path(self.get_trial_dir(trial.trial_id)), *args, **kwargs))
         try:
             for epoch, reported in enumerate(epochs, start=1):
                 if not self._report(trial, epoch, reported):
@@ -112,7 +112,7 @@ class CasualGridSearch(BaseTuner):
         """Report the metrics of an epoch; whether the trial goes on."""
         asked = int(trial.hyperparameters.values["stop_epoch"])
         if epoch > asked:
-            raise TunerError(f"the run went on after the {asked} epochs that stop_epoch asks for: end it there")
+            raise TunerError(f"the trainable went on after the {asked} epochs that stop_epoch asks for: end it there")
         metrics = self._metrics(reported)
         status = self.oracle.update_trial(trial.trial_id, metrics, step=epoch).status
         if self._on_epoch_end is not None and self._on_epoch_end(trial, epoch, metrics) is False:
@@ -123,7 +123,7 @@ class CasualGridSearch(BaseTuner):
         objective = self.oracle.objective.name
         if objective not in reported:
             raise TunerError(
-                f"the objective {objective} is not among the metrics of the run ({', '.join(reported)}): "
+                f"the objective {objective} is not among the metrics of the trainable ({', '.join(reported)}): "
                 "report it, or search for one of these"
             )
         metrics = {name: float(value) for name, value in reported.items()}
@@ -195,7 +195,7 @@ class CasualGridSearch(BaseTuner):
             scale: Factor of the scores; 100 shows fractions in percent.
             digits: Decimals of a score.
         """
-        print("StudyFolder summary")
+        print("Results summary")
         print(f"Results in {self.project_dir}")
         print(self.oracle.objective)
         print()

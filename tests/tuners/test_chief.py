@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from chief_search import SPACE
-from toy_runs import ToyRun, search, trials
+from toy_trainable import ToyTrainable, search, trials
 
 from tuners import CasualGridOracle, CasualGridSearch
 
@@ -40,14 +40,14 @@ def test_a_chief_and_two_workers_find_what_one_process_finds_and_train_every_epo
         for left in processes:
             left.kill()
     assert [process.returncode for process in processes] == [0, 0, 0], told
-    alone = search(tmp_path / "alone", ToyRun(), **SPACE)
+    alone = search(tmp_path / "alone", ToyTrainable(), **SPACE)
     alone.search()
     oracle = CasualGridOracle(**SPACE)
     # The chief left everything in the folder; reading it back needs no worker.
-    again = CasualGridSearch(ToyRun(), oracle, tmp_path, "study")
+    again = CasualGridSearch(ToyTrainable(), oracle, tmp_path, "study")
     assert oracle.table() == alone.oracle.table()
     assert oracle.sweep_results == alone.oracle.sweep_results
     assert {trial.status for trial in trials(again)} == {"COMPLETED"}
     trained = Counter((tmp_path / "log").read_text().splitlines())
-    assert len(trained) == len(alone.run.trained)
+    assert len(trained) == len(alone.trainable.trained)
     assert set(trained.values()) == {1}

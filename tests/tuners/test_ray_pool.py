@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import ray_cluster
-import toy_runs
-from toy_runs import LAYOUTS, ToyRun, accuracy, fails, search, trials
+import toy_trainable
+from toy_trainable import LAYOUTS, ToyTrainable, accuracy, fails, search, trials
 
 from tuners import CasualGridOracle, TunerError
 from tuners.parallel import ParallelSearch
 from tuners.ray_pool import RayPool, Share, cluster, shares
 
-ray_cluster.takes_along(toy_runs, sys.modules[__name__])
+ray_cluster.takes_along(toy_trainable, sys.modules[__name__])
 
 SPACE = {
     "objective": "val_accuracy",
@@ -28,30 +28,36 @@ SPACE = {
 }
 
 
-def of_a_failing_level() -> ToyRun:
-    return ToyRun(fails(lambda values, epoch: None if values["layout"] == "next" else accuracy(values, epoch)))
+def of_a_failing_level() -> ToyTrainable:
+    return ToyTrainable(
+        fails(
+            lambda hyperparameters, epoch: (
+                None if hyperparameters["layout"] == "next" else accuracy(hyperparameters, epoch)
+            )
+        )
+    )
 
 
-def broken() -> ToyRun:
+def broken() -> ToyTrainable:
     raise TunerError("no checkpoint here")
 
 
-class Buggy(ToyRun):
-    def __call__(self, values, folder):
+class Buggy(ToyTrainable):
+    def __call__(self, hyperparameters, folder):
         yield {"val_accuracy": 1 / 0}
 
 
-class Deadly(ToyRun):
+class Deadly(ToyTrainable):
     """Kills its process in the second epoch of one level, as the kernel does where memory runs out."""
 
-    def __call__(self, values, folder):
-        for epoch, metrics in enumerate(super().__call__(values, folder)):
-            if values["layout"] == "previous" and epoch == 1:
+    def __call__(self, hyperparameters, folder):
+        for epoch, metrics in enumerate(super().__call__(hyperparameters, folder)):
+            if hyperparameters["layout"] == "previous" and epoch == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield metrics
 
 
-def dead_at_birth() -> ToyRun:
+def dead_at_birth() -> ToyTrainable:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
 
@@ -72,8 +78,8 @@ def carry(folder: Path, pool: RayPool, on_epoch_end=lambda *told: None) -> Paral
     return tuner
 
 
-def same_as_alone(tuner, folder: Path, run: ToyRun | None = None) -> None:
-    alone = search(folder / "alone", run or ToyRun(), **SPACE)
+def same_as_alone(tuner, folder: Path, run: ToyTrainable | None = None) -> None:
+    alone = search(folder / "alone", run or ToyTrainable(), **SPACE)
     alone.search()
     assert tuner.oracle.sweep_results == alone.oracle.sweep_results
     assert tuner.oracle.table() == alone.oracle.table()
@@ -99,7 +105,7 @@ def test_what_a_run_raises_ends_the_search_and_keeps_what_was_found(host, tmp_pa
     with pytest.raises(ZeroDivisionError):
         carry(tmp_path, RayPool(Buggy, 1, Share(1, 0)))
     assert {json.loads(path.read_text())["status"] for path in tmp_path.glob("study/trial_*/trial.json")} == {"RUNNING"}
-    same_as_alone(carry(tmp_path, RayPool(ToyRun, 2, Share(1, 0))), tmp_path)
+    same_as_alone(carry(tmp_path, RayPool(ToyTrainable, 2, Share(1, 0))), tmp_path)
 
 
 def test_a_worker_that_cannot_carry_says_why(host, tmp_path):
@@ -118,12 +124,12 @@ def test_a_run_that_kills_its_worker_each_time_fails_and_the_search_goes_on(host
     [failed] = [trial for trial in trials(tuner) if trial.status == "FAILED"]
     assert failed.hyperparameters.values["layout"] == "previous"
     assert "lost its worker 3 times in epoch 2" in failed.message
-    assert lost == [failed.trial_id] * 3
+    assert lost == [f"trial_{failed.trial_id}"] * 3
     assert tuner.oracle.incumbent["layout"] == "next"
 
 
 def test_idle_workers_cost_no_cpu(host, tmp_path):
-    with RayPool(ToyRun, 2, Share(1, 0)) as pool:
+    with RayPool(ToyTrainable, 2, Share(1, 0)) as pool:
         ready = Counter()
         pool._on_worker_begin = lambda host: ready.update([host])
         pool.start("a", {"learning_rate": 2e-5, "schedule_epochs": 1, "stop_epoch": 1}, tmp_path)

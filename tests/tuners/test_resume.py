@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from keras_tuner.engine.trial import TrialStatus
 from killed import KILLED, die_at_replacement, in_a_child, status_of
-from toy_runs import ToyRun, accuracy, search, trials
+from toy_trainable import ToyTrainable, accuracy, search, trials
 
 from tuners import CasualGridOracle, CasualGridSearch, TunerError
 
@@ -24,14 +24,14 @@ SPACE = {
 }
 
 
-def score(values, epoch):
+def score(hyperparameters, epoch):
     """One row diverges, so that a NaN has to survive as well."""
-    return float("nan") if values["learning_rate"] == 1e-4 and epoch == 2 else accuracy(values, epoch)
+    return float("nan") if hyperparameters["learning_rate"] == 1e-4 and epoch == 2 else accuracy(hyperparameters, epoch)
 
 
 def study(folder: Path, score=score) -> CasualGridSearch:
     folder.mkdir(exist_ok=True)
-    return search(folder, ToyRun(score, log=folder / "log"), CasualGridOracle(**SPACE))
+    return search(folder, ToyTrainable(score, log=folder / "log"), CasualGridOracle(**SPACE))
 
 
 def search_until_replacement(folder: Path, number: int, after: bool) -> None:
@@ -85,11 +85,11 @@ def search_until_epoch(folder: Path, number: int) -> None:
     """Searches; the process is killed within the `number`-th epoch that it trains."""
     trained = Counter()
 
-    def score_or_die(values, epoch):
+    def score_or_die(hyperparameters, epoch):
         trained["epochs"] += 1
         if trained["epochs"] == number:
             os.kill(os.getpid(), signal.SIGKILL)
-        return score(values, epoch)
+        return score(hyperparameters, epoch)
 
     study(folder, score_or_die).search()
 
@@ -151,7 +151,9 @@ def test_overwriting_starts_over_and_leaves_other_files_alone(tmp_path):
     (tmp_path / "study" / "recipe.yaml").write_text("mine")
     oracle = CasualGridOracle("val_accuracy", [1e-3], 1)
     oracle.verbose = 0
-    tuner = CasualGridSearch(ToyRun(lambda values, epoch: 0.5), oracle, tmp_path, "study", overwrite=True)
+    tuner = CasualGridSearch(
+        ToyTrainable(lambda hyperparameters, epoch: 0.5), oracle, tmp_path, "study", overwrite=True
+    )
     tuner.search()
     assert list(oracle.trials) == ["0000"]
     assert {path.name for path in (tmp_path / "study").iterdir()} == {
@@ -170,7 +172,7 @@ def test_a_study_that_was_half_overwritten_is_refused_until_it_is_wholly(tmp_pat
         raise KeyboardInterrupt
 
     def overwrite():
-        CasualGridSearch(ToyRun(), CasualGridOracle(**SPACE), tmp_path, "study", overwrite=True)
+        CasualGridSearch(ToyTrainable(), CasualGridOracle(**SPACE), tmp_path, "study", overwrite=True)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(shutil, "rmtree", remove_and_stop)

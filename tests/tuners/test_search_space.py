@@ -18,7 +18,7 @@ from tuners import CasualGridOracle, SearchSpace, TunerError
         ({"epochs": 0}, "epochs must be a whole number of at least 1, not 0"),
         ({"epochs": 2.5}, "epochs must be a whole number"),
         ({"sweep_epochs": 0}, "sweep_epochs must be"),
-        ({"grid": "rows"}, "grid is one of 'row', 'independent'"),
+        ({"grid_schedule": "rows"}, "grid_schedule is one of 'shared', 'per-cell'"),
         ({"sweeps": {"layout": []}}, "the sweep of layout must name at least one"),
         ({"sweeps": {"layout": ["a", "a"]}}, "the sweep of layout names a level twice"),
         ({"sweeps": {"layout": ["a", None]}}, "layout: None is not a bool, int, float or str"),
@@ -63,7 +63,7 @@ def test_whole_and_decimal_levels_are_all_decimal_and_numpys_are_plain():
 
 def test_levels_that_differ_in_type_only_are_different_configurations():
     plan = SearchSpace.of([1e-5], 1, {"cased": [True, False], "batch_size": [1, 0]}).plan()
-    assert [stage.runs for stage in plan.stages] == [2, 1, 0]
+    assert [stage.trials for stage in plan.stages] == [2, 1, 0]
 
 
 def test_the_plan_compares_with_the_full_product():
@@ -72,12 +72,12 @@ def test_the_plan_compares_with_the_full_product():
         [2e-5, 6e-6, 5e-6, 4e-6, 3e-6, 2e-6, 1e-6], 10, {"speaker": list("abcd"), "context": list("abcdef")}
     )
     stages, full_product_epochs = space.plan()
-    assert [(stage.name, stage.runs, stage.epochs) for stage in stages] == [
+    assert [(stage.name, stage.trials, stage.epochs) for stage in stages] == [
         ("sweep:speaker", 4, 4),
         ("sweep:context", 5, 5),
         ("grid", 7, 70),
     ]
-    assert (space.plan().runs, space.plan().epochs, full_product_epochs) == (16, 79, 24 * 70)
+    assert (space.plan().trials, space.plan().epochs, full_product_epochs) == (16, 79, 24 * 70)
 
 
 def test_plain_hyperparameters_are_enough():

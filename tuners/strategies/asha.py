@@ -45,7 +45,7 @@ class Asha:
             return False
         # By the best epoch so far, since a row counts with its best epoch.
         rung = [
-            ObservedTrial(other.values, other.scores[:epoch], True)
+            ObservedTrial(other.hyperparameters, other.scores[:epoch], True)
             for other in state.trials
             if len(other.scores) >= epoch
         ]

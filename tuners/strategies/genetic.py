@@ -43,7 +43,9 @@ class Genetic:
         """See `Strategy`; running trials have no children yet, and no trial waits for them."""
         space = state.space
         # A running trial trains all the epochs it was given.
-        spent = sum(len(trial.scores) if trial.ended else int(trial.values["stop_epoch"]) for trial in state.trials)
+        spent = sum(
+            len(trial.scores) if trial.ended else int(trial.hyperparameters["stop_epoch"]) for trial in state.trials
+        )
         left = self.max_epochs(space) - spent
         draw = np.random.default_rng([state.seed, len(state.trials)])
         parents = sorted((trial for trial in state.trials if trial.best_epoch), key=lambda trial: -trial.best)[
@@ -97,7 +99,7 @@ def _child(space: SearchSpace, parents: Sequence[ObservedTrial], draw: np.random
     child: dict[str, Value] = {}
     for name in names:
         parent = couple[int(draw.integers(2))]
-        value = parent.best_epoch if name == "stop_epoch" else parent.values[name]
+        value = parent.best_epoch if name == "stop_epoch" else parent.hyperparameters[name]
         if draw.random() < 1 / len(names):
             if name == "stop_epoch":
                 value = min(max(int(value) + int(draw.choice([-1, 1, 2])), 1), space.epochs)
@@ -114,7 +116,7 @@ def _known(state: SearchState, child: Mapping[str, Value]) -> bool:
     """Whether a trial of this configuration trains as many epochs or more."""
     genes = [name for name in child if name != "stop_epoch"]
     return any(
-        all(trial.values[name] == child[name] for name in genes)
-        and int(trial.values["stop_epoch"]) >= int(child["stop_epoch"])
+        all(trial.hyperparameters[name] == child[name] for name in genes)
+        and int(trial.hyperparameters["stop_epoch"]) >= int(child["stop_epoch"])
         for trial in state.trials
     )

@@ -22,20 +22,20 @@ class ObservedTrial:
     """A trial of the learning-rate × epoch search, ended or running.
 
     Attributes:
-        values: Configuration; `stop_epoch` is the largest number of epochs that the trial may train.
+        hyperparameters: Configuration; `stop_epoch` is the largest number of epochs that the trial may train.
         scores: Objective after each epoch so far, negated where small is good, so that larger is better; NaN from
             where the trial diverged, and everywhere in a failed trial.
         ended: Whether no more epochs follow.
     """
 
-    values: Mapping[str, Value]
+    hyperparameters: Mapping[str, Value]
     scores: Sequence[float]
     ended: bool
 
     @property
     def rate(self) -> float:
         """Learning rate."""
-        return float(self.values["learning_rate"])
+        return float(self.hyperparameters["learning_rate"])
 
     @cached_property
     def best_epoch(self) -> int:
