@@ -14,8 +14,7 @@ class Report:
 
     Attributes:
         name: Name of the trial, as given to `Pool.start`.
-        epoch: Epoch that has ended, counted from 1; a trial that was restarted after the loss of its worker counts from
-            1.
+        epoch: Epoch that has ended; a trial that was restarted after the loss of its worker counts from 1.
         metrics: Metrics of that epoch; None when the trial has ended by itself or failed.
         failure: Message of the trial's `FailedTrialError`; None if it has not failed.
     """
@@ -27,10 +26,9 @@ class Report:
 
 
 class Pool(Protocol):
-    """Trains up to `size` trials at a time.
+    """Trains up to `size` trials at a time, and restarts a trial whose worker is lost.
 
-    After every report of an epoch the trial waits for `advance` or `stop`; a report without metrics ends it. The pool
-    restarts a trial whose worker is lost.
+    After every report of an epoch the trial waits for `advance` or `stop`; a report without metrics ends it.
     """
 
     size: int
