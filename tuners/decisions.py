@@ -1,7 +1,7 @@
 """Decisions of a search, derived from its trials: sweep winners, the incumbent, the table and its best cell.
 
-Nothing here is stored: the same trials and the same seed give the same decisions, so a study that was killed at any
-moment goes on as if it had not been, and no two files can contradict each other.
+Nothing here is stored: the same trials and the same seed give the same decisions, so a study killed at any moment
+resumes as if it had not been, and no two files can contradict each other.
 """
 
 import math
@@ -54,8 +54,8 @@ class Best:
     """The best cell of the grid.
 
     Attributes:
-        hyperparameters: Value of every parameter, with `schedule_epochs` (the horizon of the winning schedule) and `stop_epoch`
-            (the winning epoch); training these hyperparameters reproduces the cell.
+        hyperparameters: Value of every parameter, with the winning `schedule_epochs` and, as `stop_epoch`, the winning
+            epoch; training with them reproduces the cell.
         learning_rate: Row of the cell.
         epoch: Column of the cell, counted from 1.
         score: Objective of the cell.
@@ -87,11 +87,10 @@ class ScoredCell:
 
 
 class Decisions:
-    """What the trials of a search decide.
+    """The decisions that follow from the trials of a search.
 
     Args:
         space: Search space.
-        sweeps: Parameters to sweep, in order.
         strategy: Strategy of the learning-rate × epoch search; None fills every cell.
         trials: The oracle's trials by id, updated by the oracle.
         objective: Objective.
@@ -102,7 +101,6 @@ class Decisions:
     def __init__(
         self,
         space: SearchSpace,
-        sweeps: Sequence[str],
         strategy: Strategy | None,
         trials: Mapping[str, Trial],
         objective: Objective,
@@ -116,7 +114,8 @@ class Decisions:
         self._sign = 1 if objective.direction == "max" else -1
         self._seed = seed
         self._choose = choose or (lambda scored: max(scored, key=lambda level: self._sign * level.score))
-        self._sweeps = sweeps
+        # A strategy may vary the parameters of the sweeps itself.
+        self._sweeps = tuple(space.sweeps) if strategy is None or strategy.sweeps else ()
         # The tuner's thread decides, any other may read.
         self._lock = threading.RLock()
         # Caches, so that a report and a new trial cost the same however many trials there are.
@@ -126,96 +125,88 @@ class Decisions:
         self._observed: dict[str, ObservedTrial] | None = None
         self._begin_stage()
 
-    # Results
-
     @property
     def stage(self) -> str:
-        """The current stage: `sweep:<parameter>` or `grid`."""
+        """See `CasualGridOracle.stage`."""
         self._decide()
         parameter = self._current_sweep()
         return "grid" if parameter is None else f"sweep:{parameter}"
 
     @property
     def incumbent(self) -> dict[str, Value]:
-        """Value of every parameter as adopted so far; the best trial's where the strategy varies the parameters."""
+        """See `CasualGridOracle.incumbent`."""
         self._decide()
-        if self.strategy is None or self.strategy.sweeps or not self.observed():
+        if len(self._sweeps) == len(self.space.sweeps) or not self.observed():
             return dict(self._incumbent)
         best = max(self.observed().values(), key=lambda trial: trial.best)
         return {**self._incumbent, **{name: best.hyperparameters[name] for name in self.space.sweeps}}
 
     @property
     def sweep_results(self) -> list[SweepLevel]:
-        """Levels of all sweeps in their order, as far as the search has come."""
+        """See `CasualGridOracle.sweep_results`."""
         self._decide()
         parameter = self._current_sweep()
         current = [] if parameter is None else [level for level in self._levels(parameter) if level.trial_id]
         return [*chain.from_iterable(self._decided), *current]
 
     def table(self) -> Table:
-        """The learning-rate × epoch table under the incumbent; see `CasualGridOracle.table`."""
+        """See `CasualGridOracle.table`."""
         rows = self._rows()
-        rates = rows_in_order(
-            self.space.learning_rates, (float(hyperparameters["learning_rate"]) for hyperparameters, _ in rows)
-        )
+        rates = rows_in_order(self.space.learning_rates, (row.rate for row, _ in rows))
         scores = np.full((len(rates), self.space.epochs), np.nan)
         tried = np.zeros(scores.shape, dtype=bool)
-        for hyperparameters, trial in rows:
-            row = rates.index(float(hyperparameters["learning_rate"]))
-            for epoch, score in self._cells(trial, int(hyperparameters["stop_epoch"])):
-                scores[row, epoch - 1], tried[row, epoch - 1] = score, True
+        for row, trial in rows:
+            for epoch, score in self._cells(trial, row.stop_epoch):
+                place = rates.index(row.rate), epoch - 1
+                scores[place], tried[place] = score, True
         return Table(rates, self.space.epochs, scores, tried, self._objective.direction)
 
     def cells(self) -> list[ScoredCell]:
-        """Every tried cell of the table with all of its metrics, row by row."""
+        """See `CasualGridOracle.cells`."""
         cells = []
-        for hyperparameters, trial in self._rows():
+        for row, trial in self._rows():
             metrics: dict[int, dict[str, float]] = {}
             for name, history in trial.metrics.metrics.items():
                 for seen in history.get_history():
                     metrics.setdefault(seen.step, {})[name] = float(seen.mean())
-            for epoch, score in self._cells(trial, int(hyperparameters["stop_epoch"])):
+            for epoch, score in self._cells(trial, row.stop_epoch):
                 cell = {**metrics.get(epoch, {}), self._objective.name: score}
-                cells.append(ScoredCell(float(hyperparameters["learning_rate"]), epoch, trial.trial_id, cell))
+                cells.append(ScoredCell(row.rate, epoch, trial.trial_id, cell))
         return cells
 
     def best(self, place: tuple[float, int] | None = None) -> Best:
-        """The best cell so far, or the cell at a learning rate and epoch."""
+        """See `CasualGridOracle.best`."""
         cell = self.table().best() if place is None else self.table().cell(*place)
-        hyperparameters, trial = next(
-            (hyperparameters, trial)
-            for hyperparameters, trial in self._rows()
-            if hyperparameters["learning_rate"] == cell.learning_rate
-            and int(hyperparameters["stop_epoch"]) >= cell.epoch
+        rows = self._rows()
+        row, trial = next(
+            pair for pair in rows if pair[0].rate == cell.learning_rate and pair[0].stop_epoch >= cell.epoch
         )
-        return Best(
-            {**hyperparameters, "stop_epoch": cell.epoch}, cell.learning_rate, cell.epoch, cell.score, trial.trial_id
-        )
+        hyperparameters = {name: value for name, value in row.hyperparameters.items() if name != STAGE}
+        hyperparameters["stop_epoch"] = cell.epoch
+        return Best(hyperparameters, cell.learning_rate, cell.epoch, cell.score, trial.trial_id)
 
     def history(self, trial: Trial) -> list[tuple[int, float]]:
-        """Epoch (counted from 1) and objective of a trial so far; NaN where the objective was not finite."""
+        """See `CasualGridOracle.history`."""
         if not trial.metrics.exists(self._objective.name):
             return []
         history = [(seen.step, float(seen.mean())) for seen in trial.metrics.get_history(self._objective.name)]
         return [(epoch, score if math.isfinite(score) else math.nan) for epoch, score in history]
 
     def score(self, trial: Trial) -> tuple[int | None, float]:
-        """Epoch and score that a trial counts with: its best epoch, of an independent cell of the grid its last."""
+        """Return the epoch and score that a trial counts with: its best, or its last in a grid with a trial per cell."""
         if self.space.grid_schedule == "per-cell" and trial.hyperparameters.values[STAGE] == "grid":
             return next(reversed(self.history(trial)), (None, math.nan))
         scored = [(epoch, score) for epoch, score in self.history(trial) if not math.isnan(score)]
         return max(scored, key=lambda pair: self._sign * pair[1], default=(None, math.nan))
 
     def ranked(self) -> list[Trial]:
-        """Completed trials from the best on: those of the grid, then those of the sweeps alone."""
+        """See `CasualGridOracle.get_best_trials`."""
         grid = self.observed()
         completed = [trial for trial in self.trials.values() if trial.status == TrialStatus.COMPLETED]
         return sorted(completed, key=lambda trial: (trial.trial_id not in grid, -self._sign * trial.score))
 
-    # Next trial
-
     def propose(self, trial_id: str) -> dict[str, Value] | str:
-        """The configuration of the next trial, with its stage, or the status IDLE or STOPPED."""
+        """Return the hyperparameters of the next trial, with its stage, or the status IDLE or STOPPED."""
         self._decide()
         parameter = self._current_sweep()
         if parameter is None and self.strategy is not None:
@@ -239,12 +230,12 @@ class Decisions:
         return {**hyperparameters, STAGE: stage}
 
     def reported(self, trial: Trial, epoch: int) -> bool:
-        """Take an epoch of a trial into account; whether the strategy stops the trial after it."""
+        """Take an epoch of a trial into account; returns whether the strategy stops the trial after it."""
         if self.strategy is None or trial.trial_id not in self.observed():
             return False
         observed = self.observed()[trial.trial_id] = self._observe(trial)
         latest, score = self.history(trial)[-1]
-        # An earlier epoch, reported by a resumed trial, was decided on before.
+        # An earlier epoch that a resumed trial reports was decided on before.
         return epoch == latest and not math.isnan(score) and self.strategy.should_stop(self._state(), observed)
 
     def ended(self, trial: Trial) -> None:
@@ -253,8 +244,6 @@ class Decisions:
             self._open.discard(key(trial.hyperparameters.values))
         if trial.trial_id in self.observed():
             self.observed()[trial.trial_id] = self._observe(trial)
-
-    # Sweeps
 
     def _begin_stage(self) -> None:
         """Queue the configurations of the current stage, and note which of them must end before it is decided."""
@@ -288,11 +277,11 @@ class Decisions:
                 self._begin_stage()
 
     def _current_sweep(self) -> str | None:
-        """The first undecided sweep; None in the grid's stage."""
+        """Return the first undecided sweep; None in the grid's stage."""
         return self._sweeps[len(self._decided)] if len(self._decided) < len(self._sweeps) else None
 
     def _levels(self, parameter: str) -> list[SweepLevel]:
-        """All levels of the current sweep, none chosen; IDLE where no trial has started."""
+        """List all levels of the current sweep, none chosen; IDLE where no trial has started."""
         waiting = SKIPPED if self.space.is_decided(parameter) else TrialStatus.IDLE
         levels = []
         for hyperparameters in self.space.sweep_trials(parameter, self._incumbent):
@@ -305,7 +294,7 @@ class Decisions:
         return levels
 
     def _winner(self, levels: list[SweepLevel]) -> SweepLevel | None:
-        """The level to adopt; None where all failed and the incumbent is none of them."""
+        """Return the level to adopt; None where all failed and the incumbent is none of them."""
         if len(levels) == 1:
             return levels[0]
         levels = sorted(levels, key=lambda level: level.level != self._incumbent[level.parameter])
@@ -317,17 +306,14 @@ class Decisions:
     def _trial(self, hyperparameters: Mapping[str, Value]) -> Trial | None:
         return self.trials.get(self._trial_ids.get(key(hyperparameters), ""))
 
-    # Grid
-
     def observed(self) -> dict[str, ObservedTrial]:
-        """Trials of the grid by id, in the order of their start; none before the sweeps are decided."""
+        """Return the trials of the grid by id, in the order of their start; none before the sweeps are decided."""
         self._decide()
         if self._current_sweep() is not None:
             return {}
         if self._observed is None:
-            self._observed = {
-                id_: self._observe(trial) for id_, trial in self.trials.items() if self._is_of_grid(trial)
-            }
+            of_grid = (trial for trial in self.trials.values() if self._is_of_grid(trial))
+            self._observed = {trial.trial_id: self._observe(trial) for trial in of_grid}
         return self._observed
 
     def _is_of_grid(self, trial: Trial) -> bool:
@@ -353,11 +339,10 @@ class Decisions:
     def _state(self) -> SearchState:
         return SearchState(self.space, self._incumbent, list(self.observed().values()), self._seed)
 
-    def _rows(self) -> list[tuple[dict[str, Value], Trial]]:
-        """Configuration and trial of every row (or cell, where they are independent) under the incumbent, in order."""
+    def _rows(self) -> list[tuple[ObservedTrial, Trial]]:
+        """List the trials of every row (or cell) under the incumbent, in order."""
         incumbent = self.incumbent
-        rows: dict[tuple[float, int], tuple[dict[str, Value], Trial]] = {}
-        reached: dict[tuple[float, int], int] = {}
+        rows: dict[tuple[float, int], tuple[ObservedTrial, Trial]] = {}
         for trial_id, observed in self.observed().items():
             if trial_id not in self.trials or any(
                 observed.hyperparameters[name] != incumbent[name] for name in self.space.sweeps
@@ -365,15 +350,13 @@ class Decisions:
                 continue
             # Of two trials of one row, which differ in where they stop, the longer has all cells of the other.
             place = (observed.rate, int(observed.hyperparameters["schedule_epochs"]))
-            if len(observed.scores) > reached.get(place, -1):
-                reached[place] = len(observed.scores)
-                hyperparameters = {name: value for name, value in observed.hyperparameters.items() if name != STAGE}
-                rows[place] = hyperparameters, self.trials[trial_id]
+            if place not in rows or len(observed.scores) > len(rows[place][0].scores):
+                rows[place] = observed, self.trials[trial_id]
         rates = rows_in_order(self.space.learning_rates, (rate for rate, _ in rows))
         return [rows[place] for place in sorted(rows, key=lambda place: (rates.index(place[0]), place[1]))]
 
     def _cells(self, trial: Trial, stop_epoch: int) -> list[tuple[int, float]]:
-        """The tried cells of a trial of the grid, as epoch and score."""
+        """List the tried cells of a trial of the grid, as epoch and score."""
         row = self.space.grid_schedule == "shared"
         history = [(epoch, score) for epoch, score in self.history(trial) if 1 <= epoch <= stop_epoch]
         if trial.status == TrialStatus.FAILED:

@@ -251,7 +251,7 @@ class TrialActor:
             if not isinstance(error, FailedTrialError):
                 raise
             return None, str(error) or "the trial failed"
-        return metrics and {name: float(value) for name, value in metrics.items()}, None
+        return None if metrics is None else {name: float(value) for name, value in metrics.items()}, None
 
     def close(self) -> None:
         """End the trial."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras_tuner.engine.trial import Trial, TrialStatus
-from toy_trainable import ToyTrainable, accuracy, fails, search, stages, trials, hyperparameters
+from toy_trainable import ToyTrainable, accuracy, fails, hyperparameters, search, stages, trials
 
 import tuners.state
 from tuners import Best, CasualGridOracle, CasualGridSearch, SweepLevel, TunerError

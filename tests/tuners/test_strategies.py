@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from killed import KILLED, die_at_replacement, in_a_child, status_of
-from toy_trainable import ToyTrainable, fails, search, trials, hyperparameters
+from toy_trainable import ToyTrainable, fails, hyperparameters, search, trials
 
 from benchmarks.search.simulation import SimulatedPool, simulate_search
 from benchmarks.search.surfaces import Noise, draw_surface

@@ -43,9 +43,7 @@ class Genetic:
         """See `Strategy`; running trials have no children yet, and no trial waits for them."""
         space = state.space
         # A running trial trains all the epochs it was given.
-        spent = sum(
-            len(trial.scores) if trial.ended else int(trial.hyperparameters["stop_epoch"]) for trial in state.trials
-        )
+        spent = sum(len(trial.scores) if trial.ended else trial.stop_epoch for trial in state.trials)
         left = self.max_epochs(space) - spent
         draw = np.random.default_rng([state.seed, len(state.trials)])
         parents = sorted((trial for trial in state.trials if trial.best_epoch), key=lambda trial: -trial.best)[
@@ -117,6 +115,6 @@ def _known(state: SearchState, child: Mapping[str, Value]) -> bool:
     genes = [name for name in child if name != "stop_epoch"]
     return any(
         all(trial.hyperparameters[name] == child[name] for name in genes)
-        and int(trial.hyperparameters["stop_epoch"]) >= int(child["stop_epoch"])
+        and trial.stop_epoch >= int(child["stop_epoch"])
         for trial in state.trials
     )

@@ -22,7 +22,7 @@ class ObservedTrial:
     """A trial of the learning-rate × epoch search, ended or running.
 
     Attributes:
-        hyperparameters: Configuration; `stop_epoch` is the largest number of epochs that the trial may train.
+        hyperparameters: Value of every parameter, with `stop_epoch`.
         scores: Objective after each epoch so far, negated where small is good, so that larger is better; NaN from
             where the trial diverged, and everywhere in a failed trial.
         ended: Whether no more epochs follow.
@@ -36,6 +36,11 @@ class ObservedTrial:
     def rate(self) -> float:
         """Learning rate."""
         return float(self.hyperparameters["learning_rate"])
+
+    @property
+    def stop_epoch(self) -> int:
+        """Largest number of epochs that the trial may train."""
+        return int(self.hyperparameters["stop_epoch"])
 
     @cached_property
     def best_epoch(self) -> int:
