@@ -193,7 +193,7 @@ class Decisions:
         return [(epoch, score if math.isfinite(score) else math.nan) for epoch, score in history]
 
     def score(self, trial: Trial) -> tuple[int | None, float]:
-        """Return the epoch and score that a trial counts with: its best, or its last in a grid with a trial per cell."""
+        """Return the epoch and score that a trial counts with: its best, or its last where each cell has a trial."""
         if self.space.grid_schedule == "per-cell" and trial.hyperparameters.values[STAGE] == "grid":
             return next(reversed(self.history(trial)), (None, math.nan))
         scored = [(epoch, score) for epoch, score in self.history(trial) if not math.isnan(score)]

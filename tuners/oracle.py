@@ -13,7 +13,6 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from tuners import state
 from tuners.decisions import Best, Choose, Decisions, ScoredCell, SweepLevel
 from tuners.errors import TunerError
-from tuners.hyperparameters import read_hyperparameters, show_hyperparameters
 from tuners.space import GridSchedule, Plan, SearchSpace, Value
 from tuners.strategies import Search, Strategy, strategy
 from tuners.table import Table
@@ -54,9 +53,6 @@ class CasualGridOracle(keras_tuner.Oracle):
         sweep_epochs: Epochs of a trial in a sweep.
         grid_schedule: "shared" trains every learning rate once, over a schedule of all epochs, and scores it after each
             epoch; "per-cell" trains every cell by itself, over a schedule of its own, and counts its last epoch.
-        hyperparameters: Declares the space in KerasTuner's way: every discrete hyperparameter but `learning_rate` (a
-            `Choice`) and `epochs` (an `Int` or `Choice`; its maximum counts) is a sweep, in order of registration, with
-            its default as the start. The other arguments override it.
         seed: Seed of the draws of a search ("grid" and "climb" draw nothing); a study resumes under the same seed only.
         search: "grid" fills every cell; "climb", "asha", "bayes", "genetic", or a strategy with other settings
             (`tuners.strategies.HillClimb(share=0.5)`), leave cells out.
@@ -75,13 +71,12 @@ class CasualGridOracle(keras_tuner.Oracle):
     def __init__(
         self,
         objective: str | keras_tuner.Objective,
-        learning_rates: Sequence[float] | None = None,
-        epochs: int | None = None,
+        learning_rates: Sequence[float],
+        epochs: int,
         sweeps: Mapping[str, Sequence[Value]] | None = None,
         start: Mapping[str, Value] | None = None,
         sweep_epochs: int = 1,
         grid_schedule: GridSchedule = "shared",
-        hyperparameters: keras_tuner.HyperParameters | None = None,
         seed: int | None = None,
         search: Search | Strategy = "grid",
         examples: int | None = None,
@@ -89,14 +84,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         max_retries_per_trial: int = 0,
         max_consecutive_failed_trials: int | None = None,
     ) -> None:
-        declared = read_hyperparameters(hyperparameters)
-        rates = learning_rates if learning_rates is not None else declared.learning_rates
-        horizon = epochs if epochs is not None else declared.epochs
-        if rates is None or horizon is None:
-            raise TunerError("a grid needs learning_rates and epochs: give both, or hyperparameters so named")
-        levels = sweeps if sweeps is not None else declared.sweeps
-        values = {**declared.start, **(start or {})}
-        self.search_space = SearchSpace.of(rates, horizon, levels, values, sweep_epochs, grid_schedule)
+        self.search_space = SearchSpace.of(learning_rates, epochs, sweeps, start, sweep_epochs, grid_schedule)
         self._strategy = strategy(search, examples) if isinstance(search, str) else search
         if self._strategy is not None and self.search_space.grid_schedule != "shared":
             raise TunerError(
@@ -105,7 +93,7 @@ class CasualGridOracle(keras_tuner.Oracle):
             )
         super().__init__(
             objective=_objective(objective),
-            hyperparameters=show_hyperparameters(self.search_space),
+            hyperparameters=_declare(self.search_space),
             seed=seed,
             max_retries_per_trial=max_retries_per_trial,
             max_consecutive_failed_trials=max_consecutive_failed_trials or sys.maxsize,
@@ -357,3 +345,20 @@ def _objective(objective: str | keras_tuner.Objective) -> keras_tuner.Objective:
     if not isinstance(objective, keras_tuner.Objective) or objective.direction not in ("max", "min"):
         raise TunerError(f"the objective must be the name of a metric or a keras_tuner.Objective, not {objective!r}")
     return objective
+
+
+def _declare(space: SearchSpace) -> keras_tuner.HyperParameters:
+    """Declare a search space for KerasTuner's own tools."""
+    declared = keras_tuner.HyperParameters()
+    for name, value in space.start.items():
+        levels = space.learning_rates if name == "learning_rate" else space.sweeps.get(name)
+        if levels is None:
+            declared.Fixed(name, value)
+        elif isinstance(value, bool):
+            # A Choice would turn True into 1.
+            declared.Boolean(name, default=value)
+        else:
+            declared.Choice(name, list(levels), default=value if value in levels else None)
+    for name in ("schedule_epochs", "stop_epoch"):
+        declared.Int(name, 1, max(space.epochs, space.sweep_epochs))
+    return declared

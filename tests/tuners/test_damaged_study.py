@@ -84,7 +84,7 @@ def test_trials_without_an_oracle_file_are_not_taken_for_a_new_study(study):
         ({"sweeps": {"layout": ["current", "next"]}}, "sweeps.batch_size ([16, 32] there, absent here)"),
         (
             {"sweeps": {"batch_size": [16, 32], "layout": ["current", "next"]}},
-            "order of the sweeps (layout, batch_size there, batch_size, layout here)",
+            'order of the sweeps (["layout", "batch_size"] there, ["batch_size", "layout"] here)',
         ),
     ],
 )

@@ -34,11 +34,6 @@ def test_what_cannot_be_searched_is_refused(changes, sentence):
         CasualGridOracle("val_accuracy", **{"learning_rates": [1e-5], "epochs": 2, **changes})
 
 
-def test_a_grid_needs_both_its_parameters():
-    with pytest.raises(TunerError, match="learning_rates and epochs"):
-        CasualGridOracle("val_accuracy", learning_rates=[1e-5])
-
-
 @pytest.mark.parametrize(
     "objective", ["val_f1", keras_tuner.Objective("val_f1", "up"), None, ["val_loss", "val_accuracy"]]
 )
@@ -78,58 +73,3 @@ def test_the_plan_compares_with_the_full_product():
         ("grid", 7, 70),
     ]
     assert (space.plan().trials, space.plan().epochs, full_product_epochs) == (16, 79, 24 * 70)
-
-
-def test_plain_hyperparameters_are_enough():
-    hp = keras_tuner.HyperParameters()
-    hp.Choice("learning_rate", [1e-2, 1e-3], default=1e-3)
-    hp.Int("epochs", 1, 5)
-    hp.Choice("layout", ["a", "b"], default="b")
-    hp.Int("units", 8, 32, step=2, sampling="log")
-    hp.Boolean("cased", default=True)
-    hp.Float("rate", 0, 1, step=0.5)
-    hp.Fixed("length", 64)
-    space = CasualGridOracle("val_loss", hyperparameters=hp).search_space
-    assert (space.learning_rates, space.epochs) == ((1e-2, 1e-3), 5)
-    assert space.sweeps == {
-        "layout": ("a", "b"),
-        "units": (8, 16, 32),
-        "cased": (True, False),
-        "rate": (0.0, 0.5, 1.0),
-    }
-    assert list(space.sweeps) == ["layout", "units", "cased", "rate"]
-    assert space.start == {
-        "learning_rate": 1e-3,
-        "layout": "b",
-        "units": 8,
-        "cased": True,
-        "rate": 0.0,
-        "length": 64,
-    }
-
-
-def test_other_arguments_override_hyperparameters():
-    hp = keras_tuner.HyperParameters()
-    hp.Choice("learning_rate", [1e-2, 1e-3])
-    hp.Choice("layout", ["a", "b"])
-    hp.Choice("epochs", [2, 4])
-    oracle = CasualGridOracle(
-        "val_loss", [1e-1], sweeps={}, start={"learning_rate": 0.5, "layout": "b"}, hyperparameters=hp
-    )
-    space = oracle.search_space
-    assert (space.learning_rates, space.epochs, space.sweeps) == ((1e-1,), 4, {})
-    assert space.start == {"learning_rate": 0.5, "layout": "b"}
-
-
-def test_hyperparameters_that_one_cannot_sweep_are_refused():
-    continuous = keras_tuner.HyperParameters()
-    continuous.Float("dropout", 0, 1)
-    conditional = keras_tuner.HyperParameters()
-    conditional.Choice("kind", ["a", "b"])
-    conditional.Int("units", 1, 2, parent_name="kind", parent_values=["a"])
-    for hyperparameters, sentence in (
-        (continuous, "dropout has no steps"),
-        (conditional, "units depends on"),
-    ):
-        with pytest.raises(TunerError, match=sentence):
-            CasualGridOracle("val_loss", [1e-5], 1, hyperparameters=hyperparameters)
