@@ -61,8 +61,6 @@ class CasualGridOracle(keras_tuner.Oracle):
             others in their order; None adopts the first with the best score. It must be a pure function, since a
             resumed study calls it, too.
         max_retries_per_trial: Retries of a trial that crashed or has no score.
-        max_consecutive_failed_trials: Failed trials in a row that end the search with a RuntimeError; None for no
-            limit, since a learning rate or a batch size that fails implies nothing about the next.
 
     Raises:
         TunerError: The space or the objective cannot be searched; the sentence says why.
@@ -82,7 +80,6 @@ class CasualGridOracle(keras_tuner.Oracle):
         examples: int | None = None,
         choose: Choose | None = None,
         max_retries_per_trial: int = 0,
-        max_consecutive_failed_trials: int | None = None,
     ) -> None:
         self.search_space = SearchSpace.of(learning_rates, epochs, sweeps, start, sweep_epochs, grid_schedule)
         self._strategy = strategy(search, examples) if isinstance(search, str) else search
@@ -96,7 +93,8 @@ class CasualGridOracle(keras_tuner.Oracle):
             hyperparameters=_declare(self.search_space),
             seed=seed,
             max_retries_per_trial=max_retries_per_trial,
-            max_consecutive_failed_trials=max_consecutive_failed_trials or sys.maxsize,
+            # A learning rate or a batch size that fails implies nothing about the next.
+            max_consecutive_failed_trials=sys.maxsize,
         )
         self._given_seed = seed
         self._choose = choose
@@ -223,18 +221,14 @@ class CasualGridOracle(keras_tuner.Oracle):
         """
         trial = self.trials[trial_id]
         tracker = trial.metrics
-        known = {
-            name: seen.value
-            for name, history in tracker.metrics.items()
-            for seen in history.get_history()
-            if seen.step == step
-        }
+        histories = {name: history.get_history() for name, history in tracker.metrics.items()}
+        known = {name: seen.value for name, history in histories.items() for seen in history if seen.step == step}
         # As text, for NaN is not equal to itself.
         reported = {name: [float(value)] for name, value in metrics.items()}
         if repr(sorted(known.items())) != repr(sorted(reported.items())):
             for name, history in tracker.metrics.items():
                 kept = type(history)(history.direction)
-                kept.set_history([seen for seen in history.get_history() if seen.step < step])
+                kept.set_history([seen for seen in histories[name] if seen.step < step])
                 tracker.metrics[name] = kept
             for name, value in metrics.items():
                 if not tracker.exists(name):
@@ -256,11 +250,8 @@ class CasualGridOracle(keras_tuner.Oracle):
     def end_trial(self, trial: Trial) -> None:
         """Score and save an ended trial; an INVALID one is queued once more or, without a retry left, FAILED.
 
-        A retried trial reports every epoch anew. One that crashed goes on from its saved state; one without a finite
+        A retried trial reports every epoch. One that crashed resumes from its saved state; one without a finite
         objective starts over, its folder emptied, since its saved state would diverge the same way.
-
-        Raises:
-            RuntimeError: As many trials failed in a row as `max_consecutive_failed_trials`.
         """
         # A worker sends a copy; the hyperparameters that the oracle proposed count.
         status, message = trial.status, trial.message
@@ -286,8 +277,6 @@ class CasualGridOracle(keras_tuner.Oracle):
         # Last, since the chief of KerasTuner's own distributed mode leaves when none is ongoing.
         for tuner in [tuner for tuner, ongoing in self.ongoing_trials.items() if ongoing is trial]:
             del self.ongoing_trials[tuner]
-        if trial.status == TrialStatus.FAILED and self.max_consecutive_failed_trials < sys.maxsize:
-            self._check_consecutive_failures()
 
     def get_state(self) -> dict[str, Any]:
         """Return KerasTuner's state with the description of the search, as in `oracle.json`."""

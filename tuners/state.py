@@ -45,7 +45,7 @@ def empty_folder(trial_file: Path) -> None:
 
 def described(state: Mapping[str, Any], trials: Mapping[str, Trial], description: Mapping[str, Any]) -> dict[str, Any]:
     """Add the description of the search to KerasTuner's state of an oracle."""
-    # KerasTuner saves an ended trial as ongoing still, and would run it again.
+    # KerasTuner saves an ended trial as ongoing still, and would run it twice.
     ongoing = {tuner: id_ for tuner, id_ in state["ongoing_trials"].items() if trials[id_].status not in ENDED}
     return {**state, "ongoing_trials": ongoing, _DESCRIPTION: description}
 

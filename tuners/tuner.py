@@ -26,8 +26,8 @@ NO_EPOCH = "the trainable yielded no epoch"
 class CasualGridSearch(BaseTuner):
     """Searches with a `CasualGridOracle`, one trial after another, with a report after every epoch.
 
-    A study in the project's folder is resumed: ended trials are kept, an unfinished one goes on under its own id, in
-    its own folder.
+    A study in the project's folder is resumed: ended trials are kept, an unfinished one resumes under its own id,
+    in its own folder.
 
     Example:
         >>> import tempfile
@@ -109,7 +109,7 @@ class CasualGridSearch(BaseTuner):
             raise keras_tuner.errors.FailedTrialError(NO_EPOCH)
 
     def _report(self, trial: Trial, epoch: int, metrics: Mapping[str, float]) -> bool:
-        """Report the metrics of an epoch; whether the trial goes on."""
+        """Report the metrics of an epoch; returns whether the trial continues."""
         objective, stop_epoch = self.oracle.objective.name, int(trial.hyperparameters.values["stop_epoch"])
         if epoch > stop_epoch:
             raise TunerError(f"the trainable went on after the {stop_epoch} epochs of stop_epoch: end it there")

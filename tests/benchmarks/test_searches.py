@@ -24,7 +24,7 @@ def ran(cost: Cost, lengths: list[int], rates: list[float] | None = None) -> tup
 
 
 @given(SECONDS, SECONDS, SECONDS, st.lists(st.integers(1, 10), min_size=1, max_size=12))
-def test_costs_are_found_again_and_give_the_wall_clock(start, setup, epoch, lengths):
+def test_costs_are_recovered_from_trials_and_give_the_wall_clock(start, setup, epoch, lengths):
     cost = Cost(start, setup, epoch)
     trials = ran(cost, lengths)
     found = Cost.of(start, trials)

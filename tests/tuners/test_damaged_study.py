@@ -106,11 +106,11 @@ def test_the_study_of_another_oracle_is_refused(study):
 def test_a_damaged_study_can_be_overwritten_and_is_then_searched_anew(study):
     whole = search(study.parent, ToyTrainable(), CasualGridOracle(**SPACE)).oracle.table()
     (study / "oracle.json").write_text("{")
-    run, oracle = ToyTrainable(), CasualGridOracle(**SPACE)
+    trainable, oracle = ToyTrainable(), CasualGridOracle(**SPACE)
     oracle.verbose = 0
-    tuner = CasualGridSearch(run, oracle, study.parent, "study", overwrite=True)
+    tuner = CasualGridSearch(trainable, oracle, study.parent, "study", overwrite=True)
     assert list(study.iterdir()) == []
     tuner.search()
     # Two sweeps of two levels, of which the chosen one of the first is a level of the second; two rows of two epochs.
-    assert len(run.trained) == 3 + 4
+    assert len(trainable.trained) == 3 + 4
     assert search(study.parent, ToyTrainable(), CasualGridOracle(**SPACE)).oracle.table() == whole

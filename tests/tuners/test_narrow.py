@@ -25,14 +25,14 @@ def narrowed(**narrower) -> CasualGridOracle:
     return oracle
 
 
-def test_only_what_is_left_of_the_grid_is_run(tmp_path):
-    run = ToyTrainable()
-    tuner = search(tmp_path, run, narrowed())
+def test_only_the_rest_of_the_grid_is_trained(tmp_path):
+    trainable = ToyTrainable()
+    tuner = search(tmp_path, trainable, narrowed())
     assert tuner.oracle.stage == "sweep:layout"
     tuner.search()
     grid = [
         (hyperparameters["learning_rate"], hyperparameters["schedule_epochs"], epoch)
-        for hyperparameters, epoch in run.trained[2:]
+        for hyperparameters, epoch in trainable.trained[2:]
     ]
     assert grid == [(2e-5, 2, 1), (2e-5, 2, 2), (3e-5, 2, 1), (3e-5, 2, 2)]
     assert tuner.oracle.stage == "grid"
@@ -51,10 +51,10 @@ def test_a_study_is_known_by_what_it_was_made_for(tmp_path):
     search(tmp_path, ToyTrainable(), narrowed()).search()
     saved = json.loads((tmp_path / "study" / "oracle.json").read_text())["casual_grid"]
     assert (len(saved["learning_rates"]), saved["epochs"]) == (3, 4)
-    again = ToyTrainable()
-    tuner = search(tmp_path, again, narrowed())
+    copy = ToyTrainable()
+    tuner = search(tmp_path, copy, narrowed())
     tuner.search()
-    assert not again.trained
+    assert not copy.trained
     assert tuner.oracle.best().epoch == 2
     with pytest.raises(TunerError, match="other settings"):
         search(tmp_path, ToyTrainable(), CasualGridOracle(**SPACE | {"epochs": 2}))

@@ -1,4 +1,4 @@
-"""A search with several runs at a time finds what a search with one finds, whatever ends first."""
+"""A search with several trials at a time has the results of a search with one, whatever ends first."""
 
 import zlib
 from pathlib import Path
@@ -41,8 +41,8 @@ def found(tuner) -> tuple:
     )
 
 
-def one_at_a_time(folder: Path, run=None, **space):
-    tuner = search(folder, run or ToyTrainable(), **SPACE | space)
+def one_at_a_time(folder: Path, trainable=None, **space):
+    tuner = search(folder, trainable or ToyTrainable(), **SPACE | space)
     tuner.search()
     return tuner
 
@@ -57,8 +57,8 @@ def test_whatever_ends_first_the_trials_and_the_tables_are_those_of_one_worker(
     tmp_path_factory, size, durations, grid_schedule
 ):
     def seconds(hyperparameters, epoch):
-        run = (hyperparameters["layout"], hyperparameters["batch_size"], hyperparameters["learning_rate"], epoch)
-        return durations[zlib.crc32(repr(run).encode()) % len(durations)]
+        cell = (hyperparameters["layout"], hyperparameters["batch_size"], hyperparameters["learning_rate"], epoch)
+        return durations[zlib.crc32(repr(cell).encode()) % len(durations)]
 
     tuner = parallel(
         tmp_path_factory.mktemp("many"), SimulatedPool(ToyTrainable(), size, seconds), grid_schedule=grid_schedule
@@ -82,7 +82,7 @@ def test_nothing_of_a_later_stage_starts_before_the_earlier_is_decided(tmp_path)
     assert pool.clock == 205
 
 
-def test_workers_share_the_time_and_no_more_runs_than_workers_go_at_once(tmp_path):
+def test_workers_share_the_time_and_each_trains_one_trial_at_a_time(tmp_path):
     clocks = {}
     for size in (1, 2, 3):
         pool = SimulatedPool(ToyTrainable(), size, lambda hyperparameters, epoch: 1)
@@ -92,7 +92,7 @@ def test_workers_share_the_time_and_no_more_runs_than_workers_go_at_once(tmp_pat
     assert clocks == {1: 9, 2: 6, 3: 3}
 
 
-def test_a_failed_and_a_diverged_run_count_as_with_one_worker(tmp_path):
+def test_a_failed_and_a_diverged_trial_count_as_with_one_worker(tmp_path):
     def score(hyperparameters, epoch):
         if hyperparameters["layout"] == "previous":
             return None
@@ -110,21 +110,21 @@ def test_a_failed_and_a_diverged_run_count_as_with_one_worker(tmp_path):
     assert failed.message == "does not fit the memory"
 
 
-def test_an_interrupted_search_goes_on_with_any_number_of_workers(tmp_path):
+def test_an_interrupted_search_resumes_with_any_number_of_workers(tmp_path):
     class Interrupted(SimulatedPool):
         def wait(self) -> Report:
             if self.busy >= 9:
                 raise KeyboardInterrupt
             return super().wait()
 
-    run = ToyTrainable(log=tmp_path / "log")
+    trainable = ToyTrainable(log=tmp_path / "log")
     with pytest.raises(KeyboardInterrupt):
-        parallel(tmp_path, Interrupted(run, 3, lambda hyperparameters, epoch: 1)).search()
-    tuner = parallel(tmp_path, SimulatedPool(run, 2, lambda hyperparameters, epoch: 1))
+        parallel(tmp_path, Interrupted(trainable, 3, lambda hyperparameters, epoch: 1)).search()
+    tuner = parallel(tmp_path, SimulatedPool(trainable, 2, lambda hyperparameters, epoch: 1))
     tuner.search()
     assert found(tuner) == found(one_at_a_time(tmp_path / "one"))
     epochs = (tmp_path / "log").read_text().splitlines()
-    # The epochs that were trained but not yet reported when the search was interrupted are known to their runs.
+    # The epochs that were trained but not yet reported when the search was interrupted are in their folders.
     assert len(epochs) == len(set(epochs))
 
 
@@ -135,7 +135,7 @@ def test_a_pool_beside_kerastuners_own_chief_is_refused(tmp_path, monkeypatch):
         parallel(tmp_path, SimulatedPool(ToyTrainable(), 1, lambda hyperparameters, epoch: 1))
 
 
-def test_one_run_can_be_followed(tmp_path):
+def test_one_trial_can_be_followed(tmp_path):
     hyperparameters = {"learning_rate": 2e-5, "schedule_epochs": 3, "stop_epoch": 3}
     pool = SimulatedPool(ToyTrainable(), 1, lambda hyperparameters, epoch: 1)
     assert [m["val_accuracy"] for m in follow(pool, "final", hyperparameters, tmp_path)] == [
@@ -146,7 +146,7 @@ def test_one_run_can_be_followed(tmp_path):
         list(follow(pool, "final", hyperparameters, tmp_path / "other"))
 
 
-def test_a_followed_run_that_begins_again_tells_no_epoch_twice(tmp_path):
+def test_a_followed_trial_that_restarts_yields_no_epoch_twice(tmp_path):
     class Lossy(SimulatedPool):
         """Tells the first epoch once more, as a pool does when the worker of the second is lost."""
 

@@ -57,7 +57,7 @@ def test_a_killed_worker_and_a_lost_host_cost_the_epoch_they_were_in_and_nothing
                 functools.partial(Slow, tmp_path / "log"),
                 3,
                 shares(found, 3),
-                on_worker_lost=lambda run, host: lost.append(run),
+                on_worker_lost=lambda trial, host: lost.append(trial),
             ) as pool,
         ):
             assert len(found) == 2
@@ -76,16 +76,16 @@ def test_a_killed_worker_and_a_lost_host_cost_the_epoch_they_were_in_and_nothing
     assert set(trained) == {
         f"{json.dumps(hyperparameters, sort_keys=True)} {epoch}" for hyperparameters, epoch in alone.trainable.trained
     }
-    again = [epoch for epoch, times in trained.items() if times > 1]
+    retrained = [epoch for epoch, times in trained.items() if times > 1]
     # What was lost is a worker in the sweep, then those of the second host; each was in one epoch.
     assert "shut down" in lost
-    losses = [run for run in lost if run not in (None, "shut down")]
+    losses = [trial for trial in lost if trial not in (None, "shut down")]
     assert 2 <= len(losses) <= 3
-    assert len(again) <= len(losses)
+    assert len(retrained) <= len(losses)
     assert max(trained.values()) == 2
 
 
-def test_a_run_is_not_to_blame_for_idle_workers_that_its_host_took_along(tmp_path):
+def test_a_trial_is_not_to_blame_for_idle_workers_that_its_host_took_along(tmp_path):
     hosts, (second,) = ray_cluster.start(0, 3)
     lost, epochs = [], []
     try:
@@ -95,7 +95,7 @@ def test_a_run_is_not_to_blame_for_idle_workers_that_its_host_took_along(tmp_pat
                 functools.partial(Slow, tmp_path / "log"),
                 3,
                 shares(found, 3),
-                on_worker_lost=lambda run, host: lost.append(run),
+                on_worker_lost=lambda trial, host: lost.append(trial),
             ) as pool,
         ):
             # A run each, so that the pool knows all three workers; then two of them are idle when their host goes.

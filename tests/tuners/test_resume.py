@@ -1,4 +1,4 @@
-"""A study killed at any moment goes on where it stopped, and ends as if nothing had happened."""
+"""A study killed at any moment resumes where it stopped, and ends as if it had not been killed."""
 
 import errno
 import os
@@ -107,18 +107,18 @@ def test_process_after_process_that_is_killed_within_an_epoch_loses_that_epoch_a
     assert len((tmp_path / "killed" / "log").read_text().splitlines()) == 8 + len(killed_in)
 
 
-def test_an_unfinished_trial_goes_on_under_its_own_id_and_only_once(tmp_path):
+def test_an_unfinished_trial_resumes_under_its_own_id_and_only_once(tmp_path):
     status_of(in_a_child(lambda: search_until_replacement(tmp_path, 22, True)))
     tuner = study(tmp_path)
     (unfinished,) = [trial.trial_id for trial in trials(tuner) if trial.status == TrialStatus.RUNNING]
-    told = []
-    tuner._on_trial_begin = lambda trial: told.append(trial.trial_id)
+    reported = []
+    tuner._on_trial_begin = lambda trial: reported.append(trial.trial_id)
     tuner.search()
-    assert told[0] == unfinished
-    assert len(told) == len(set(told))
+    assert reported[0] == unfinished
+    assert len(reported) == len(set(reported))
 
 
-def test_a_finished_study_trains_nothing_when_it_is_started_again(tmp_path):
+def test_a_finished_study_trains_nothing_when_it_is_restarted(tmp_path):
     study(tmp_path).search()
     log = (tmp_path / "log").read_text()
     tuner = study(tmp_path)
@@ -135,7 +135,7 @@ def test_a_second_search_with_the_same_tuner_trains_nothing(tmp_path):
     assert (tmp_path / "log").read_text() == log
 
 
-def test_a_run_that_lost_its_epochs_tells_its_story_anew(tmp_path):
+def test_a_trial_that_lost_its_epochs_reports_all_of_them(tmp_path):
     status_of(in_a_child(lambda: search_until_replacement(tmp_path, 24, True)))
     tuner = study(tmp_path)
     (unfinished,) = [trial for trial in trials(tuner) if trial.status == TrialStatus.RUNNING]
@@ -190,7 +190,7 @@ def test_nothing_depends_on_kerastuners_tuner_file(tmp_path):
 
 
 @pytest.mark.parametrize("number", range(1, 21, 3))
-def test_a_full_disk_ends_a_search_with_a_sentence_and_it_goes_on_after_room_is_made(
+def test_a_full_disk_ends_a_search_with_a_sentence_and_it_resumes_after_room_is_made(
     tmp_path, monkeypatch, uninterrupted, number
 ):
     fsync, calls = os.fsync, Counter()

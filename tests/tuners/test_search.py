@@ -1,4 +1,4 @@
-"""What a search runs, adopts and finds."""
+"""The trials of a search, the levels that it adopts and its results."""
 
 import math
 import threading
@@ -44,7 +44,7 @@ def test_each_sweep_adopts_its_best_level_before_the_next_starts(tmp_path):
     }
 
 
-def test_the_incumbents_level_is_run_once_and_its_score_reused_by_later_sweeps(tmp_path):
+def test_the_incumbents_level_is_trained_once_and_its_score_reused_by_later_sweeps(tmp_path):
     tuner = search(tmp_path, ToyTrainable(), sweeps=SWEEPS, start=START)
     tuner.search()
     found = tuner.oracle.sweep_results
@@ -59,23 +59,23 @@ def test_the_incumbents_level_is_run_once_and_its_score_reused_by_later_sweeps(t
     assert found[1].score == pytest.approx(0.66)
 
 
-def test_a_grid_row_that_a_sweep_has_run_is_not_run_again(tmp_path):
-    run = ToyTrainable()
-    tuner = search(tmp_path, run, sweeps=SWEEPS, start=START, sweep_epochs=3)
+def test_a_grid_row_that_a_sweep_has_trained_is_not_trained_twice(tmp_path):
+    trainable = ToyTrainable()
+    tuner = search(tmp_path, trainable, sweeps=SWEEPS, start=START, sweep_epochs=3)
     tuner.search()
     assert stages(tuner).count("grid") == 1
     assert not np.isnan(tuner.oracle.table().scores).any()
-    assert len(run.trained) == len({str(epoch) for epoch in run.trained}) == tuner.oracle.plan().epochs
+    assert len(trainable.trained) == len({str(epoch) for epoch in trainable.trained}) == tuner.oracle.plan().epochs
 
 
-def test_without_sweeps_only_the_grid_runs(tmp_path):
+def test_without_sweeps_only_the_grid_is_trained(tmp_path):
     tuner = search(tmp_path, ToyTrainable())
     tuner.search()
     assert stages(tuner) == ["grid", "grid"]
     assert tuner.oracle.sweep_results == []
 
 
-def test_a_sweep_of_one_level_is_adopted_without_a_run(tmp_path):
+def test_a_sweep_of_one_level_is_adopted_without_a_trial(tmp_path):
     tuner = search(tmp_path, ToyTrainable(), sweeps={"layout": ["next"]}, start={"layout": "current"})
     tuner.search()
     assert stages(tuner) == ["grid", "grid"]
@@ -106,20 +106,20 @@ def test_a_start_value_that_is_no_level_holds_until_its_sweep_and_is_not_tried(t
 @pytest.mark.parametrize(("start", "adopted"), [("c", "c"), ("a", "a"), ("b", "a")])
 def test_of_equal_levels_the_incumbents_wins_then_the_earlier(tmp_path, start, adopted):
     equal = {"a": 0.7, "b": 0.6, "c": 0.7}
-    run = ToyTrainable(lambda hyperparameters, epoch: equal[hyperparameters["level"]])
-    tuner = search(tmp_path, run, sweeps={"level": ["a", "b", "c"]}, start={"level": start})
+    trainable = ToyTrainable(lambda hyperparameters, epoch: equal[hyperparameters["level"]])
+    tuner = search(tmp_path, trainable, sweeps={"level": ["a", "b", "c"]}, start={"level": start})
     tuner.search()
     assert tuner.oracle.incumbent["level"] == adopted
 
 
 def test_a_sweep_compares_best_epochs(tmp_path):
     curves = {"early": [0.9, 0.1], "late": [0.2, 0.8]}
-    run = ToyTrainable(
+    trainable = ToyTrainable(
         lambda hyperparameters, epoch: (
             curves[hyperparameters["level"]][epoch - 1] if hyperparameters["schedule_epochs"] == 2 else 0.5
         )
     )
-    tuner = search(tmp_path, run, sweeps={"level": ["late", "early"]}, sweep_epochs=2)
+    tuner = search(tmp_path, trainable, sweeps={"level": ["late", "early"]}, sweep_epochs=2)
     tuner.search()
     assert [(level.level, level.epoch, level.score, level.chosen) for level in tuner.oracle.sweep_results] == [
         ("late", 2, 0.8, False),
@@ -128,27 +128,27 @@ def test_a_sweep_compares_best_epochs(tmp_path):
 
 
 def test_a_small_objective_is_searched_for_where_its_direction_is_min(tmp_path):
-    def run(hyperparameters, folder):
+    def trainable(hyperparameters, folder):
         yield from (
             {"val_loss": 1 - accuracy(hyperparameters, epoch)} for epoch in range(1, hyperparameters["stop_epoch"] + 1)
         )
 
-    tuner = search(tmp_path, run, objective="val_loss", sweeps=SWEEPS)
+    tuner = search(tmp_path, trainable, objective="val_loss", sweeps=SWEEPS)
     tuner.search()
     assert tuner.oracle.incumbent["layout"] == "previous"
     assert (tuner.oracle.best().learning_rate, tuner.oracle.best().epoch) == (2e-5, 2)
     assert tuner.oracle.get_best_trials()[0].trial_id == tuner.oracle.best().trial_id
 
 
-def test_a_run_is_given_every_parameter_and_no_stage(tmp_path):
+def test_a_trainable_gets_every_parameter_and_no_stage(tmp_path):
     seen = []
 
-    def run(hyperparameters, folder, *args, **kwargs):
+    def trainable(hyperparameters, folder, *args, **kwargs):
         seen.append((hyperparameters, args, kwargs))
         assert folder.is_dir()
         yield from ToyTrainable()(hyperparameters, folder)
 
-    tuner = search(tmp_path, run, sweeps={"batch_size": [16, 32]}, start=START)
+    tuner = search(tmp_path, trainable, sweeps={"batch_size": [16, 32]}, start=START)
     tuner.search("data", extra=1)
     assert seen[0] == (
         {"learning_rate": 1e-5, "warm_up": 0.1, "batch_size": 16, "schedule_epochs": 1, "stop_epoch": 1},
@@ -156,7 +156,7 @@ def test_a_run_is_given_every_parameter_and_no_stage(tmp_path):
         {"extra": 1},
     )
     assert hyperparameters(trials(tuner)[0])["tuner/stage"] == "sweep:batch_size"
-    assert {run[0]["stop_epoch"] for run in seen[2:]} == {run[0]["schedule_epochs"] for run in seen[2:]} == {3}
+    assert {trial[0]["stop_epoch"] for trial in seen[2:]} == {trial[0]["schedule_epochs"] for trial in seen[2:]} == {3}
 
 
 # Grid
@@ -178,8 +178,8 @@ def test_best_repeats_the_winning_cells_schedule(tmp_path):
 
 
 def test_an_independent_cell_has_a_schedule_of_its_own_and_counts_its_last_epoch(tmp_path):
-    run = ToyTrainable(lambda hyperparameters, epoch: hyperparameters["schedule_epochs"] / 10 - epoch / 100)
-    tuner = search(tmp_path, run, grid_schedule="per-cell", learning_rates=[1e-5])
+    trainable = ToyTrainable(lambda hyperparameters, epoch: hyperparameters["schedule_epochs"] / 10 - epoch / 100)
+    tuner = search(tmp_path, trainable, grid_schedule="per-cell", learning_rates=[1e-5])
     tuner.search()
     assert [
         (hyperparameters(trial)["schedule_epochs"], hyperparameters(trial)["stop_epoch"]) for trial in trials(tuner)
@@ -195,7 +195,7 @@ def test_an_independent_cell_has_a_schedule_of_its_own_and_counts_its_last_epoch
     )
 
 
-def test_an_independent_cell_that_a_sweep_has_run_is_not_run_again(tmp_path):
+def test_a_cell_that_a_sweep_has_trained_is_not_trained_twice(tmp_path):
     tuner = search(tmp_path, ToyTrainable(), grid_schedule="per-cell", sweeps={"batch_size": [16, 32]}, sweep_epochs=2)
     tuner.search()
     assert stages(tuner).count("grid") == 5
@@ -221,10 +221,10 @@ def test_the_table_is_empty_before_the_grid_and_has_no_best_cell(tmp_path):
 
 
 def test_every_tried_cell_keeps_all_of_its_metrics(tmp_path):
-    run = ToyTrainable(
+    trainable = ToyTrainable(
         lambda hyperparameters, epoch: math.nan if hyperparameters["learning_rate"] == 2e-5 and epoch == 2 else 0.5
     )
-    tuner = search(tmp_path, run)
+    tuner = search(tmp_path, trainable)
     tuner.search()
     cells = tuner.oracle.cells()
     assert [(cell.learning_rate, cell.epoch, cell.trial_id) for cell in cells] == [
@@ -239,18 +239,18 @@ def test_every_tried_cell_keeps_all_of_its_metrics(tmp_path):
 
 
 def test_a_diverged_epoch_ends_the_row_and_leaves_nan_from_there_on(tmp_path):
-    run = ToyTrainable(
+    trainable = ToyTrainable(
         lambda hyperparameters, epoch: math.inf if hyperparameters["learning_rate"] == 1e-5 and epoch == 2 else 0.5
     )
-    tuner = search(tmp_path, run)
+    tuner = search(tmp_path, trainable)
     tuner.search()
     np.testing.assert_array_equal(tuner.oracle.table().scores, [[0.5, np.nan, np.nan], [0.5, 0.5, 0.5]])
     assert tuner.oracle.table().tried.all()
     assert [trial.status for trial in trials(tuner)] == [TrialStatus.COMPLETED] * 2
-    assert [epoch for hyperparameters, epoch in run.trained if hyperparameters["learning_rate"] == 1e-5] == [1, 2]
+    assert [epoch for hyperparameters, epoch in trainable.trained if hyperparameters["learning_rate"] == 1e-5] == [1, 2]
 
 
-def test_a_trial_that_diverges_at_once_has_failed_and_the_search_goes_on(tmp_path, recwarn):
+def test_a_trial_that_diverges_at_once_has_failed_and_the_search_continues(tmp_path, recwarn):
     tuner = search(
         tmp_path,
         ToyTrainable(lambda hyperparameters, epoch: math.nan if hyperparameters["learning_rate"] == 1e-5 else 0.5),
@@ -263,14 +263,14 @@ def test_a_trial_that_diverges_at_once_has_failed_and_the_search_goes_on(tmp_pat
 
 
 def test_a_failed_level_cannot_win_its_sweep(tmp_path):
-    run = ToyTrainable(
+    trainable = ToyTrainable(
         fails(
             lambda hyperparameters, epoch: (
                 None if hyperparameters["batch_size"] == 32 and epoch == 2 else 0.5 + hyperparameters["batch_size"]
             )
         )
     )
-    tuner = search(tmp_path, run, sweeps={"batch_size": [16, 32]}, sweep_epochs=2)
+    tuner = search(tmp_path, trainable, sweeps={"batch_size": [16, 32]}, sweep_epochs=2)
     tuner.search()
     failed = tuner.oracle.sweep_results[1]
     assert (failed.status, failed.epoch, failed.chosen, math.isnan(failed.score)) == (
@@ -284,8 +284,8 @@ def test_a_failed_level_cannot_win_its_sweep(tmp_path):
 
 @pytest.mark.parametrize("start", [16, 8])
 def test_where_all_levels_failed_the_incumbent_stays(tmp_path, start):
-    run = ToyTrainable(fails(lambda hyperparameters, epoch: None))
-    tuner = search(tmp_path, run, sweeps={"batch_size": [16, 32, 64, 128, 256]}, start={"batch_size": start})
+    trainable = ToyTrainable(fails(lambda hyperparameters, epoch: None))
+    tuner = search(tmp_path, trainable, sweeps={"batch_size": [16, 32, 64, 128, 256]}, start={"batch_size": start})
     tuner.search()
     assert tuner.oracle.incumbent["batch_size"] == start
     assert [level.level for level in tuner.oracle.sweep_results if level.chosen] == [16] * (start == 16)
@@ -300,30 +300,30 @@ def test_a_failed_row_has_no_score(tmp_path):
     assert tuner.oracle.table().tried.all()
 
 
-def test_a_run_that_yields_nothing_has_failed(tmp_path):
+def test_a_trial_without_an_epoch_has_failed(tmp_path):
     tuner = search(tmp_path, lambda hyperparameters, folder: iter(()))
     tuner.search()
     assert [trial.status for trial in trials(tuner)] == [TrialStatus.FAILED] * 2
     assert "yielded no epoch" in trials(tuner)[0].message
 
 
-def test_a_run_that_ends_early_counts_with_what_it_has(tmp_path):
+def test_a_trial_that_ends_early_counts_with_its_epochs(tmp_path):
     tuner = search(tmp_path, lambda hyperparameters, folder: iter([{"val_accuracy": 0.5}]))
     tuner.search()
     np.testing.assert_array_equal(tuner.oracle.table().tried, [[True, False, False]] * 2)
     assert tuner.oracle.best().epoch == 1
 
 
-def test_a_run_that_does_not_end_is_refused_after_its_last_epoch(tmp_path):
-    def run(hyperparameters, folder):
+def test_a_trainable_that_does_not_end_is_refused_after_its_last_epoch(tmp_path):
+    def trainable(hyperparameters, folder):
         while True:
             yield {"val_accuracy": 0.5}
 
     with pytest.raises(TunerError, match="3 epochs"):
-        search(tmp_path, run).search()
+        search(tmp_path, trainable).search()
 
 
-def test_a_run_without_the_objective_is_told_so(tmp_path):
+def test_a_trainable_without_the_objective_is_refused(tmp_path):
     with pytest.raises(TunerError, match=r"val_accuracy is not among the metrics of the trainable \(val_loss\)"):
         search(tmp_path, lambda hyperparameters, folder: iter([{"val_loss": 0.5}])).search()
 
@@ -339,23 +339,23 @@ def test_a_bug_or_an_interrupt_ends_the_search_which_resumes_with_that_trial(tmp
             raise error
         return accuracy(hyperparameters, epoch)
 
-    run = ToyTrainable(score)
-    tuner = search(tmp_path, run)
+    trainable = ToyTrainable(score)
+    tuner = search(tmp_path, trainable)
     with pytest.raises(error):
         tuner.search()
     assert trials(tuner)[1].status == TrialStatus.RUNNING
     if new_process:
-        tuner = search(tmp_path, run)
+        tuner = search(tmp_path, trainable)
     tuner.search()
     assert list(tuner.oracle.trials) == ["0000", "0001"]
-    assert [epoch for hyperparameters, epoch in run.trained] == [1, 2, 3, 1, 2, 2, 3]
+    assert [epoch for hyperparameters, epoch in trainable.trained] == [1, 2, 3, 1, 2, 2, 3]
     assert [len(seen.value) for seen in trials(tuner)[1].metrics.get_history("val_accuracy")] == [1, 1, 1]
 
 
 # The oracle's side
 
 
-def test_an_oracle_that_says_stop_ends_the_run_and_the_trial_counts(tmp_path):
+def test_an_oracle_that_stops_a_trial_ends_it_and_the_trial_counts(tmp_path):
     class Impatient(CasualGridOracle):
         def update_trial(self, trial_id, metrics, step=0):
             trial = super().update_trial(trial_id, metrics, step)
@@ -365,13 +365,13 @@ def test_an_oracle_that_says_stop_ends_the_run_and_the_trial_counts(tmp_path):
 
     closed = []
 
-    def run(hyperparameters, folder):
+    def trainable(hyperparameters, folder):
         try:
             yield from ToyTrainable()(hyperparameters, folder)
         finally:
             closed.append(hyperparameters["learning_rate"])
 
-    tuner = search(tmp_path, run, Impatient("val_accuracy", [1e-5, 2e-5], 3))
+    tuner = search(tmp_path, trainable, Impatient("val_accuracy", [1e-5, 2e-5], 3))
     tuner.search()
     np.testing.assert_array_equal(tuner.oracle.table().tried, [[True, True, False]] * 2)
     assert [trial.status for trial in trials(tuner)] == [TrialStatus.COMPLETED] * 2
@@ -392,7 +392,7 @@ def test_tuners_that_share_an_oracle_wait_for_each_other_between_the_stages(tmp_
     # Broken where a tuner left instead of waiting for the grid.
     two_in_the_grid = threading.Barrier(2, timeout=20)
 
-    def run(hyperparameters, folder):
+    def trainable(hyperparameters, folder):
         stage = stage_of[folder.name]
         together.append(stage)
         met.append(set(together))
@@ -407,7 +407,7 @@ def test_tuners_that_share_an_oracle_wait_for_each_other_between_the_stages(tmp_
 
     workers = []
     for number in range(3):
-        tuner = search(tmp_path, run, oracle)
+        tuner = search(tmp_path, trainable, oracle)
         tuner.tuner_id, tuner._on_trial_begin = f"tuner{number}", note
         workers.append(threading.Thread(target=tuner.search, name=f"worker{number}"))
     for worker in workers:
@@ -421,8 +421,8 @@ def test_tuners_that_share_an_oracle_wait_for_each_other_between_the_stages(tmp_
     assert len(asked) < 40
 
 
-def test_progress_is_told_by_callbacks(tmp_path):
-    told = []
+def test_callbacks_receive_the_progress(tmp_path):
+    reported = []
     oracle = CasualGridOracle("val_accuracy", [1e-5], 2)
     oracle.verbose = 0
     CasualGridSearch(
@@ -430,11 +430,11 @@ def test_progress_is_told_by_callbacks(tmp_path):
         oracle,
         tmp_path,
         "study",
-        on_trial_begin=lambda trial: told.append((trial.trial_id, trial.status)),
-        on_epoch_end=lambda trial, epoch, metrics: told.append((trial.trial_id, epoch, sorted(metrics))),
+        on_trial_begin=lambda trial: reported.append((trial.trial_id, trial.status)),
+        on_epoch_end=lambda trial, epoch, metrics: reported.append((trial.trial_id, epoch, sorted(metrics))),
     ).search()
     metrics = ["seconds", "val_accuracy"]
-    assert told == [("0000", "RUNNING"), ("0000", 1, metrics), ("0000", 2, metrics)]
+    assert reported == [("0000", "RUNNING"), ("0000", 1, metrics), ("0000", 2, metrics)]
 
 
 def test_a_report_costs_the_same_however_many_trials_there_are(tmp_path, monkeypatch):
@@ -464,7 +464,7 @@ def test_a_trials_file_does_not_grow_with_the_search_space(tmp_path):
     assert len(sizes) == 1
 
 
-def test_an_epoch_told_again_as_it_was_keeps_what_came_after(tmp_path, monkeypatch):
+def test_an_epoch_reported_twice_with_the_same_metrics_keeps_the_later_ones(tmp_path, monkeypatch):
     tuner = search(tmp_path, ToyTrainable(lambda hyperparameters, epoch: math.nan if epoch == 3 else 0.5))
     tuner.search()
     written = []
@@ -554,13 +554,13 @@ def test_the_summary_of_a_search_that_has_not_begun_says_so(tmp_path, capsys):
     grid_schedule=st.sampled_from(["shared", "per-cell"]),
     winners=st.randoms(use_true_random=False),
 )
-def test_the_plan_counts_the_runs_and_epochs_that_the_search_makes(
+def test_the_plan_counts_the_trials_and_epochs_of_the_search(
     tmp_path_factory, levels, start, rates, epochs, sweep_epochs, start_rate, grid_schedule, winners
 ):
-    run = ToyTrainable(lambda hyperparameters, epoch: winners.random())
+    trainable = ToyTrainable(lambda hyperparameters, epoch: winners.random())
     tuner = search(
         tmp_path_factory.mktemp("plan"),
-        run,
+        trainable,
         learning_rates=[(row + 1) / 100 for row in range(rates)],
         epochs=epochs,
         sweeps={f"parameter{number}": list(range(count)) for number, count in enumerate(levels)},
@@ -575,16 +575,16 @@ def test_the_plan_counts_the_runs_and_epochs_that_the_search_makes(
     assert [(stage.name, stage.trials) for stage in plan.stages] == [
         (name, stages(tuner).count(name)) for name in names
     ]
-    assert plan.epochs == len(run.trained)
+    assert plan.epochs == len(trainable.trained)
     assert plan.full_product_epochs == math.prod(levels) * rates * (
         epochs if grid_schedule == "shared" else epochs * (epochs + 1) // 2
     )
 
 
 def test_kerastuner_knows_the_direction_of_an_objective_of_ones_own(tmp_path):
-    def run(hyperparameters, folder):
+    def trainable(hyperparameters, folder):
         yield {"val_f1": 0.5, "val_loss": 0.1}
 
-    tuner = search(tmp_path, run, objective=keras_tuner.Objective("val_f1", "max"))
+    tuner = search(tmp_path, trainable, objective=keras_tuner.Objective("val_f1", "max"))
     tuner.search()
     assert [trials(tuner)[0].metrics.get_direction(name) for name in ("val_f1", "val_loss")] == ["max", "min"]

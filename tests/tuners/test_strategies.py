@@ -53,8 +53,10 @@ def study(folder: Path, name, score=peak, **space):
 def course(tuner) -> str:
     """All that was run and found; as text, since NaN is not equal to itself."""
     oracle = tuner.oracle
-    told = [(trial.trial_id, trial.status, hyperparameters(trial), oracle.history(trial)) for trial in trials(tuner)]
-    return str((told, oracle.sweep_results, oracle.table().scores.tolist(), oracle.incumbent))
+    reported = [
+        (trial.trial_id, trial.status, hyperparameters(trial), oracle.history(trial)) for trial in trials(tuner)
+    ]
+    return str((reported, oracle.sweep_results, oracle.table().scores.tolist(), oracle.incumbent))
 
 
 def max_epochs(oracle: CasualGridOracle, name: str) -> int:
@@ -80,7 +82,7 @@ def max_epochs(oracle: CasualGridOracle, name: str) -> int:
     outcomes=st.lists(st.sampled_from(["diverges", "fails", *["scores"] * 5]), min_size=30, max_size=30),
     draw=st.randoms(use_true_random=False),
 )
-def test_a_search_ends_within_its_bound_runs_nothing_twice_and_finds_its_best_cell(
+def test_a_search_ends_within_its_bound_trains_nothing_twice_and_returns_its_best_cell(
     tmp_path_factory, name, rows, epochs, levels, start, direction, seed, outcomes, draw
 ):
     rates = RATES[:rows] + [1e-6] * (rows > 4)
@@ -99,8 +101,8 @@ def test_a_search_ends_within_its_bound_runs_nothing_twice_and_finds_its_best_ce
         seed=seed,
         examples=200,
     )
-    run = ToyTrainable(fails(score))
-    tuner = search(tmp_path_factory.mktemp(name), run, oracle)
+    trainable = ToyTrainable(fails(score))
+    tuner = search(tmp_path_factory.mktemp(name), trainable, oracle)
     tuner.search()
     configurations = [key(hyperparameters(trial)) for trial in trials(tuner)]
     assert len(configurations) == len(set(configurations))
@@ -123,7 +125,7 @@ def test_a_search_ends_within_its_bound_runs_nothing_twice_and_finds_its_best_ce
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_a_killed_search_goes_on_as_if_it_had_not_been(tmp_path, name):
+def test_a_killed_search_resumes_as_if_it_had_not_been(tmp_path, name):
     def score(hyperparameters, epoch):
         return math.nan if hyperparameters["learning_rate"] == 8e-5 and epoch == 3 else peak(hyperparameters, epoch)
 
@@ -139,9 +141,9 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(tmp_path, name):
         folder = tmp_path / f"killed{number}"
         folder.mkdir()
         status = status_of(in_a_child(partial(work, folder, number, number % 2 == 0)))
-        again = study(folder, name, score)
-        again.search()
-        assert course(again) == course(whole), f"killed at write {number}"
+        resumed = study(folder, name, score)
+        resumed.search()
+        assert course(resumed) == course(whole), f"killed at write {number}"
         if status == 0:
             break
         assert status == KILLED
@@ -193,7 +195,7 @@ def test_an_interrupted_search_with_workers_trains_no_epoch_twice(tmp_path, name
                 raise KeyboardInterrupt
             return super().wait()
 
-    run = ToyTrainable(peak, log=tmp_path / "log")
+    trainable = ToyTrainable(peak, log=tmp_path / "log")
 
     def go_on(pool):
         oracle = CasualGridOracle(**SPACE, search=name, examples=100)
@@ -203,8 +205,8 @@ def test_an_interrupted_search_with_workers_trains_no_epoch_twice(tmp_path, name
         return tuner
 
     with pytest.raises(KeyboardInterrupt):
-        go_on(Interrupted(run, 3, lambda hyperparameters, epoch: 1))
-    tuner = go_on(SimulatedPool(run, 2, lambda hyperparameters, epoch: 1))
+        go_on(Interrupted(trainable, 3, lambda hyperparameters, epoch: 1))
+    tuner = go_on(SimulatedPool(trainable, 2, lambda hyperparameters, epoch: 1))
     assert {trial.status for trial in trials(tuner)} == {"COMPLETED"}
     epochs = (tmp_path / "log").read_text().splitlines()
     assert len(epochs) == len(set(epochs))
@@ -218,7 +220,7 @@ def test_a_space_of_one_cell_is_searched(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_where_all_runs_fail_the_search_ends(tmp_path, name):
+def test_where_all_trials_fail_the_search_ends(tmp_path, name):
     tuner = study(tmp_path, name, fails(lambda hyperparameters, epoch: None))
     tuner.search()
     assert {trial.status for trial in trials(tuner)} == {"FAILED"}
@@ -229,13 +231,13 @@ def test_a_simulation_takes_the_course_of_the_search(tmp_path, name):
     tuner = study(tmp_path, name, sweeps={"layout": ["current"]})
     tuner.search()
     space = tuner.oracle.search_space
-    runs = simulate_search(
+    trained = simulate_search(
         strategy(name, 100),
         space,
         lambda rate: [peak({"layout": "current", "learning_rate": rate}, epoch) for epoch in range(1, 6)],
         seed=3,
     )
-    assert [(run.rate, list(run.scores)) for run in runs] == [
+    assert [(trial.rate, list(trial.scores)) for trial in trained] == [
         (hyperparameters(trial)["learning_rate"], [score for _, score in tuner.oracle.history(trial)])
         for trial in trials(tuner)
     ]
@@ -252,13 +254,13 @@ def test_an_unknown_search_is_refused_with_those_that_there_are():
         CasualGridOracle("val_accuracy", RATES, 5, search="hyper")
 
 
-def test_a_study_goes_on_under_the_same_search_only(tmp_path):
+def test_a_study_resumes_under_the_same_search_only(tmp_path):
     study(tmp_path, "climb").search()
     with pytest.raises(TunerError, match=r"search .*climb.* there, absent here"):
         study(tmp_path, "grid")
 
 
-def test_a_grid_from_before_there_were_other_searches_goes_on(tmp_path):
+def test_a_grid_is_described_without_a_search(tmp_path):
     study(tmp_path, "grid").search()
     assert '"search"' not in (tmp_path / "study" / "oracle.json").read_text()
 
@@ -286,11 +288,11 @@ def test_a_stopped_row_counts_with_the_cells_that_it_has(tmp_path):
 
 def climbing(*rows: tuple[float, list[float]], start: float = 2e-5, epochs: int = 10, rates=RATES) -> SearchState:
     space = SearchSpace.of(rates, epochs, start={"learning_rate": start})
-    runs = [
+    trained = [
         ObservedTrial({"learning_rate": rate}, tuple(scores), index < len(rows) - 1)
         for index, (rate, scores) in enumerate(rows)
     ]
-    return SearchState(space, space.start, runs, 1)
+    return SearchState(space, space.start, trained, 1)
 
 
 @pytest.mark.parametrize(
@@ -369,11 +371,11 @@ def test_on_made_up_surfaces_a_climb_finds_a_good_cell_in_a_quarter_of_the_epoch
         surface, noise = draw_surface(rates, 10, seed), Noise(1178, seed=seed)
         truth = {rate: surface.accuracies(rate) for rate in rates}
         space = SearchSpace.of(rates, 10, start={"learning_rate": surface.best_rate})
-        runs = simulate_search(
+        trained = simulate_search(
             HillClimb(examples=1178), space, lambda rate, noise=noise, truth=truth: noise.observe(rate, truth[rate])
         )
-        assert sum(len(run.scores) for run in runs) <= 17
-        best = max(runs, key=lambda run: run.best)
+        assert sum(len(trial.scores) for trial in trained) <= 17
+        best = max(trained, key=lambda trial: trial.best)
         regrets.append(max(map(max, truth.values())) - truth[best.rate][best.best_epoch - 1])
     assert np.median(regrets) <= 0.003
     assert np.mean(np.array(regrets) <= 0.0144) >= 0.9
@@ -387,11 +389,11 @@ def test_on_the_papers_tables_a_climb_finds_a_cell_within_0_3_points_from_any_st
     table = Table.from_csv(Path(folder, f"{name}.csv"))
     for start in table.learning_rates:
         space = SearchSpace.of(table.learning_rates, 10, start={"learning_rate": start})
-        runs = simulate_search(
+        trained = simulate_search(
             HillClimb(examples=examples), space, lambda rate: table.scores[table.learning_rates.index(rate)]
         )
-        assert sum(len(run.scores) for run in runs) <= table.scores.size / 4
-        assert max(run.best for run in runs) >= table.best().score - 0.003 - 1e-9
+        assert sum(len(trial.scores) for trial in trained) <= table.scores.size / 4
+        assert max(trial.best for trial in trained) >= table.best().score - 0.003 - 1e-9
 
 
 # Asha, genetic
@@ -412,9 +414,11 @@ def test_evolution_finds_parameters_that_depend_on_each_other(tmp_path):
         return 0.5 + 0.1 * hyperparameters["a"] if hyperparameters["a"] == hyperparameters["b"] else 0.4
 
     levels = {"a": [0, 1, 2], "b": [0, 1, 2]}
-    run = ToyTrainable(score)
+    trainable = ToyTrainable(score)
     evolved = search(
-        tmp_path / "one", run, CasualGridOracle("val_accuracy", RATES, 3, levels, search=Genetic(share=1.5), seed=0)
+        tmp_path / "one",
+        trainable,
+        CasualGridOracle("val_accuracy", RATES, 3, levels, search=Genetic(share=1.5), seed=0),
     )
     evolved.search()
     assert evolved.oracle.best().hyperparameters["a"] == evolved.oracle.best().hyperparameters["b"] == 2

@@ -50,13 +50,13 @@ class ToyTrainable:
             yield {"val_accuracy": scores[epoch - 1], "seconds": 1.0}
 
 
-def search(folder: Path, run, oracle: CasualGridOracle | None = None, **space) -> CasualGridSearch:
+def search(folder: Path, trainable, oracle: CasualGridOracle | None = None, **space) -> CasualGridSearch:
     """A silent search in `folder`; by default one row of two learning rates × three epochs."""
     if oracle is None:
         space = {"objective": "val_accuracy", "learning_rates": [1e-5, 2e-5], "epochs": 3, **space}
         oracle = CasualGridOracle(**space)
     oracle.verbose = 0
-    return CasualGridSearch(run, oracle, folder, "study")
+    return CasualGridSearch(trainable, oracle, folder, "study")
 
 
 def stages(tuner: CasualGridSearch) -> list[str]:
