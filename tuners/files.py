@@ -39,7 +39,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         if not isinstance(error, OSError):
             raise
-        remedy = ": make room and run the same again, nothing that was saved is lost" if error.errno in FULL else ""
+        remedy = ": make room and restart, nothing that was saved is lost" if error.errno in FULL else ""
         raise TunerError(f"Cannot write {path}: {error.strerror or error}{remedy}") from error
 
 

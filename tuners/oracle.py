@@ -293,7 +293,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         return Path(self._get_trial_dir(trial.trial_id), "trial.json")
 
     def reload(self) -> None:
-        """Resume the study in the project's folder: an unfinished trial runs on under its own id.
+        """Resume the study in the project's folder: an unfinished trial resumes under its own id.
 
         Raises:
             TunerError: A file is damaged or missing, or belongs to another search.

@@ -204,9 +204,7 @@ def test_a_full_disk_ends_a_search_with_a_sentence_and_it_resumes_after_room_is_
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(
-            TunerError, match=r"^Cannot write .*json: No space left on device: make room and run the same"
-        ):
+        with pytest.raises(TunerError, match=r"^Cannot write .*json: No space left on device: make room and restart"):
             study(tmp_path / "full").search()
     tuner = study(tmp_path / "full")
     tuner.search()
