@@ -1,4 +1,4 @@
-"""What the benchmarks' command lines have in common: flags, errors in one sentence, and what a benchmark ran on."""
+"""The benchmarks' command lines: flags, errors in one sentence, and the system that a benchmark ran on."""
 
 import argparse
 import os
@@ -10,39 +10,61 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bertgrid_tf import recipe as recipes
+from rich.console import Console
+
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.data import data_dirs, open_corpus
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.recipe import NO_MODEL, Recipe
+from bertgrid_tf.recipe import NO_MODEL, Recipe, load_recipe
 from bertgrid_tf.system.host import description as machine
 from tuners.errors import TunerError
 
-# transformers imports PyTorch wherever it is installed; TensorFlow's runs have no use for it.
+# transformers imports PyTorch wherever it is installed; a benchmark that trains with TensorFlow has no use for it.
 os.environ.setdefault("USE_TORCH", "0")
 
 PACKAGES = ("tensorflow", "tf_keras", "keras-tuner", "transformers", "numpy", "torch", "accelerate", "optuna")
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the flags that say what is trained on which data."""
+def parser(description: str | None, csv: str | None = None, trains: bool = True) -> argparse.ArgumentParser:
+    """Make a parser.
+
+    Args:
+        description: The benchmark's docstring.
+        csv: Help of `--csv`; None for a parser without it.
+        trains: Whether the benchmark trains a checkpoint on Friends, and so has the flags that name both.
+    """
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if csv:
+        made.add_argument("--csv", type=Path, help=csv)
+    if not trains:
+        return made
     made.add_argument("--model", required=True, help="checkpoint: a folder, a hub id or scratch[:LAYERSxWIDTH]")
-    made.add_argument(
-        "--max-train-samples", type=int, help="train on about so many utterances of Friends; all if left out"
-    )
+    made.add_argument("--max-train-samples", type=int, help="train on about as many utterances of Friends; default all")
     made.add_argument("--set", type=pair, action="append", default=[], metavar="KEY=VALUE", help="repeatable")
     made.add_argument(
         "--data-dir",
         type=Path,
         default=Path(os.environ.get("BERTGRID_DATA") or "datasets"),
-        help="where corpora lie; then the user's cache is looked in",
+        help="folder of the corpora; the user's cache comes second",
     )
     return made
 
 
+def add_grid(made: argparse.ArgumentParser) -> None:
+    """Add the flags of a learning-rate × epoch grid."""
+    made.add_argument("--learning-rates", type=numbers, required=True, help="rows, with commas between them")
+    made.add_argument("--epochs", type=int, required=True, help="columns: the epochs of every row's schedule")
+
+
+def add_series(made: argparse.ArgumentParser, seeds: str) -> None:
+    """Add the flags of a series of trials; `seeds` is the help of `--seeds`."""
+    made.add_argument("--epochs", type=int, required=True, help="epochs of every trial")
+    made.add_argument("--seeds", type=whole_numbers, required=True, help=seeds)
+    made.add_argument("--work", type=Path, required=True, help="folder of the trials' states")
+
+
 def pair(text: str) -> tuple[str, str]:
-    """KEY=VALUE."""
+    """Parse KEY=VALUE."""
     key, _, value = (part.strip() for part in text.partition("="))
     if not (key and value):
         raise argparse.ArgumentTypeError(f"{text!r} cannot be read: write it as KEY=VALUE")
@@ -50,36 +72,36 @@ def pair(text: str) -> tuple[str, str]:
 
 
 def numbers(text: str) -> list[float]:
-    """Numbers with commas between them; argparse turns the ValueError of any other text into its own sentence."""
+    """Parse numbers with commas between them; argparse turns the ValueError of any other text into its own sentence."""
     return [float(item) for item in text.split(",")]
 
 
 def whole_numbers(text: str) -> list[int]:
-    """Whole numbers with commas between them; errors as for `numbers`."""
+    """Parse whole numbers with commas between them; errors as for `numbers`."""
     return [int(item) for item in text.split(",")]
 
 
 def friends(flags: argparse.Namespace, **overrides: Any) -> Recipe:
-    """The Friends recipe with the flags' model, limit and settings: a grid alone, no sweeps and no final model.
+    """Return the Friends recipe as the flags change it: a grid alone, without sweeps or a final model.
 
-    `overrides` are further keys of the recipe; what `--set` says comes last.
+    `overrides` are further keys of the recipe; the keys of `--set` come last.
     """
     given = {"model": flags.model, "max_train_samples": flags.max_train_samples, "sweeps": {}, "final.model": NO_MODEL}
-    return recipes.load_recipe("friends", overrides=given | overrides | dict(flags.set))
+    return load_recipe("friends", overrides=given | overrides | dict(flags.set))
 
 
 def corpus(flags: argparse.Namespace, recipe: Recipe) -> Corpus:
-    """The recipe's corpus, from the flags' folder."""
+    """Open the recipe's corpus in the flags' folder."""
     return open_corpus(recipe, data_dirs(flags.data_dir))
 
 
 def command_line(module: str, flags: argparse.Namespace, without: tuple[str, ...]) -> str:
-    """The command that repeats a benchmark elsewhere: MODEL in the checkpoint's place, no folders of this machine.
+    """Format the command that repeats a benchmark elsewhere: MODEL in place of the checkpoint, and no paths.
 
     Args:
-        module: its name in `benchmarks`.
-        flags: as parsed.
-        without: flags that say where something lies, as attributes.
+        module: Name of the benchmark in `benchmarks`.
+        flags: The parsed flags.
+        without: Attributes of the flags that are paths.
     """
     words = ["python", "-m", f"benchmarks.{module}", "--model", "MODEL"]
     for name, value in vars(flags).items():
@@ -96,23 +118,28 @@ def command_line(module: str, flags: argparse.Namespace, without: tuple[str, ...
 
 
 def versions() -> dict[str, str]:
-    """The versions of what the numbers depend on, as far as it is installed."""
-    found = {}
+    """Return the installed versions of the packages that the numbers depend on."""
+    installed = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def circumstances() -> dict[str, Any]:
-    """Machine, versions and date, to stand beside numbers."""
+    """Return machine, versions and date, to stand beside numbers."""
     return {"machine": machine(), "versions": versions(), "date": date.today().isoformat()}
 
 
+def print_system(console: Console) -> None:
+    """Print machine and versions."""
+    console.print(f"{machine()}; {versions()}")
+
+
 def run(main: Callable[[], None]) -> None:
-    """Runs a benchmark; a person's error is told in its one sentence, with exit code 2."""
+    """Run a benchmark; a person's error ends it with its one sentence and exit code 2."""
     try:
         main()
     except (UserError, TunerError) as error:

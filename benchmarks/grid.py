@@ -1,22 +1,22 @@
-"""How long the learning-rate × epoch grid takes: bertgrid-tf, KerasTuner and Optuna fill the same cells.
+r"""Measure the time of the learning-rate × epoch grid: bertgrid-tf, KerasTuner and Optuna fill the same cells.
 
-    python -m benchmarks.grid --model DIR --max-train-samples 1600 --learning-rates 2e-4,1e-4,5e-5 --epochs 4 \\
+    python -m benchmarks.grid --model DIR --max-train-samples 1600 --learning-rates 2e-4,1e-4,5e-5 --epochs 4 \
         [--climb-epochs 17] [--csv FILE]
 
 Contenders, one after another, each in a process of its own:
 
 * KerasTuner's GridSearch as its guide shows it, a trial per cell: the model is built anew, trained for that many epochs
   on texts padded to the maximum length, and validated after each;
-* the same with one trial of all epochs per learning rate, whose history has the cells: kinder than what is usual;
+* the same with one trial of all epochs per learning rate, whose history has the cells: kinder than the usual way;
 * Optuna's GridSampler over Hugging Face's Trainer in PyTorch, a trial per cell, dynamic padding;
 * bertgrid-tf, `search: grid` and `search: climb`, in fp32 and bf16, saving after every epoch.
 
-Dev is cut to the share that train is cut to. Then the time is extrapolated to 7 × 10 cells and all of Friends:
+Dev is limited to the share that train is limited to. Then the time is extrapolated to 7 × 10 cells and all of Friends:
 
     seconds = start + trials × setup + epochs × epoch × texts
 
-with the three costs as they were seen. As a check, the costs seen at the first learning rate alone (a grid of one row)
-predict the whole grid that was run. `--climb-epochs` is what `climb` spends on 7 × 10
+with the three costs as measured. As a check, the costs measured at the first learning rate alone (a grid of one row)
+predict the time of the whole grid. `--climb-epochs` is the number of epochs that `climb` spends on 7 × 10
 (`python -m benchmarks.search simulated`); its epochs cost what those of `grid` do.
 """
 
@@ -34,9 +34,8 @@ from rich.table import Table
 from benchmarks import command
 from benchmarks.contenders.process import Contender
 from benchmarks.contenders.trials import Cost, Trial, epochs_of_cells, trials_of
-from benchmarks.layout import limit_dev, padded
+from benchmarks.layout import limit_dev, our_request, their_request
 from bertgrid_tf.corpus import Corpus, utterances
-from bertgrid_tf.data import data_dirs
 from bertgrid_tf.report.format import duration
 from bertgrid_tf.storage.files import write_table
 from bertgrid_tf.system.host import readable
@@ -47,12 +46,12 @@ FULL_RATES, FULL_EPOCHS = 7, 10
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search took.
+    """Time and memory of a search.
 
     Attributes:
-        wall: seconds from the start of its process to the end of the search.
-        trials: in the order in which they ran.
-        peak_bytes: the most resident memory of its process.
+        wall: Seconds from the start of its process to the end of the search.
+        trials: Trials in their order.
+        peak_bytes: Peak resident memory of its process.
     """
 
     name: str
@@ -62,6 +61,7 @@ class Searched:
 
     @property
     def epochs(self) -> int:
+        """Number of epochs trained."""
         return sum(len(trial.epochs) for trial in self.trials)
 
     @property
@@ -70,12 +70,12 @@ class Searched:
         return self.wall - sum(trial.seconds for trial in self.trials)
 
     def cost(self, learning_rate: float | None = None) -> Cost:
-        """What was seen in all trials, or in those of one learning rate."""
+        """Estimate the cost from all trials, or from those of one learning rate."""
         seen = [trial for trial in self.trials if learning_rate in (None, trial.learning_rate)]
         return Cost.of(self.start, seen)
 
     def best(self) -> tuple[float, float, int]:
-        """The best cell's accuracy, learning rate and epoch; of equal ones that of fewer epochs."""
+        """Return the best cell's accuracy, learning rate and epoch; of equal cells that of fewer epochs."""
         cells = [
             (accuracy, -epoch, trial.learning_rate)
             for trial in self.trials
@@ -86,7 +86,7 @@ class Searched:
 
 
 def search(contender: Contender, folder: Path) -> Searched:
-    """Runs a contender's whole search."""
+    """Run a contender's whole search."""
     began = time.perf_counter()
     with contender.process(folder / f"{contender.module}.log") as process:
         reply = process.play()
@@ -95,8 +95,10 @@ def search(contender: Contender, folder: Path) -> Searched:
 
 
 def full_size(name: str, climb_epochs: int | None) -> tuple[int, int] | None:
-    """Trials and epochs of a contender on 7 × 10 cells; None for a climb of unknown length, which may start every
-    row."""
+    """Return the trials and epochs of a contender on 7 × 10 cells; a climb may start every row.
+
+    Without the climb's length in epochs, None.
+    """
     cells = FULL_RATES * FULL_EPOCHS
     if "climb" in name:
         return None if climb_epochs is None else (FULL_RATES, climb_epochs)
@@ -104,20 +106,11 @@ def full_size(name: str, climb_epochs: int | None) -> tuple[int, int] | None:
 
 
 def contenders(flags: Any, corpus: Corpus, folder: Path) -> list[Contender]:
-    """Everyone, with the texts that the others need written into the folder."""
+    """List the contenders, with the texts that the other libraries need written into the folder."""
     grid = {"learning_rates": flags.learning_rates, "epochs": flags.epochs}
     recipe = command.friends(flags, context="current+previous", **grid)
-    theirs: dict[str, Any] = {
-        **grid,
-        "model": recipe.hyperparameters.model,
-        "classes": len(corpus.labels),
-        "batch_size": recipe.hyperparameters.batch_size,
-        "max_length": recipe.hyperparameters.max_length,
-        "folder": str(folder),
-    }
-    for split in ("train", "dev"):
-        theirs[split] = str(folder / f"{split}.npz")
-        padded(corpus, recipe.hyperparameters, split).save(folder / f"{split}.npz")
+    theirs = their_request(recipe, corpus, folder) | grid
+    dev_utterances = len(list(utterances(corpus.splits["dev"])))
     made = [
         Contender(BASELINE, "keras_tuner_grid", "tensorflow", {**theirs, "per_cell": True}),
         Contender("Optuna + Trainer, trial per cell", "optuna_grid", "torch", theirs),
@@ -126,27 +119,23 @@ def contenders(flags: Any, corpus: Corpus, folder: Path) -> list[Contender]:
     for precision in ("fp32", "bf16"):
         for how in ("grid", "climb"):
             changed = command.friends(flags, context="current+previous", precision=precision, search=how, **grid)
-            asked = {
-                "recipe": changed.model_dump(mode="json"),
-                "data_dirs": [str(directory) for directory in data_dirs(flags.data_dir)],
-                "dev_utterances": len(list(utterances(corpus.splits["dev"]))),
-                "folder": str(folder),
-            }
-            made.append(Contender(f"bertgrid-tf, {how}, {precision}", "ours_grid", "tensorflow", asked))
+            ours = our_request(flags, changed, folder) | {"dev_utterances": dev_utterances, "record": "epochs"}
+            made.append(Contender(f"bertgrid-tf, {how}, {precision}", "ours_study", "tensorflow", ours))
     return made
 
 
-def show_measured(console: Console, found: Mapping[str, Searched], size: str) -> None:
+def show_measured(console: Console, searches: Mapping[str, Searched], size: str) -> None:
+    """Print the measurements."""
     table = Table(size, "trials", "epochs", "wall", "× sooner", "than kinder", "peak memory", "best cell")
-    for name, one in found.items():
+    for name, one in searches.items():
         accuracy, rate, epoch = one.best()
         table.add_row(
             name,
             str(len(one.trials)),
             str(one.epochs),
             duration(one.wall),
-            f"{found[BASELINE].wall / one.wall:.1f}",
-            f"{found[KINDER].wall / one.wall:.1f}",
+            f"{searches[BASELINE].wall / one.wall:.1f}",
+            f"{searches[KINDER].wall / one.wall:.1f}",
             readable(one.peak_bytes),
             f"{rate:g}, epoch {epoch}: {100 * accuracy:.2f} %",
         )
@@ -154,8 +143,9 @@ def show_measured(console: Console, found: Mapping[str, Searched], size: str) ->
 
 
 def show_extrapolated(
-    console: Console, found: Mapping[str, Searched], texts: float, first_rate: float, climb_epochs: int | None
+    console: Console, searches: Mapping[str, Searched], texts: float, first_rate: float, climb_epochs: int | None
 ) -> None:
+    """Print the extrapolation to 7 × 10 cells and all texts."""
     table = Table(
         f"{FULL_RATES} × {FULL_EPOCHS}, {texts:.1f} × the texts",
         "start s",
@@ -168,11 +158,11 @@ def show_extrapolated(
         "than kinder",
         "check: predicted / seen",
     )
-    sizes = {name: size for name in found if (size := full_size(name, climb_epochs))}
-    costs = {name: found[name.replace("climb", "grid")].cost() for name in sizes}
+    sizes = {name: size for name in searches if (size := full_size(name, climb_epochs))}
+    costs = {name: searches[name.replace("climb", "grid")].cost() for name in sizes}
     hours = {name: costs[name].seconds(*size, texts) / 3600 for name, size in sizes.items()}
     for name, (trials, epochs) in sizes.items():
-        one, cost = found[name], costs[name]
+        one, cost = searches[name], costs[name]
         check = ""
         if "climb" not in name:
             check = f"{one.cost(first_rate).seconds(len(one.trials), one.epochs) / one.wall:.2f}"
@@ -192,8 +182,8 @@ def show_extrapolated(
     console.print(table)
 
 
-def every_trial(found: Mapping[str, Searched]) -> pd.DataFrame:
-    """A line for every trial of every contender."""
+def every_trial(searches: Mapping[str, Searched]) -> pd.DataFrame:
+    """Return a row for every trial of every contender."""
     return pd.DataFrame(
         [
             {
@@ -207,18 +197,17 @@ def every_trial(found: Mapping[str, Searched]) -> pd.DataFrame:
                 "epoch_seconds": sum(trial.epochs),
                 "best_accuracy": max(trial.accuracy),
             }
-            for name, one in found.items()
+            for name, one in searches.items()
             for number, trial in enumerate(one.trials, start=1)
         ]
     )
 
 
 def main() -> None:
-    parser = command.parser(__doc__)
-    parser.add_argument("--learning-rates", type=command.numbers, required=True, help="rows, with commas between them")
-    parser.add_argument("--epochs", type=int, required=True, help="columns")
+    """Parse the command line, search, print."""
+    parser = command.parser(__doc__, csv="file for every trial")
+    command.add_grid(parser)
     parser.add_argument("--climb-epochs", type=int, help="epochs that climb spends on 7 × 10 cells")
-    parser.add_argument("--csv", type=Path, help="file for every trial")
     flags = parser.parse_args()
     recipe = command.friends(flags, context="current+previous")
     corpus = command.corpus(flags, recipe)
@@ -227,18 +216,18 @@ def main() -> None:
     texts = counts[0] / counts[1]
     corpus = limit_dev(corpus, round(len(list(utterances(corpus.splits["dev"]))) / texts), recipe.seed)
 
-    found: dict[str, Searched] = {}
+    searches: dict[str, Searched] = {}
     with tempfile.TemporaryDirectory() as folder:
         for contender in contenders(flags, corpus, Path(folder)):
-            one = found[contender.name] = search(contender, Path(folder))
+            one = searches[contender.name] = search(contender, Path(folder))
             print(f"{one.name}: {duration(one.wall)}, {len(one.trials)} trials, {one.epochs} epochs", flush=True)
             if flags.csv:
-                write_table(flags.csv, every_trial(found))
+                write_table(flags.csv, every_trial(searches))
     console = Console(width=160)
     size = f"{len(flags.learning_rates)} × {flags.epochs}, {counts[1]} texts"
-    show_measured(console, found, size)
-    show_extrapolated(console, found, texts, flags.learning_rates[0], flags.climb_epochs)
-    console.print(f"{command.machine()}; {command.versions()}")
+    show_measured(console, searches, size)
+    show_extrapolated(console, searches, texts, flags.learning_rates[0], flags.climb_epochs)
+    command.print_system(console)
 
 
 if __name__ == "__main__":

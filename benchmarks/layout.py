@@ -1,23 +1,27 @@
 """Texts as bertgrid-tf lays them out, for the contenders that cannot do so themselves."""
 
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.texts import Padded
+from benchmarks.texts import PaddedTexts
 from bertgrid_tf.bert.checkpoint import load_tokenizer
 from bertgrid_tf.corpus import Corpus, limit, speaker_counts, utterances
+from bertgrid_tf.data import data_dirs
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Hyperparameters
+from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.training.encoding import encode_dialogues
 
 
-def padded(corpus: Corpus, hyperparameters: Hyperparameters, split: str) -> Padded:
-    """A labelled split, every text filled up to the maximum length.
+def padded(corpus: Corpus, hyperparameters: Hyperparameters, split: str) -> PaddedTexts:
+    """Encode a labelled split, every text padded to the maximum length.
 
     Raises:
-        UserError: the checkpoint is not a folder, so that the other libraries cannot load it.
+        UserError: The checkpoint is not a folder, so that the other libraries cannot load it.
     """
     if not (Path(hyperparameters.model) / "config.json").is_file():
         raise UserError(
@@ -27,9 +31,31 @@ def padded(corpus: Corpus, hyperparameters: Hyperparameters, split: str) -> Padd
     speakers = speaker_counts(corpus.splits["train"])
     encoded = encode_dialogues(load_tokenizer(hyperparameters.model), dialogues, hyperparameters, speakers)
     labels = [corpus.labels.index(utterance.label or "") for utterance in utterances(dialogues)]
-    return Padded.of(encoded, np.array(labels), hyperparameters.max_length)
+    return PaddedTexts.of(encoded, np.array(labels), hyperparameters.max_length)
 
 
 def limit_dev(corpus: Corpus, count: int, seed: int) -> Corpus:
-    """The corpus with about so many dev utterances, in whole dialogues."""
+    """Limit the dev split to about `count` utterances, in whole dialogues."""
     return replace(corpus, splits={**corpus.splits, "dev": limit(corpus.splits["dev"], count, seed)})
+
+
+def our_request(flags: Namespace, recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """Return the request of bertgrid-tf's contenders, which open the corpus themselves."""
+    directories = [str(directory) for directory in data_dirs(flags.data_dir)]
+    return {"recipe": recipe.model_dump(mode="json"), "data_dirs": directories, "folder": str(folder)}
+
+
+def their_request(recipe: Recipe, corpus: Corpus, folder: Path) -> dict[str, Any]:
+    """Write the padded splits into a folder, and return the request of the other libraries' contenders."""
+    hyperparameters = recipe.hyperparameters
+    request: dict[str, Any] = {
+        "model": hyperparameters.model,
+        "classes": len(corpus.labels),
+        "batch_size": hyperparameters.batch_size,
+        "max_length": hyperparameters.max_length,
+        "folder": str(folder),
+    }
+    for split in ("train", "dev"):
+        request[split] = str(folder / f"{split}.npz")
+        padded(corpus, hyperparameters, split).save(folder / f"{split}.npz")
+    return request

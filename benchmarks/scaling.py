@@ -1,16 +1,13 @@
-"""How far workers help: the Friends recipe's search on 1 to 64 simulated workers, with the real oracle.
+"""Simulate the Friends recipe's search on 1 to 64 workers, with the real oracle.
 
     python -m benchmarks.scaling [--figure docs/figures/scaling.png] [--csv FILE]
 
-Nothing is trained: epochs take simulated seconds (log-normal around 10 minutes, 10 % spread, seeded by run and
-epoch), and scores come from a made-up surface. What is real is the search: its barriers, its trials, its files. The
-ideal is the larger of two bounds: all epochs divided by the workers, and the longest chain that no number of workers
-shortens (of each stage the longest run). Oracle overhead is what the search itself takes per report, measured.
+Nothing is trained: epochs take simulated seconds (log-normal around 10 minutes, 10 % spread, seeded by trial and
+epoch), and scores are random. Real are the search's barriers, trials and files. The ideal is the larger of two bounds:
+all epochs divided by the workers, and the longest chain that no number of workers shortens (of each stage the longest
+trial). Oracle overhead is the measured time of the search itself per report.
 """
 
-import argparse
-import csv
-import sys
 import tempfile
 import time
 import zlib
@@ -21,12 +18,15 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import command
 from benchmarks.search.simulation import SimulatedPool
-from bertgrid_tf import recipe as recipes
-from bertgrid_tf.budget.plan import space
+from bertgrid_tf.budget.plan import search_space
+from bertgrid_tf.recipe import load_recipe
+from bertgrid_tf.storage.files import write_table
 from tuners import CasualGridOracle
 from tuners.parallel import ParallelSearch
 from tuners.space import STAGE, SearchSpace, Value
@@ -39,7 +39,7 @@ SPREAD = 0.1
 
 @dataclass(frozen=True)
 class Measured:
-    """One search on so many workers; seconds, those of the oracle real and all others simulated."""
+    """One search on a number of workers, in seconds; those of the oracle are real, all others simulated."""
 
     search: str
     workers: int
@@ -50,32 +50,36 @@ class Measured:
 
     @property
     def speedup(self) -> float:
-        """Over one worker."""
+        """Speed-up over one worker."""
         return self.busy / self.wall
 
     @property
     def of_ideal(self) -> float:
-        """Share of what so many workers could do at best."""
+        """Share of the ideal speed-up."""
         return self.ideal / self.wall
 
 
-def draw(values: Mapping[str, Value], epoch: int) -> np.random.Generator:
-    return np.random.default_rng(zlib.crc32(repr((sorted(values.items()), epoch)).encode()))
+def draw(hyperparameters: Mapping[str, Value], epoch: int) -> np.random.Generator:
+    """Make the random generator of an epoch."""
+    return np.random.default_rng(zlib.crc32(repr((sorted(hyperparameters.items()), epoch)).encode()))
 
 
-def seconds(values: Mapping[str, Value], epoch: int) -> float:
-    return EPOCH_SECONDS * draw(values, epoch).lognormal(0, SPREAD)
+def seconds(hyperparameters: Mapping[str, Value], epoch: int) -> float:
+    """Draw the seconds of an epoch."""
+    return EPOCH_SECONDS * draw(hyperparameters, epoch).lognormal(0, SPREAD)
 
 
-def run(values: Mapping[str, Value], folder: Path) -> Iterator[dict[str, float]]:
-    for epoch in range(1, int(values["stop_epoch"]) + 1):
-        yield {"val_accuracy": float(draw(values, epoch).random())}
+def train(hyperparameters: Mapping[str, Value], folder: Path) -> Iterator[dict[str, float]]:
+    """Yield random scores."""
+    for epoch in range(1, int(hyperparameters["stop_epoch"]) + 1):
+        yield {"val_accuracy": float(draw(hyperparameters, epoch).random())}
 
 
 def measure(name: str, searched: SearchSpace, workers: int) -> Measured:
+    """Run a search on simulated workers."""
     oracle = CasualGridOracle.over(searched, "val_accuracy")
     oracle.verbose = 0
-    pool = SimulatedPool(run, workers, seconds)
+    pool = SimulatedPool(train, workers, seconds)
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         ParallelSearch(pool, oracle, folder, "scaling").search()
@@ -83,31 +87,33 @@ def measure(name: str, searched: SearchSpace, workers: int) -> Measured:
     stages: dict[str, list[float]] = defaultdict(list)
     reports = 0
     for trial in oracle.trials.values():
-        values = configuration(trial)
-        epochs = range(1, int(values["stop_epoch"]) + 1)
+        hyperparameters = configuration(trial)
+        epochs = range(1, int(hyperparameters["stop_epoch"]) + 1)
         reports += len(epochs)
-        stages[trial.hyperparameters.values[STAGE]].append(sum(seconds(values, epoch) for epoch in epochs))
-    chain = sum(max(runs) for runs in stages.values())
+        stages[trial.hyperparameters.values[STAGE]].append(sum(seconds(hyperparameters, epoch) for epoch in epochs))
+    chain = sum(max(trials) for trials in stages.values())
     return Measured(name, workers, pool.clock, max(pool.busy / workers, chain), pool.busy, took / reports)
 
 
 def searches() -> dict[str, SearchSpace]:
-    friends = recipes.load_recipe("friends")
+    """Return the Friends search space with both kinds of grid."""
+    friends = load_recipe("friends")
     return {
-        "a run per row": space(friends),
-        "a run per cell": space(friends.model_copy(update={"grid_schedule": "per-cell"})),
+        "a trial per row": search_space(friends),
+        "a trial per cell": search_space(friends.model_copy(update={"grid_schedule": "per-cell"})),
     }
 
 
-def draw_figure(found: list[Measured], path: Path) -> None:
+def draw_figure(measured: list[Measured], path: Path) -> None:
+    """Draw hours over workers."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    for color, name in zip(("#1f6f8b", "#c8553d"), dict.fromkeys(one.search for one in found), strict=True):
-        rows = [one for one in found if one.search == name]
+    for color, name in zip(("#1f6f8b", "#c8553d"), dict.fromkeys(one.search for one in measured), strict=True):
+        rows = [one for one in measured if one.search == name]
         workers = [one.workers for one in rows]
         axes.plot(workers, [one.wall / 3600 for one in rows], "o-", color=color, label=name)
         axes.plot(workers, [one.ideal / 3600 for one in rows], "--", color=color, alpha=0.6, label="ideal")
@@ -122,13 +128,13 @@ def draw_figure(found: list[Measured], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Parse the command line, measure, print."""
+    parser = command.parser(__doc__, csv="file for the numbers", trains=False)
     parser.add_argument("--figure", type=Path, help="PNG to draw (needs matplotlib)")
-    parser.add_argument("--csv", type=Path, help="file for the numbers")
-    asked = parser.parse_args()
-    found = [measure(name, searched, workers) for name, searched in searches().items() for workers in WORKERS]
+    flags = parser.parse_args()
+    measured = [measure(name, searched, workers) for name, searched in searches().items() for workers in WORKERS]
     table = Table("7 × 10 grid", "workers", "hours", "ideal", "of ideal", "speed-up", "oracle per report")
-    for one in found:
+    for one in measured:
         table.add_row(
             one.search,
             str(one.workers),
@@ -140,19 +146,14 @@ def main() -> None:
         )
     console = Console()
     console.print(table)
-    overhead = median(one.oracle_seconds_per_report for one in found)
+    overhead = median(one.oracle_seconds_per_report for one in measured)
     console.print(f"Median oracle overhead per report: {1e3 * overhead:.1f} ms.")
-    if asked.csv:
-        with asked.csv.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["search", "workers", "wall_s", "ideal_s", "oracle_s_per_report"])
-            writer.writerows(
-                [one.search, one.workers, one.wall, one.ideal, one.oracle_seconds_per_report] for one in found
-            )
-    if asked.figure:
-        draw_figure(found, asked.figure)
-        console.print(f"Drawn in {asked.figure}.")
+    if flags.csv:
+        write_table(flags.csv, pd.DataFrame(measured))
+    if flags.figure:
+        draw_figure(measured, flags.figure)
+        console.print(f"Drawn in {flags.figure}.")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

@@ -1,10 +1,10 @@
-"""What a training step's time goes to: the operations that take most of it.
+"""Profile a training step: the operations that take most of its time.
 
-    python -m benchmarks.step_profile --model DIR --max-train-samples 2000 [--set precision=bf16] [--steps 20] [--csv FILE]
+    python -m benchmarks.step_profile --model DIR --max-train-samples 2000 [--set precision=bf16] [--steps 20]
 
-The steps are those of bertgrid-tf, after as many to warm up, under TensorFlow's profiler. An operation's time is its
-own, without that of others inside it, and what several operations take side by side is counted for each; shares are of
-all operations' time.
+The steps are those of bertgrid-tf, after as many steps of warm-up, under TensorFlow's profiler. An operation's time is
+its own, without that of operations inside it; the time of parallel operations counts for each. Shares are of all
+operations' time.
 """
 
 import re
@@ -22,6 +22,7 @@ from benchmarks import command
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.storage.files import write_table
 from bertgrid_tf.training.trial_runner import TrialRunner
+from bertgrid_tf.trial_config import TrialConfig
 
 SHOWN = 10
 # NODE:TYPE, as the profiler names an executed operation.
@@ -32,11 +33,12 @@ BESIDE = "tf_data"
 
 @dataclass(frozen=True)
 class Span:
-    """Something that a thread did.
+    """One event of a thread.
 
     Attributes:
-        name: as the profiler has it.
-        begin, end: nanoseconds.
+        name: Name in the profile.
+        begin: Nanoseconds.
+        end: Nanoseconds.
     """
 
     name: str
@@ -46,7 +48,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Operations:
-    """The operations of one type: how often they ran, and what they took, in nanoseconds."""
+    """The operations of one type: their number and their nanoseconds."""
 
     type: str
     count: int
@@ -54,8 +56,8 @@ class Operations:
 
 
 def own_times(spans: Iterable[Span]) -> list[tuple[str, int]]:
-    """Every operation of one thread by its type, and the time that it spent in no operation inside it, in ns."""
-    found: list[tuple[str, int]] = []
+    """Return the type of every operation of one thread, and its nanoseconds outside the operations inside it."""
+    operations: list[tuple[str, int]] = []
     open_: list[tuple[int, int]] = []  # the end and the index of each operation that a later one may lie in
     for span in sorted(spans, key=lambda one: (one.begin, -one.end)):
         if not (match := OPERATION.fullmatch(span.name)):
@@ -64,14 +66,14 @@ def own_times(spans: Iterable[Span]) -> list[tuple[str, int]]:
             open_.pop()
         if open_:
             outer = open_[-1][1]
-            found[outer] = (found[outer][0], found[outer][1] - (span.end - span.begin))
-        open_.append((span.end, len(found)))
-        found.append((match["type"], span.end - span.begin))
-    return found
+            operations[outer] = (operations[outer][0], operations[outer][1] - (span.end - span.begin))
+        open_.append((span.end, len(operations)))
+        operations.append((match["type"], span.end - span.begin))
+    return operations
 
 
 def by_type(threads: Iterable[Iterable[Span]]) -> list[Operations]:
-    """The operations of all threads, those that took most first."""
+    """Sum the operations of all threads by type, the longest first."""
     count: dict[str, int] = {}
     taken: dict[str, int] = {}
     for spans in threads:
@@ -82,7 +84,7 @@ def by_type(threads: Iterable[Iterable[Span]]) -> list[Operations]:
 
 
 def read(folder: Path) -> list[list[Span]]:
-    """What TensorFlow's profiler wrote of the host's threads, those of the input pipeline left out."""
+    """Read the profile of the host's threads, without those of the input pipeline."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     threads = []
@@ -105,7 +107,7 @@ def read(folder: Path) -> list[list[Span]]:
 
 
 class Window:
-    """Switches the profiler on after the first steps of a run and off after as many again."""
+    """Starts the profiler after the first `steps` steps of a trial, and stops it after as many more."""
 
     def __init__(self, steps: int, folder: Path) -> None:
         self._steps = steps
@@ -113,7 +115,7 @@ class Window:
         self.seconds = 0.0
 
     def on_train_batch_end(self, done: int, steps: int, loss: float) -> None:
-        """As `bert.trainer.Trainer.run` calls it."""
+        """Count a step (`bert.trainer.Trainer.run`)."""
         import tensorflow as tf
 
         if done == self._steps:
@@ -124,17 +126,18 @@ class Window:
             tf.profiler.experimental.stop()
 
 
-def show(found: Sequence[Operations], seconds: float, steps: int) -> None:
-    total = sum(one.nanoseconds for one in found)
+def show(operations: Sequence[Operations], seconds: float, steps: int) -> None:
+    """Print the longest operations."""
+    total = sum(one.nanoseconds for one in operations)
     table = Table("operation", "a step", "ms a step", "share")
-    for one in found[:SHOWN]:
+    for one in operations[:SHOWN]:
         table.add_row(
             one.type,
             f"{one.count / steps:.0f}",
             f"{one.nanoseconds / steps / 1e6:.2f}",
             f"{one.nanoseconds / total:.1%}",
         )
-    rest = found[SHOWN:]
+    rest = operations[SHOWN:]
     taken = sum(one.nanoseconds for one in rest)
     table.add_row(
         f"{len(rest)} others",
@@ -147,27 +150,27 @@ def show(found: Sequence[Operations], seconds: float, steps: int) -> None:
     console.print(
         f"A step took {1e3 * seconds / steps:.1f} ms under the profiler, its operations {total / steps / 1e6:.1f} ms."
     )
-    console.print(f"{command.machine()}; {command.versions()}")
+    command.print_system(console)
 
 
 def main() -> None:
-    parser = command.parser(__doc__)
-    parser.add_argument("--steps", type=int, default=20, help="that are profiled")
-    parser.add_argument("--csv", type=Path, help="file for all operations")
+    """Parse the command line, train, print."""
+    parser = command.parser(__doc__, csv="file for all operations")
+    parser.add_argument("--steps", type=int, default=20, help="steps to profile")
     flags = parser.parse_args()
     recipe = command.friends(flags, context="current+previous")
-    values = recipe.hyperparameters.model_dump() | {"schedule_epochs": 1, "stop_epoch": 1}
+    config = TrialConfig(recipe.hyperparameters, schedule_epochs=1, stop_epoch=1, seed=recipe.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         window = Window(flags.steps, folder / "profile")
-        runs = TrialRunner(command.corpus(flags, recipe), recipe, folder / "predictions", window.on_train_batch_end)
-        list(runs(values, folder))
+        runner = TrialRunner(command.corpus(flags, recipe), recipe, folder / "predictions", window.on_train_batch_end)
+        list(runner.run(config, folder))
         if not window.seconds:
             raise UserError(f"An epoch has fewer than {2 * flags.steps} steps: give fewer --steps, or more texts.")
-        found = by_type(read(folder / "profile"))
-    show(found, window.seconds, flags.steps)
+        operations = by_type(read(folder / "profile"))
+    show(operations, window.seconds, flags.steps)
     if flags.csv:
-        write_table(flags.csv, pd.DataFrame(found))
+        write_table(flags.csv, pd.DataFrame(operations))
 
 
 if __name__ == "__main__":

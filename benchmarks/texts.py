@@ -1,4 +1,4 @@
-"""Padded texts with labels, in a file: what the contenders that are not ours train on. Needs numpy alone."""
+"""Padded texts with labels in a file, for the contenders of other libraries. Needs numpy alone."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Padded:
-    """n texts, each filled up to the same length.
+class PaddedTexts:
+    """n texts, each padded to the same length.
 
     Attributes:
-        ids: token ids, int32 [n, length].
-        types: token types, int32 [n, length].
+        ids: Token ids, int32 [n, length].
+        types: Token types, int32 [n, length].
         mask: 1 on tokens, 0 on padding, int32 [n, length].
-        labels: label ids, int32 [n].
+        labels: Label ids, int32 [n].
     """
 
     ids: np.ndarray
@@ -28,7 +28,7 @@ class Padded:
 
     @classmethod
     def of(cls, encoded: "EncodedTexts", labels: np.ndarray, length: int) -> Self:
-        """Fills the texts up to `length` tokens, which none of them may exceed."""
+        """Pad texts to `length` tokens, which none of them may exceed."""
         mask = np.arange(length) < encoded.lengths[:, None]
         ids, types = np.full(mask.shape, encoded.pad_id, np.int32), np.zeros(mask.shape, np.int32)
         ids[mask], types[mask] = encoded.ids, encoded.types
@@ -36,18 +36,18 @@ class Padded:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each text, int64 [n]."""
+        """Number of tokens of each text, int64 [n]."""
         return self.mask.sum(axis=1, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def save(self, path: Path) -> None:
-        """Writes an .npz file."""
+        """Write an .npz file."""
         np.savez(path, **{field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Reads what `save` writes."""
+        """Read a file that `save` wrote."""
         with np.load(path) as file:
             return cls(**{field.name: file[field.name] for field in fields(cls)})

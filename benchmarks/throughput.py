@@ -1,11 +1,11 @@
-"""How many texts a second BERT is trained on: bertgrid-tf, `model.fit` and Hugging Face's Trainer side by side.
+"""Measure the texts a second that BERT is trained on: bertgrid-tf, `model.fit` and Hugging Face's Trainer side by side.
 
     python -m benchmarks.throughput --model DIR --max-train-samples 1600 --rounds 5 [--csv FILE]
 
 Every contender is a process of its own, with the same checkpoint, texts, batch size, maximum length and optimizer
 (AdamW, gradients clipped to a global norm of 1). In each round each of them trains one epoch while the others wait;
 the first round, in which functions are traced, does not count. Numbers are medians over the rounds, ratios medians of
-the rounds' ratios. Texts are current and previous utterance, or what `--set context=…` says.
+the rounds' ratios. Texts are current and previous utterance, or the layout of `--set context=…`.
 
 The machine limit is the time that the matrix products on the texts' own tokens take (`bertgrid_tf.bert.flops`) at the
 best rate that TensorFlow's matrix product reached in any round in the same precision, at this checkpoint's sizes.
@@ -25,10 +25,10 @@ from rich.table import Table
 
 from benchmarks import command
 from benchmarks.contenders.process import Contender, Process
-from benchmarks.layout import padded
+from benchmarks.layout import our_request, their_request
+from benchmarks.texts import PaddedTexts
 from bertgrid_tf.bert.dimensions import Dimensions, dimensions
 from bertgrid_tf.bert.flops import training_flops
-from bertgrid_tf.data import data_dirs
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.files import write_table
 from bertgrid_tf.system.host import readable
@@ -40,7 +40,7 @@ BASELINE = "model.fit, padded"
 
 @dataclass(frozen=True)
 class InPrecision(Contender):
-    """Who trains, in which precision."""
+    """A contender in one precision."""
 
     precision: str
 
@@ -50,41 +50,41 @@ class Measured:
     """A contender's epochs.
 
     Attributes:
-        seconds: of each round's epoch.
-        peak_bytes: the most resident memory of its process.
+        seconds: Seconds of each round's epoch.
+        peak_bytes: Peak resident memory of its process.
     """
 
     seconds: tuple[float, ...]
     peak_bytes: int
 
     def rate(self, amount: float) -> float:
-        """What an epoch has `amount` of, a second of the median epoch."""
+        """Return the amount a second, given the amount of an epoch."""
         return amount / median(self.seconds)
 
     def faster_than(self, other: "Measured") -> float:
-        """How many times sooner an epoch ended than the other's in the same round; the median of the rounds."""
+        """Return the median of the rounds' ratios of the other's seconds to these."""
         return median(theirs / mine for mine, theirs in zip(self.seconds, other.seconds, strict=True))
 
 
 def contenders(recipes: Mapping[str, Recipe], theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[InPrecision]:
-    """Everyone in every precision.
+    """List the contenders in every precision.
 
     Args:
-        recipes: by precision.
-        theirs: what is asked of the others, beside precision and padding.
-        ours: what is asked of bertgrid-tf, beside the recipe.
+        recipes: Recipe of each precision.
+        theirs: Request of the other libraries, without precision and padding.
+        ours: Request of bertgrid-tf, without the recipe.
     """
     made = []
     for precision, recipe in recipes.items():
-        asked = {**theirs, "precision": precision}
+        request = {**theirs, "precision": precision}
         mine, maximum, grouped = (
             {**ours, "recipe": recipe.model_dump(mode="json")},
-            {**asked, "padding": "maximum"},
-            {**asked, "padding": "grouped"},
+            {**request, "padding": "maximum"},
+            {**request, "padding": "grouped"},
         )
         made += [
             InPrecision("bertgrid-tf", "ours", "tensorflow", mine, precision),
-            InPrecision(BASELINE, "keras_fit", "tensorflow", asked, precision),
+            InPrecision(BASELINE, "keras_fit", "tensorflow", request, precision),
             InPrecision("Trainer, padded", "torch_trainer", "torch", maximum, precision),
             InPrecision("Trainer, dynamic, grouped", "torch_trainer", "torch", grouped, precision),
         ]
@@ -92,40 +92,32 @@ def contenders(recipes: Mapping[str, Recipe], theirs: Mapping[str, Any], ours: M
 
 
 def products(size: Dimensions, tokens: int) -> list[tuple[int, int, int]]:
-    """The sizes (m, k, n) of the encoder's matrix products [m, k]·[k, n] on so many tokens: its layers' and those of
-    their weights' gradients."""
+    """List the sizes (m, k, n) of the encoder's matrix products [m, k]·[k, n] on a number of tokens.
+
+    They are those of its layers, and those of their weights' gradients.
+    """
     width, inner = size.width, size.intermediate
     forward = [(tokens, width, width), (tokens, width, inner), (tokens, inner, width)]
     return forward + [(k, m, n) for m, k, n in forward]
 
 
 def main() -> None:
-    parser = command.parser(__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="that count")
-    parser.add_argument("--csv", type=Path, help="file for every round's seconds")
+    """Parse the command line, measure, print."""
+    parser = command.parser(__doc__, csv="file for every round's seconds")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds that count")
     flags = parser.parse_args()
     context = {"context": "current+previous"}
     recipes = {precision: command.friends(flags, precision=precision, **context) for precision in PRECISIONS}
     hyperparameters = recipes["fp32"].hyperparameters
     corpus = command.corpus(flags, recipes["fp32"])
-    texts = padded(corpus, hyperparameters, "train")
     size = dimensions(hyperparameters.model, len(corpus.labels))
-    tokens_a_step = int(texts.lengths.mean() * hyperparameters.batch_size)
 
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        texts.save(folder / "train.npz")
-        ours = {"data_dirs": [str(directory) for directory in data_dirs(flags.data_dir)], "folder": name}
-        theirs = {
-            "model": hyperparameters.model,
-            "classes": len(corpus.labels),
-            "train": str(folder / "train.npz"),
-            "batch_size": hyperparameters.batch_size,
-            "max_length": hyperparameters.max_length,
-            "learning_rate": hyperparameters.learning_rate,
-            "folder": name,
-        }
-        everyone = contenders(recipes, theirs, ours)
+        theirs = their_request(recipes["fp32"], corpus, folder) | {"learning_rate": hyperparameters.learning_rate}
+        texts = PaddedTexts.load(theirs["train"])
+        tokens_a_step = int(texts.lengths.mean() * hyperparameters.batch_size)
+        everyone = contenders(recipes, theirs, our_request(flags, recipes["fp32"], folder))
         running = [
             stack.enter_context(one.process(folder / f"{index}-{one.module}.log")) for index, one in enumerate(everyone)
         ]
@@ -144,15 +136,15 @@ def main() -> None:
         peaks = [0] * len(everyone)
         rates = {(framework, precision): 0.0 for framework in FRAMEWORKS for precision in PRECISIONS}
         for round_ in range(flags.rounds + 1):
-            told = f"round {round_} of {flags.rounds}" if round_ else "warm-up"
+            shown = f"round {round_} of {flags.rounds}" if round_ else "warm-up"
             for framework, process in matmuls.items():
-                found = process.play()
+                reply = process.play()
                 for precision in PRECISIONS:
-                    rates[framework, precision] = max(rates[framework, precision], found[precision])
+                    rates[framework, precision] = max(rates[framework, precision], reply[precision])
             for index, (one, process) in enumerate(zip(everyone, running, strict=True)):
                 reply = process.play()
                 peaks[index] = reply["peak_bytes"]
-                print(f"{told}  {one.name}, {one.precision}: {reply['seconds']:.2f} s", flush=True)
+                print(f"{shown}  {one.name}, {one.precision}: {reply['seconds']:.2f} s", flush=True)
                 if round_:
                     seconds[index].append(reply["seconds"])
 
@@ -195,7 +187,7 @@ def main() -> None:
             f"TensorFlow's {rates['tensorflow', precision] / 1e9:.0f} GFLOP/s; PyTorch's best product reached "
             f"{rates['torch', precision] / 1e9:.0f}."
         )
-    console.print(f"{command.machine()}; {command.versions()}")
+    command.print_system(console)
     if flags.csv:
         rows = [
             {"name": name, "precision": precision, "round": number, "seconds": taken, "peak_bytes": one.peak_bytes}

@@ -32,7 +32,7 @@ def start(*cpus: int) -> tuple[Cluster, list]:
 
 def workers(busy: bool = True, host=None) -> list[int]:
     """The processes of workers, those that are training if `busy`; of one host of the cluster only, if given."""
-    title = b"ray::Carrier.advance" if busy else b"ray::Carrier"
+    title = b"ray::TrialActor.advance" if busy else b"ray::TrialActor"
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:

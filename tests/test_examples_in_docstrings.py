@@ -12,8 +12,6 @@ ROOT = Path(__file__).parents[1]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 # Modules of setup.cfg's extras, which an installation need not have.
 EXTRAS = {"ray", "tf2onnx", "onnx", "onnxruntime"}
-# Modules whose examples do not run yet.
-PENDING: set[str] = {"tuners.keras_run", "tuners.parallel", "tuners.tuner"}
 
 
 def docstrings(node: ast.AST, name: str) -> Iterator[tuple[str, str, int]]:
@@ -34,8 +32,6 @@ def examples() -> Iterator[tuple[str, doctest.DocTest]]:
     parser = doctest.DocTestParser()
     for file in sorted([*ROOT.glob("bertgrid_tf/**/*.py"), *ROOT.glob("tuners/**/*.py")]):
         module = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        if module in PENDING:
-            continue
         for name, docstring, line in docstrings(ast.parse(file.read_text(encoding="utf-8")), module):
             test = parser.get_doctest(docstring, {}, name, str(file), line)
             if test.examples:

@@ -12,56 +12,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tuners.decisions import Best, ScoredCell, SweepLevel
-    from tuners.errors import TunerError
-    from tuners.keras_trainable import KerasTrainable
-    from tuners.oracle import CasualGridOracle
-    from tuners.space import Plan, SearchSpace, Stage, Value
-    from tuners.table import Cell, Table
-    from tuners.trainable import Trainable
-    from tuners.tuner import CasualGridSearch
-
-__all__ = [
-    "Best",
-    "CasualGridOracle",
-    "CasualGridSearch",
-    "Cell",
-    "KerasTrainable",
-    "Plan",
-    "ScoredCell",
-    "SearchSpace",
-    "Stage",
-    "SweepLevel",
-    "Table",
-    "Trainable",
-    "TunerError",
-    "Value",
-]
+    from tuners.decisions import Best as Best
+    from tuners.decisions import ScoredCell as ScoredCell
+    from tuners.decisions import SweepLevel as SweepLevel
+    from tuners.errors import TunerError as TunerError
+    from tuners.keras_trainable import KerasTrainable as KerasTrainable
+    from tuners.oracle import CasualGridOracle as CasualGridOracle
+    from tuners.space import SearchSpace as SearchSpace
+    from tuners.table import Table as Table
+    from tuners.trainable import Trainable as Trainable
+    from tuners.tuner import CasualGridSearch as CasualGridSearch
 
 _MODULES = {
-    "TunerError": "errors",
-    "KerasTrainable": "keras_trainable",
     "Best": "decisions",
     "CasualGridOracle": "oracle",
-    "ScoredCell": "decisions",
-    "SweepLevel": "decisions",
-    "Plan": "space",
-    "SearchSpace": "space",
-    "Stage": "space",
-    "Value": "space",
-    "Cell": "table",
-    "Table": "table",
     "CasualGridSearch": "tuner",
+    "KerasTrainable": "keras_trainable",
+    "ScoredCell": "decisions",
+    "SearchSpace": "space",
+    "SweepLevel": "decisions",
+    "Table": "table",
     "Trainable": "trainable",
+    "TunerError": "errors",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # KerasTuner brings TensorFlow along, several seconds that a reader of tables need not wait for.
+    # KerasTuner imports TensorFlow, several seconds that a reader of tables need not wait for.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *_MODULES])

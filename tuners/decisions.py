@@ -1,7 +1,7 @@
 """Decisions of a search, derived from its trials: sweep winners, the incumbent, the table and its best cell.
 
-Nothing here is stored: the same trials and the same seed give the same decisions, so a study that was killed at any
-moment goes on as if it had not been, and no two files can contradict each other.
+Nothing here is stored: the same trials and the same seed give the same decisions, so a study killed at any moment
+resumes as if it had not been, and no two files can contradict each other.
 """
 
 import math
@@ -54,15 +54,15 @@ class Best:
     """The best cell of the grid.
 
     Attributes:
-        values: Value of every parameter, with `schedule_epochs` (the horizon of the winning schedule) and `stop_epoch`
-            (the winning epoch); training these values reproduces the cell.
+        hyperparameters: Value of every parameter, with the winning `schedule_epochs` and, as `stop_epoch`, the winning
+            epoch; training with them reproduces the cell.
         learning_rate: Row of the cell.
         epoch: Column of the cell, counted from 1.
         score: Objective of the cell.
         trial_id: Trial that reached the cell.
     """
 
-    values: dict[str, Value]
+    hyperparameters: dict[str, Value]
     learning_rate: float
     epoch: int
     score: float
@@ -87,11 +87,10 @@ class ScoredCell:
 
 
 class Decisions:
-    """What the trials of a search decide.
+    """The decisions that follow from the trials of a search.
 
     Args:
         space: Search space.
-        sweeps: Parameters to sweep, in order.
         strategy: Strategy of the learning-rate × epoch search; None fills every cell.
         trials: The oracle's trials by id, updated by the oracle.
         objective: Objective.
@@ -102,7 +101,6 @@ class Decisions:
     def __init__(
         self,
         space: SearchSpace,
-        sweeps: Sequence[str],
         strategy: Strategy | None,
         trials: Mapping[str, Trial],
         objective: Objective,
@@ -116,7 +114,8 @@ class Decisions:
         self._sign = 1 if objective.direction == "max" else -1
         self._seed = seed
         self._choose = choose or (lambda scored: max(scored, key=lambda level: self._sign * level.score))
-        self._sweeps = sweeps
+        # A strategy may vary the parameters of the sweeps itself.
+        self._sweeps = tuple(space.sweeps) if strategy is None or strategy.sweeps else ()
         # The tuner's thread decides, any other may read.
         self._lock = threading.RLock()
         # Caches, so that a report and a new trial cost the same however many trials there are.
@@ -126,91 +125,88 @@ class Decisions:
         self._observed: dict[str, ObservedTrial] | None = None
         self._begin_stage()
 
-    # Results
-
     @property
     def stage(self) -> str:
-        """The current stage: `sweep:<parameter>` or `grid`."""
+        """See `CasualGridOracle.stage`."""
         self._decide()
         parameter = self._current_sweep()
         return "grid" if parameter is None else f"sweep:{parameter}"
 
     @property
     def incumbent(self) -> dict[str, Value]:
-        """Value of every parameter as adopted so far; the best trial's where the strategy varies the parameters."""
+        """See `CasualGridOracle.incumbent`."""
         self._decide()
-        if self.strategy is None or self.strategy.sweeps or not self.observed():
+        if len(self._sweeps) == len(self.space.sweeps) or not self.observed():
             return dict(self._incumbent)
         best = max(self.observed().values(), key=lambda trial: trial.best)
-        return {**self._incumbent, **{name: best.values[name] for name in self.space.sweeps}}
+        return {**self._incumbent, **{name: best.hyperparameters[name] for name in self.space.sweeps}}
 
     @property
     def sweep_results(self) -> list[SweepLevel]:
-        """Levels of all sweeps in their order, as far as the search has come."""
+        """See `CasualGridOracle.sweep_results`."""
         self._decide()
         parameter = self._current_sweep()
         current = [] if parameter is None else [level for level in self._levels(parameter) if level.trial_id]
         return [*chain.from_iterable(self._decided), *current]
 
     def table(self) -> Table:
-        """The learning-rate × epoch table under the incumbent; see `CasualGridOracle.table`."""
+        """See `CasualGridOracle.table`."""
         rows = self._rows()
-        rates = rows_in_order(self.space.learning_rates, (float(values["learning_rate"]) for values, _ in rows))
+        rates = rows_in_order(self.space.learning_rates, (row.rate for row, _ in rows))
         scores = np.full((len(rates), self.space.epochs), np.nan)
         tried = np.zeros(scores.shape, dtype=bool)
-        for values, trial in rows:
-            row = rates.index(float(values["learning_rate"]))
-            for epoch, score in self._cells(trial, int(values["stop_epoch"])):
-                scores[row, epoch - 1], tried[row, epoch - 1] = score, True
+        for row, trial in rows:
+            for epoch, score in self._cells(trial, row.stop_epoch):
+                place = rates.index(row.rate), epoch - 1
+                scores[place], tried[place] = score, True
         return Table(rates, self.space.epochs, scores, tried, self._objective.direction)
 
     def cells(self) -> list[ScoredCell]:
-        """Every tried cell of the table with all of its metrics, row by row."""
+        """See `CasualGridOracle.cells`."""
         cells = []
-        for values, trial in self._rows():
+        for row, trial in self._rows():
             metrics: dict[int, dict[str, float]] = {}
             for name, history in trial.metrics.metrics.items():
                 for seen in history.get_history():
                     metrics.setdefault(seen.step, {})[name] = float(seen.mean())
-            for epoch, score in self._cells(trial, int(values["stop_epoch"])):
+            for epoch, score in self._cells(trial, row.stop_epoch):
                 cell = {**metrics.get(epoch, {}), self._objective.name: score}
-                cells.append(ScoredCell(float(values["learning_rate"]), epoch, trial.trial_id, cell))
+                cells.append(ScoredCell(row.rate, epoch, trial.trial_id, cell))
         return cells
 
     def best(self, place: tuple[float, int] | None = None) -> Best:
-        """The best cell so far, or the cell at a learning rate and epoch."""
+        """See `CasualGridOracle.best`."""
         cell = self.table().best() if place is None else self.table().cell(*place)
-        values, trial = next(
-            (values, trial)
-            for values, trial in self._rows()
-            if values["learning_rate"] == cell.learning_rate and int(values["stop_epoch"]) >= cell.epoch
+        rows = self._rows()
+        row, trial = next(
+            pair for pair in rows if pair[0].rate == cell.learning_rate and pair[0].stop_epoch >= cell.epoch
         )
-        return Best({**values, "stop_epoch": cell.epoch}, cell.learning_rate, cell.epoch, cell.score, trial.trial_id)
+        hyperparameters = {name: value for name, value in row.hyperparameters.items() if name != STAGE}
+        hyperparameters["stop_epoch"] = cell.epoch
+        return Best(hyperparameters, cell.learning_rate, cell.epoch, cell.score, trial.trial_id)
 
     def history(self, trial: Trial) -> list[tuple[int, float]]:
-        """Epoch (counted from 1) and objective of a trial so far; NaN where the objective was not finite."""
+        """See `CasualGridOracle.history`."""
         if not trial.metrics.exists(self._objective.name):
             return []
         history = [(seen.step, float(seen.mean())) for seen in trial.metrics.get_history(self._objective.name)]
         return [(epoch, score if math.isfinite(score) else math.nan) for epoch, score in history]
 
     def score(self, trial: Trial) -> tuple[int | None, float]:
-        """Epoch and score that a trial counts with: its best epoch, of an independent cell of the grid its last."""
+        """Return the epoch and score that a trial counts with: its best, or its last where each cell has a trial."""
         if self.space.grid_schedule == "per-cell" and trial.hyperparameters.values[STAGE] == "grid":
             return next(reversed(self.history(trial)), (None, math.nan))
         scored = [(epoch, score) for epoch, score in self.history(trial) if not math.isnan(score)]
         return max(scored, key=lambda pair: self._sign * pair[1], default=(None, math.nan))
 
     def ranked(self) -> list[Trial]:
-        """Completed trials from the best on: those of the grid, then those of the sweeps alone."""
+        """See `CasualGridOracle.get_best_trials`."""
         grid = self.observed()
         completed = [trial for trial in self.trials.values() if trial.status == TrialStatus.COMPLETED]
         return sorted(completed, key=lambda trial: (trial.trial_id not in grid, -self._sign * trial.score))
 
-    # Next trial
-
     def propose(self, trial_id: str) -> dict[str, Value] | str:
-        """The configuration of the next trial, with its stage, or the status IDLE or STOPPED."""
+        """Return the hyperparameters of the next trial, with its stage, or the status IDLE or STOPPED."""
         self._decide()
         parameter = self._current_sweep()
         if parameter is None and self.strategy is not None:
@@ -218,28 +214,28 @@ class Decisions:
             if proposal is None or isinstance(proposal, Idle):
                 return TrialStatus.STOPPED if proposal is None else TrialStatus.IDLE
             schedule = {"schedule_epochs": self.space.epochs, "stop_epoch": self.space.epochs}
-            values = {**self._incumbent, **schedule, **proposal}
-            assert key(values) not in self._trial_ids, f"{self.strategy.name} proposes {values} twice"
-            return self._started(trial_id, values, "grid")
+            hyperparameters = {**self._incumbent, **schedule, **proposal}
+            assert key(hyperparameters) not in self._trial_ids, f"{self.strategy.name} proposes {hyperparameters} twice"
+            return self._started(trial_id, hyperparameters, "grid")
         while self._queue:
-            values = self._queue.pop()
-            if key(values) not in self._trial_ids:
-                return self._started(trial_id, values, f"sweep:{parameter}" if parameter else "grid")
+            hyperparameters = self._queue.pop()
+            if key(hyperparameters) not in self._trial_ids:
+                return self._started(trial_id, hyperparameters, f"sweep:{parameter}" if parameter else "grid")
         return TrialStatus.STOPPED if parameter is None else TrialStatus.IDLE
 
-    def _started(self, trial_id: str, values: dict[str, Value], stage: str) -> dict[str, Value]:
-        self._trial_ids[key(values)] = trial_id
+    def _started(self, trial_id: str, hyperparameters: dict[str, Value], stage: str) -> dict[str, Value]:
+        self._trial_ids[key(hyperparameters)] = trial_id
         if stage == "grid":
-            self.observed()[trial_id] = ObservedTrial(values, (), False)
-        return {**values, STAGE: stage}
+            self.observed()[trial_id] = ObservedTrial(hyperparameters, (), False)
+        return {**hyperparameters, STAGE: stage}
 
     def reported(self, trial: Trial, epoch: int) -> bool:
-        """Take an epoch of a trial into account; whether the strategy stops the trial after it."""
+        """Take an epoch of a trial into account; returns whether the strategy stops the trial after it."""
         if self.strategy is None or trial.trial_id not in self.observed():
             return False
         observed = self.observed()[trial.trial_id] = self._observe(trial)
         latest, score = self.history(trial)[-1]
-        # An earlier epoch, reported by a resumed trial, was decided on before.
+        # An earlier epoch that a resumed trial reports was decided on before.
         return epoch == latest and not math.isnan(score) and self.strategy.should_stop(self._state(), observed)
 
     def ended(self, trial: Trial) -> None:
@@ -249,22 +245,24 @@ class Decisions:
         if trial.trial_id in self.observed():
             self.observed()[trial.trial_id] = self._observe(trial)
 
-    # Sweeps
-
     def _begin_stage(self) -> None:
         """Queue the configurations of the current stage, and note which of them must end before it is decided."""
         parameter = self._current_sweep()
         if parameter is not None:
-            stage = self.space.sweep_runs(parameter, self._incumbent)
+            stage = self.space.sweep_trials(parameter, self._incumbent)
         else:
-            stage = self.space.grid_runs(self._incumbent) if self.strategy is None else []
+            stage = self.space.grid_trials(self._incumbent) if self.strategy is None else []
         # Workers with trials of unlike length end sooner when the longest start first.
-        self._queue = sorted(stage, key=lambda values: -int(values["stop_epoch"]))[::-1]
+        self._queue = sorted(stage, key=lambda hyperparameters: -int(hyperparameters["stop_epoch"]))[::-1]
         skipped = parameter is None or self.space.is_decided(parameter)
-        self._open = set() if skipped else {key(values) for values in stage if not self._has_ended(values)}
+        self._open = (
+            set()
+            if skipped
+            else {key(hyperparameters) for hyperparameters in stage if not self._has_ended(hyperparameters)}
+        )
 
-    def _has_ended(self, values: Mapping[str, Value]) -> bool:
-        trial = self._trial(values)
+    def _has_ended(self, hyperparameters: Mapping[str, Value]) -> bool:
+        trial = self._trial(hyperparameters)
         return trial is not None and trial.status in ENDED
 
     def _decide(self) -> None:
@@ -279,24 +277,24 @@ class Decisions:
                 self._begin_stage()
 
     def _current_sweep(self) -> str | None:
-        """The first undecided sweep; None in the grid's stage."""
+        """Return the first undecided sweep; None in the grid's stage."""
         return self._sweeps[len(self._decided)] if len(self._decided) < len(self._sweeps) else None
 
     def _levels(self, parameter: str) -> list[SweepLevel]:
-        """All levels of the current sweep, none chosen; IDLE where no trial has started."""
+        """List all levels of the current sweep, none chosen; IDLE where no trial has started."""
         waiting = SKIPPED if self.space.is_decided(parameter) else TrialStatus.IDLE
         levels = []
-        for values in self.space.sweep_runs(parameter, self._incumbent):
-            trial = self._trial(values)
+        for hyperparameters in self.space.sweep_trials(parameter, self._incumbent):
+            trial = self._trial(hyperparameters)
             epoch, score = None, math.nan
             if trial is not None and trial.status == TrialStatus.COMPLETED:
                 epoch, score = self.score(trial)
             trial_id, status = (trial.trial_id, trial.status) if trial is not None else (None, waiting)
-            levels.append(SweepLevel(parameter, values[parameter], epoch, score, False, trial_id, status))
+            levels.append(SweepLevel(parameter, hyperparameters[parameter], epoch, score, False, trial_id, status))
         return levels
 
     def _winner(self, levels: list[SweepLevel]) -> SweepLevel | None:
-        """The level to adopt; None where all failed and the incumbent is none of them."""
+        """Return the level to adopt; None where all failed and the incumbent is none of them."""
         if len(levels) == 1:
             return levels[0]
         levels = sorted(levels, key=lambda level: level.level != self._incumbent[level.parameter])
@@ -305,34 +303,31 @@ class Decisions:
             return levels[0] if levels[0].level == self._incumbent[levels[0].parameter] else None
         return self._choose(scored)
 
-    def _trial(self, values: Mapping[str, Value]) -> Trial | None:
-        return self.trials.get(self._trial_ids.get(key(values), ""))
-
-    # Grid
+    def _trial(self, hyperparameters: Mapping[str, Value]) -> Trial | None:
+        return self.trials.get(self._trial_ids.get(key(hyperparameters), ""))
 
     def observed(self) -> dict[str, ObservedTrial]:
-        """Trials of the grid by id, in the order of their start; none before the sweeps are decided."""
+        """Return the trials of the grid by id, in the order of their start; none before the sweeps are decided."""
         self._decide()
         if self._current_sweep() is not None:
             return {}
         if self._observed is None:
-            self._observed = {
-                id_: self._observe(trial) for id_, trial in self.trials.items() if self._is_of_grid(trial)
-            }
+            of_grid = (trial for trial in self.trials.values() if self._is_of_grid(trial))
+            self._observed = {trial.trial_id: self._observe(trial) for trial in of_grid}
         return self._observed
 
     def _is_of_grid(self, trial: Trial) -> bool:
         """Whether a trial is of the grid: started for it, or a sweep's trial with a configuration of the grid."""
-        values = trial.hyperparameters.values
-        if values[STAGE] == "grid":
+        hyperparameters = trial.hyperparameters.values
+        if hyperparameters[STAGE] == "grid":
             return True
         horizons = {self.space.epochs} if self.space.grid_schedule == "shared" else range(self.space.epochs + 1)
-        hyperparameters = {name: value for name, value in values.items() if name not in (*COUPLED, STAGE)}
+        parameters = {name: value for name, value in hyperparameters.items() if name not in (*COUPLED, STAGE)}
         incumbent = {name: value for name, value in self._incumbent.items() if name not in COUPLED}
         return (
-            values["learning_rate"] in self.space.learning_rates
-            and values["schedule_epochs"] in horizons
-            and key(hyperparameters) == key(incumbent)
+            hyperparameters["learning_rate"] in self.space.learning_rates
+            and hyperparameters["schedule_epochs"] in horizons
+            and key(parameters) == key(incumbent)
         )
 
     def _observe(self, trial: Trial) -> ObservedTrial:
@@ -344,27 +339,24 @@ class Decisions:
     def _state(self) -> SearchState:
         return SearchState(self.space, self._incumbent, list(self.observed().values()), self._seed)
 
-    def _rows(self) -> list[tuple[dict[str, Value], Trial]]:
-        """Configuration and trial of every row (or cell, where they are independent) under the incumbent, in order."""
-        hyperparameters = self.incumbent
-        rows: dict[tuple[float, int], tuple[dict[str, Value], Trial]] = {}
-        reached: dict[tuple[float, int], int] = {}
+    def _rows(self) -> list[tuple[ObservedTrial, Trial]]:
+        """List the trials of every row (or cell) under the incumbent, in order."""
+        incumbent = self.incumbent
+        rows: dict[tuple[float, int], tuple[ObservedTrial, Trial]] = {}
         for trial_id, observed in self.observed().items():
             if trial_id not in self.trials or any(
-                observed.values[name] != hyperparameters[name] for name in self.space.sweeps
+                observed.hyperparameters[name] != incumbent[name] for name in self.space.sweeps
             ):
                 continue
             # Of two trials of one row, which differ in where they stop, the longer has all cells of the other.
-            place = (observed.rate, int(observed.values["schedule_epochs"]))
-            if len(observed.scores) > reached.get(place, -1):
-                reached[place] = len(observed.scores)
-                values = {name: value for name, value in observed.values.items() if name != STAGE}
-                rows[place] = values, self.trials[trial_id]
+            place = (observed.rate, int(observed.hyperparameters["schedule_epochs"]))
+            if place not in rows or len(observed.scores) > len(rows[place][0].scores):
+                rows[place] = observed, self.trials[trial_id]
         rates = rows_in_order(self.space.learning_rates, (rate for rate, _ in rows))
         return [rows[place] for place in sorted(rows, key=lambda place: (rates.index(place[0]), place[1]))]
 
     def _cells(self, trial: Trial, stop_epoch: int) -> list[tuple[int, float]]:
-        """The tried cells of a trial of the grid, as epoch and score."""
+        """List the tried cells of a trial of the grid, as epoch and score."""
         row = self.space.grid_schedule == "shared"
         history = [(epoch, score) for epoch, score in self.history(trial) if 1 <= epoch <= stop_epoch]
         if trial.status == TrialStatus.FAILED:

@@ -16,8 +16,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that replaces `path` when the block ends, unless the block raises.
 
-    A process killed at any point leaves the former `path` or the new one, never a part; the new one is on
-    disk when the block has ended, so a power cut cannot undo it.
+    A process killed at any point leaves the former file or the new one. The new one is on disk when the block has
+    ended, so a power cut cannot undo it.
 
     Raises:
         TunerError: The file cannot be written; the former one is kept.
@@ -39,11 +39,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         if not isinstance(error, OSError):
             raise
-        remedy = ": make room and run the same again, nothing that was saved is lost" if error.errno in FULL else ""
+        remedy = ": make room and restart, nothing that was saved is lost" if error.errno in FULL else ""
         raise TunerError(f"Cannot write {path}: {error.strerror or error}{remedy}") from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text` (UTF-8), whole or not at all; errors as for `replacing`."""
+    """Replace `path` by `text` (UTF-8), whole or not at all; raises what `replacing` raises."""
     with replacing(path) as file:
         file.write(text.encode())

@@ -20,35 +20,38 @@ STATE_FILE = "keras_trainable.npz"
 
 
 class KerasTrainable:
-    """Trains what `build` returns with `fit`, epoch by epoch, and resumes after the last whole epoch.
+    """Trains the model of `build` with `fit`, epoch by epoch, and resumes after the last whole epoch.
 
     Every epoch is one call of `fit` (with `initial_epoch`), so callbacks begin and end with each epoch: those that look
     back over epochs, such as EarlyStopping, see one epoch only. A callback that sets `model.stop_training` ends the
-    trial after its epoch. A model that exceeds the memory fails its trial.
+    trial after its epoch. A model that exceeds the memory fails its trial. After every epoch one file in the trial's
+    folder is replaced by the weights, the optimizer's variables and the metrics so far.
 
-    After every epoch the weights, the optimizer's variables and the metrics so far are saved to one file in the trial's
-    folder, which replaces that of the epoch before.
+    The arguments of `CasualGridSearch.search` go to `fit`; a hyperparameter named `batch_size` does so too.
 
     Example:
+        >>> import keras, numpy, tempfile
+        >>> from tuners import CasualGridOracle, CasualGridSearch
         >>> def build(hp):
-        ...     layers = [keras.Input([4]), keras.layers.Dense(hp["units"]), keras.layers.Dense(1)]
-        ...     model = keras.Sequential(layers)
-        ...     model.compile(keras.optimizers.Adam(hp["learning_rate"]), "mse")
+        ...     model = keras.Sequential([keras.Input([4]), keras.layers.Dense(1)])
+        ...     model.compile(keras.optimizers.SGD(hp["learning_rate"]), "mse")
         ...     return model
-        >>> oracle = CasualGridOracle("val_loss", [1e-2, 1e-3], epochs=5, sweeps={"units": [8, 32]})
-        >>> tuner = CasualGridSearch(KerasTrainable(build, seed=0), oracle, "results", "mine")
-        >>> tuner.search(x, y, validation_data=(x_val, y_val))
+        >>> x = numpy.random.default_rng(0).normal(size=(64, 4))
+        >>> oracle = CasualGridOracle("val_loss", learning_rates=[0.1, 1e-5], epochs=2)
+        >>> oracle.verbose = 0
+        >>> tuner = CasualGridSearch(KerasTrainable(build, seed=0), oracle, tempfile.mkdtemp(), "mine")
+        >>> tuner.search(x, x[:, 0], validation_data=(x, x[:, 0]), verbose=0)
+        >>> oracle.best().learning_rate, oracle.best().epoch
+        (0.1, 2)
 
     Args:
-        build: Returns a compiled model whose variables exist (give it an input shape) for a
-            `keras_tuner.HyperParameters` that holds the values of the trial: every parameter,
-            `hp["learning_rate"]` and `hp["schedule_epochs"]` (the horizon, for a schedule). `hp.Int(…)` and the like
-            give the trial's value too.
-        seed: Decides the initial weights and, epoch by epoch, order and dropout, so that a resumed run equals
-            one that was not interrupted (tf_keras traces its training step anew every epoch for that). None
-            leaves the backend's random state alone.
-
-    The arguments of `CasualGridSearch.search` go to `fit`; a parameter named `batch_size` does so too.
+        build: Returns a compiled model whose variables exist (give it an input shape), given a
+            `keras_tuner.HyperParameters` with the trial's hyperparameters, `hp["learning_rate"]` and
+            `hp["schedule_epochs"]` (the horizon of a schedule) among them. `hp.Int(…)` and the like give the trial's
+            value too.
+        seed: Decides the initial weights and, epoch by epoch, order and dropout, so that a resumed trial equals an
+            uninterrupted one (for which tf_keras traces its training step every epoch). None leaves the backend's
+            random state alone.
     """
 
     def __init__(self, build: Callable[[keras_tuner.HyperParameters], Any], seed: int | None = None) -> None:
@@ -56,30 +59,32 @@ class KerasTrainable:
         self.seed = seed
 
     def __call__(
-        self, values: Mapping[str, Value], folder: Path, *args: Any, **kwargs: Any
+        self, hyperparameters: Mapping[str, Value], folder: Path, *args: Any, **kwargs: Any
     ) -> Iterator[dict[str, float]]:
         """Yield the logs of `fit` (losses and metrics, validation ones as `val_…`) after every epoch."""
         for name in ("epochs", "initial_epoch"):
             if name in kwargs:
                 raise TunerError(f"{name} is the search's own: leave it out of the arguments of search()")
-        if "batch_size" in values:
-            kwargs.setdefault("batch_size", values["batch_size"])
-        _forget_former_models()
+        if "batch_size" in hyperparameters:
+            kwargs.setdefault("batch_size", hyperparameters["batch_size"])
+        # Each backend's session would keep the former trial's model alive.
+        for keras in _loaded_keras():
+            keras.backend.clear_session()
+        gc.collect()
         path = folder / STATE_FILE
         self._set_seed(0)
         with _out_of_memory_fails_the_trial():
-            model = self.build(_hyperparameters(values))
+            model = self.build(_fixed(hyperparameters))
         if not getattr(model, "built", False):
             raise TunerError("the model that build returns has no variables yet: give it an input shape")
         history, stopped = _restore(model, path) if path.exists() else ([], False)
         yield from history
-        for epoch in range(len(history), int(values["stop_epoch"])):
+        for epoch in range(len(history), int(hyperparameters["stop_epoch"])):
             if stopped:
                 return
             self._set_seed(epoch + 1)
-            if self.seed is not None and _is_tf_keras(model):
-                # Its dropout takes the seed when the step is traced; traced anew, every epoch has its own seed,
-                # resumed or not.
+            if self.seed is not None and "tf_keras" in sys.modules and isinstance(model, sys.modules["tf_keras"].Model):
+                # Its dropout takes the seed when the step is traced.
                 model.train_function = None
             with _out_of_memory_fails_the_trial():
                 logs = model.fit(*args, initial_epoch=epoch, epochs=epoch + 1, **kwargs).history
@@ -94,28 +99,16 @@ class KerasTrainable:
                 keras.utils.set_random_seed(self.seed + offset)
 
 
-def _hyperparameters(values: Mapping[str, Value]) -> keras_tuner.HyperParameters:
-    hyperparameters = keras_tuner.HyperParameters()
-    for name, value in values.items():
-        hyperparameters.Fixed(name, value)
+def _fixed(hyperparameters: Mapping[str, Value]) -> keras_tuner.HyperParameters:
+    fixed = keras_tuner.HyperParameters()
     # A model-building function that declares `epochs` means the epochs of its schedule.
-    hyperparameters.Fixed("epochs", values["schedule_epochs"])
-    return hyperparameters
+    for name, value in {**hyperparameters, "epochs": hyperparameters["schedule_epochs"]}.items():
+        fixed.Fixed(name, value)
+    return fixed
 
 
 def _loaded_keras() -> list[Any]:
     return [sys.modules[name] for name in ("keras", "tf_keras") if name in sys.modules]
-
-
-def _is_tf_keras(model: Any) -> bool:
-    return "tf_keras" in sys.modules and isinstance(model, sys.modules["tf_keras"].Model)
-
-
-def _forget_former_models() -> None:
-    """Free the former trial's model, which each backend session would keep alive."""
-    for keras in _loaded_keras():
-        keras.backend.clear_session()
-    gc.collect()
 
 
 @contextmanager
@@ -130,7 +123,7 @@ def _out_of_memory_fails_the_trial() -> Iterator[None]:
 
 
 def _variables(model: Any) -> list[Any]:
-    """All variables that training changes; creates the optimizer's slots where they are missing."""
+    """List all variables that training changes; creates the optimizer's slots where they are missing."""
     optimizer = model.optimizer
     if hasattr(optimizer, "build"):
         optimizer.build(model.trainable_variables)
@@ -144,21 +137,21 @@ def _save(model: Any, history: list[dict[str, float]], stopped: bool, path: Path
     arrays = [variable.numpy() for variable in _variables(model)]
     # NumPy reads bfloat16 back as raw bytes; float32 holds it exactly.
     arrays = [array.astype(np.float32) if array.dtype.kind == "V" else array for array in arrays]
-    story = json.dumps({"history": history, "stopped": stopped})
+    progress = json.dumps({"history": history, "stopped": stopped})
     with replacing(path) as file:
-        np.savez(file, story=story, **{f"variable_{index}": array for index, array in enumerate(arrays)})
+        np.savez(file, progress=progress, **{f"variable_{index}": array for index, array in enumerate(arrays)})
 
 
 def _restore(model: Any, path: Path) -> tuple[list[dict[str, float]], bool]:
     variables = _variables(model)
     try:
         with np.load(path) as saved:
-            story = json.loads(str(saved["story"]))
+            progress = json.loads(str(saved["progress"]))
             arrays = [saved[f"variable_{index}"] for index in range(len(saved.files) - 1)]
     except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
-        raise TunerError(f"{path} cannot be read ({error}): delete it to train this trial anew") from error
+        raise TunerError(f"{path} cannot be read ({error}): delete it to restart this trial") from error
     if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
         raise TunerError(f"{path} is of another model than build returns: restore build, or start over")
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
-    return story["history"], story["stopped"]
+    return progress["history"], progress["stopped"]

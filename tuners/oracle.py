@@ -13,7 +13,6 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from tuners import state
 from tuners.decisions import Best, Choose, Decisions, ScoredCell, SweepLevel
 from tuners.errors import TunerError
-from tuners.hyperparameters import read_hyperparameters, show_hyperparameters
 from tuners.space import GridSchedule, Plan, SearchSpace, Value
 from tuners.strategies import Search, Strategy, strategy
 from tuners.table import Table
@@ -22,20 +21,16 @@ from tuners.table import Table
 class CasualGridOracle(keras_tuner.Oracle):
     """Sweeps independent parameters one at a time, then fills the learning-rate × epoch grid.
 
-    A sweep runs all levels of one parameter, everything else held at the incumbent, and adopts the best (of
-    equal levels the incumbent's, else the earlier) before the next sweep starts; its runs may go in parallel.
-    When every sweep is decided, the grid runs under the final incumbent. A configuration is never run twice:
-    where a later stage asks for one that an earlier stage has run, the earlier result counts.
+    A sweep trains all levels of one parameter, everything else held at the incumbent, and adopts the best level (of
+    equal levels the incumbent's, else the earlier) before the next sweep starts. Then the grid is trained under the
+    final incumbent, or another `search` starts and stops its rows (`tuners.strategies`). No configuration is trained
+    twice: a later stage takes the result of an earlier one.
 
-    Where the grid need not be full, another `search` starts and stops its rows; see `tuners.strategies`.
+    A level whose trial failed has no score and cannot win; if all levels failed, the incumbent stays. A trial that
+    diverged (its objective is not finite) counts with the epochs before that; without one it is INVALID, is retried up
+    to `max_retries_per_trial` times, and then FAILED.
 
-    A level whose trial failed has no score and cannot win; if all levels failed, the incumbent stays. A trial
-    that diverged (its objective is not a finite number) counts with the epochs before that; one that diverged in its
-    first epoch has no score, and is INVALID. An INVALID trial is retried up to `max_retries_per_trial` times, as
-    `keras_tuner.Oracle` retries it, and then FAILED.
-
-    Not for parameters that depend on each other or on the learning rate: their best levels are looked for one
-    at a time. Use KerasTuner's own oracles there.
+    Not for parameters that depend on each other or on the learning rate, since each is searched by itself.
 
     Example:
         >>> from tuners import CasualGridOracle
@@ -45,38 +40,27 @@ class CasualGridOracle(keras_tuner.Oracle):
         ...     epochs=4,
         ...     sweeps={"batch_size": [16, 32]},
         ... )
-        >>> oracle.plan().runs, oracle.plan().epochs, oracle.plan().full_product_epochs
+        >>> oracle.plan().trials, oracle.plan().epochs, oracle.plan().full_product_epochs
         (4, 10, 16)
 
     Args:
-        objective: The metric to search for; its direction is inferred for Keras's own metrics, others need
-            `keras_tuner.Objective(name, direction)`.
-        learning_rates: The rows of the grid.
-        epochs: The columns of the grid, 1 to `epochs`.
-        sweeps: The levels of every parameter to sweep, in order.
-        start: The value of every parameter at the beginning, and the `learning_rate` of the sweeps. A swept
-            parameter that is not named starts at its first level, the learning rate at the first of
-            `learning_rates`. A start value that is no level of its sweep is not tried; the levels compete
-            among themselves. A sweep of a single level is adopted without a run.
-        sweep_epochs: Epochs of a run in a sweep.
+        objective: Metric to search for; `keras_tuner.Objective(name, direction)` unless it is one of Keras's own.
+        learning_rates: Rows of the grid.
+        epochs: Columns of the grid, 1 to `epochs`.
+        sweeps: Levels of every parameter to sweep, in order; a single level is adopted without a trial.
+        start: Value of every parameter at the beginning, and the `learning_rate` of the sweeps; default is the first
+            level of each. A start value that is no level of its sweep is not tried.
+        sweep_epochs: Epochs of a trial in a sweep.
         grid_schedule: "shared" trains every learning rate once, over a schedule of all epochs, and scores it after each
-            epoch; "per-cell" trains every cell by itself, over a schedule of its own, and counts its last
-            epoch.
-        hyperparameters: Another way to say all this: every discrete hyperparameter but `learning_rate` (a
-            `Choice`) and `epochs` (an `Int` or `Choice`; its maximum counts) is a sweep, in order of
-            registration, with its default as the start. The other arguments override what it says.
-        seed: Kept with the study, which refuses to go on under another one; decides what a search draws. "grid" and
-            "climb" draw nothing.
-        search: How learning rate and epochs are searched: "grid" fills every cell; "climb", "asha", "bayes" and
-            "genetic" leave cells out. A strategy with other
-            settings is given as such (`tuners.strategies.HillClimb(share=0.5)`).
-        examples: Size of the dev split where the objective is a share of it: its scores have a binomial standard error.
+            epoch; "per-cell" trains every cell by itself, over a schedule of its own, and counts its last epoch.
+        seed: Seed of the draws of a search ("grid" and "climb" draw nothing); a study resumes under the same seed only.
+        search: "grid" fills every cell; "climb", "asha", "bayes", "genetic", or a strategy with other settings
+            (`tuners.strategies.HillClimb(share=0.5)`), leave cells out.
+        examples: Size of the dev split where the objective is a share of it, with a binomial standard error.
         choose: Returns the level of a sweep to adopt, given the levels with a score, the incumbent's first and the
             others in their order; None adopts the first with the best score. It must be a pure function, since a
-            resumed study calls it again.
+            resumed study calls it, too.
         max_retries_per_trial: Retries of a trial that crashed or has no score.
-        max_consecutive_failed_trials: Failed trials in a row that end the search with a RuntimeError; None for no
-            limit, since a learning rate or a batch size that fails says nothing about the next one.
 
     Raises:
         TunerError: The space or the objective cannot be searched; the sentence says why.
@@ -85,95 +69,60 @@ class CasualGridOracle(keras_tuner.Oracle):
     def __init__(
         self,
         objective: str | keras_tuner.Objective,
-        learning_rates: Sequence[float] | None = None,
-        epochs: int | None = None,
+        learning_rates: Sequence[float],
+        epochs: int,
         sweeps: Mapping[str, Sequence[Value]] | None = None,
         start: Mapping[str, Value] | None = None,
         sweep_epochs: int = 1,
         grid_schedule: GridSchedule = "shared",
-        hyperparameters: keras_tuner.HyperParameters | None = None,
         seed: int | None = None,
         search: Search | Strategy = "grid",
         examples: int | None = None,
         choose: Choose | None = None,
         max_retries_per_trial: int = 0,
-        max_consecutive_failed_trials: int | None = None,
     ) -> None:
-        declared = read_hyperparameters(hyperparameters)
-        rates = learning_rates if learning_rates is not None else declared.learning_rates
-        horizon = epochs if epochs is not None else declared.epochs
-        if rates is None or horizon is None:
-            raise TunerError("a grid needs learning_rates and epochs: give both, or hyperparameters so named")
-        self.search_space = SearchSpace.of(
-            rates,
-            horizon,
-            sweeps if sweeps is not None else declared.sweeps,
-            {**declared.start, **(start or {})},
-            sweep_epochs,
-            grid_schedule,
-        )
+        self.search_space = SearchSpace.of(learning_rates, epochs, sweeps, start, sweep_epochs, grid_schedule)
         self._strategy = strategy(search, examples) if isinstance(search, str) else search
         if self._strategy is not None and self.search_space.grid_schedule != "shared":
             raise TunerError(
-                f"search {self._strategy.name} stops rows, and a grid of independent cells has none: "
-                'choose grid "shared", or search "grid"'
+                f'search {self._strategy.name} stops rows, which grid_schedule "per-cell" does not have: '
+                'choose grid_schedule "shared", or search "grid"'
             )
         super().__init__(
             objective=_objective(objective),
-            hyperparameters=show_hyperparameters(self.search_space),
+            hyperparameters=_declare(self.search_space),
             seed=seed,
             max_retries_per_trial=max_retries_per_trial,
-            max_consecutive_failed_trials=max_consecutive_failed_trials or sys.maxsize,
+            # A learning rate or a batch size that fails implies nothing about the next.
+            max_consecutive_failed_trials=sys.maxsize,
         )
         self._given_seed = seed
         self._choose = choose
-        self._sweeps = self._swept()
         self._description = self._describe()
         self._decisions = self._derive()
 
     @classmethod
     def over(
-        cls, space: SearchSpace, objective: str | keras_tuner.Objective, seed: int | None = None, **hyperparameters: Any
+        cls, space: SearchSpace, objective: str | keras_tuner.Objective, seed: int | None = None, **arguments: Any
     ) -> Self:
-        """Make the oracle of an existing search space; `hyperparameters` are further arguments of the constructor."""
-        return cls(
-            objective,
-            space.learning_rates,
-            space.epochs,
-            space.sweeps,
-            space.start,
-            space.sweep_epochs,
-            space.grid_schedule,
-            seed=seed,
-            **hyperparameters,
-        )
+        """Make the oracle of an existing search space; `arguments` are further ones of the constructor."""
+        grid = (space.learning_rates, space.epochs, space.sweeps, space.start, space.sweep_epochs, space.grid_schedule)
+        return cls(objective, *grid, seed=seed, **arguments)
 
-    def narrow(
-        self,
-        space: SearchSpace,
-        search: Search | Strategy = "grid",
-        examples: int | None = None,
-    ) -> None:
+    def narrow(self, space: SearchSpace, search: Search | Strategy = "grid", examples: int | None = None) -> None:
         """Restrict the search to a smaller space: fewer sweeps, learning rates or epochs, or another strategy.
 
-        To be called while every trial so far is one of the smaller space's too; a resumed study must be narrowed in the
-        same way. The description in `oracle.json` stays that of the whole search.
-
-        Args:
-            space: What to search; its start values are the oracle's.
-            search: As in the constructor.
-            examples: As in the constructor.
+        To be called while every trial so far is in the smaller space too; a resumed study must be narrowed in the same
+        way. `oracle.json` keeps describing the whole search. The start values of `space` are the oracle's; the other
+        arguments are the constructor's.
         """
         self.search_space = space
         self._strategy = strategy(search, examples) if isinstance(search, str) else search
-        self._sweeps = self._swept()
         self._decisions = self._derive()
-
-    # Results
 
     @property
     def stage(self) -> str:
-        """The current stage: `sweep:<parameter>` or `grid`."""
+        """Current stage: `sweep:<parameter>` or `grid`."""
         return self._decisions.stage
 
     @property
@@ -190,19 +139,18 @@ class CasualGridOracle(keras_tuner.Oracle):
         return self._decisions.sweep_results
 
     def table(self) -> Table:
-        """The learning-rate × epoch table under the incumbent; a cell that no trial has reached is untried.
+        """Return the learning-rate × epoch table under the incumbent; a cell that no trial has reached is untried.
 
-        A failed trial has no score anywhere; a diverged one has none from the diverged epoch on. Rates that a strategy
-        has tried beside those of the search space stand among them in order.
+        A failed trial has no score anywhere, a diverged one none from the diverged epoch on.
         """
         return self._decisions.table()
 
     def cells(self) -> list[ScoredCell]:
-        """Every tried cell of the table with all of its metrics, row by row."""
+        """Return every tried cell of the table with all of its metrics, row by row."""
         return self._decisions.cells()
 
     def best(self, place: tuple[float, int] | None = None) -> Best:
-        """The best cell of the grid so far, or the cell at a learning rate and epoch.
+        """Return the best cell of the grid so far, or the cell at a learning rate and epoch.
 
         Raises:
             TunerError: No cell has a score.
@@ -210,30 +158,25 @@ class CasualGridOracle(keras_tuner.Oracle):
         return self._decisions.best(place)
 
     def history(self, trial: Trial) -> list[tuple[int, float]]:
-        """Epoch (counted from 1) and objective of a trial so far; NaN where the objective was not finite."""
+        """Return epoch (from 1) and objective of a trial so far; NaN where the objective was not finite."""
         return self._decisions.history(trial)
 
     def plan(self) -> Plan:
-        """Cost of filling the grid if no trial fails; another `search` trains its `max_epochs` of the grid at most."""
+        """Plan the full grid if no trial fails; another `search` trains at most its `max_epochs` of the grid."""
         return self.search_space.plan()
 
     def get_best_trials(self, num_trials: int = 1) -> list[Trial]:
-        """Completed trials from the best on: those of the grid, then those of the sweeps alone.
-
-        A sweep's trials have another schedule than the grid's, so their scores do not compare.
-        """
+        """Return completed trials from the best on: those of the grid, then those of the sweeps alone."""
         return self._decisions.ranked()[:num_trials]
 
     # KerasTuner's contract
 
     @keras_tuner.synchronized
     def create_trial(self, tuner_id: str) -> Trial:
-        """Return this tuner's ongoing trial, one that is to be retried or resumed, or the next of the stage.
-
-        KerasTuner's own copies the search space into every trial and writes all trials' names at each.
-        """
+        """Return this tuner's ongoing trial, one to be retried or resumed, or the next of the stage."""
+        # KerasTuner's own copies the search space into every trial, and writes all trials' names at each.
         if not self.trials:
-            # First of all, so that a folder with trials always says whose they are.
+            # First of all, so that a folder with trials always has the description of their search.
             self.save()
         if tuner_id in self.ongoing_trials:
             return self.ongoing_trials[tuner_id]
@@ -260,7 +203,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         return trial
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """The next configuration of the current stage; IDLE while trials that it depends on are still running."""
+        """Return the next configuration of the current stage; IDLE while trials that it depends on are running."""
         proposal = self._decisions.propose(trial_id)
         if isinstance(proposal, str):
             return {"status": proposal}
@@ -270,26 +213,22 @@ class CasualGridOracle(keras_tuner.Oracle):
     def update_trial(self, trial_id: str, metrics: Mapping[str, float], step: int = 0) -> Trial:
         """Record the metrics of epoch `step`, and save the trial.
 
-        An epoch that a resumed trial reports as before changes nothing; reported otherwise, it replaces itself and all
-        that came after.
+        An epoch that a resumed trial reports as before changes nothing; reported with other metrics, it replaces itself
+        and all later ones.
 
         Returns:
-            The trial; its status STOPPED, where the strategy wants no more of its epochs, ends it.
+            The trial; the status STOPPED ends it.
         """
         trial = self.trials[trial_id]
         tracker = trial.metrics
-        known = {
-            name: seen.value
-            for name, history in tracker.metrics.items()
-            for seen in history.get_history()
-            if seen.step == step
-        }
+        histories = {name: history.get_history() for name, history in tracker.metrics.items()}
+        known = {name: seen.value for name, history in histories.items() for seen in history if seen.step == step}
         # As text, for NaN is not equal to itself.
         reported = {name: [float(value)] for name, value in metrics.items()}
         if repr(sorted(known.items())) != repr(sorted(reported.items())):
             for name, history in tracker.metrics.items():
                 kept = type(history)(history.direction)
-                kept.set_history([seen for seen in history.get_history() if seen.step < step])
+                kept.set_history([seen for seen in histories[name] if seen.step < step])
                 tracker.metrics[name] = kept
             for name, value in metrics.items():
                 if not tracker.exists(name):
@@ -301,7 +240,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         return trial
 
     def score_trial(self, trial: Trial) -> None:
-        """Score by the best epoch (of equal ones the first), an independent cell of the grid by its last."""
+        """Score by the best epoch (of equal ones the first), a cell with its own schedule by its last."""
         epoch, trial.score = self._decisions.score(trial)
         trial.best_step = epoch or 0
         if math.isnan(trial.score):
@@ -311,13 +250,10 @@ class CasualGridOracle(keras_tuner.Oracle):
     def end_trial(self, trial: Trial) -> None:
         """Score and save an ended trial; an INVALID one is queued once more or, without a retry left, FAILED.
 
-        A retried trial reports every epoch anew. One that crashed goes on from its saved state; one without a finite
+        A retried trial reports every epoch. One that crashed resumes from its saved state; one without a finite
         objective starts over, its folder emptied, since its saved state would diverge the same way.
-
-        Raises:
-            RuntimeError: As many trials failed in a row as `max_consecutive_failed_trials`.
         """
-        # A worker sends a copy of its own; of the values, what the oracle asked for is what counts.
+        # A worker sends a copy; the hyperparameters that the oracle proposed count.
         status, message = trial.status, trial.message
         trial = self.trials[trial.trial_id]
         trial.status, trial.message = status, message
@@ -341,13 +277,9 @@ class CasualGridOracle(keras_tuner.Oracle):
         # Last, since the chief of KerasTuner's own distributed mode leaves when none is ongoing.
         for tuner in [tuner for tuner, ongoing in self.ongoing_trials.items() if ongoing is trial]:
             del self.ongoing_trials[tuner]
-        if trial.status == TrialStatus.FAILED and self.max_consecutive_failed_trials < sys.maxsize:
-            self._check_consecutive_failures()
-
-    # State
 
     def get_state(self) -> dict[str, Any]:
-        """KerasTuner's own state, with the description of the search, as `oracle.json` holds it."""
+        """Return KerasTuner's state with the description of the search, as in `oracle.json`."""
         return state.described(super().get_state(), self.trials, self._description)
 
     def save(self) -> None:
@@ -361,7 +293,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         return Path(self._get_trial_dir(trial.trial_id), "trial.json")
 
     def reload(self) -> None:
-        """Resume the study in the project's folder: an unfinished trial runs on under its own id.
+        """Resume the study in the project's folder: an unfinished trial resumes under its own id.
 
         Raises:
             TunerError: A file is damaged or missing, or belongs to another search.
@@ -375,7 +307,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         self._decisions = self._derive()
 
     def _describe(self) -> dict[str, Any]:
-        """What a resumed study must share."""
+        """Describe the search that a resumed study must share."""
         description = {
             "objective": [self.objective.name, self.objective.direction],
             **self.search_space.describe(),
@@ -385,15 +317,9 @@ class CasualGridOracle(keras_tuner.Oracle):
             description["search"] = {"name": self._strategy.name, **self._strategy.describe()}
         return description
 
-    def _swept(self) -> tuple[str, ...]:
-        """Parameters that are swept one at a time; none where the strategy varies them itself."""
-        return tuple(self.search_space.sweeps) if self._strategy is None or self._strategy.sweeps else ()
-
     def _derive(self) -> Decisions:
         seed = self.seed if self._given_seed is None else self._given_seed
-        return Decisions(
-            self.search_space, self._sweeps, self._strategy, self.trials, self.objective, seed, self._choose
-        )
+        return Decisions(self.search_space, self._strategy, self.trials, self.objective, seed, self._choose)
 
 
 def _objective(objective: str | keras_tuner.Objective) -> keras_tuner.Objective:
@@ -408,3 +334,20 @@ def _objective(objective: str | keras_tuner.Objective) -> keras_tuner.Objective:
     if not isinstance(objective, keras_tuner.Objective) or objective.direction not in ("max", "min"):
         raise TunerError(f"the objective must be the name of a metric or a keras_tuner.Objective, not {objective!r}")
     return objective
+
+
+def _declare(space: SearchSpace) -> keras_tuner.HyperParameters:
+    """Declare a search space for KerasTuner's own tools."""
+    declared = keras_tuner.HyperParameters()
+    for name, value in space.start.items():
+        levels = space.learning_rates if name == "learning_rate" else space.sweeps.get(name)
+        if levels is None:
+            declared.Fixed(name, value)
+        elif isinstance(value, bool):
+            # A Choice would turn True into 1.
+            declared.Boolean(name, default=value)
+        else:
+            declared.Choice(name, list(levels), default=value if value in levels else None)
+    for name in ("schedule_epochs", "stop_epoch"):
+        declared.Int(name, 1, max(space.epochs, space.sweep_epochs))
+    return declared

@@ -14,20 +14,15 @@ from tuners.tuner import NO_EPOCH, CasualGridSearch, configuration
 
 
 class ParallelSearch(CasualGridSearch):
-    """A `CasualGridSearch` with as many trials at a time as its pool has workers.
+    """A `CasualGridSearch` with as many trials at a time as its pool has workers; `RayPool` has an example.
 
     The levels of one sweep run in parallel, and so do the rows of the grid; a stage starts when the stage before it is
     decided. The trials, their ids and their scores are those of a search with one trial at a time. An exception other
     than `FailedTrialError` ends the search, whatever the oracle's `max_retries_per_trial`.
 
-    Example:
-        >>> with cluster(), RayPool(lambda: train, size=4, share=Share(cpus=1, gpus=0)) as pool:
-        ...     tuner = ParallelSearch(pool, oracle, directory="results", project_name="toy")
-        ...     tuner.search()
-
     Args:
-        pool: Pool that trains the trials; the caller opens and closes it.
-        oracle, directory, project_name, overwrite, on_trial, on_epoch: As for `CasualGridSearch`.
+        pool: Pool that trains the trials, each under the name of its folder; the caller opens and closes the pool.
+        oracle, directory, project_name, overwrite, on_trial_begin, on_epoch_end: As for `CasualGridSearch`.
 
     Raises:
         TunerError: The folder holds a damaged study or that of another search, or the process is a chief or a worker of
@@ -46,18 +41,17 @@ class ParallelSearch(CasualGridSearch):
     ) -> None:
         if has_chief_oracle():
             raise TunerError("a pool of workers and KerasTuner's own chief (KERASTUNER_TUNER_ID) exclude each other")
-        super().__init__(_not_here, oracle, directory, project_name, overwrite, on_trial_begin, on_epoch_end)
+        super().__init__(_no_trainable, oracle, directory, project_name, overwrite, on_trial_begin, on_epoch_end)
         self._pool = pool
 
     def search(self) -> None:
-        """Run the search, or what is left of it."""
+        """Run or resume the search."""
         self.on_search_begin()
         # The oracle returns the unfinished trial of a tuner id, so each worker has an id of its own.
         idle = [f"worker{number}" for number in reversed(range(self._pool.size))]
         running: dict[str, tuple[Trial, str]] = {}
         while True:
             while idle and (trial := self._next(idle[-1])):
-                # A trial is known to the pool, and in its events, by the name of its folder.
                 folder = Path(self.get_trial_dir(trial.trial_id))
                 running[folder.name] = trial, idle.pop()
                 self._pool.start(folder.name, configuration(trial), folder)
@@ -70,16 +64,15 @@ class ParallelSearch(CasualGridSearch):
                     self._pool.advance(report.name)
                     continue
                 self._pool.stop(report.name)
-            failure = report.failure or (None if report.epoch else NO_EPOCH)
-            trial.status = TrialStatus.COMPLETED if failure is None else TrialStatus.FAILED
-            trial.message = failure
+            trial.message = report.failure or (None if report.epoch else NO_EPOCH)
+            trial.status = TrialStatus.COMPLETED if trial.message is None else TrialStatus.FAILED
             self.on_trial_end(trial)
             del running[report.name]
             idle.append(tuner)
         self.on_search_end()
 
     def _next(self, tuner: str) -> Trial | None:
-        """The next trial; None at the end of the search, or until a running trial has ended."""
+        """Return the next trial; None at the end of the search, or until a running trial has ended."""
         trial = self.oracle.create_trial(tuner)
         if trial.status in (TrialStatus.STOPPED, TrialStatus.IDLE):
             return None
@@ -87,5 +80,5 @@ class ParallelSearch(CasualGridSearch):
         return trial
 
 
-def _not_here(*args: Any, **kwargs: Any) -> Any:
-    raise AssertionError("the runs of a parallel search are its pool's")
+def _no_trainable(*args: Any, **kwargs: Any) -> Any:
+    raise AssertionError("a parallel search trains in its pool")

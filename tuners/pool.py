@@ -14,8 +14,7 @@ class Report:
 
     Attributes:
         name: Name of the trial, as given to `Pool.start`.
-        epoch: Epoch that has ended, counted from 1; a trial that was restarted after the loss of its worker counts from
-            1.
+        epoch: Epoch that has ended; a trial that was restarted after the loss of its worker counts from 1.
         metrics: Metrics of that epoch; None when the trial has ended by itself or failed.
         failure: Message of the trial's `FailedTrialError`; None if it has not failed.
     """
@@ -27,15 +26,14 @@ class Report:
 
 
 class Pool(Protocol):
-    """Trains up to `size` trials at a time.
+    """Trains up to `size` trials at a time, and restarts a trial whose worker is lost.
 
-    After every report of an epoch the trial waits for `advance` or `stop`; a report without metrics ends it. The pool
-    restarts a trial whose worker is lost.
+    After every report of an epoch the trial waits for `advance` or `stop`; a report without metrics ends it.
     """
 
     size: int
 
-    def start(self, name: str, values: Mapping[str, Value], folder: Path) -> None:
+    def start(self, name: str, hyperparameters: Mapping[str, Value], folder: Path) -> None:
         """Start a trial with the arguments of a `Trainable`; its first epoch will be reported."""
 
     def wait(self) -> Report:
@@ -51,13 +49,13 @@ class Pool(Protocol):
         """End a trial that has reported."""
 
 
-def follow(pool: Pool, name: str, values: Mapping[str, Value], folder: Path) -> Iterator[Mapping[str, float]]:
+def follow(pool: Pool, name: str, hyperparameters: Mapping[str, Value], folder: Path) -> Iterator[Mapping[str, float]]:
     """Train one trial in a pool that has no other; yields every epoch once, even if workers are lost.
 
     Raises:
         keras_tuner.errors.FailedTrialError: The trial failed.
     """
-    pool.start(name, values, folder)
+    pool.start(name, hyperparameters, folder)
     last = 0
     while (report := pool.wait()).metrics is not None:
         if report.epoch > last:

@@ -16,15 +16,15 @@ from tuners.pool import Report
 from tuners.space import Value
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# Hides a notice about workers without a GPU, to whom it makes no difference.
+# Hides a notice about workers without a GPU.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-# A pool tells of lost workers itself; Ray's own paragraphs on them would break a terminal's bars.
+# A pool reports lost workers itself; Ray's own paragraphs on them would break a terminal's progress bars.
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
 
 import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError, WorkerCrashedError
 
-MOST_LOSSES = 3
+MAX_LOSSES = 3
 """Losses of the worker within one epoch after which a trial counts as failed."""
 OBJECT_STORE_BYTES = 100 << 20
 """Size of Ray's object store: metrics and the texts of a corpus pass through it, no weights."""
@@ -38,21 +38,12 @@ class Share(NamedTuple):
     gpus: int
 
 
-@dataclass(eq=False)
-class _Worker:
-    """One actor and its trial."""
-
-    actor: Any
-    host: str = ""
-    job: "_Job | None" = None
-
-
 @dataclass
-class _Job:
-    """One trial that has not ended."""
+class _ActiveTrial:
+    """A trial that has not ended."""
 
     name: str
-    values: dict[str, Value]
+    hyperparameters: dict[str, Value]
     folder: str
     begun: bool = False
     epoch: int = 0
@@ -60,27 +51,51 @@ class _Job:
     losses: int = 0
 
 
+@dataclass(eq=False)
+class _Worker:
+    """An actor and its trial."""
+
+    actor: Any
+    host: str = ""
+    trial: _ActiveTrial | None = None
+
+
 class RayPool:
-    """A `Pool` of Ray actors.
+    """A `Pool` of Ray actors, to be used as a context manager inside `cluster`.
 
-    Each worker makes its trainable once, with `make_run`. A worker that dies, with its process or its host, is replaced
-    where there is room, and its trial is restarted on the next free worker from the state saved in its folder, so every
-    host must see the study's folder under the same path. A trial that loses its worker three times within one epoch
-    counts as failed.
+    Each worker makes its trainable once, with `make_trainable`. A worker that dies, with its process or its host, is
+    replaced where there is room, and its trial is restarted on the next free worker from the state saved in its folder,
+    so every host must see the study's folder under the same path. A trial that loses its worker three times within one
+    epoch counts as failed.
 
-    Use it as a context manager, inside `cluster`.
+    Example:
+        >>> import tempfile
+        >>> from tuners import CasualGridOracle
+        >>> from tuners.parallel import ParallelSearch
+        >>> def make_trainable():
+        ...     def train(hyperparameters, folder):
+        ...         for epoch in range(1, hyperparameters["stop_epoch"] + 1):
+        ...             yield {"val_accuracy": 0.5 + epoch * hyperparameters["learning_rate"]}
+        ...     return train
+        >>> oracle = CasualGridOracle("val_accuracy", learning_rates=[0.01, 0.02], epochs=3)
+        >>> oracle.verbose = 0
+        >>> with cluster() as hosts, RayPool(make_trainable, size=1, share=shares(hosts, workers=1)) as pool:
+        ...     ParallelSearch(pool, oracle, directory=tempfile.mkdtemp(), project_name="toy").search()
+        >>> oracle.best().learning_rate
+        0.02
 
     Args:
-        make_run: Makes a worker's `Trainable`, in the worker; pickled with cloudpickle. What it raises ends the search.
+        make_trainable: Makes a worker's `Trainable`, in the worker; pickled with cloudpickle. An exception that it
+            raises ends the search.
         size: Workers.
         share: CPUs and GPUs of each worker, as `shares` divides them.
-        on_worker: Called with a worker's host when it is ready.
-        on_loss: Called with the trial's name (None without one) and the worker's host when a worker is lost.
+        on_worker_begin: Called with a worker's host when it is ready.
+        on_worker_lost: Called with the trial's name (None without one) and the worker's host when a worker is lost.
     """
 
     def __init__(
         self,
-        make_run: Callable[[], Any],
+        make_trainable: Callable[[], Any],
         size: int,
         share: Share,
         on_worker_begin: Callable[[str], None] = lambda host: None,
@@ -88,47 +103,44 @@ class RayPool:
     ) -> None:
         self.size = size
         self._share = share
-        self._make_run = make_run
+        self._make_trainable = make_trainable
         self._on_worker_begin = on_worker_begin
         self._on_worker_lost = on_worker_lost
         self._workers: list[_Worker] = []
         self._calls: dict[Any, _Worker] = {}
-        self._carriers: dict[str, _Worker] = {}
+        self._busy: dict[str, _Worker] = {}
         self._free: list[_Worker] = []
-        self._waiting: deque[_Job] = deque()
-        self._deaths_at_birth = 0
+        self._waiting: deque[_ActiveTrial] = deque()
+        self._failed_starts = 0
 
     def __enter__(self) -> Self:
         # Once into the object store, instead of with every worker.
-        self._maker = ray.put(self._make_run)
+        self._maker = ray.put(self._make_trainable)
         # The default strategy would fill one host before it takes the next.
         self._actor = ray.remote(
             num_cpus=self._share.cpus, num_gpus=self._share.gpus, max_restarts=0, scheduling_strategy="SPREAD"
-        )(Carrier)
+        )(TrialActor)
         for _ in range(self.size):
-            self._hire()
+            self._start_worker()
         return self
 
     def __exit__(self, *exception: object) -> None:
         for worker in self._workers:
             ray.kill(worker.actor)
 
-    # A pool
-
-    def start(self, name: str, values: Mapping[str, Value], folder: Path) -> None:
+    def start(self, name: str, hyperparameters: Mapping[str, Value], folder: Path) -> None:
         """See `Pool`."""
-        self._waiting.append(_Job(name, dict(values), str(folder.absolute())))
+        self._waiting.append(_ActiveTrial(name, dict(hyperparameters), str(folder.absolute())))
         self._assign()
 
     def advance(self, name: str) -> None:
         """See `Pool`."""
-        worker = self._carriers[name]
+        worker = self._busy[name]
         self._calls[worker.actor.advance.remote()] = worker
 
     def stop(self, name: str) -> None:
         """See `Pool`."""
-        worker = self._release(name)
-        worker.actor.close.remote()
+        self._release(name).actor.close.remote()
         self._assign()
 
     def wait(self) -> Report:
@@ -137,128 +149,125 @@ class RayPool:
             [call], _ = ray.wait(list(self._calls), num_returns=1)
             worker = self._calls.pop(call)
             try:
-                answer = ray.get(call)
+                result = ray.get(call)
             except (RayActorError, WorkerCrashedError) as error:
-                report = self._lost(worker, error)
+                report = self._replace(worker, error)
             except RayTaskError as error:
                 raise error.cause from error
             else:
-                report = self._answered(worker, answer)
+                report = self._take(worker, result)
             self._assign()
             if report is not None:
                 return report
 
-    # Its workers
-
-    def _hire(self) -> None:
+    def _start_worker(self) -> None:
         worker = _Worker(self._actor.remote())
         self._workers.append(worker)
         self._calls[worker.actor.prepare.remote(self._maker)] = worker
 
     def _assign(self) -> None:
         while self._free and self._waiting:
-            worker, job = self._free.pop(), self._waiting.popleft()
-            worker.job, self._carriers[job.name] = job, worker
-            job.begun, job.epoch = False, 0
-            self._calls[worker.actor.begin.remote(job.values, job.folder)] = worker
+            worker, trial = self._free.pop(), self._waiting.popleft()
+            worker.trial, self._busy[trial.name] = trial, worker
+            trial.begun, trial.epoch = False, 0
+            self._calls[worker.actor.begin.remote(trial.hyperparameters, trial.folder)] = worker
 
     def _release(self, name: str) -> _Worker:
-        worker = self._carriers.pop(name)
-        worker.job = None
+        worker = self._busy.pop(name)
+        worker.trial = None
         self._free.append(worker)
         return worker
 
-    def _answered(self, worker: _Worker, answer: Any) -> Report | None:
-        job = worker.job
-        if job is None:
-            worker.host, self._deaths_at_birth = answer, 0
+    def _take(self, worker: _Worker, result: Any) -> Report | None:
+        """Take the result of a call: the worker is ready, its trial has begun, or an epoch of it has ended."""
+        trial = worker.trial
+        if trial is None:
+            worker.host, self._failed_starts = result, 0
             self._free.append(worker)
             self._on_worker_begin(worker.host)
             return None
-        if not job.begun:
-            job.begun = True
-            self.advance(job.name)
+        if not trial.begun:
+            trial.begun = True
+            self.advance(trial.name)
             return None
-        metrics, failure = answer
+        metrics, failure = result
         if metrics is None:
-            self._release(job.name)
-            return Report(job.name, job.epoch, None, failure)
-        job.epoch += 1
-        if job.epoch > job.furthest:
-            job.furthest, job.losses = job.epoch, 0
-        return Report(job.name, job.epoch, metrics)
+            self._release(trial.name)
+            return Report(trial.name, trial.epoch, None, failure)
+        trial.epoch += 1
+        if trial.epoch > trial.furthest:
+            trial.furthest, trial.losses = trial.epoch, 0
+        return Report(trial.name, trial.epoch, metrics)
 
-    def _lost(self, worker: _Worker, error: Exception) -> Report | None:
+    def _replace(self, worker: _Worker, error: Exception) -> Report | None:
         """Replace a dead worker and requeue its trial; a report where the trial has failed."""
         self._workers.remove(worker)
         if isinstance(error, ActorUnavailableError):
-            # It may be alive behind a broken network: nobody else may write into the run's folder.
+            # It may be alive behind a broken network: nobody else may write into the trial's folder.
             ray.kill(worker.actor)
-        job = worker.job
-        self._on_worker_lost(job.name if job else None, worker.host)
-        if job is None:
-            self._deaths_at_birth += 1
-            if self._deaths_at_birth == MOST_LOSSES:
+        trial = worker.trial
+        self._on_worker_lost(trial.name if trial else None, worker.host)
+        if trial is None:
+            self._failed_starts += 1
+            if self._failed_starts == MAX_LOSSES:
                 raise TunerError(f"workers die as they start, the last one of: {_reason(error)}") from error
-        self._hire()
-        if job is None:
+        self._start_worker()
+        if trial is None:
             return None
-        del self._carriers[job.name]
-        # A worker that took a run over and was gone before, with its host, is not the run's doing.
-        job.losses += job.begun
-        if job.losses == MOST_LOSSES:
-            failure = f"it lost its worker {MOST_LOSSES} times in epoch {job.furthest + 1}, last of: {_reason(error)}"
-            return Report(job.name, job.furthest, None, failure)
-        self._waiting.appendleft(job)
+        del self._busy[trial.name]
+        # A trial is not to blame for a worker that was dead before the trial began on it.
+        trial.losses += trial.begun
+        if trial.losses == MAX_LOSSES:
+            failure = f"it lost its worker {MAX_LOSSES} times in epoch {trial.furthest + 1}, last of: {_reason(error)}"
+            return Report(trial.name, trial.furthest, None, failure)
+        self._waiting.appendleft(trial)
         return None
 
 
-class Carrier:
-    """The actor: makes its trainable once, then trains one configuration after another."""
+class TrialActor:
+    """The actor: makes its trainable once, then trains one trial after another."""
 
-    def prepare(self, make_run: Callable[[], Any]) -> str:
+    def prepare(self, make_trainable: Callable[[], Any]) -> str:
         """Make the trainable; returns the host's name."""
-        self._run = make_run()
+        self._trainable = make_trainable()
         return socket.gethostname()
 
-    def begin(self, values: dict[str, Value], folder: str) -> None:
-        """Take a configuration over; returning shows that the worker is alive."""
-        self._epochs = self._epochs_of(values, Path(folder))
+    def begin(self, hyperparameters: dict[str, Value], folder: str) -> None:
+        """Begin a trial; returning shows that the worker is alive."""
+        self._epochs = self._train(hyperparameters, Path(folder))
 
-    def _epochs_of(self, values: dict[str, Value], folder: Path) -> Generator[Mapping[str, float]]:
-        # Whatever a run does when it is called, it does in the first `advance`.
-        yield from self._run(values, folder)
+    def _train(self, hyperparameters: dict[str, Value], folder: Path) -> Generator[Mapping[str, float]]:
+        # A trainable that is no generator function trains when it is called, which is to be in the first `advance`.
+        yield from self._trainable(hyperparameters, folder)
 
     def advance(self) -> tuple[dict[str, float] | None, str | None]:
         """Train the next epoch; returns its metrics, or None with the message of a failed trial."""
         try:
             metrics = next(self._epochs, None)
         except Exception as error:
-            # Only now, since KerasTuner brings TensorFlow along, for which a worker of a small run need not wait.
+            # Imported late: KerasTuner imports TensorFlow, which takes seconds.
             from keras_tuner.errors import FailedTrialError
 
             if not isinstance(error, FailedTrialError):
                 raise
-            return None, str(error) or "the run failed"
-        if metrics is None:
-            return None, None
-        return {name: float(value) for name, value in metrics.items()}, None
+            return None, str(error) or "the trial failed"
+        return None if metrics is None else {name: float(value) for name, value in metrics.items()}, None
 
     def close(self) -> None:
-        """End the current configuration."""
+        """End the trial."""
         self._epochs.close()
 
 
 @contextmanager
 def cluster(address: str | None = None) -> Iterator[list[Share]]:
-    """Connect to Ray, for as long as the block runs; yields the CPUs and GPUs of each host.
+    """Connect to Ray for as long as the block runs; yields the CPUs and GPUs of each host.
 
     Args:
         address: Address of a running cluster that this host has joined, HOST:PORT or "auto"; None starts one on this
             host alone, which ends with the block.
 
     Raises:
-        TunerError: No cluster answers there, or it runs another Ray or Python.
+        TunerError: No cluster answers at the address, or its Ray or Python is of another version.
     """
     if address is not None and address != "auto":
         _check_answers(address)
@@ -268,7 +277,7 @@ def cluster(address: str | None = None) -> Iterator[list[Share]]:
             address=address or "local",
             include_dashboard=None if address else False,
             object_store_memory=None if address else OBJECT_STORE_BYTES,
-            # A worker that writes to the driver's terminal would break its bars; Ray's logs keep every word.
+            # A worker that writes to the driver's terminal would break its progress bars; Ray's logs keep the output.
             log_to_driver=False,
             logging_level="error",
         )
@@ -278,18 +287,18 @@ def cluster(address: str | None = None) -> Iterator[list[Share]]:
             f"the Ray cluster {address or 'of this host'} cannot be joined ({_reason(error)}): start one with "
             "`ray start --head`, join it on this host with `ray start --address HOST:PORT`, and name the same address"
         ) from error
-    # Ray puts a handler of its own in the place of the one that ends a search cleanly.
+    # Ray replaces the handlers that end a search cleanly.
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():
             signal.signal(number, handler)
     try:
-        resources = [node["Resources"] for node in carrying_nodes()]
+        resources = [node["Resources"] for node in worker_nodes()]
         yield [Share(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in resources]
     finally:
         ray.shutdown()
 
 
-def carrying_nodes() -> list[dict[str, Any]]:
+def worker_nodes() -> list[dict[str, Any]]:
     """Get Ray's nodes that are alive and have a CPU or a GPU for a worker."""
     return [node for node in ray.nodes() if node["Alive"] and {"CPU", "GPU"} & set(node["Resources"])]
 
@@ -299,6 +308,10 @@ def shares(hosts: Sequence[Share], workers: int, gpus: int = 1) -> Share:
 
     Raises:
         TunerError: The hosts have no room for that many workers.
+
+    Example:
+        >>> shares([Share(cpus=8, gpus=0), Share(cpus=4, gpus=0)], workers=3)
+        Share(cpus=4, gpus=0)
     """
     if workers < 1:
         raise TunerError(f"{workers} workers cannot carry a search: give at least 1")

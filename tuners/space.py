@@ -19,6 +19,8 @@ GridSchedule = Literal["shared", "per-cell"]
 COUPLED = ("learning_rate", "schedule_epochs", "stop_epoch")
 """Parameters of a configuration that belong to the grid: learning rate, horizon of the schedule, epochs to train."""
 
+_ORDER = "order of the sweeps"
+
 STAGE = "tuner/stage"
 """Key of a trial's values for its stage: `sweep:<parameter>` or `grid`."""
 
@@ -31,7 +33,7 @@ class Stage:
     configurations: tuple[Mapping[str, Value], ...]
 
     @property
-    def runs(self) -> int:
+    def trials(self) -> int:
         """Number of trials."""
         return len(self.configurations)
 
@@ -48,9 +50,9 @@ class Plan(NamedTuple):
     full_product_epochs: int
 
     @property
-    def runs(self) -> int:
+    def trials(self) -> int:
         """Number of trials of all stages."""
-        return sum(stage.runs for stage in self.stages)
+        return sum(stage.trials for stage in self.stages)
 
     @property
     def epochs(self) -> int:
@@ -66,17 +68,16 @@ class SearchSpace:
         >>> from tuners import SearchSpace
         >>> space = SearchSpace.of([2e-5, 6e-6], epochs=4, sweeps={"batch_size": [16, 32]})
         >>> plan = space.plan()
-        >>> plan.runs, plan.epochs, plan.full_product_epochs
+        >>> plan.trials, plan.epochs, plan.full_product_epochs
         (4, 10, 16)
 
     Attributes:
-        learning_rates: The rows of the grid.
-        epochs: The columns of the grid.
-        sweeps: The levels of every swept parameter, in the order of the sweeps.
-        start: The value of every parameter, and of `learning_rate`, that the sweeps start from.
-        sweep_epochs: Epochs of a run in a sweep.
-        grid_schedule: "shared": a learning rate is one run that is scored after every epoch, its schedule reaching over
-            all epochs. "per-cell": a cell is a run with a schedule of its own.
+        learning_rates: Rows of the grid.
+        epochs: Columns of the grid.
+        sweeps: Levels of every swept parameter, in the order of the sweeps.
+        start: Value of every parameter, `learning_rate` among them, at the beginning.
+        sweep_epochs: Epochs of a trial in a sweep.
+        grid_schedule: As for `CasualGridOracle`.
     """
 
     learning_rates: tuple[float, ...]
@@ -98,9 +99,8 @@ class SearchSpace:
     ) -> "SearchSpace":
         """Validate and complete a search space.
 
-        A swept parameter that `start` does not name starts at its first level, the sweeps' learning rate at
-        the first of `learning_rates`. The levels of a parameter have one type; whole and decimal numbers
-        together are all taken as decimal.
+        Parameters that `start` does not name start at their first level. The levels of a parameter have one type; whole
+        and decimal numbers together are all taken as decimal.
 
         Raises:
             TunerError: A part cannot be searched.
@@ -108,9 +108,8 @@ class SearchSpace:
         rates = tuple(_learning_rate(rate) for rate in learning_rates)
         _no_twins("learning_rates", rates)
         if grid_schedule not in get_args(GridSchedule):
-            raise TunerError(
-                f"grid_schedule is one of {', '.join(map(repr, get_args(GridSchedule)))}, not {grid_schedule!r}"
-            )
+            known = ", ".join(map(repr, get_args(GridSchedule)))
+            raise TunerError(f"grid_schedule is one of {known}, not {grid_schedule!r}")
         levels = {name: tuple(_plain(name, level) for level in given) for name, given in (sweeps or {}).items()}
         values = {name: _plain(name, value) for name, value in (start or {}).items()}
         for name in (*levels, *values):
@@ -125,24 +124,22 @@ class SearchSpace:
                 )
             _no_twins(f"the sweep of {name}", levels[name])
             values.setdefault(name, levels[name][0])
-            *levels_alike, value_alike = _of_one_type(name, (*levels[name], values[name]))
-            levels[name] = tuple(levels_alike)
-            values[name] = value_alike
+            *alike, values[name] = _of_one_type(name, (*levels[name], values[name]))
+            levels[name] = tuple(alike)
         for name in ("epochs", "schedule_epochs", "stop_epoch"):
             if name in values:
                 raise TunerError(f"start must not name {name}: the sweeps train sweep_epochs, the grid epochs")
         values["learning_rate"] = _learning_rate(values.get("learning_rate", rates[0]))
-        return cls(
-            rates, _epochs("epochs", epochs), levels, values, _epochs("sweep_epochs", sweep_epochs), grid_schedule
-        )
+        columns, sweep_epochs = _epochs("epochs", epochs), _epochs("sweep_epochs", sweep_epochs)
+        return cls(rates, columns, levels, values, sweep_epochs, grid_schedule)
 
-    def sweep_runs(self, parameter: str, incumbent: Mapping[str, Value]) -> list[dict[str, Value]]:
-        """Configuration of every level of a sweep, everything else held at the incumbent."""
+    def sweep_trials(self, parameter: str, incumbent: Mapping[str, Value]) -> list[dict[str, Value]]:
+        """List the configuration of every level of a sweep, everything else held at the incumbent."""
         schedule = {"schedule_epochs": self.sweep_epochs, "stop_epoch": self.sweep_epochs}
         return [{**incumbent, parameter: level, **schedule} for level in self.sweeps[parameter]]
 
-    def grid_runs(self, incumbent: Mapping[str, Value]) -> list[dict[str, Value]]:
-        """Configuration of every trial of the grid, row by row."""
+    def grid_trials(self, incumbent: Mapping[str, Value]) -> list[dict[str, Value]]:
+        """List the configuration of every trial of the grid, row by row."""
         horizons = [self.epochs] if self.grid_schedule == "shared" else range(1, self.epochs + 1)
         return [
             {**incumbent, "learning_rate": rate, "schedule_epochs": horizon, "stop_epoch": horizon}
@@ -151,73 +148,59 @@ class SearchSpace:
         ]
 
     def is_decided(self, parameter: str) -> bool:
-        """Whether a sweep has a single level, which is adopted without a trial."""
+        """Return whether a sweep has a single level, which is adopted without a trial."""
         return len(self.sweeps[parameter]) == 1
 
     def plan(self) -> Plan:
-        """Cost of the stages if no trial fails; a trial that two stages share counts in the first."""
+        """Plan the stages if no trial fails; a trial that two stages share counts in the first."""
         stages = []
         known: set[str] = set()
         incumbent = dict(self.start)
 
-        def add(name: str, runs: list[dict[str, Value]]) -> None:
-            new = [run for run in runs if key(run) not in known]
+        def add(name: str, trials: list[dict[str, Value]]) -> None:
+            new = [trial for trial in trials if key(trial) not in known]
             known.update(map(key, new))
             stages.append(Stage(name, tuple(new)))
 
         for parameter, levels in self.sweeps.items():
-            add(
-                f"sweep:{parameter}",
-                [] if self.is_decided(parameter) else self.sweep_runs(parameter, incumbent),
-            )
-            # Which level wins does not change the cost: the winner has been run, so later stages reuse it.
+            add(f"sweep:{parameter}", [] if self.is_decided(parameter) else self.sweep_trials(parameter, incumbent))
+            # The winner does not change the cost, since later stages reuse its trial.
             if incumbent[parameter] not in levels:
                 incumbent[parameter] = levels[0]
-        grid = self.grid_runs(incumbent)
+        grid = self.grid_trials(incumbent)
         add("grid", grid)
         product = math.prod(map(len, self.sweeps.values()))
-        return Plan(stages, product * sum(int(run["stop_epoch"]) for run in grid))
+        return Plan(stages, product * sum(int(trial["stop_epoch"]) for trial in grid))
 
     def describe(self) -> dict[str, Any]:
-        """Description in JSON's types, with the sweeps as pairs because their order counts."""
+        """Describe the space in JSON's types, one key for each value; the order of the sweeps counts."""
         description = {
             "learning_rates": self.learning_rates,
             "epochs": self.epochs,
-            "sweeps": list(self.sweeps.items()),
-            "start": dict(self.start),
             "sweep_epochs": self.sweep_epochs,
             "grid_schedule": self.grid_schedule,
+            **{f"start.{name}": value for name, value in self.start.items()},
+            **{f"sweeps.{name}": levels for name, levels in self.sweeps.items()},
+            _ORDER: list(self.sweeps),
         }
         return json.loads(json.dumps(description))
 
 
 def key(configuration: Mapping[str, Value]) -> str:
-    """Identity of a configuration: every value with its type, without the stage."""
+    """Return the identity of a configuration: every value with its type, without the stage."""
     return json.dumps({name: configuration[name] for name in configuration if name != STAGE}, sort_keys=True)
 
 
 def differences(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """Keys in which two descriptions differ, each with both values."""
-    there, here = _flat(saved), _flat(given)
-    found = [
-        f"{name} ({_shown(there, name)} there, {_shown(here, name)} here)"
-        for name in dict.fromkeys([*there, *here])
-        if _shown(there, name) != _shown(here, name)
-    ]
-    orders = [[name for name, _ in description.get("sweeps", [])] for description in (saved, given)]
-    if not found and orders[0] != orders[1]:
-        found.append(f"order of the sweeps ({', '.join(orders[0])} there, {', '.join(orders[1])} here)")
-    return found
+    """List the keys in which two descriptions differ, each with both values."""
 
+    def shown(description: Mapping[str, Any], name: str) -> str:
+        return json.dumps(description[name], ensure_ascii=False) if name in description else "absent"
 
-def _flat(description: Mapping[str, Any]) -> dict[str, Any]:
-    flat = {name: value for name, value in description.items() if name not in ("sweeps", "start")}
-    flat |= {f"start.{name}": value for name, value in description.get("start", {}).items()}
-    return flat | {f"sweeps.{name}": levels for name, levels in description.get("sweeps", [])}
-
-
-def _shown(flat: Mapping[str, Any], name: str) -> str:
-    return json.dumps(flat[name], ensure_ascii=False) if name in flat else "absent"
+    differing = [name for name in dict.fromkeys([*saved, *given]) if shown(saved, name) != shown(given, name)]
+    # Sweeps that only one of them has differ in their order, too.
+    names = [name for name in differing if name != _ORDER] or differing
+    return [f"{name} ({shown(saved, name)} there, {shown(given, name)} here)" for name in names]
 
 
 def _plain(name: str, value: Any) -> Value:

@@ -1,6 +1,6 @@
 """Files of a study: `trial_*/trial.json` and `oracle.json`, written whole or not at all.
 
-A trial's file holds its values, the history of its metrics, its status and how often it has ended. It is written when
+A trial's file holds its hyperparameters, metrics, status and the number of times that it has ended; it is written when
 the trial starts, after every epoch and when the trial ends. `oracle.json` holds the description of the search, which a
 resumed study must share, and KerasTuner's own state; it is written before the first trial and at the end of the search,
 so that the cost of a trial does not grow with their number. Where the two differ, the trials' files are right.
@@ -21,6 +21,7 @@ from tuners.space import STAGE, differences
 ENDED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
 _DESCRIPTION = "casual_grid"
 _RUN_TIMES = "run_times"
+_REMEDY = "restore it from a copy, or start over with overwrite=True"
 
 
 def save_trial(path: Path, trial: Trial, run_times: int) -> None:
@@ -34,7 +35,7 @@ def save_oracle(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def empty_folder(trial_file: Path) -> None:
-    """Delete all that a trial's folder holds beside its `trial.json`."""
+    """Delete everything in a trial's folder but its `trial.json`."""
     for path in trial_file.parent.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -43,8 +44,8 @@ def empty_folder(trial_file: Path) -> None:
 
 
 def described(state: Mapping[str, Any], trials: Mapping[str, Trial], description: Mapping[str, Any]) -> dict[str, Any]:
-    """KerasTuner's state of an oracle with the description of the search."""
-    # KerasTuner saves an ended trial as ongoing still, and would run it again.
+    """Add the description of the search to KerasTuner's state of an oracle."""
+    # KerasTuner saves an ended trial as ongoing still, and would run it twice.
     ongoing = {tuner: id_ for tuner, id_ in state["ongoing_trials"].items() if trials[id_].status not in ENDED}
     return {**state, "ongoing_trials": ongoing, _DESCRIPTION: description}
 
@@ -54,11 +55,11 @@ def load_study(path: Path, description: Mapping[str, Any]) -> tuple[dict[str, Tr
 
     Args:
         path: The study's `oracle.json`.
-        description: Description of the search that goes on with the study.
+        description: Description of the search that resumes it.
 
     Returns:
-        The trials by their ids, in the order of their start, and KerasTuner's state of the oracle as the trials' files
-        have it: unfinished trials are queued under their own ids.
+        The trials by id, in the order of their start, and KerasTuner's state of the oracle in agreement with them:
+        unfinished trials are queued under their own ids.
 
     Raises:
         TunerError: A file is damaged or missing, or belongs to another search.
@@ -69,7 +70,7 @@ def load_study(path: Path, description: Mapping[str, Any]) -> tuple[dict[str, Tr
     if differing := differences(state[_DESCRIPTION], description):
         raise TunerError(
             f"{path} belongs to a search with other settings, {'; '.join(differing)}: "
-            "give those settings again, choose another project_name or overwrite=True"
+            "give the former settings, choose another project_name or overwrite=True"
         )
     try:
         trials, run_times = _load_trials(path.parent, state["start_order"])
@@ -90,20 +91,15 @@ def load_study(path: Path, description: Mapping[str, Any]) -> tuple[dict[str, Tr
 
 
 def lacking(path: Path, error: Exception) -> TunerError:
-    """The error of an `oracle.json` without a part of KerasTuner's state."""
-    return TunerError(
-        f"{path} lacks a part of KerasTuner's state ({error}): restore it from a copy, "
-        "or start over with overwrite=True"
-    )
+    """Return the error of an `oracle.json` without a part of KerasTuner's state."""
+    return TunerError(f"{path} lacks a part of KerasTuner's state ({error}): {_REMEDY}")
 
 
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise TunerError(
-            f"{path} cannot be read ({error}): restore it from a copy, or start over with overwrite=True"
-        ) from error
+        raise TunerError(f"{path} cannot be read ({error}): {_REMEDY}") from error
 
 
 def _load_trials(project: Path, started: Iterable[str]) -> tuple[dict[str, Trial], dict[str, int]]:
@@ -117,14 +113,8 @@ def _load_trials(project: Path, started: Iterable[str]) -> tuple[dict[str, Trial
         except (AttributeError, KeyError, TypeError, ValueError):
             whole = False
         if not whole:
-            raise TunerError(
-                f"{path} is not a trial of a casual grid search: restore it from a copy, "
-                "or start over with overwrite=True"
-            )
+            raise TunerError(f"{path} is not a trial of a casual grid search: {_REMEDY}")
         trials[trial.trial_id] = trial
     for trial_id in {*started, *(f"{number:04d}" for number in range(len(trials)))} - set(trials):
-        raise TunerError(
-            f"{project / f'trial_{trial_id}' / 'trial.json'} is missing: restore it from a copy, "
-            "or start over with overwrite=True"
-        )
+        raise TunerError(f"{project / f'trial_{trial_id}' / 'trial.json'} is missing: {_REMEDY}")
     return dict(sorted(trials.items(), key=lambda item: int(item[0]))), run_times

@@ -17,7 +17,7 @@ from tuners.files import write_text
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell of the table: the score after `epoch` (counted from 1) epochs at `learning_rate`."""
+    """The score after `epoch` epochs at `learning_rate`."""
 
     learning_rate: float
     epoch: int
@@ -36,10 +36,10 @@ class Table:
 
     Attributes:
         learning_rates: One positive rate a row, no two alike.
-        epochs: The number of columns.
-        scores: float64 [rates, epochs], read-only; NaN where there is no score.
-        tried: bool [rates, epochs], read-only; a cell that was tried and holds NaN diverged or failed.
-            Where it is not given, the cells with a score are the tried ones.
+        epochs: Number of columns.
+        scores: Scores, float64 [rates, epochs], read-only; NaN where there is no score.
+        tried: Whether a cell was tried, bool [rates, epochs], read-only; one that holds NaN diverged or failed. Default
+            are the cells with a score.
         direction: Whether the largest ("max") or the smallest ("min") score is the best.
 
     Raises:
@@ -69,12 +69,7 @@ class Table:
             raise TunerError("a score of a table must be a finite number in a tried cell, or NaN")
         scores.flags.writeable = False
         tried.flags.writeable = False
-        for name, value in (
-            ("learning_rates", rates),
-            ("epochs", shape[1]),
-            ("scores", scores),
-            ("tried", tried),
-        ):
+        for name, value in {"learning_rates": rates, "epochs": shape[1], "scores": scores, "tried": tried}.items():
             object.__setattr__(self, name, value)
 
     def __eq__(self, other: object) -> bool:
@@ -89,13 +84,13 @@ class Table:
     __hash__ = None  # type: ignore[assignment]
 
     def best(self) -> Cell:
-        """The cell with the best score; of equal ones that of fewer epochs, then that of the earlier rate.
+        """Return the cell with the best score; of equal cells that of fewer epochs, then that of the earlier rate.
 
         Raises:
-            TunerError: no cell has a score.
+            TunerError: No cell has a score.
         """
         if np.isnan(self.scores).all():
-            raise TunerError("no cell of the learning-rate × epoch table has a score yet: let the grid run first")
+            raise TunerError("no cell of the learning-rate × epoch table has a score yet: let the grid start first")
         # Transposed, the first best in reading order is the one of fewer epochs, then of the earlier rate.
         by_epoch = self.scores.T
         flat = np.nanargmax(by_epoch) if self.direction == "max" else np.nanargmin(by_epoch)
@@ -103,15 +98,15 @@ class Table:
         return Cell(self.learning_rates[row], column + 1, float(self.scores[row, column]))
 
     def cell(self, learning_rate: float, epoch: int) -> Cell:
-        """The cell at a learning rate of the table and an epoch, from 1."""
+        """Return the cell at a learning rate of the table and an epoch, from 1."""
         score = self.scores[self.learning_rates.index(learning_rate), epoch - 1]
         return Cell(learning_rate, epoch, float(score))
 
     def to_csv(self, path: Path | str, scale: float = 100, digits: int = 2) -> None:
         """Write `learning_rate,1,2,…` and a line for every rate; the file is replaced whole or not at all.
 
-        A score is written times `scale` (100: in percent) with `digits` decimals, a cell that was tried and
-        has no score as `nan`, a cell that was never tried as nothing.
+        A score is written times `scale` (100: in percent) with `digits` decimals; a tried cell without one is `nan`, an
+        untried cell is empty.
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -159,7 +154,7 @@ class Table:
         return cls(tuple(rates), epochs, np.array(scores), np.array(tried), direction)
 
     def to_text(self, scale: float = 1, digits: int = 4) -> str:
-        """Format the table as aligned lines: `*` marks the best cell, `nan` a tried one without a score."""
+        """Format the table as aligned lines: `*` marks the best cell, `nan` a tried cell without a score."""
         best = None if np.isnan(self.scores).all() else self.best()
         lines = [["learning rate", *(f"{epoch} " for epoch in range(1, self.epochs + 1))]]
         for rate, scores, tried in zip(self.learning_rates, self.scores, self.tried, strict=True):

@@ -20,21 +20,21 @@ from tuners.trainable import Trainable
 
 IDLE_SECONDS = 0.2
 """Seconds between two requests for a trial while the next stage waits for another tuner's trial."""
-NO_EPOCH = "the run yielded no epoch"
+NO_EPOCH = "the trainable yielded no epoch"
 
 
 class CasualGridSearch(BaseTuner):
     """Searches with a `CasualGridOracle`, one trial after another, with a report after every epoch.
 
-    A study in the project's folder is resumed: finished trials are kept, an unfinished one goes on under its own id, in
-    its own folder.
+    A study in the project's folder is resumed: ended trials are kept, an unfinished one resumes under its own id,
+    in its own folder.
 
     Example:
         >>> import tempfile
         >>> from tuners import CasualGridOracle, CasualGridSearch
-        >>> def train(values, folder):
-        ...     for epoch in range(1, values["stop_epoch"] + 1):
-        ...         yield {"val_accuracy": 0.5 + epoch * values["learning_rate"]}
+        >>> def train(hyperparameters, folder):
+        ...     for epoch in range(1, hyperparameters["stop_epoch"] + 1):
+        ...         yield {"val_accuracy": 0.5 + epoch * hyperparameters["learning_rate"]}
         >>> oracle = CasualGridOracle("val_accuracy", learning_rates=[0.01, 0.02], epochs=3)
         >>> oracle.verbose = 0
         >>> tuner = CasualGridSearch(train, oracle, directory=tempfile.mkdtemp(), project_name="toy")
@@ -43,14 +43,14 @@ class CasualGridSearch(BaseTuner):
         (0.02, 3)
 
     Args:
-        run: Trains one configuration.
+        trainable: Trains one configuration.
         oracle: Oracle of the search.
         directory: Parent of the project's folder.
         project_name: Name of the project's folder, `directory/project_name`.
         overwrite: Whether to start over: deletes `oracle.json` and the `trial_*` folders of the project, nothing else.
-        on_trial: Called with the trial when it starts or resumes.
-        on_epoch: Called with the trial, the epoch (counted from 1) and its metrics, after each report; ends the trial
-            by returning False.
+        on_trial_begin: Called with the trial when it starts or resumes.
+        on_epoch_end: Called with the trial, the epoch (counted from 1) and its metrics, after each report; ends the
+            trial by returning False.
 
     Raises:
         TunerError: The folder holds a damaged study or that of another search.
@@ -58,7 +58,7 @@ class CasualGridSearch(BaseTuner):
 
     def __init__(
         self,
-        run: Trainable,
+        trainable: Trainable,
         oracle: CasualGridOracle,
         directory: str | Path,
         project_name: str,
@@ -66,7 +66,7 @@ class CasualGridSearch(BaseTuner):
         on_trial_begin: Callable[[Trial], None] | None = None,
         on_epoch_end: Callable[[Trial, int, Mapping[str, float]], bool | None] | None = None,
     ) -> None:
-        self.run = run
+        self.trainable = trainable
         self._retries = oracle.max_retries_per_trial
         self._on_trial_begin = on_trial_begin
         self._on_epoch_end = on_epoch_end
@@ -84,7 +84,7 @@ class CasualGridSearch(BaseTuner):
         self._waiting = True
 
     def on_trial_begin(self, trial: Trial) -> None:
-        """Call `on_trial`."""
+        """Call the function `on_trial_begin`."""
         self._waiting = False
         if self._on_trial_begin is not None:
             self._on_trial_begin(trial)
@@ -97,60 +97,51 @@ class CasualGridSearch(BaseTuner):
             keras_tuner.errors.FailedTrialError: The trainable raised it, or yielded no epoch.
         """
         epoch = 0
-        epochs = iter(self.run(configuration(trial), Path(self.get_trial_dir(trial.trial_id)), *args, **kwargs))
+        epochs = iter(self.trainable(configuration(trial), Path(self.get_trial_dir(trial.trial_id)), *args, **kwargs))
         try:
-            for epoch, reported in enumerate(epochs, start=1):
-                if not self._report(trial, epoch, reported):
+            for epoch, metrics in enumerate(epochs, start=1):
+                if not self._report(trial, epoch, metrics):
                     break
         finally:
-            # A generator that is left early has files and memory to let go of.
+            # A generator that is left early has files and memory to release.
             getattr(epochs, "close", lambda: None)()
         if epoch == 0:
             raise keras_tuner.errors.FailedTrialError(NO_EPOCH)
 
-    def _report(self, trial: Trial, epoch: int, reported: Mapping[str, float]) -> bool:
-        """Report the metrics of an epoch; whether the trial goes on."""
-        asked = int(trial.hyperparameters.values["stop_epoch"])
-        if epoch > asked:
-            raise TunerError(f"the run went on after the {asked} epochs that stop_epoch asks for: end it there")
-        metrics = self._metrics(reported)
+    def _report(self, trial: Trial, epoch: int, metrics: Mapping[str, float]) -> bool:
+        """Report the metrics of an epoch; returns whether the trial continues."""
+        objective, stop_epoch = self.oracle.objective.name, int(trial.hyperparameters.values["stop_epoch"])
+        if epoch > stop_epoch:
+            raise TunerError(f"the trainable went on after the {stop_epoch} epochs of stop_epoch: end it there")
+        if objective not in metrics:
+            raise TunerError(
+                f"the objective {objective} is not among the metrics of the trainable ({', '.join(metrics)}): "
+                "report it, or search for one of these"
+            )
+        metrics = {name: float(value) for name, value in metrics.items()}
+        if not math.isfinite(metrics[objective]):
+            metrics[objective] = math.nan
         status = self.oracle.update_trial(trial.trial_id, metrics, step=epoch).status
         if self._on_epoch_end is not None and self._on_epoch_end(trial, epoch, metrics) is False:
             return False
-        return not math.isnan(metrics[self.oracle.objective.name]) and status != TrialStatus.STOPPED
-
-    def _metrics(self, reported: Mapping[str, float]) -> dict[str, float]:
-        objective = self.oracle.objective.name
-        if objective not in reported:
-            raise TunerError(
-                f"the objective {objective} is not among the metrics of the run ({', '.join(reported)}): "
-                "report it, or search for one of these"
-            )
-        metrics = {name: float(value) for name, value in reported.items()}
-        if not math.isfinite(metrics[objective]):
-            metrics[objective] = math.nan
-        return metrics
-
-    def _run_and_update_trial(self, trial: Trial, *args: Any, **kwargs: Any) -> None:
-        # KerasTuner's own expects run_trial to return the metrics, and warns of reports from within.
-        self.run_trial(trial, *args, **kwargs)
+        return not math.isnan(metrics[objective]) and status != TrialStatus.STOPPED
 
     def _try_run_and_update_trial(self, trial: Trial, *args: Any, **kwargs: Any) -> None:
         # KerasTuner's own makes the trial INVALID on any exception. Where nothing is retried that would search around
         # a bug, so the exception ends the search: the trial stays RUNNING, and resumes when the bug is fixed.
         try:
-            self._run_and_update_trial(trial, *args, **kwargs)
+            self.run_trial(trial, *args, **kwargs)
             trial.status = TrialStatus.COMPLETED
+            return
         except keras_tuner.errors.FailedTrialError as error:
-            trial.status = TrialStatus.FAILED
-            trial.message = f"{error}\n\n{traceback.format_exc()}"
+            trial.status, reason = TrialStatus.FAILED, error
         except (keras_tuner.errors.FatalError, TunerError):
             raise
         except Exception as error:
             if not self._retries:
                 raise
-            trial.status = TrialStatus.INVALID
-            trial.message = f"{error}\n\n{traceback.format_exc()}"
+            trial.status, reason = TrialStatus.INVALID, error
+        trial.message = "\n\n".join((str(reason), "".join(traceback.format_exception(reason))))
 
     def on_trial_end(self, trial: Trial) -> None:
         """End the trial at the oracle, which saves it."""
@@ -180,13 +171,11 @@ class CasualGridSearch(BaseTuner):
             )
 
     def get_best_hyperparameters(self, num_trials: int = 1) -> list[keras_tuner.HyperParameters]:
-        """Values of the best trials, with the best epoch as `stop_epoch`."""
-        best = []
-        for trial in self.oracle.get_best_trials(num_trials):
-            hyperparameters = trial.hyperparameters.copy()
-            hyperparameters.values["stop_epoch"] = trial.best_step
-            best.append(hyperparameters)
-        return best
+        """Return the hyperparameters of the best trials, with the best epoch as `stop_epoch`."""
+        best = [(trial.hyperparameters.copy(), trial.best_step) for trial in self.oracle.get_best_trials(num_trials)]
+        for hyperparameters, epoch in best:
+            hyperparameters.values["stop_epoch"] = epoch
+        return [hyperparameters for hyperparameters, _ in best]
 
     def results_summary(self, *, scale: float = 1, digits: int = 4) -> None:
         """Print the sweeps and the learning-rate × epoch table with its best cell marked.
@@ -195,15 +184,12 @@ class CasualGridSearch(BaseTuner):
             scale: Factor of the scores; 100 shows fractions in percent.
             digits: Decimals of a score.
         """
-        print("StudyFolder summary")
-        print(f"Results in {self.project_dir}")
-        print(self.oracle.objective)
-        print()
+        print(f"Results summary\nResults in {self.project_dir}\n{self.oracle.objective}\n")
         print(summary(self.oracle, scale, digits))
 
 
 def configuration(trial: Trial) -> dict[str, Value]:
-    """Configuration of a trial: its values without those of the tuner itself."""
+    """Return the hyperparameters of a trial without those of the tuner itself."""
     return {name: value for name, value in trial.hyperparameters.values.items() if not name.startswith("tuner/")}
 
 

@@ -8,7 +8,7 @@ import tf_keras
 
 from benchmarks.contenders.keras_model import build, dataset, use_precision
 from benchmarks.contenders.process import Reply, serve
-from benchmarks.texts import Padded
+from benchmarks.texts import PaddedTexts
 
 
 class EpochSeconds(tf_keras.callbacks.Callback):
@@ -19,19 +19,23 @@ class EpochSeconds(tf_keras.callbacks.Callback):
         self.seconds: list[float] = []
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Start the clock."""
         self._began = perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Stop the clock, as it turns out for the last batch."""
         self._last_step = perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Note the seconds."""
         self.seconds.append(self._last_step - self._began)
 
 
-def prepare(asked: Mapping[str, Any]) -> Callable[[], Reply]:
-    use_precision(asked["precision"])
-    model = build(asked["model"], asked["classes"], asked["learning_rate"])
-    rows = dataset(Padded.load(asked["train"]), asked["batch_size"], shuffle=True)
+def prepare(request: Mapping[str, Any]) -> Callable[[], Reply]:
+    """Prepare rounds of one epoch."""
+    use_precision(request["precision"])
+    model = build(request["model"], request["classes"], request["learning_rate"])
+    rows = dataset(PaddedTexts.load(request["train"]), request["batch_size"], shuffle=True)
 
     def play() -> Reply:
         clock = EpochSeconds()

@@ -4,18 +4,18 @@ import tensorflow as tf
 import tf_keras
 import transformers
 
-from benchmarks.texts import Padded
+from benchmarks.texts import PaddedTexts
 
 transformers.logging.set_verbosity_error()
 
 
 def use_precision(precision: str) -> None:
-    """fp32, or bf16 as Keras does it; before any model is built."""
+    """Set fp32, or bf16 by Keras's policy; to be called before any model is built."""
     tf_keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bf16" else "float32")
 
 
 def build(model: str, classes: int, learning_rate: float) -> tf_keras.Model:
-    """A compiled classifier with the checkpoint's weights; AdamW and clipping are those of `bertgrid_tf`."""
+    """Compile a classifier with the checkpoint's weights, and the AdamW and clipping of `bertgrid_tf`."""
     classifier = transformers.TFBertForSequenceClassification.from_pretrained(model, num_labels=classes)
     optimizer = tf_keras.optimizers.AdamW(learning_rate, weight_decay=0.01, epsilon=1e-8, global_clipnorm=1.0)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
@@ -24,8 +24,8 @@ def build(model: str, classes: int, learning_rate: float) -> tf_keras.Model:
     return classifier
 
 
-def dataset(texts: Padded, batch_size: int, shuffle: bool) -> tf.data.Dataset:
-    """Batches for `fit` and `evaluate`."""
+def dataset(texts: PaddedTexts, batch_size: int, shuffle: bool) -> tf.data.Dataset:
+    """Make batches for `fit` and `evaluate`."""
     inputs = {"input_ids": texts.ids, "token_type_ids": texts.types, "attention_mask": texts.mask}
     rows = tf.data.Dataset.from_tensor_slices((inputs, texts.labels))
     if shuffle:

@@ -9,27 +9,29 @@ import tf_keras
 from benchmarks.contenders.keras_model import dataset
 from benchmarks.contenders.keras_tuner_grid import Classifier, GridSearch
 from benchmarks.contenders.process import Reply, serve
-from benchmarks.contenders.steps import Steps
-from benchmarks.texts import Padded
+from benchmarks.contenders.steps import StepRecorder
+from benchmarks.texts import PaddedTexts
 
 
 class EachStep(tf_keras.callbacks.Callback):
-    """Writes steps down."""
+    """Records every step."""
 
-    def __init__(self, steps: Steps) -> None:
+    def __init__(self, steps: StepRecorder) -> None:
         super().__init__()
         self._steps = steps
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Record a step."""
         self._steps.step()
 
 
-def prepare(asked: Mapping[str, Any]) -> Callable[[], Reply]:
-    train, dev = Padded.load(asked["train"]), Padded.load(asked["dev"])
-    folder = Path(asked["folder"])
+def prepare(request: Mapping[str, Any]) -> Callable[[], Reply]:
+    """Prepare rounds of a whole search."""
+    train, dev = PaddedTexts.load(request["train"]), PaddedTexts.load(request["dev"])
+    folder = Path(request["folder"])
 
     def play() -> Reply:
-        steps = Steps()
+        steps = StepRecorder()
 
         def begin(learning_rate: float) -> None:
             for checkpoint in folder.glob("trials/trial_*/checkpoint*"):
@@ -38,12 +40,12 @@ def prepare(asked: Mapping[str, Any]) -> Callable[[], Reply]:
 
         tuner = GridSearch(
             begin,
-            Classifier(asked, lambda: [EachStep(steps)]),
+            Classifier(request, lambda: [EachStep(steps)]),
             objective="val_accuracy",
             directory=folder,
             project_name="trials",
         )
-        rows, scored = dataset(train, asked["batch_size"], True), dataset(dev, asked["batch_size"], False)
+        rows, scored = dataset(train, request["batch_size"], True), dataset(dev, request["batch_size"], False)
         tuner.search(rows, validation_data=scored, verbose=0)
         return steps.end()
 

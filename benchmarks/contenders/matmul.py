@@ -6,17 +6,17 @@ from typing import Any
 
 from benchmarks.contenders.process import Reply, serve
 
-# Long beside the clock's and the call's own time, and short enough to meet a quiet moment.
+# Long in comparison with a call, and short enough to meet a moment without other load.
 SECONDS = 0.1
 REPEATS = 3
-# Products in a row, before the last one's result is waited for.
+# Products in a row, before the result of the last is read.
 ROW = 10
 
 Multiply = Callable[[], object]
 
 
 def rate(multiply: Multiply, flops: float) -> float:
-    """The best of some measurements of a row of products, each of so many FLOPs, in FLOP/s."""
+    """Measure the best rate of a row of products of `flops` FLOPs each, in FLOP/s."""
     multiply()
     best = 0.0
     for _ in range(REPEATS):
@@ -29,11 +29,12 @@ def rate(multiply: Multiply, flops: float) -> float:
 
 
 def best(sizes: Iterable[tuple[int, int, int]], product: Callable[[int, int, int], Multiply]) -> float:
-    """The best rate over products [m, k]·[k, n]."""
+    """Return the best rate over products [m, k]·[k, n], in FLOP/s."""
     return max(rate(product(m, k, n), 2 * m * k * n) for m, k, n in sizes)
 
 
 def tensorflow(dtype: str) -> Callable[[int, int, int], Multiply]:
+    """Return the maker of TensorFlow's products."""
     import tensorflow as tf
 
     def product(m: int, k: int, n: int) -> Multiply:
@@ -51,6 +52,7 @@ def tensorflow(dtype: str) -> Callable[[int, int, int], Multiply]:
 
 
 def torch(dtype: str) -> Callable[[int, int, int], Multiply]:
+    """Return the maker of PyTorch's products."""
     import torch
 
     def product(m: int, k: int, n: int) -> Multiply:
@@ -68,9 +70,10 @@ def torch(dtype: str) -> Callable[[int, int, int], Multiply]:
     return product
 
 
-def prepare(asked: Mapping[str, Any]) -> Callable[[], Reply]:
-    framework = {"tensorflow": tensorflow, "torch": torch}[asked["framework"]]
-    return lambda: {dtype: best(asked["products"], framework(dtype)) for dtype in ("fp32", "bf16")}
+def prepare(request: Mapping[str, Any]) -> Callable[[], Reply]:
+    """Prepare rounds that measure `request["products"]` in both precisions."""
+    framework = {"tensorflow": tensorflow, "torch": torch}[request["framework"]]
+    return lambda: {dtype: best(request["products"], framework(dtype)) for dtype in ("fp32", "bf16")}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
-"""Optuna's GridSampler over Hugging Face's Trainer: a model is loaded for every cell, batches are padded to their
-longest text."""
+"""Optuna's GridSampler over Hugging Face's Trainer: a model for every cell, batches padded to their longest text."""
 
 from collections.abc import Callable, Mapping
 from time import perf_counter
@@ -11,43 +10,46 @@ from optuna.samplers import GridSampler
 
 from benchmarks.contenders.process import Reply, serve
 from benchmarks.contenders.torch_model import build, trainer
-from benchmarks.contenders.trials import Recorder
-from benchmarks.texts import Padded
+from benchmarks.contenders.trials import EpochRecorder
+from benchmarks.texts import PaddedTexts
 
 
 class Epochs(transformers.TrainerCallback):
-    """Tells the recorder of every epoch and its evaluation."""
+    """Records every epoch with its evaluation."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: EpochRecorder) -> None:
         self._recorder = recorder
 
     def on_epoch_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Start the clock."""
         self._began = perf_counter()
 
     def on_evaluate(self, *args: Any, metrics: dict[str, float], **kwargs: Any) -> None:
+        """Record the epoch."""
         self._recorder.epoch(perf_counter() - self._began, metrics["eval_accuracy"])
 
 
-def prepare(asked: Mapping[str, Any]) -> Callable[[], Reply]:
-    train, dev = Padded.load(asked["train"]), Padded.load(asked["dev"])
-    tokenizer = transformers.AutoTokenizer.from_pretrained(asked["model"])
-    grid = {"learning_rate": asked["learning_rates"], "epochs": list(range(1, asked["epochs"] + 1))}
+def prepare(request: Mapping[str, Any]) -> Callable[[], Reply]:
+    """Prepare rounds of a whole search."""
+    train, dev = PaddedTexts.load(request["train"]), PaddedTexts.load(request["dev"])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(request["model"])
+    grid = {"learning_rate": request["learning_rates"], "epochs": list(range(1, request["epochs"] + 1))}
 
     def play() -> Reply:
-        recorder = Recorder()
+        recorder = EpochRecorder()
 
         def objective(trial: optuna.Trial) -> float:
             rate = trial.suggest_categorical("learning_rate", grid["learning_rate"])
             epochs = trial.suggest_categorical("epochs", grid["epochs"])
             recorder.begin(rate)
             trainer(
-                build(asked["model"], asked["classes"]),
+                build(request["model"], request["classes"]),
                 tokenizer,
                 train,
-                folder=asked["folder"],
+                folder=request["folder"],
                 padding="dynamic",
-                max_length=asked["max_length"],
-                batch_size=asked["batch_size"],
+                max_length=request["max_length"],
+                batch_size=request["batch_size"],
                 learning_rate=rate,
                 epochs=epochs,
                 precision="fp32",

@@ -1,4 +1,4 @@
-"""bertgrid-tf: a round is an epoch of `run.TrialRunner`, timed by itself; its dev split is a single text."""
+"""bertgrid-tf: a round is an epoch of a `TrialRunner`, timed by itself; its dev split is a single text."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -11,25 +11,26 @@ from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.data import open_corpus
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.training.trial_runner import TrialRunner
+from bertgrid_tf.trial_config import TrialConfig
 
 
 def one_dev_text(corpus: Corpus) -> Corpus:
-    """The corpus with so small a dev split that scoring it takes no time to speak of."""
+    """Limit the dev split to one text, so that its scoring takes a negligible time."""
     first = corpus.splits["dev"][0]
     short = replace(first, utterances=first.utterances[:1])
     return replace(corpus, splits={**corpus.splits, "dev": (short,)})
 
 
-def prepare(asked: Mapping[str, Any]) -> Callable[[], Reply]:
-    recipe = Recipe.model_validate(asked["recipe"])
-    corpus = one_dev_text(open_corpus(recipe, [Path(folder) for folder in asked["data_dirs"]]))
-    work = Path(tempfile.mkdtemp(dir=asked["folder"]))
-    runs = TrialRunner(corpus, recipe, work / "predictions")
-    values = recipe.hyperparameters.model_dump() | {"schedule_epochs": 1, "stop_epoch": 1}
+def prepare(request: Mapping[str, Any]) -> Callable[[], Reply]:
+    """Prepare rounds of one epoch of `request["recipe"]`."""
+    recipe = Recipe.model_validate(request["recipe"])
+    corpus = one_dev_text(open_corpus(recipe, [Path(folder) for folder in request["data_dirs"]]))
+    folder = Path(tempfile.mkdtemp(dir=request["folder"]))
+    runner = TrialRunner(corpus, recipe, folder / "predictions")
+    config = TrialConfig(recipe.hyperparameters, schedule_epochs=1, stop_epoch=1, seed=recipe.seed)
 
     def play() -> Reply:
-        folder = Path(tempfile.mkdtemp(dir=work))
-        (metrics,) = runs(values, folder)
+        (metrics,) = runner.run(config, Path(tempfile.mkdtemp(dir=folder)))
         return {"seconds": metrics["seconds"]}
 
     return play

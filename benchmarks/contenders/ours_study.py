@@ -1,44 +1,71 @@
-"""bertgrid-tf's own study, with its results folder and all that lies in it, as a contender's."""
+"""A study of bertgrid-tf with its study folder and every file in it, recorded epoch by epoch or step by step."""
 
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from benchmarks.contenders.process import Reply
+from benchmarks.contenders.process import Reply, serve
+from benchmarks.contenders.steps import StepRecorder
+from benchmarks.contenders.trials import EpochRecorder
 from benchmarks.layout import limit_dev
+from bertgrid_tf.budget.callbacks import Callback
 from bertgrid_tf.data import open_corpus
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.study.study import Study
+from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.study.runner import StudyRunner
+from bertgrid_tf.trial_config import TrialConfig
 
 
-class Callback:
-    """A study's listener to which nothing matters but what a class that extends it writes down."""
+class RecordEpochs(Callback):
+    """Records the epochs of every trial."""
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *args: None
+    def __init__(self) -> None:
+        self.recorder = EpochRecorder()
+
+    def on_trial_begin(self, trial: str, config: TrialConfig, steps: int) -> None:
+        """Begin a trial."""
+        self.recorder.begin(config.hyperparameters.learning_rate)
+
+    def on_epoch_end(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Record an epoch."""
+        self.recorder.epoch(metrics["seconds"], metrics["accuracy"])
 
 
-class Written(Protocol):
-    """What is written down of a study."""
+class RecordSteps(Callback):
+    """Records the steps of every trial."""
 
-    def end(self) -> Reply: ...
+    def __init__(self) -> None:
+        self.recorder = StepRecorder()
+
+    def on_trial_begin(self, trial: str, config: TrialConfig, steps: int) -> None:
+        """Begin a trial."""
+        self.recorder.begin()
+
+    def on_train_batch_end(self, trial: str, step: int, steps: int, loss: float) -> None:
+        """Record a step."""
+        self.recorder.step()
 
 
-def prepare(asked: Mapping[str, Any], listen: Callable[[], tuple[Callback, Written]]) -> Callable[[], Reply]:
-    """What `serve` plays: a study of the recipe that is asked for, in a new folder each time.
+def prepare(request: Mapping[str, Any]) -> Callable[[], Reply]:
+    """Prepare a study in a new folder each round.
 
     Args:
-        asked: "recipe", "data_dirs", "dev_utterances" and the parent "folder".
-        listen: gives a listener, and what it writes to.
+        request: "recipe", "data_dirs", "dev_utterances", the parent "folder", and whether "epochs" or "steps" are to
+            "record".
     """
-    recipe = Recipe.model_validate(asked["recipe"])
-    corpus = open_corpus(recipe, [Path(folder) for folder in asked["data_dirs"]])
-    corpus = limit_dev(corpus, asked["dev_utterances"], recipe.seed)
+    recipe = Recipe.model_validate(request["recipe"])
+    corpus = open_corpus(recipe, [Path(folder) for folder in request["data_dirs"]])
+    corpus = limit_dev(corpus, request["dev_utterances"], recipe.seed)
 
     def play() -> Reply:
-        callback, written = listen()
-        Study(recipe, corpus, Path(tempfile.mkdtemp(dir=asked["folder"])), callback).run()
-        return written.end()
+        callback = RecordEpochs() if request["record"] == "epochs" else RecordSteps()
+        folder = StudyFolder(Path(tempfile.mkdtemp(dir=request["folder"])))
+        StudyRunner(recipe, corpus, folder, [callback]).run()
+        return callback.recorder.end()
 
     return play
+
+
+if __name__ == "__main__":
+    serve(prepare)

@@ -23,10 +23,12 @@ Reply = dict[str, Any]
 
 
 def serve(prepare: Callable[[Mapping[str, Any]], Callable[[], Reply]]) -> None:
-    """The child's side: calls `prepare` with what the parent asks for, then its result for every round that is asked
-    for, and answers with what that returns and the peak resident memory so far (bytes)."""
+    """Serve rounds in the child process: call `prepare` with the parent's request, then its result once a round.
+
+    The reply of a round is what that returns, and the peak resident memory so far (bytes).
+    """
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # so that no library's word is taken for a reply
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library that prints does not reply
     play = prepare(json.loads(sys.stdin.readline()))
     for _ in sys.stdin:
         reply = play() | {"peak_bytes": process_memory("VmHWM")}
@@ -34,43 +36,47 @@ def serve(prepare: Callable[[Mapping[str, Any]], Callable[[], Reply]]) -> None:
 
 
 class Process(AbstractContextManager["Process"]):
-    """The parent's side."""
+    """The parent's end of a contender's process.
 
-    def __init__(self, module: str, framework: str, asked: Mapping[str, Any], log: Path) -> None:
-        """
-        Args:
-            module: of `benchmarks.contenders`; it calls `serve`.
-            framework: the one that transformers is to use there, "tensorflow" or "torch".
-            asked: what `prepare` gets; of JSON's types.
-            log: file for what the process and its libraries say.
-        """
+    Args:
+        module: Module of `benchmarks.contenders` that calls `serve`.
+        framework: Framework that transformers uses there, "tensorflow" or "torch".
+        request: Argument of `prepare`, of JSON's types.
+        log: File for the output of the process and its libraries.
+    """
+
+    def __init__(self, module: str, framework: str, request: Mapping[str, Any], log: Path) -> None:
         self._log = log
-        with log.open("w") as words:
+        with log.open("w") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", f"benchmarks.contenders.{module}"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=words,
+                stderr=output,
                 text=True,
                 env=os.environ | ENVIRONMENT[framework],
             )
-        self._tell(json.dumps(asked))
+        self._send(json.dumps(request))
 
     def play(self) -> Reply:
-        """One round. Raises UserError where the process has ended, with the last line that it wrote."""
-        self._tell("play")
+        """Run one round.
+
+        Raises:
+            UserError: The process has ended; the message has the last line of its log.
+        """
+        self._send("play")
         assert self._process.stdout is not None
         reply = self._process.stdout.readline()
         if not reply:
             raise self._ended()
-        answer: Reply = json.loads(reply)
-        return answer
+        result: Reply = json.loads(reply)
+        return result
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.communicate()
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None
         try:
             print(line, file=self._process.stdin, flush=True)
@@ -85,13 +91,13 @@ class Process(AbstractContextManager["Process"]):
 
 @dataclass(frozen=True)
 class Contender:
-    """One that is measured, and how its process is to be asked; see `Process`."""
+    """A contender: its name, and the arguments of its `Process`."""
 
     name: str
     module: str
     framework: str
-    asked: Mapping[str, Any]
+    request: Mapping[str, Any]
 
     def process(self, log: Path) -> Process:
-        """Its process, begun."""
-        return Process(self.module, self.framework, self.asked, log)
+        """Start the process."""
+        return Process(self.module, self.framework, self.request, log)

@@ -1,4 +1,4 @@
-"""When every training step of a search ended, and how much memory its process then had."""
+"""Record of a search's training steps: the end of each, and the memory of the process."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,12 +9,12 @@ from typing import Any
 from bertgrid_tf.system.host import process_memory
 
 
-class Steps:
-    """Writes the steps of a search down, trial by trial.
+class StepRecorder:
+    """Records the steps of a search, trial by trial.
 
     Attributes:
-        ends: for each trial, when its steps ended, in seconds.
-        resident: for each trial, the process's resident memory after its last step so far, in bytes.
+        ends: End of every step of each trial, in seconds.
+        resident: Resident memory of the process after the last step of each trial, in bytes.
     """
 
     def __init__(self) -> None:
@@ -22,35 +22,35 @@ class Steps:
         self.resident: list[int] = []
 
     def begin(self) -> None:
-        """A trial begins."""
+        """Begin a trial."""
         self.ends.append([])
         self.resident.append(0)
 
     def step(self) -> None:
-        """A step of the trial has ended."""
+        """Record a step of the trial."""
         self.ends[-1].append(perf_counter())
         self.resident[-1] = process_memory("VmRSS")
 
     def end(self) -> dict[str, Any]:
-        """What a contender's process tells of the search."""
+        """Return the contender's reply."""
         return {"ends": self.ends, "resident": self.resident}
 
 
 def step_seconds(ends: Sequence[Sequence[float]]) -> float:
-    """A step's seconds: the median time from one to the next within a trial; trials have at least four steps."""
+    """Return the median seconds from one step to the next within a trial; trials have at least four steps."""
     return median(later - sooner for trial in ends for sooner, later in pairwise(trial))
 
 
 def overheads(ends: Sequence[Sequence[float]]) -> list[float]:
-    """Seconds between one trial's last step and the next one's first, for each trial but the first.
+    """Return the seconds between the last step of a trial and the first step of the next, for each trial but the first.
 
-    That is from one's first step to the next one's, less what so many steps take; so it does not matter whether a
-    step is told of at once or, as a GPU needs it, while the next one runs.
+    That is the time from first step to first step, less the steps of one trial; so it does not matter whether the end
+    of a step is recorded at once or, as a GPU needs it, while the next step runs.
     """
     each = step_seconds(ends)
     return [later[0] - sooner[0] - len(sooner) * each for sooner, later in pairwise(ends)]
 
 
 def growth(resident_bytes: Sequence[int], since: int = 5) -> float:
-    """Growth of memory from the `since`-th trial (from 1) to the last, as a fraction of what it was then."""
+    """Return the growth of memory from the `since`-th trial (from 1) to the last, a fraction."""
     return resident_bytes[-1] / resident_bytes[since - 1] - 1

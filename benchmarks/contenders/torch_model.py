@@ -8,7 +8,7 @@ import torch
 import transformers
 from transformers.trainer_pt_utils import LengthGroupedSampler, get_length_grouped_indices
 
-from benchmarks.texts import Padded
+from benchmarks.texts import PaddedTexts
 
 transformers.logging.set_verbosity_error()
 
@@ -16,9 +16,9 @@ Padding = Literal["maximum", "dynamic", "grouped"]
 
 
 class Rows(torch.utils.data.Dataset):
-    """The texts without their padding, which a collator adds."""
+    """Texts without their padding, which a collator adds."""
 
-    def __init__(self, texts: Padded) -> None:
+    def __init__(self, texts: PaddedTexts) -> None:
         self._texts = texts
         self.lengths = texts.lengths.tolist()
 
@@ -36,14 +36,14 @@ class Rows(torch.utils.data.Dataset):
 
 
 class _Grouped(LengthGroupedSampler):
-    """50 batches are sorted together, as on a whole corpus; on few texts it would be fewer, and padding more."""
+    """Sorts 50 batches together, as on a whole corpus; on few texts it would be fewer batches, and more padding."""
 
     def __iter__(self) -> Iterator[int]:
         return iter(get_length_grouped_indices(self.lengths, self.batch_size, mega_batch_mult=50))
 
 
 class Trainer(transformers.Trainer):
-    """Hugging Face's Trainer with that sampler where it groups by length."""
+    """Hugging Face's Trainer, with `_Grouped` as its sampler where it groups by length."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if not self.args.group_by_length:
@@ -58,24 +58,27 @@ class EpochSeconds(transformers.TrainerCallback):
         self.seconds: list[float] = []
 
     def on_epoch_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Start the clock."""
         self._began = perf_counter()
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        """Stop the clock, as it turns out for the last step."""
         self._last_step = perf_counter()
 
     def on_epoch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Note the seconds."""
         self.seconds.append(self._last_step - self._began)
 
 
 def build(model: str, classes: int) -> Any:
-    """A classifier with the checkpoint's weights."""
+    """Load a classifier with the checkpoint's weights."""
     return transformers.BertForSequenceClassification.from_pretrained(model, num_labels=classes)
 
 
 def trainer(
     classifier: Any,
     tokenizer: Any,
-    train: Padded,
+    train: PaddedTexts,
     *,
     folder: str,
     padding: Padding,
@@ -85,22 +88,23 @@ def trainer(
     epochs: int,
     precision: str,
     callbacks: list[Any],
-    dev: Padded | None = None,
+    dev: PaddedTexts | None = None,
 ) -> Trainer:
-    """A Trainer whose optimizer and clipping are those of `bertgrid_tf`: AdamW and a largest global norm of 1.
+    """Make a Trainer with the optimizer and clipping of `bertgrid_tf`: AdamW and a largest global norm of 1.
 
     Args:
-        classifier: what `build` gives.
-        tokenizer: the checkpoint's, which pads.
-        train, dev: the splits; dev is evaluated after every epoch where it is given.
-        folder: for what a Trainer writes.
-        padding: up to `max_length`, to each batch's longest, or that with texts of like length together.
-        max_length: tokens.
-        batch_size: texts.
-        learning_rate: the peak.
-        epochs: to train.
+        classifier: Result of `build`.
+        tokenizer: The checkpoint's, which pads.
+        train: Texts to train on.
+        folder: Folder of the Trainer's files.
+        padding: To `max_length`, to each batch's longest text, or the latter with texts of similar length in a batch.
+        max_length: Tokens of the longest text.
+        batch_size: Texts of a batch.
+        learning_rate: Peak learning rate.
+        epochs: Epochs to train.
         precision: "fp32" or "bf16".
-        callbacks: of transformers.
+        callbacks: Callbacks of transformers.
+        dev: Texts that are evaluated after every epoch; None for none.
     """
     arguments = transformers.TrainingArguments(
         output_dir=folder,

@@ -7,13 +7,14 @@ from transformers import AutoTokenizer
 
 from benchmarks.contenders.process import Reply, serve
 from benchmarks.contenders.torch_model import EpochSeconds, build, trainer
-from benchmarks.texts import Padded
+from benchmarks.texts import PaddedTexts
 
 
-def prepare(asked: Mapping[str, Any]) -> Callable[[], Reply]:
-    model = build(asked["model"], asked["classes"])
-    tokenizer = AutoTokenizer.from_pretrained(asked["model"])
-    train = Padded.load(asked["train"])
+def prepare(request: Mapping[str, Any]) -> Callable[[], Reply]:
+    """Prepare rounds of one epoch."""
+    model = build(request["model"], request["classes"])
+    tokenizer = AutoTokenizer.from_pretrained(request["model"])
+    train = PaddedTexts.load(request["train"])
 
     def play() -> Reply:
         clock = EpochSeconds()
@@ -21,13 +22,13 @@ def prepare(asked: Mapping[str, Any]) -> Callable[[], Reply]:
             model,
             tokenizer,
             train,
-            folder=asked["folder"],
-            padding=asked["padding"],
-            max_length=asked["max_length"],
-            batch_size=asked["batch_size"],
-            learning_rate=asked["learning_rate"],
+            folder=request["folder"],
+            padding=request["padding"],
+            max_length=request["max_length"],
+            batch_size=request["batch_size"],
+            learning_rate=request["learning_rate"],
             epochs=1,
-            precision=asked["precision"],
+            precision=request["precision"],
             callbacks=[clock],
         ).train()
         return {"seconds": clock.seconds[-1]}

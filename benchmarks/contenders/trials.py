@@ -1,4 +1,4 @@
-"""What a whole search did: its trials, their epochs, their seconds."""
+"""Record of a whole search: its trials, their epochs, their seconds."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -9,14 +9,14 @@ from typing import Any, Self
 
 @dataclass
 class Trial:
-    """One training run.
+    """One trial.
 
     Attributes:
-        learning_rate: the peak.
-        began: when, in seconds since the search began.
-        ended: when the next trial began, or the search had ended.
-        epochs: seconds of each, with its scoring on dev.
-        accuracy: on dev after each, as a fraction of 1.
+        learning_rate: Peak learning rate.
+        began: Its beginning, in seconds since the search began.
+        ended: The beginning of the next trial, or the end of the search.
+        epochs: Seconds of each epoch, with its scoring on dev.
+        accuracy: Accuracy on dev after each epoch, a fraction.
     """
 
     learning_rate: float
@@ -27,30 +27,31 @@ class Trial:
 
     @property
     def seconds(self) -> float:
+        """Seconds from its beginning to its end."""
         return self.ended - self.began
 
 
-class Recorder:
-    """Writes a search down as it happens; one trial at a time. The search begins when it is made."""
+class EpochRecorder:
+    """Records a search with one trial at a time, which begins when the recorder is made."""
 
     def __init__(self) -> None:
         self.trials: list[Trial] = []
         self._began = perf_counter()
 
     def begin(self, learning_rate: float) -> None:
-        """A trial begins, which ends the one before."""
+        """Begin a trial, and end the one before."""
         now = self._now()
         if self.trials:
             self.trials[-1].ended = now
         self.trials.append(Trial(learning_rate, now))
 
     def epoch(self, seconds: float, accuracy: float) -> None:
-        """An epoch of the trial has been trained and scored."""
+        """Record an epoch of the trial that has been trained and scored."""
         self.trials[-1].epochs.append(seconds)
         self.trials[-1].accuracy.append(accuracy)
 
     def end(self) -> dict[str, Any]:
-        """The search has ended; what `trials_of` reads."""
+        """End the search; the reply that `trials_of` reads."""
         self.trials[-1].ended = self._now()
         return {"trials": [asdict(trial) for trial in self.trials]}
 
@@ -59,18 +60,18 @@ class Recorder:
 
 
 def trials_of(reply: dict[str, Any]) -> list[Trial]:
-    """The trials that a contender's process tells of."""
+    """Read the trials of a reply."""
     return [Trial(**trial) for trial in reply["trials"]]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a search takes: seconds = start + trials × `setup` + epochs × `epoch`.
+    """Cost of a search: seconds = start + trials × `setup` + epochs × `epoch`.
 
     Attributes:
-        start: seconds before the first trial.
-        setup: seconds of a trial beside its epochs: building, tracing, saving.
-        epoch: seconds of an epoch, scored on dev.
+        start: Seconds before the first trial.
+        setup: Seconds of a trial beside its epochs: building, tracing, saving.
+        epoch: Seconds of an epoch, scored on dev.
     """
 
     start: float
@@ -79,17 +80,20 @@ class Cost:
 
     @classmethod
     def of(cls, start: float, trials: Sequence[Trial]) -> Self:
-        """From trials that ran: the epoch is the median of those that are no trial's first, since that one may trace
-        functions; what is left of the trials is setup. A first epoch counts where there is no other."""
+        """Estimate the cost from trials.
+
+        An epoch costs the median of those that are no trial's first, in which functions may be traced (of all where
+        there is no other); the rest of the trials' seconds is setup.
+        """
         later = [seconds for trial in trials for seconds in trial.epochs[1:]]
         epoch = median(later or [seconds for trial in trials for seconds in trial.epochs])
         return cls(start, mean(trial.seconds - len(trial.epochs) * epoch for trial in trials), epoch)
 
     def seconds(self, trials: int, epochs: int, texts: float = 1.0) -> float:
-        """Of so many trials and epochs, on `texts` times as many texts."""
+        """Predict the seconds of a search, on `texts` times as many texts."""
         return self.start + trials * self.setup + epochs * self.epoch * texts
 
 
 def epochs_of_cells(rates: int, epochs: int) -> int:
-    """Epochs of a grid with a trial per cell: 1 + 2 + … + `epochs` for each learning rate."""
+    """Count the epochs of a grid with a trial per cell: 1 + 2 + … + `epochs` for each learning rate."""
     return rates * epochs * (epochs + 1) // 2

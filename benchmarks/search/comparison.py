@@ -14,7 +14,7 @@ from benchmarks.search.simulation import simulate_search
 from benchmarks.search.surfaces import Noise, draw_surface
 from bertgrid_tf.errors import UserError
 from tuners.space import SearchSpace
-from tuners.strategies import Asha, BayesianOptimization, Genetic, HillClimb, ObservedTrial
+from tuners.strategies import Asha, BayesianOptimization, Genetic, HillClimb, ObservedTrial, Strategy
 from tuners.strategies.strategy import standard_error
 from tuners.table import Table
 
@@ -188,14 +188,13 @@ def compare(problems: Sequence[Problem], names: Sequence[str], share: float, pee
 
 
 def _simulate(name: str, problem: Problem, share: float, max_epochs: float = math.inf) -> list[ObservedTrial]:
-    strategy = {
+    strategies: dict[str, Strategy] = {
         "climb": HillClimb(share, examples=problem.examples),
         "asha": Asha(),
         "bayes": BayesianOptimization(share),
         "genetic": Genetic(share),
-    }[name]
-
-    return simulate_search(strategy, problem.space, problem.curve, seed=problem.seed, max_epochs=max_epochs)
+    }
+    return simulate_search(strategies[name], problem.space, problem.curve, seed=problem.seed, max_epochs=max_epochs)
 
 
 def _epochs(trials: Sequence[ObservedTrial]) -> int:

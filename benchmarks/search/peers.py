@@ -3,7 +3,7 @@
 Each takes a search space, the learning curve of a rate, a seed and a budget of epochs, and returns its trials as
 `simulate_search` does. They draw a learning rate between the lowest and the highest, in log, and get the nearest row
 (with a choice of seven rows, KerasTuner's Hyperband could not fill its first bracket). An epoch costs once: a trial
-goes on where its pruner left it, and a row that was trained before is looked up, which the libraries do not do.
+resumes where its pruner left it, and a row that was trained before is looked up, which the libraries do not do.
 """
 
 import math
@@ -26,7 +26,7 @@ MAX_PROPOSALS = 40
 
 
 class _Trained:
-    """Rows trained so far, within a budget of epochs."""
+    """The rows trained so far, within a budget of epochs."""
 
     def __init__(self, curve: Curve, budget: int) -> None:
         self._curve = curve
@@ -41,8 +41,8 @@ class _Trained:
         self.left -= min(new, self.left)
         return float(self._curve(rate)[epoch - 1]) if self.reached[rate] >= epoch else None
 
-    def runs(self) -> list[ObservedTrial]:
-        """Trials of all rows, as far as they were trained."""
+    def trials(self) -> list[ObservedTrial]:
+        """Return the trials of all rows, as far as they were trained."""
         return [
             ObservedTrial({"learning_rate": rate}, tuple(float(score) for score in self._curve(rate)[:epoch]), True)
             for rate, epoch in self.reached.items()
@@ -51,7 +51,7 @@ class _Trained:
 
 
 def peers() -> dict[str, Peer]:
-    """Installed peers by name; Optuna's where it is installed."""
+    """Return the installed peers by name."""
     found: dict[str, Peer] = {
         "random rows": random_rows,
         "KerasTuner Hyperband": keras_tuner_hyperband,
@@ -70,11 +70,11 @@ def random_rows(space: SearchSpace, curve: Curve, seed: int, budget: int) -> lis
     for rate in np.random.default_rng(seed).permutation(space.learning_rates):
         if trained.left:
             trained.train(float(rate), min(space.epochs, trained.left))
-    return trained.runs()
+    return trained.trials()
 
 
 def keras_tuner_hyperband(space: SearchSpace, curve: Curve, seed: int, budget: int) -> list[ObservedTrial]:
-    """Run KerasTuner's Hyperband with a reduction factor of 3; a promoted trial goes on where it was."""
+    """Run KerasTuner's Hyperband with a reduction factor of 3; a promoted trial resumes."""
     import keras_tuner
 
     oracle = keras_tuner.oracles.HyperbandOracle(
@@ -138,11 +138,11 @@ def _drive(oracle: Any, train: Callable[..., float | None], curve: Curve, budget
             oracle.update_trial(trial.trial_id, {"score": score})
             trial.status = "COMPLETED"
             oracle.end_trial(trial)
-    return trained.runs()
+    return trained.trials()
 
 
 def optuna_tpe(pruning: str) -> Peer:
-    """Optuna's TPE over the rows, with the median pruner, the Hyperband pruner or none.
+    """Return Optuna's TPE over the rows, with the median pruner, the Hyperband pruner or none.
 
     A trial counts with its best epoch.
     """
@@ -168,12 +168,12 @@ def optuna_tpe(pruning: str) -> Peer:
             for epoch in range(1, space.epochs + 1):
                 score = trained.train(rate, epoch)
                 if score is None:
-                    return trained.runs()
+                    return trained.trials()
                 best = max(best, score)
                 trial.report(best, epoch)
                 if pruned := trial.should_prune():
                     break
             study.tell(trial, None if pruned else best, optuna.trial.TrialState.PRUNED if pruned else None)
-        return trained.runs()
+        return trained.trials()
 
     return search

@@ -38,18 +38,18 @@ def simulate_search(
         proposal = strategy.propose(SearchState(space, space.start, trials, seed))
         if proposal is None or isinstance(proposal, Idle):
             break
-        values = {**space.start, "schedule_epochs": space.epochs, "stop_epoch": space.epochs, **proposal}
+        hyperparameters = {**space.start, "schedule_epochs": space.epochs, "stop_epoch": space.epochs, **proposal}
         scores: list[float] = []
-        trials.append(ObservedTrial(values, scores, False))
-        for score in curve(float(values["learning_rate"]))[: int(values["stop_epoch"])]:
+        trials.append(ObservedTrial(hyperparameters, scores, False))
+        for score in curve(float(hyperparameters["learning_rate"]))[: int(hyperparameters["stop_epoch"])]:
             scores.append(float(score))
             spent += 1
-            trials[-1] = ObservedTrial(values, tuple(scores), False)
+            trials[-1] = ObservedTrial(hyperparameters, tuple(scores), False)
             if math.isnan(score) or spent >= max_epochs:
                 break
             if strategy.should_stop(SearchState(space, space.start, trials, seed), trials[-1]):
                 break
-        trials[-1] = ObservedTrial(values, tuple(scores), True)
+        trials[-1] = ObservedTrial(hyperparameters, tuple(scores), True)
     return trials
 
 
@@ -61,30 +61,30 @@ class SimulatedPool:
         busy: Simulated seconds of all workers together, spent in epochs.
 
     Args:
-        run: Yields the metrics of every trial.
+        trainable: Yields the metrics of every trial.
         size: Number of workers.
         seconds: Returns the seconds of an epoch, given the configuration and the epoch, counted from 1.
     """
 
-    def __init__(self, run: Trainable, size: int, seconds: Callable[[Mapping[str, Value], int], float]) -> None:
+    def __init__(self, trainable: Trainable, size: int, seconds: Callable[[Mapping[str, Value], int], float]) -> None:
         self.size = size
         self.clock = 0.0
         self.busy = 0.0
-        self._run = run
+        self._trainable = trainable
         self._seconds = seconds
-        self._values: dict[str, Mapping[str, Value]] = {}
+        self._hyperparameters: dict[str, Mapping[str, Value]] = {}
         self._epochs: dict[str, Iterator[Mapping[str, float]]] = {}
         self._epoch: dict[str, int] = {}
         # Of epochs that end at the same time, the one that began first is reported first.
         self._ends: list[tuple[float, int, str]] = []
         self._begun = 0
 
-    def start(self, name: str, values: Mapping[str, Value], folder: Path) -> None:
+    def start(self, name: str, hyperparameters: Mapping[str, Value], folder: Path) -> None:
         """See `Pool`."""
         if len(self._epochs) == self.size:
             raise TunerError(f"a pool of {self.size} workers carries no more trials than that")
-        self._values[name], self._epoch[name] = dict(values), 0
-        self._epochs[name] = iter(self._run(values, folder))
+        self._hyperparameters[name], self._epoch[name] = dict(hyperparameters), 0
+        self._epochs[name] = iter(self._trainable(hyperparameters, folder))
         self.advance(name)
 
     def wait(self) -> Report:
@@ -104,7 +104,7 @@ class SimulatedPool:
     def advance(self, name: str) -> None:
         """See `Pool`."""
         end = self.clock + self._charge(name, self._epoch[name] + 1)
-        if self._epoch[name] == int(self._values[name]["stop_epoch"]):
+        if self._epoch[name] == int(self._hyperparameters[name]["stop_epoch"]):
             end = self.clock  # the report of the end takes no time
         self._begun += 1
         heapq.heappush(self._ends, (end, self._begun, name))
@@ -118,7 +118,7 @@ class SimulatedPool:
         return Report(name, self._epoch[name], None, failure)
 
     def _charge(self, name: str, epoch: int) -> float:
-        seconds = self._seconds(self._values[name], epoch)
+        seconds = self._seconds(self._hyperparameters[name], epoch)
         if not (seconds >= 0 and math.isfinite(seconds)):
             raise TunerError(f"an epoch cannot take {seconds} seconds")
         return seconds

@@ -483,7 +483,7 @@ def _cost(study_folder: StudyFolder, recipe: Recipe) -> Cost:
         stages={time.stage: time.measured for time in study_folder.read_times()},
         # A diverged epoch predicts nothing, and ends its run.
         epochs=sum(not file.name.startswith(SOUP) for file in study_folder.predictions.glob("*-*.csv")),
-        grid_epochs=sum(int(run["stop_epoch"]) for run in searched.grid_runs(searched.start)),
+        grid_epochs=sum(int(run["stop_epoch"]) for run in searched.grid_trials(searched.start)),
         product_epochs=searched.plan().full_product_epochs,
         tokens_per_second=a_second("train_tokens"),
         padding_share=float(trained[0]["train_padding"]) if trained and "train_padding" in trained[0] else None,

@@ -88,7 +88,7 @@ def stage_trials(recipe: Recipe) -> list[tuple[str, list[TrialConfig]]]:
         (stage.name, [TrialConfig.from_values(values, recipe.seed, stage.name) for values in stage.configurations])
         for stage in space.plan().stages
     ]
-    rows = [TrialConfig.from_values(values, recipe.seed) for values in space.grid_runs(space.start)]
+    rows = [TrialConfig.from_values(values, recipe.seed) for values in space.grid_trials(space.start)]
     if chosen is not None:
         # Which rows it will start, and when it will stop them, is open: only the number of epochs has a bound.
         stages = [*(stages[:-1] if chosen.sweeps else ()), (GRID, _cut(rows, chosen.max_epochs(space)))]
@@ -163,6 +163,6 @@ def plan(recipe: Recipe, corpus: Corpus) -> StudyPlan:
         for name, trials in stage_trials(recipe)
     ]
     space = search_space(recipe)
-    rows = len(space.grid_runs(space.start))
+    rows = len(space.grid_trials(space.start))
     product = prod(len(levels) for levels in recipe.sweeps.values())
     return StudyPlan(tuple(stages), product * rows, space.plan().full_product_epochs)

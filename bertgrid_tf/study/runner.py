@@ -217,13 +217,13 @@ class StudyRunner:
                 f"Every trial of the grid diverged or failed ({self._folder.path}): try lower --learning-rates."
             ) from error
         if self._recipe.n_seeds > 1:
-            config = TrialConfig.from_values(best.values, self._recipe.seed)
+            config = TrialConfig.from_values(best.hyperparameters, self._recipe.seed)
             self._follow_up(SEEDS, seed_repeats(self._recipe, config, StudyScores(self._folder).cells))
         scores = StudyScores(self._folder)
         cell = scores.winner()
         assert cell is not None
         best = oracle.best((cell.learning_rate, cell.epoch))
-        config = TrialConfig.from_values(best.values, self._recipe.seed)
+        config = TrialConfig.from_values(best.hyperparameters, self._recipe.seed)
         self._follow_up(INTERACTIONS, interaction_checks(self._recipe, config, scores.sweeps()))
         if self._recipe.soup and not self._folder.soup_file.is_file():
             self._average_rows(config, scores)
@@ -283,8 +283,8 @@ class StudyRunner:
 
     def _write_best(self, best: Best) -> Recipe:
         """Write the winner as a recipe; the recipe."""
-        recipe, hyperparameters = self._recipe, Hyperparameters.from_values(best.values)
-        schedule_epochs = int(best.values["schedule_epochs"])
+        recipe, hyperparameters = self._recipe, Hyperparameters.from_values(best.hyperparameters)
+        schedule_epochs = int(best.hyperparameters["schedule_epochs"])
         changes = {
             "hyperparameters": hyperparameters,
             "sweeps": {},

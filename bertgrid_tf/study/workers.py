@@ -175,7 +175,7 @@ def _check_versions() -> None:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from tuners.ray_pool import carrying_nodes
+    from tuners.ray_pool import worker_nodes
 
     def version() -> str | None:
         # A function within a function travels as code: it must run where there is no bertgrid-tf, or another.
@@ -186,7 +186,7 @@ def _check_versions() -> None:
         return bertgrid_tf.__version__
 
     probe = ray.remote(num_cpus=0, max_retries=0)(version)
-    nodes = carrying_nodes()
+    nodes = worker_nodes()
     asked = [
         probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote()
         for node in nodes

@@ -2,10 +2,9 @@
 
 import pytest
 
-from bertgrid_tf import recipe as recipes
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.data import open_corpus
-from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.recipe import Recipe, load_recipe
 
 TINY = {
     "model": "scratch:1x32",
@@ -19,13 +18,13 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def overrides() -> dict[str, object]:
-    """What a module's search has besides."""
+    """Further keys of a module's recipe."""
     return {}
 
 
 @pytest.fixture(scope="module")
 def recipe(overrides: dict[str, object]) -> Recipe:
-    return recipes.load_recipe("sample", overrides=TINY | overrides)
+    return load_recipe("sample", overrides=TINY | overrides)
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from benchmarks.contenders import keras_model, ours, ours_grid, ours_trials
+from benchmarks.contenders import keras_model, ours, ours_study
 from benchmarks.contenders.process import Process
 from benchmarks.contenders.trials import trials_of
 from benchmarks.layout import padded
-from benchmarks.texts import Padded
+from benchmarks.texts import PaddedTexts
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.corpus import utterances
 from bertgrid_tf.errors import UserError
@@ -24,14 +24,19 @@ def checkpoint(corpus, tmp_path_factory):
     return folder
 
 
-def asked(recipe, folder):
-    return {"recipe": recipe.model_dump(mode="json"), "data_dirs": [], "dev_utterances": 40, "folder": str(folder)}
+def request(recipe, folder, **more):
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "data_dirs": [],
+        "dev_utterances": 40,
+        "folder": str(folder),
+    } | more
 
 
 def test_the_others_get_the_same_texts_and_weights(recipe, corpus, checkpoint, tmp_path):
     hyperparameters = Hyperparameters.from_values(recipe.hyperparameters.model_dump() | {"model": str(checkpoint)})
     padded(corpus, hyperparameters, "dev").save(tmp_path / "dev.npz")
-    texts = Padded.load(tmp_path / "dev.npz")
+    texts = PaddedTexts.load(tmp_path / "dev.npz")
     model = keras_model.build(str(checkpoint), len(corpus.labels), 1e-3)
     theirs = model.predict(keras_model.dataset(texts, 32, shuffle=False), verbose=0).logits
     mine = load(str(checkpoint), corpus.labels).logits(texts.ids, texts.types, texts.mask, training=False)
@@ -48,25 +53,25 @@ def test_a_checkpoint_that_the_others_cannot_load_is_refused(recipe, corpus):
 
 def test_our_epoch_is_timed_with_a_single_dev_text(recipe, corpus, tmp_path):
     assert len(list(utterances(ours.one_dev_text(corpus).splits["dev"]))) == 1
-    play = ours.prepare(asked(recipe, tmp_path))
+    play = ours.prepare(request(recipe, tmp_path))
     assert play()["seconds"] > 0
 
 
-def test_our_grid_tells_of_every_cell(recipe, tmp_path):
-    trials = trials_of(ours_grid.prepare(asked(recipe, tmp_path))())
+def test_our_grid_records_every_cell(recipe, tmp_path):
+    trials = trials_of(ours_study.prepare(request(recipe, tmp_path, record="epochs"))())
     assert [trial.learning_rate for trial in trials] == [2e-3, 1e-3]
     assert [len(trial.epochs) for trial in trials] == [len(trial.accuracy) for trial in trials] == [2, 2]
     assert all(sum(trial.epochs) <= trial.seconds for trial in trials)
 
 
-def test_our_trials_tell_of_every_step(recipe, corpus, tmp_path):
-    reply = ours_trials.prepare(asked(recipe.model_copy(update={"epochs": 1}), tmp_path))()
+def test_our_trials_record_every_step(recipe, corpus, tmp_path):
+    reply = ours_study.prepare(request(recipe.model_copy(update={"epochs": 1}), tmp_path, record="steps"))()
     steps = -(-len(list(utterances(corpus.splits["train"]))) // recipe.hyperparameters.batch_size)
     assert [len(trial) for trial in reply["ends"]] == [steps, steps]
     assert all(memory > 10**8 for memory in reply["resident"])
 
 
-def test_a_contender_that_fails_says_why_in_a_sentence(tmp_path):
+def test_a_contender_that_fails_has_its_error_in_a_sentence(tmp_path):
     wanted = {"framework": "abacus", "products": []}
     with (
         Process("matmul", "tensorflow", wanted, tmp_path / "abacus.log") as process,

@@ -1,13 +1,12 @@
 import pandas as pd
 import pytest
 
-from benchmarks.paired import Interval
 from benchmarks.precision import differences, points
 
 
 def scores(seed: int, precision: str, *accuracies: float) -> list[dict]:
     return [
-        {"seed": seed, "precision": precision, "epoch": epoch, "accuracy": accuracy}
+        {"seed": seed, "variant": precision, "epoch": epoch, "accuracy": accuracy}
         for epoch, accuracy in enumerate(accuracies, start=1)
     ]
 
@@ -28,5 +27,6 @@ def test_differences_are_paired_by_seed_and_epoch_and_in_points():
 
 
 def test_an_interval_is_shown_where_there_is_one():
-    assert points(Interval(0.5, -0.25, 1.25)) == "+0.50 (-0.25 to +1.25)"
-    assert points(Interval(0.5, float("nan"), float("nan"))) == "+0.50"
+    # Student's t with 2 degrees of freedom: 4.303 standard errors on either side.
+    assert points([0.0, 0.5, 1.0]) == "+0.50 (-0.74 to +1.74)"
+    assert points([0.5]) == "+0.50"

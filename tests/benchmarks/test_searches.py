@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.contenders.steps import growth, overheads, step_seconds
-from benchmarks.contenders.trials import Cost, Recorder, Trial, epochs_of_cells, trials_of
+from benchmarks.contenders.trials import Cost, EpochRecorder, Trial, epochs_of_cells, trials_of
 from benchmarks.grid import BASELINE, KINDER, Searched, full_size
 
 SECONDS = st.floats(0.01, 100)
@@ -24,7 +24,7 @@ def ran(cost: Cost, lengths: list[int], rates: list[float] | None = None) -> tup
 
 
 @given(SECONDS, SECONDS, SECONDS, st.lists(st.integers(1, 10), min_size=1, max_size=12))
-def test_costs_are_found_again_and_give_the_wall_clock(start, setup, epoch, lengths):
+def test_costs_are_recovered_from_trials_and_give_the_wall_clock(start, setup, epoch, lengths):
     cost = Cost(start, setup, epoch)
     trials = ran(cost, lengths)
     found = Cost.of(start, trials)
@@ -66,7 +66,7 @@ def test_the_full_grid_is_the_one_of_the_paper():
 
 
 def test_a_recorder_loses_no_time_between_trials():
-    recorder = Recorder()
+    recorder = EpochRecorder()
     for rate in (1e-4, 5e-5):
         recorder.begin(rate)
         recorder.epoch(0.1, 0.5)
@@ -82,10 +82,10 @@ def test_a_recorder_loses_no_time_between_trials():
     st.integers(4, 9),
     st.booleans(),
 )
-def test_overhead_is_the_time_between_trials_however_late_a_step_is_told(each, gaps, steps, late):
+def test_overhead_is_the_time_between_trials_however_late_a_step_is_recorded(each, gaps, steps, late):
     begins = list(accumulate((gap + steps * each for gap in gaps), initial=0.0))
     ends = [[begin + each * step for step in range(1, steps + 1)] for begin in begins]
-    if late:  # each is told of as the next one ends, the last at its own end
+    if late:  # each step is recorded as the next one ends, the last at its own end
         ends = [[*trial[1:], trial[-1]] for trial in ends]
     assert step_seconds(ends) == pytest.approx(each)
     assert overheads(ends) == pytest.approx(gaps, abs=1e-6)

@@ -38,7 +38,7 @@ def test_a_real_profile_holds_the_operations_of_its_window(tmp_path):
     for done in range(1, 7):
         step(tf.eye(32))
         window.on_train_batch_end(done, 6, 0.0)
-    found = {one.type: one for one in by_type(read(tmp_path))}
-    softmax = next(one for kind, one in found.items() if "Softmax" in kind)
+    operations = {one.type: one for one in by_type(read(tmp_path))}
+    softmax = next(one for kind, one in operations.items() if "Softmax" in kind)
     assert softmax.count == 2
     assert 0 < softmax.nanoseconds < 1e9 * window.seconds

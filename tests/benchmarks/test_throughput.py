@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.throughput import BASELINE, Measured, contenders, products
-from bertgrid_tf import recipe as recipes
 from bertgrid_tf.bert.dimensions import Dimensions
+from bertgrid_tf.recipe import load_recipe
 
 ROUNDS = st.lists(st.floats(0.1, 100), min_size=1, max_size=9)
 
@@ -20,17 +20,17 @@ def test_a_machine_that_slows_down_for_a_round_does_not_change_the_ratio(seconds
 
 
 def test_everyone_trains_in_every_precision_with_the_same_settings():
-    asked = {
-        precision: recipes.load_recipe("friends", overrides={"precision": precision, "sweeps": {}})
+    recipes = {
+        precision: load_recipe("friends", overrides={"precision": precision, "sweeps": {}})
         for precision in ("fp32", "bf16")
     }
-    made = contenders(asked, {"batch_size": 32}, {"folder": "somewhere"})
+    made = contenders(recipes, {"batch_size": 32}, {"folder": "somewhere"})
     assert len({(one.name, one.precision) for one in made}) == len(made) == 8
     for one in made:
         if one.name == "bertgrid-tf":
-            assert one.asked["recipe"]["hyperparameters"]["precision"] == one.precision
+            assert one.request["recipe"]["hyperparameters"]["precision"] == one.precision
         else:
-            assert (one.asked["precision"], one.asked["batch_size"]) == (one.precision, 32)
+            assert (one.request["precision"], one.request["batch_size"]) == (one.precision, 32)
     assert (BASELINE, "fp32") in {(one.name, one.precision) for one in made}
 
 

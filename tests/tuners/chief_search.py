@@ -4,7 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from toy_runs import LAYOUTS, ToyRun, accuracy, search
+from toy_trainable import LAYOUTS, ToyTrainable, accuracy, search
 
 SPACE = {
     "objective": "val_accuracy",
@@ -14,11 +14,11 @@ SPACE = {
 }
 
 
-def slowly(values, epoch: int) -> float:
+def slowly(hyperparameters, epoch: int) -> float:
     time.sleep(0.1)
-    return accuracy(values, epoch)
+    return accuracy(hyperparameters, epoch)
 
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    search(folder, ToyRun(slowly, folder / "log"), **SPACE).search()
+    search(folder, ToyTrainable(slowly, folder / "log"), **SPACE).search()

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from chief_search import SPACE
-from toy_runs import ToyRun, search, trials
+from toy_trainable import ToyTrainable, search, trials
 
 from tuners import CasualGridOracle, CasualGridSearch
 
@@ -35,19 +35,19 @@ def test_a_chief_and_two_workers_find_what_one_process_finds_and_train_every_epo
     port = free_port()
     processes = [process(name, port, tmp_path) for name in ("chief", "worker0", "worker1")]
     try:
-        told = [process.communicate(timeout=120)[0] for process in processes]
+        reported = [process.communicate(timeout=120)[0] for process in processes]
     finally:
         for left in processes:
             left.kill()
-    assert [process.returncode for process in processes] == [0, 0, 0], told
-    alone = search(tmp_path / "alone", ToyRun(), **SPACE)
+    assert [process.returncode for process in processes] == [0, 0, 0], reported
+    alone = search(tmp_path / "alone", ToyTrainable(), **SPACE)
     alone.search()
     oracle = CasualGridOracle(**SPACE)
     # The chief left everything in the folder; reading it back needs no worker.
-    again = CasualGridSearch(ToyRun(), oracle, tmp_path, "study")
+    resumed = CasualGridSearch(ToyTrainable(), oracle, tmp_path, "study")
     assert oracle.table() == alone.oracle.table()
     assert oracle.sweep_results == alone.oracle.sweep_results
-    assert {trial.status for trial in trials(again)} == {"COMPLETED"}
+    assert {trial.status for trial in trials(resumed)} == {"COMPLETED"}
     trained = Counter((tmp_path / "log").read_text().splitlines())
-    assert len(trained) == len(alone.run.trained)
+    assert len(trained) == len(alone.trainable.trained)
     assert set(trained.values()) == {1}

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from toy_runs import ToyRun, search
+from toy_trainable import ToyTrainable, search
 
 from tuners import CasualGridOracle, CasualGridSearch, TunerError
 
@@ -19,13 +19,13 @@ SPACE = {
 
 @pytest.fixture
 def study(tmp_path):
-    search(tmp_path, ToyRun(), CasualGridOracle(**SPACE)).search()
+    search(tmp_path, ToyTrainable(), CasualGridOracle(**SPACE)).search()
     return tmp_path / "study"
 
 
 def refusal(study, **changes) -> str:
     with pytest.raises(TunerError) as refused:
-        search(study.parent, ToyRun(), CasualGridOracle(**{**SPACE, **changes}))
+        search(study.parent, ToyTrainable(), CasualGridOracle(**{**SPACE, **changes}))
     sentence = str(refused.value)
     assert "\n" not in sentence
     assert "overwrite=True" in sentence
@@ -84,7 +84,7 @@ def test_trials_without_an_oracle_file_are_not_taken_for_a_new_study(study):
         ({"sweeps": {"layout": ["current", "next"]}}, "sweeps.batch_size ([16, 32] there, absent here)"),
         (
             {"sweeps": {"batch_size": [16, 32], "layout": ["current", "next"]}},
-            "order of the sweeps (layout, batch_size there, batch_size, layout here)",
+            'order of the sweeps (["layout", "batch_size"] there, ["batch_size", "layout"] here)',
         ),
     ],
 )
@@ -104,13 +104,13 @@ def test_the_study_of_another_oracle_is_refused(study):
 
 
 def test_a_damaged_study_can_be_overwritten_and_is_then_searched_anew(study):
-    whole = search(study.parent, ToyRun(), CasualGridOracle(**SPACE)).oracle.table()
+    whole = search(study.parent, ToyTrainable(), CasualGridOracle(**SPACE)).oracle.table()
     (study / "oracle.json").write_text("{")
-    run, oracle = ToyRun(), CasualGridOracle(**SPACE)
+    trainable, oracle = ToyTrainable(), CasualGridOracle(**SPACE)
     oracle.verbose = 0
-    tuner = CasualGridSearch(run, oracle, study.parent, "study", overwrite=True)
+    tuner = CasualGridSearch(trainable, oracle, study.parent, "study", overwrite=True)
     assert list(study.iterdir()) == []
     tuner.search()
     # Two sweeps of two levels, of which the chosen one of the first is a level of the second; two rows of two epochs.
-    assert len(run.trained) == 3 + 4
-    assert search(study.parent, ToyRun(), CasualGridOracle(**SPACE)).oracle.table() == whole
+    assert len(trainable.trained) == 3 + 4
+    assert search(study.parent, ToyTrainable(), CasualGridOracle(**SPACE)).oracle.table() == whole

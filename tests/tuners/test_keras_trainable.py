@@ -47,12 +47,12 @@ def test_a_plain_model_is_tuned_and_nothing_of_bertgrid_tf_imported(tuned):
     assert tuned["schedules"] == [2]
 
 
-def test_a_run_resumed_after_an_epoch_equals_an_uninterrupted_one(tuned):
+def test_a_trial_resumed_after_an_epoch_equals_an_uninterrupted_one(tuned):
     assert tuned["resumed"] == tuned["whole"]
     assert tuned["epochs_fitted_after_resuming"] == [3]
 
 
-def test_a_run_that_ended_itself_is_not_trained_on_when_it_resumes(tuned):
+def test_a_trial_that_stopped_its_training_is_not_trained_further_when_it_resumes(tuned):
     assert tuned["stopped_after"] == tuned["stopped_after_again"] == 2
 
 

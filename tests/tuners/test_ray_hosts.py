@@ -8,14 +8,14 @@ from collections import Counter
 from pathlib import Path
 
 import ray_cluster
-import toy_runs
-from toy_runs import LAYOUTS, ToyRun, accuracy, search
+import toy_trainable
+from toy_trainable import LAYOUTS, ToyTrainable, accuracy, search
 
 from tuners import CasualGridOracle
 from tuners.parallel import ParallelSearch
 from tuners.ray_pool import RayPool, cluster, shares
 
-ray_cluster.takes_along(toy_runs, sys.modules[__name__])
+ray_cluster.takes_along(toy_trainable, sys.modules[__name__])
 
 SPACE = {
     "objective": "val_accuracy",
@@ -26,16 +26,16 @@ SPACE = {
 }
 
 
-class Slow(ToyRun):
+class Slow(ToyTrainable):
     """A toy run whose epochs take long enough to be killed in."""
 
     def __init__(self, log: Path) -> None:
         super().__init__(self.slowly, log)
 
     @staticmethod
-    def slowly(values, epoch: int) -> float:
+    def slowly(hyperparameters, epoch: int) -> float:
         time.sleep(0.5)
-        return accuracy(values, epoch)
+        return accuracy(hyperparameters, epoch)
 
 
 def test_a_killed_worker_and_a_lost_host_cost_the_epoch_they_were_in_and_nothing_else(tmp_path):
@@ -57,7 +57,7 @@ def test_a_killed_worker_and_a_lost_host_cost_the_epoch_they_were_in_and_nothing
                 functools.partial(Slow, tmp_path / "log"),
                 3,
                 shares(found, 3),
-                on_worker_lost=lambda run, host: lost.append(run),
+                on_worker_lost=lambda trial, host: lost.append(trial),
             ) as pool,
         ):
             assert len(found) == 2
@@ -68,22 +68,24 @@ def test_a_killed_worker_and_a_lost_host_cost_the_epoch_they_were_in_and_nothing
     finally:
         hosts.shutdown()
 
-    alone = search(tmp_path / "alone", ToyRun(), **SPACE)
+    alone = search(tmp_path / "alone", ToyTrainable(), **SPACE)
     alone.search()
     assert oracle.table() == alone.oracle.table()
     assert oracle.sweep_results == alone.oracle.sweep_results
     trained = Counter((tmp_path / "log").read_text().splitlines())
-    assert set(trained) == {f"{json.dumps(values, sort_keys=True)} {epoch}" for values, epoch in alone.run.trained}
-    again = [epoch for epoch, times in trained.items() if times > 1]
+    assert set(trained) == {
+        f"{json.dumps(hyperparameters, sort_keys=True)} {epoch}" for hyperparameters, epoch in alone.trainable.trained
+    }
+    retrained = [epoch for epoch, times in trained.items() if times > 1]
     # What was lost is a worker in the sweep, then those of the second host; each was in one epoch.
     assert "shut down" in lost
-    losses = [run for run in lost if run not in (None, "shut down")]
+    losses = [trial for trial in lost if trial not in (None, "shut down")]
     assert 2 <= len(losses) <= 3
-    assert len(again) <= len(losses)
+    assert len(retrained) <= len(losses)
     assert max(trained.values()) == 2
 
 
-def test_a_run_is_not_to_blame_for_idle_workers_that_its_host_took_along(tmp_path):
+def test_a_trial_is_not_to_blame_for_idle_workers_that_its_host_took_along(tmp_path):
     hosts, (second,) = ray_cluster.start(0, 3)
     lost, epochs = [], []
     try:
@@ -93,7 +95,7 @@ def test_a_run_is_not_to_blame_for_idle_workers_that_its_host_took_along(tmp_pat
                 functools.partial(Slow, tmp_path / "log"),
                 3,
                 shares(found, 3),
-                on_worker_lost=lambda run, host: lost.append(run),
+                on_worker_lost=lambda trial, host: lost.append(trial),
             ) as pool,
         ):
             # A run each, so that the pool knows all three workers; then two of them are idle when their host goes.

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import ray_cluster
-import toy_runs
-from toy_runs import LAYOUTS, ToyRun, accuracy, fails, search, trials
+import toy_trainable
+from toy_trainable import LAYOUTS, ToyTrainable, accuracy, fails, search, trials
 
 from tuners import CasualGridOracle, TunerError
 from tuners.parallel import ParallelSearch
 from tuners.ray_pool import RayPool, Share, cluster, shares
 
-ray_cluster.takes_along(toy_runs, sys.modules[__name__])
+ray_cluster.takes_along(toy_trainable, sys.modules[__name__])
 
 SPACE = {
     "objective": "val_accuracy",
@@ -28,30 +28,36 @@ SPACE = {
 }
 
 
-def of_a_failing_level() -> ToyRun:
-    return ToyRun(fails(lambda values, epoch: None if values["layout"] == "next" else accuracy(values, epoch)))
+def of_a_failing_level() -> ToyTrainable:
+    return ToyTrainable(
+        fails(
+            lambda hyperparameters, epoch: (
+                None if hyperparameters["layout"] == "next" else accuracy(hyperparameters, epoch)
+            )
+        )
+    )
 
 
-def broken() -> ToyRun:
+def broken() -> ToyTrainable:
     raise TunerError("no checkpoint here")
 
 
-class Buggy(ToyRun):
-    def __call__(self, values, folder):
+class Buggy(ToyTrainable):
+    def __call__(self, hyperparameters, folder):
         yield {"val_accuracy": 1 / 0}
 
 
-class Deadly(ToyRun):
+class Deadly(ToyTrainable):
     """Kills its process in the second epoch of one level, as the kernel does where memory runs out."""
 
-    def __call__(self, values, folder):
-        for epoch, metrics in enumerate(super().__call__(values, folder)):
-            if values["layout"] == "previous" and epoch == 1:
+    def __call__(self, hyperparameters, folder):
+        for epoch, metrics in enumerate(super().__call__(hyperparameters, folder)):
+            if hyperparameters["layout"] == "previous" and epoch == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield metrics
 
 
-def dead_at_birth() -> ToyRun:
+def dead_at_birth() -> ToyTrainable:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
 
@@ -63,7 +69,7 @@ def host():
         yield hosts
 
 
-def carry(folder: Path, pool: RayPool, on_epoch_end=lambda *told: None) -> ParallelSearch:
+def search_in(folder: Path, pool: RayPool, on_epoch_end=lambda *reported: None) -> ParallelSearch:
     oracle = CasualGridOracle(**SPACE)
     oracle.verbose = 0
     with pool:
@@ -72,21 +78,21 @@ def carry(folder: Path, pool: RayPool, on_epoch_end=lambda *told: None) -> Paral
     return tuner
 
 
-def same_as_alone(tuner, folder: Path, run: ToyRun | None = None) -> None:
-    alone = search(folder / "alone", run or ToyRun(), **SPACE)
+def same_as_alone(tuner, folder: Path, trainable: ToyTrainable | None = None) -> None:
+    alone = search(folder / "alone", trainable or ToyTrainable(), **SPACE)
     alone.search()
     assert tuner.oracle.sweep_results == alone.oracle.sweep_results
     assert tuner.oracle.table() == alone.oracle.table()
 
 
-def test_two_workers_find_what_one_finds_and_say_where_they_are(host, tmp_path):
+def test_two_workers_have_the_results_of_one_and_report_their_hosts(host, tmp_path):
     hosts = []
     pool = RayPool(of_a_failing_level, 2, Share(1, 0), on_worker_begin=hosts.append)
     # As a search of more than milliseconds would, this one waits for both.
-    tuner = carry(
+    tuner = search_in(
         tmp_path,
         pool,
-        on_epoch_end=lambda *told: ray_cluster.wait_for(lambda: len(ray_cluster.workers(busy=False)) == 2),
+        on_epoch_end=lambda *reported: ray_cluster.wait_for(lambda: len(ray_cluster.workers(busy=False)) == 2),
     )
     same_as_alone(tuner, tmp_path, of_a_failing_level())
     [failed] = [trial for trial in trials(tuner) if trial.status == "FAILED"]
@@ -95,35 +101,35 @@ def test_two_workers_find_what_one_finds_and_say_where_they_are(host, tmp_path):
     ray_cluster.wait_for(lambda: not ray_cluster.workers(busy=False))
 
 
-def test_what_a_run_raises_ends_the_search_and_keeps_what_was_found(host, tmp_path):
+def test_an_exception_of_a_trainable_ends_the_search_and_keeps_its_results(host, tmp_path):
     with pytest.raises(ZeroDivisionError):
-        carry(tmp_path, RayPool(Buggy, 1, Share(1, 0)))
+        search_in(tmp_path, RayPool(Buggy, 1, Share(1, 0)))
     assert {json.loads(path.read_text())["status"] for path in tmp_path.glob("study/trial_*/trial.json")} == {"RUNNING"}
-    same_as_alone(carry(tmp_path, RayPool(ToyRun, 2, Share(1, 0))), tmp_path)
+    same_as_alone(search_in(tmp_path, RayPool(ToyTrainable, 2, Share(1, 0))), tmp_path)
 
 
-def test_a_worker_that_cannot_carry_says_why(host, tmp_path):
+def test_a_worker_that_cannot_start_gives_its_reason(host, tmp_path):
     with pytest.raises(TunerError, match=r"^no checkpoint here$"):
-        carry(tmp_path, RayPool(broken, 2, Share(1, 0)))
+        search_in(tmp_path, RayPool(broken, 2, Share(1, 0)))
 
 
 def test_workers_that_die_as_they_start_are_not_replaced_for_ever(host, tmp_path):
     with pytest.raises(TunerError, match="workers die as they start"):
-        carry(tmp_path, RayPool(dead_at_birth, 1, Share(1, 0)))
+        search_in(tmp_path, RayPool(dead_at_birth, 1, Share(1, 0)))
 
 
-def test_a_run_that_kills_its_worker_each_time_fails_and_the_search_goes_on(host, tmp_path):
+def test_a_trial_that_kills_its_worker_each_time_fails_and_the_search_continues(host, tmp_path):
     lost = []
-    tuner = carry(tmp_path, RayPool(Deadly, 2, Share(1, 0), on_worker_lost=lambda run, host: lost.append(run)))
+    tuner = search_in(tmp_path, RayPool(Deadly, 2, Share(1, 0), on_worker_lost=lambda trial, host: lost.append(trial)))
     [failed] = [trial for trial in trials(tuner) if trial.status == "FAILED"]
     assert failed.hyperparameters.values["layout"] == "previous"
     assert "lost its worker 3 times in epoch 2" in failed.message
-    assert lost == [failed.trial_id] * 3
+    assert lost == [f"trial_{failed.trial_id}"] * 3
     assert tuner.oracle.incumbent["layout"] == "next"
 
 
 def test_idle_workers_cost_no_cpu(host, tmp_path):
-    with RayPool(ToyRun, 2, Share(1, 0)) as pool:
+    with RayPool(ToyTrainable, 2, Share(1, 0)) as pool:
         ready = Counter()
         pool._on_worker_begin = lambda host: ready.update([host])
         pool.start("a", {"learning_rate": 2e-5, "schedule_epochs": 1, "stop_epoch": 1}, tmp_path)

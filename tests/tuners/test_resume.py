@@ -1,4 +1,4 @@
-"""A study killed at any moment goes on where it stopped, and ends as if nothing had happened."""
+"""A study killed at any moment resumes where it stopped, and ends as if it had not been killed."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from keras_tuner.engine.trial import TrialStatus
 from killed import KILLED, die_at_replacement, in_a_child, status_of
-from toy_runs import ToyRun, accuracy, search, trials
+from toy_trainable import ToyTrainable, accuracy, search, trials
 
 from tuners import CasualGridOracle, CasualGridSearch, TunerError
 
@@ -24,14 +24,14 @@ SPACE = {
 }
 
 
-def score(values, epoch):
+def score(hyperparameters, epoch):
     """One row diverges, so that a NaN has to survive as well."""
-    return float("nan") if values["learning_rate"] == 1e-4 and epoch == 2 else accuracy(values, epoch)
+    return float("nan") if hyperparameters["learning_rate"] == 1e-4 and epoch == 2 else accuracy(hyperparameters, epoch)
 
 
 def study(folder: Path, score=score) -> CasualGridSearch:
     folder.mkdir(exist_ok=True)
-    return search(folder, ToyRun(score, log=folder / "log"), CasualGridOracle(**SPACE))
+    return search(folder, ToyTrainable(score, log=folder / "log"), CasualGridOracle(**SPACE))
 
 
 def search_until_replacement(folder: Path, number: int, after: bool) -> None:
@@ -85,11 +85,11 @@ def search_until_epoch(folder: Path, number: int) -> None:
     """Searches; the process is killed within the `number`-th epoch that it trains."""
     trained = Counter()
 
-    def score_or_die(values, epoch):
+    def score_or_die(hyperparameters, epoch):
         trained["epochs"] += 1
         if trained["epochs"] == number:
             os.kill(os.getpid(), signal.SIGKILL)
-        return score(values, epoch)
+        return score(hyperparameters, epoch)
 
     study(folder, score_or_die).search()
 
@@ -107,18 +107,18 @@ def test_process_after_process_that_is_killed_within_an_epoch_loses_that_epoch_a
     assert len((tmp_path / "killed" / "log").read_text().splitlines()) == 8 + len(killed_in)
 
 
-def test_an_unfinished_trial_goes_on_under_its_own_id_and_only_once(tmp_path):
+def test_an_unfinished_trial_resumes_under_its_own_id_and_only_once(tmp_path):
     status_of(in_a_child(lambda: search_until_replacement(tmp_path, 22, True)))
     tuner = study(tmp_path)
     (unfinished,) = [trial.trial_id for trial in trials(tuner) if trial.status == TrialStatus.RUNNING]
-    told = []
-    tuner._on_trial_begin = lambda trial: told.append(trial.trial_id)
+    reported = []
+    tuner._on_trial_begin = lambda trial: reported.append(trial.trial_id)
     tuner.search()
-    assert told[0] == unfinished
-    assert len(told) == len(set(told))
+    assert reported[0] == unfinished
+    assert len(reported) == len(set(reported))
 
 
-def test_a_finished_study_trains_nothing_when_it_is_started_again(tmp_path):
+def test_a_finished_study_trains_nothing_when_it_is_restarted(tmp_path):
     study(tmp_path).search()
     log = (tmp_path / "log").read_text()
     tuner = study(tmp_path)
@@ -135,7 +135,7 @@ def test_a_second_search_with_the_same_tuner_trains_nothing(tmp_path):
     assert (tmp_path / "log").read_text() == log
 
 
-def test_a_run_that_lost_its_epochs_tells_its_story_anew(tmp_path):
+def test_a_trial_that_lost_its_epochs_reports_all_of_them(tmp_path):
     status_of(in_a_child(lambda: search_until_replacement(tmp_path, 24, True)))
     tuner = study(tmp_path)
     (unfinished,) = [trial for trial in trials(tuner) if trial.status == TrialStatus.RUNNING]
@@ -151,7 +151,9 @@ def test_overwriting_starts_over_and_leaves_other_files_alone(tmp_path):
     (tmp_path / "study" / "recipe.yaml").write_text("mine")
     oracle = CasualGridOracle("val_accuracy", [1e-3], 1)
     oracle.verbose = 0
-    tuner = CasualGridSearch(ToyRun(lambda values, epoch: 0.5), oracle, tmp_path, "study", overwrite=True)
+    tuner = CasualGridSearch(
+        ToyTrainable(lambda hyperparameters, epoch: 0.5), oracle, tmp_path, "study", overwrite=True
+    )
     tuner.search()
     assert list(oracle.trials) == ["0000"]
     assert {path.name for path in (tmp_path / "study").iterdir()} == {
@@ -170,7 +172,7 @@ def test_a_study_that_was_half_overwritten_is_refused_until_it_is_wholly(tmp_pat
         raise KeyboardInterrupt
 
     def overwrite():
-        CasualGridSearch(ToyRun(), CasualGridOracle(**SPACE), tmp_path, "study", overwrite=True)
+        CasualGridSearch(ToyTrainable(), CasualGridOracle(**SPACE), tmp_path, "study", overwrite=True)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(shutil, "rmtree", remove_and_stop)
@@ -188,7 +190,7 @@ def test_nothing_depends_on_kerastuners_tuner_file(tmp_path):
 
 
 @pytest.mark.parametrize("number", range(1, 21, 3))
-def test_a_full_disk_ends_a_search_with_a_sentence_and_it_goes_on_after_room_is_made(
+def test_a_full_disk_ends_a_search_with_a_sentence_and_it_resumes_after_room_is_made(
     tmp_path, monkeypatch, uninterrupted, number
 ):
     fsync, calls = os.fsync, Counter()
@@ -202,9 +204,7 @@ def test_a_full_disk_ends_a_search_with_a_sentence_and_it_goes_on_after_room_is_
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(
-            TunerError, match=r"^Cannot write .*json: No space left on device: make room and run the same"
-        ):
+        with pytest.raises(TunerError, match=r"^Cannot write .*json: No space left on device: make room and restart"):
             study(tmp_path / "full").search()
     tuner = study(tmp_path / "full")
     tuner.search()

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from keras_tuner.engine.trial import TrialStatus
-from toy_runs import ToyRun, fails, search, trials
+from toy_trainable import ToyTrainable, fails, search, trials
 
 from tuners import CasualGridOracle
 
@@ -19,8 +19,8 @@ class Flaky:
     def __init__(self, times: int, epoch: int = 1, error: Exception | None = None) -> None:
         self.left, self.epoch, self.error = times, epoch, error
 
-    def __call__(self, values, epoch: int) -> float:
-        if values["learning_rate"] == 1e-5 and epoch == self.epoch and self.left:
+    def __call__(self, hyperparameters, epoch: int) -> float:
+        if hyperparameters["learning_rate"] == 1e-5 and epoch == self.epoch and self.left:
             self.left -= 1
             if self.error is not None:
                 raise self.error
@@ -34,7 +34,7 @@ def statuses(tuner) -> list[str]:
 
 @pytest.mark.parametrize(("retries", "status"), [(0, "FAILED"), (1, "FAILED"), (2, "COMPLETED")])
 def test_an_invalid_trial_is_retried_as_often_as_allowed_and_then_failed(tmp_path, retries, status):
-    asked = search(tmp_path, ToyRun(), oracle(max_retries_per_trial=retries)).oracle
+    asked = search(tmp_path, ToyTrainable(), oracle(max_retries_per_trial=retries)).oracle
     for _ in range(min(retries, 2) + 1):
         trial = asked.create_trial("tuner0")
         assert (trial.trial_id, trial.status) == ("0000", TrialStatus.RUNNING)
@@ -48,76 +48,81 @@ def test_an_invalid_trial_is_retried_as_often_as_allowed_and_then_failed(tmp_pat
 
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_a_crashed_trial_resumes_from_its_saved_epochs(tmp_path, times):
-    run = ToyRun(Flaky(times, epoch=2, error=ZeroDivisionError("no luck")))
-    tuner = search(tmp_path, run, oracle(max_retries_per_trial=2))
+    trainable = ToyTrainable(Flaky(times, epoch=2, error=ZeroDivisionError("no luck")))
+    tuner = search(tmp_path, trainable, oracle(max_retries_per_trial=2))
     tuner.search()
     assert statuses(tuner) == ["FAILED" if times == 3 else "COMPLETED", "COMPLETED"]
-    assert [epoch for values, epoch in run.trained if values["learning_rate"] == 1e-5].count(1) == 1
+    assert [epoch for hyperparameters, epoch in trainable.trained if hyperparameters["learning_rate"] == 1e-5].count(
+        1
+    ) == 1
     if times == 3:
         assert "no luck" in trials(tuner)[0].message
 
 
 def test_without_a_finite_epoch_a_trial_is_invalid_and_its_retry_starts_over(tmp_path):
-    run = ToyRun(Flaky(1))
-    tuner = search(tmp_path, run, oracle(max_retries_per_trial=1))
+    trainable = ToyTrainable(Flaky(1))
+    tuner = search(tmp_path, trainable, oracle(max_retries_per_trial=1))
     tuner.search()
     assert statuses(tuner) == ["COMPLETED", "COMPLETED"]
-    assert [epoch for values, epoch in run.trained if values["learning_rate"] == 1e-5] == [1, 1, 2, 3]
+    assert [epoch for hyperparameters, epoch in trainable.trained if hyperparameters["learning_rate"] == 1e-5] == [
+        1,
+        1,
+        2,
+        3,
+    ]
     assert not math.isnan(tuner.oracle.table().scores.sum())
 
 
 def test_a_row_that_diverged_later_counts_and_is_not_retried(tmp_path):
-    run = ToyRun(Flaky(9, epoch=2))
-    tuner = search(tmp_path, run, oracle(max_retries_per_trial=5))
+    trainable = ToyTrainable(Flaky(9, epoch=2))
+    tuner = search(tmp_path, trainable, oracle(max_retries_per_trial=5))
     tuner.search()
     assert statuses(tuner) == ["COMPLETED", "COMPLETED"]
-    assert [epoch for values, epoch in run.trained if values["learning_rate"] == 1e-5] == [1, 2]
+    assert [epoch for hyperparameters, epoch in trainable.trained if hyperparameters["learning_rate"] == 1e-5] == [1, 2]
     assert tuner.oracle.table().scores[0, 0] == 0.5
 
 
 def test_by_default_nothing_is_retried(tmp_path):
-    run = ToyRun(Flaky(1))
-    tuner = search(tmp_path, run, oracle())
+    trainable = ToyTrainable(Flaky(1))
+    tuner = search(tmp_path, trainable, oracle())
     tuner.search()
     assert statuses(tuner) == ["FAILED", "COMPLETED"]
-    assert [epoch for values, epoch in run.trained if values["learning_rate"] == 1e-5] == [1]
+    assert [epoch for hyperparameters, epoch in trainable.trained if hyperparameters["learning_rate"] == 1e-5] == [1]
 
 
 def test_a_sweep_is_not_decided_while_a_level_waits_for_its_retry(tmp_path):
-    def score(values, epoch):
-        if values["batch_size"] == 32 and not crashed:
+    def score(hyperparameters, epoch):
+        if hyperparameters["batch_size"] == 32 and not crashed:
             crashed.append(True)
             raise ZeroDivisionError
-        return values["batch_size"] / 100
+        return hyperparameters["batch_size"] / 100
 
     crashed: list[bool] = []
-    tuner = search(tmp_path, ToyRun(score), oracle(sweeps={"batch_size": [16, 32]}, max_retries_per_trial=1))
+    tuner = search(tmp_path, ToyTrainable(score), oracle(sweeps={"batch_size": [16, 32]}, max_retries_per_trial=1))
     tuner.search()
     assert tuner.oracle.incumbent["batch_size"] == 32
 
 
 @pytest.mark.parametrize("kill_after", [1, 2])
 def test_a_resumed_study_counts_the_retries_of_before(tmp_path, kill_after):
-    run = ToyRun(Flaky(9, epoch=2, error=ZeroDivisionError()))
-    tuner = search(tmp_path, run, oracle(max_retries_per_trial=2))
+    trainable = ToyTrainable(Flaky(9, epoch=2, error=ZeroDivisionError()))
+    tuner = search(tmp_path, trainable, oracle(max_retries_per_trial=2))
     for _ in range(kill_after):
         trial = tuner.oracle.create_trial("tuner0")
         tuner._try_run_and_update_trial(trial)
         tuner.on_trial_end(trial)
     assert trial.status == TrialStatus.INVALID
     # Another process: the oracle knows what the files say.
-    resumed = search(tmp_path, run, oracle(max_retries_per_trial=2))
+    resumed = search(tmp_path, trainable, oracle(max_retries_per_trial=2))
     resumed.search()
     assert statuses(resumed) == ["FAILED", "COMPLETED"]
-    assert [epoch for values, epoch in run.trained if values["learning_rate"] == 1e-5].count(2) == 3
+    assert [epoch for hyperparameters, epoch in trainable.trained if hyperparameters["learning_rate"] == 1e-5].count(
+        2
+    ) == 3
 
 
-def test_failures_in_a_row_end_the_search_where_a_limit_is_given(tmp_path):
-    failing = ToyRun(fails(lambda values, epoch: None))
-    with pytest.raises(RuntimeError, match="consecutive failures exceeded the limit of 2"):
-        search(tmp_path / "limited", failing, oracle(max_consecutive_failed_trials=2)).search()
-    unlimited = search(
-        tmp_path / "unlimited", failing, CasualGridOracle("val_accuracy", [1e-5] + [r / 1e4 for r in range(1, 6)], 1)
-    )
-    unlimited.search()
-    assert statuses(unlimited) == ["FAILED"] * 6
+def test_failures_in_a_row_do_not_end_the_search(tmp_path):
+    failing = ToyTrainable(fails(lambda hyperparameters, epoch: None))
+    tuner = search(tmp_path, failing, CasualGridOracle("val_accuracy", [1e-5] + [r / 1e4 for r in range(1, 6)], 1))
+    tuner.search()
+    assert statuses(tuner) == ["FAILED"] * 6

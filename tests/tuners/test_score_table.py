@@ -42,9 +42,9 @@ def test_of_equal_cells_the_one_of_fewer_epochs_wins_then_the_earlier_rate(frien
 
 
 def test_a_table_is_written_as_it_was_read(friends, tmp_path):
-    Table.from_csv(friends).to_csv(tmp_path / "again.csv", digits=1)
-    assert (tmp_path / "again.csv").read_text() == FRIENDS
-    assert {path.name for path in tmp_path.iterdir()} == {"friends.csv", "again.csv"}
+    Table.from_csv(friends).to_csv(tmp_path / "copy.csv", digits=1)
+    assert (tmp_path / "copy.csv").read_text() == FRIENDS
+    assert {path.name for path in tmp_path.iterdir()} == {"friends.csv", "copy.csv"}
 
 
 def test_a_losss_best_cell_is_its_smallest():
@@ -86,9 +86,9 @@ def tables(draw, cells=cells) -> Table:
 def test_a_table_survives_its_csv(tmp_path_factory, table, scale):
     path = tmp_path_factory.getbasetemp() / "table.csv"
     table.to_csv(path, scale=scale, digits=2 if scale == 100 else 4)
-    again = Table.from_csv(path, scale=scale, direction=table.direction)
-    np.testing.assert_allclose(again.scores, table.scores, rtol=0, atol=1e-12)
-    assert Table(again.learning_rates, again.epochs, table.scores, again.tried, again.direction) == table
+    copy = Table.from_csv(path, scale=scale, direction=table.direction)
+    np.testing.assert_allclose(copy.scores, table.scores, rtol=0, atol=1e-12)
+    assert Table(copy.learning_rates, copy.epochs, table.scores, copy.tried, copy.direction) == table
 
 
 @settings(max_examples=100, deadline=None)
@@ -187,5 +187,5 @@ def test_the_papers_tables_are_read_and_written(tmp_path, name, shape, tried, be
     path = Path(folder) / f"{name}.csv"
     table = Table.from_csv(path)
     assert (table.scores.shape, table.tried.sum(), table.best()) == (shape, tried, best)
-    table.to_csv(tmp_path / "again.csv", digits=1)
-    assert (tmp_path / "again.csv").read_text() == path.read_text()
+    table.to_csv(tmp_path / "copy.csv", digits=1)
+    assert (tmp_path / "copy.csv").read_text() == path.read_text()

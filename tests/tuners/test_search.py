@@ -1,4 +1,4 @@
-"""What a search runs, adopts and finds."""
+"""The trials of a search, the levels that it adopts and its results."""
 
 import math
 import threading
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras_tuner.engine.trial import Trial, TrialStatus
-from toy_runs import ToyRun, accuracy, fails, search, stages, trials, values
+from toy_trainable import ToyTrainable, accuracy, fails, hyperparameters, search, stages, trials
 
 import tuners.state
 from tuners import Best, CasualGridOracle, CasualGridSearch, SweepLevel, TunerError
@@ -23,10 +23,10 @@ START = {"learning_rate": 1e-5, "warm_up": 0.1}
 
 
 def test_each_sweep_adopts_its_best_level_before_the_next_starts(tmp_path):
-    tuner = search(tmp_path, ToyRun(), sweeps=SWEEPS, start=START)
+    tuner = search(tmp_path, ToyTrainable(), sweeps=SWEEPS, start=START)
     tuner.search()
     assert [
-        (stage, values(trial)["layout"], values(trial)["batch_size"])
+        (stage, hyperparameters(trial)["layout"], hyperparameters(trial)["batch_size"])
         for stage, trial in zip(stages(tuner), trials(tuner), strict=True)
     ] == [
         ("sweep:layout", "current", 16),
@@ -44,8 +44,8 @@ def test_each_sweep_adopts_its_best_level_before_the_next_starts(tmp_path):
     }
 
 
-def test_the_incumbents_level_is_run_once_and_its_score_reused_by_later_sweeps(tmp_path):
-    tuner = search(tmp_path, ToyRun(), sweeps=SWEEPS, start=START)
+def test_the_incumbents_level_is_trained_once_and_its_score_reused_by_later_sweeps(tmp_path):
+    tuner = search(tmp_path, ToyTrainable(), sweeps=SWEEPS, start=START)
     tuner.search()
     found = tuner.oracle.sweep_results
     assert [(level.parameter, level.level, level.trial_id, level.chosen) for level in found] == [
@@ -59,24 +59,24 @@ def test_the_incumbents_level_is_run_once_and_its_score_reused_by_later_sweeps(t
     assert found[1].score == pytest.approx(0.66)
 
 
-def test_a_grid_row_that_a_sweep_has_run_is_not_run_again(tmp_path):
-    run = ToyRun()
-    tuner = search(tmp_path, run, sweeps=SWEEPS, start=START, sweep_epochs=3)
+def test_a_grid_row_that_a_sweep_has_trained_is_not_trained_twice(tmp_path):
+    trainable = ToyTrainable()
+    tuner = search(tmp_path, trainable, sweeps=SWEEPS, start=START, sweep_epochs=3)
     tuner.search()
     assert stages(tuner).count("grid") == 1
     assert not np.isnan(tuner.oracle.table().scores).any()
-    assert len(run.trained) == len({str(epoch) for epoch in run.trained}) == tuner.oracle.plan().epochs
+    assert len(trainable.trained) == len({str(epoch) for epoch in trainable.trained}) == tuner.oracle.plan().epochs
 
 
-def test_without_sweeps_only_the_grid_runs(tmp_path):
-    tuner = search(tmp_path, ToyRun())
+def test_without_sweeps_only_the_grid_is_trained(tmp_path):
+    tuner = search(tmp_path, ToyTrainable())
     tuner.search()
     assert stages(tuner) == ["grid", "grid"]
     assert tuner.oracle.sweep_results == []
 
 
-def test_a_sweep_of_one_level_is_adopted_without_a_run(tmp_path):
-    tuner = search(tmp_path, ToyRun(), sweeps={"layout": ["next"]}, start={"layout": "current"})
+def test_a_sweep_of_one_level_is_adopted_without_a_trial(tmp_path):
+    tuner = search(tmp_path, ToyTrainable(), sweeps={"layout": ["next"]}, start={"layout": "current"})
     tuner.search()
     assert stages(tuner) == ["grid", "grid"]
     assert tuner.oracle.incumbent["layout"] == "next"
@@ -87,12 +87,14 @@ def test_a_sweep_of_one_level_is_adopted_without_a_run(tmp_path):
 def test_a_start_value_that_is_no_level_holds_until_its_sweep_and_is_not_tried(tmp_path):
     tuner = search(
         tmp_path,
-        ToyRun(),
+        ToyTrainable(),
         sweeps={"batch_size": [16, 32], "layout": ["current", "next"]},
         start={"layout": "previous"},
     )
     tuner.search()
-    assert [(values(trial)["layout"], values(trial)["batch_size"]) for trial in trials(tuner)[:4]] == [
+    assert [
+        (hyperparameters(trial)["layout"], hyperparameters(trial)["batch_size"]) for trial in trials(tuner)[:4]
+    ] == [
         ("previous", 16),
         ("previous", 32),
         ("current", 32),
@@ -104,16 +106,20 @@ def test_a_start_value_that_is_no_level_holds_until_its_sweep_and_is_not_tried(t
 @pytest.mark.parametrize(("start", "adopted"), [("c", "c"), ("a", "a"), ("b", "a")])
 def test_of_equal_levels_the_incumbents_wins_then_the_earlier(tmp_path, start, adopted):
     equal = {"a": 0.7, "b": 0.6, "c": 0.7}
-    run = ToyRun(lambda values, epoch: equal[values["level"]])
-    tuner = search(tmp_path, run, sweeps={"level": ["a", "b", "c"]}, start={"level": start})
+    trainable = ToyTrainable(lambda hyperparameters, epoch: equal[hyperparameters["level"]])
+    tuner = search(tmp_path, trainable, sweeps={"level": ["a", "b", "c"]}, start={"level": start})
     tuner.search()
     assert tuner.oracle.incumbent["level"] == adopted
 
 
 def test_a_sweep_compares_best_epochs(tmp_path):
     curves = {"early": [0.9, 0.1], "late": [0.2, 0.8]}
-    run = ToyRun(lambda values, epoch: curves[values["level"]][epoch - 1] if values["schedule_epochs"] == 2 else 0.5)
-    tuner = search(tmp_path, run, sweeps={"level": ["late", "early"]}, sweep_epochs=2)
+    trainable = ToyTrainable(
+        lambda hyperparameters, epoch: (
+            curves[hyperparameters["level"]][epoch - 1] if hyperparameters["schedule_epochs"] == 2 else 0.5
+        )
+    )
+    tuner = search(tmp_path, trainable, sweeps={"level": ["late", "early"]}, sweep_epochs=2)
     tuner.search()
     assert [(level.level, level.epoch, level.score, level.chosen) for level in tuner.oracle.sweep_results] == [
         ("late", 2, 0.8, False),
@@ -122,95 +128,103 @@ def test_a_sweep_compares_best_epochs(tmp_path):
 
 
 def test_a_small_objective_is_searched_for_where_its_direction_is_min(tmp_path):
-    def run(values, folder):
-        yield from ({"val_loss": 1 - accuracy(values, epoch)} for epoch in range(1, values["stop_epoch"] + 1))
+    def trainable(hyperparameters, folder):
+        yield from (
+            {"val_loss": 1 - accuracy(hyperparameters, epoch)} for epoch in range(1, hyperparameters["stop_epoch"] + 1)
+        )
 
-    tuner = search(tmp_path, run, objective="val_loss", sweeps=SWEEPS)
+    tuner = search(tmp_path, trainable, objective="val_loss", sweeps=SWEEPS)
     tuner.search()
     assert tuner.oracle.incumbent["layout"] == "previous"
     assert (tuner.oracle.best().learning_rate, tuner.oracle.best().epoch) == (2e-5, 2)
     assert tuner.oracle.get_best_trials()[0].trial_id == tuner.oracle.best().trial_id
 
 
-def test_a_run_is_given_every_parameter_and_no_stage(tmp_path):
+def test_a_trainable_gets_every_parameter_and_no_stage(tmp_path):
     seen = []
 
-    def run(values, folder, *args, **kwargs):
-        seen.append((values, args, kwargs))
+    def trainable(hyperparameters, folder, *args, **kwargs):
+        seen.append((hyperparameters, args, kwargs))
         assert folder.is_dir()
-        yield from ToyRun()(values, folder)
+        yield from ToyTrainable()(hyperparameters, folder)
 
-    tuner = search(tmp_path, run, sweeps={"batch_size": [16, 32]}, start=START)
+    tuner = search(tmp_path, trainable, sweeps={"batch_size": [16, 32]}, start=START)
     tuner.search("data", extra=1)
     assert seen[0] == (
         {"learning_rate": 1e-5, "warm_up": 0.1, "batch_size": 16, "schedule_epochs": 1, "stop_epoch": 1},
         ("data",),
         {"extra": 1},
     )
-    assert values(trials(tuner)[0])["tuner/stage"] == "sweep:batch_size"
-    assert {run[0]["stop_epoch"] for run in seen[2:]} == {run[0]["schedule_epochs"] for run in seen[2:]} == {3}
+    assert hyperparameters(trials(tuner)[0])["tuner/stage"] == "sweep:batch_size"
+    assert {trial[0]["stop_epoch"] for trial in seen[2:]} == {trial[0]["schedule_epochs"] for trial in seen[2:]} == {3}
 
 
 # Grid
 
 
 def test_a_row_fills_a_cell_after_every_epoch(tmp_path):
-    tuner = search(tmp_path, ToyRun())
+    tuner = search(tmp_path, ToyTrainable())
     tuner.search()
     expected = [[accuracy({"learning_rate": rate}, epoch) for epoch in (1, 2, 3)] for rate in (1e-5, 2e-5)]
     np.testing.assert_allclose(tuner.oracle.table().scores, expected)
 
 
 def test_best_repeats_the_winning_cells_schedule(tmp_path):
-    tuner = search(tmp_path, ToyRun(), start=START)
+    tuner = search(tmp_path, ToyTrainable(), start=START)
     tuner.search()
-    values = {"learning_rate": 2e-5, "warm_up": 0.1, "schedule_epochs": 3, "stop_epoch": 2}
-    assert tuner.oracle.best() == Best(values, 2e-5, 2, pytest.approx(0.5), "0001")
+    hyperparameters = {"learning_rate": 2e-5, "warm_up": 0.1, "schedule_epochs": 3, "stop_epoch": 2}
+    assert tuner.oracle.best() == Best(hyperparameters, 2e-5, 2, pytest.approx(0.5), "0001")
     assert tuner.get_best_hyperparameters()[0]["stop_epoch"] == 2
 
 
 def test_an_independent_cell_has_a_schedule_of_its_own_and_counts_its_last_epoch(tmp_path):
-    run = ToyRun(lambda values, epoch: values["schedule_epochs"] / 10 - epoch / 100)
-    tuner = search(tmp_path, run, grid_schedule="per-cell", learning_rates=[1e-5])
+    trainable = ToyTrainable(lambda hyperparameters, epoch: hyperparameters["schedule_epochs"] / 10 - epoch / 100)
+    tuner = search(tmp_path, trainable, grid_schedule="per-cell", learning_rates=[1e-5])
     tuner.search()
-    assert [(values(trial)["schedule_epochs"], values(trial)["stop_epoch"]) for trial in trials(tuner)] == [
+    assert [
+        (hyperparameters(trial)["schedule_epochs"], hyperparameters(trial)["stop_epoch"]) for trial in trials(tuner)
+    ] == [
         (3, 3),
         (2, 2),
         (1, 1),
     ]
     np.testing.assert_allclose(tuner.oracle.table().scores, [[0.09, 0.18, 0.27]])
     assert trials(tuner)[0].score == pytest.approx(0.27)
-    assert tuner.oracle.best().values["stop_epoch"] == tuner.oracle.best().values["schedule_epochs"] == 3
+    assert (
+        tuner.oracle.best().hyperparameters["stop_epoch"] == tuner.oracle.best().hyperparameters["schedule_epochs"] == 3
+    )
 
 
-def test_an_independent_cell_that_a_sweep_has_run_is_not_run_again(tmp_path):
-    tuner = search(tmp_path, ToyRun(), grid_schedule="per-cell", sweeps={"batch_size": [16, 32]}, sweep_epochs=2)
+def test_a_cell_that_a_sweep_has_trained_is_not_trained_twice(tmp_path):
+    tuner = search(tmp_path, ToyTrainable(), grid_schedule="per-cell", sweeps={"batch_size": [16, 32]}, sweep_epochs=2)
     tuner.search()
     assert stages(tuner).count("grid") == 5
     assert not np.isnan(tuner.oracle.table().scores).any()
 
 
 def test_the_best_trials_are_the_grids_before_the_sweeps_and_never_failed_ones(tmp_path):
-    def score(values, epoch):
-        if values["schedule_epochs"] == 1:
+    def score(hyperparameters, epoch):
+        if hyperparameters["schedule_epochs"] == 1:
             return 0.99
-        return None if values["learning_rate"] == 1e-5 else 0.5
+        return None if hyperparameters["learning_rate"] == 1e-5 else 0.5
 
-    tuner = search(tmp_path, ToyRun(fails(score)), sweeps={"batch_size": [16, 32]})
+    tuner = search(tmp_path, ToyTrainable(fails(score)), sweeps={"batch_size": [16, 32]})
     tuner.search()
     assert [trial.trial_id for trial in tuner.oracle.get_best_trials(10)] == ["0003", "0000", "0001"]
 
 
 def test_the_table_is_empty_before_the_grid_and_has_no_best_cell(tmp_path):
-    oracle = search(tmp_path, ToyRun(), sweeps=SWEEPS).oracle
+    oracle = search(tmp_path, ToyTrainable(), sweeps=SWEEPS).oracle
     assert not oracle.table().tried.any()
     with pytest.raises(TunerError, match="no cell"):
         oracle.best()
 
 
 def test_every_tried_cell_keeps_all_of_its_metrics(tmp_path):
-    run = ToyRun(lambda values, epoch: math.nan if values["learning_rate"] == 2e-5 and epoch == 2 else 0.5)
-    tuner = search(tmp_path, run)
+    trainable = ToyTrainable(
+        lambda hyperparameters, epoch: math.nan if hyperparameters["learning_rate"] == 2e-5 and epoch == 2 else 0.5
+    )
+    tuner = search(tmp_path, trainable)
     tuner.search()
     cells = tuner.oracle.cells()
     assert [(cell.learning_rate, cell.epoch, cell.trial_id) for cell in cells] == [
@@ -225,17 +239,22 @@ def test_every_tried_cell_keeps_all_of_its_metrics(tmp_path):
 
 
 def test_a_diverged_epoch_ends_the_row_and_leaves_nan_from_there_on(tmp_path):
-    run = ToyRun(lambda values, epoch: math.inf if values["learning_rate"] == 1e-5 and epoch == 2 else 0.5)
-    tuner = search(tmp_path, run)
+    trainable = ToyTrainable(
+        lambda hyperparameters, epoch: math.inf if hyperparameters["learning_rate"] == 1e-5 and epoch == 2 else 0.5
+    )
+    tuner = search(tmp_path, trainable)
     tuner.search()
     np.testing.assert_array_equal(tuner.oracle.table().scores, [[0.5, np.nan, np.nan], [0.5, 0.5, 0.5]])
     assert tuner.oracle.table().tried.all()
     assert [trial.status for trial in trials(tuner)] == [TrialStatus.COMPLETED] * 2
-    assert [epoch for values, epoch in run.trained if values["learning_rate"] == 1e-5] == [1, 2]
+    assert [epoch for hyperparameters, epoch in trainable.trained if hyperparameters["learning_rate"] == 1e-5] == [1, 2]
 
 
-def test_a_trial_that_diverges_at_once_has_failed_and_the_search_goes_on(tmp_path, recwarn):
-    tuner = search(tmp_path, ToyRun(lambda values, epoch: math.nan if values["learning_rate"] == 1e-5 else 0.5))
+def test_a_trial_that_diverges_at_once_has_failed_and_the_search_continues(tmp_path, recwarn):
+    tuner = search(
+        tmp_path,
+        ToyTrainable(lambda hyperparameters, epoch: math.nan if hyperparameters["learning_rate"] == 1e-5 else 0.5),
+    )
     tuner.search()
     assert [trial.status for trial in trials(tuner)] == [TrialStatus.FAILED, TrialStatus.COMPLETED]
     assert "no epoch has a finite val_accuracy" in trials(tuner)[0].message
@@ -244,10 +263,14 @@ def test_a_trial_that_diverges_at_once_has_failed_and_the_search_goes_on(tmp_pat
 
 
 def test_a_failed_level_cannot_win_its_sweep(tmp_path):
-    run = ToyRun(
-        fails(lambda values, epoch: None if values["batch_size"] == 32 and epoch == 2 else 0.5 + values["batch_size"])
+    trainable = ToyTrainable(
+        fails(
+            lambda hyperparameters, epoch: (
+                None if hyperparameters["batch_size"] == 32 and epoch == 2 else 0.5 + hyperparameters["batch_size"]
+            )
+        )
     )
-    tuner = search(tmp_path, run, sweeps={"batch_size": [16, 32]}, sweep_epochs=2)
+    tuner = search(tmp_path, trainable, sweeps={"batch_size": [16, 32]}, sweep_epochs=2)
     tuner.search()
     failed = tuner.oracle.sweep_results[1]
     assert (failed.status, failed.epoch, failed.chosen, math.isnan(failed.score)) == (
@@ -261,8 +284,8 @@ def test_a_failed_level_cannot_win_its_sweep(tmp_path):
 
 @pytest.mark.parametrize("start", [16, 8])
 def test_where_all_levels_failed_the_incumbent_stays(tmp_path, start):
-    run = ToyRun(fails(lambda values, epoch: None))
-    tuner = search(tmp_path, run, sweeps={"batch_size": [16, 32, 64, 128, 256]}, start={"batch_size": start})
+    trainable = ToyTrainable(fails(lambda hyperparameters, epoch: None))
+    tuner = search(tmp_path, trainable, sweeps={"batch_size": [16, 32, 64, 128, 256]}, start={"batch_size": start})
     tuner.search()
     assert tuner.oracle.incumbent["batch_size"] == start
     assert [level.level for level in tuner.oracle.sweep_results if level.chosen] == [16] * (start == 16)
@@ -271,38 +294,38 @@ def test_where_all_levels_failed_the_incumbent_stays(tmp_path, start):
 
 
 def test_a_failed_row_has_no_score(tmp_path):
-    tuner = search(tmp_path, ToyRun(fails(lambda values, epoch: None if epoch == 3 else 0.5)))
+    tuner = search(tmp_path, ToyTrainable(fails(lambda hyperparameters, epoch: None if epoch == 3 else 0.5)))
     tuner.search()
     assert np.isnan(tuner.oracle.table().scores).all()
     assert tuner.oracle.table().tried.all()
 
 
-def test_a_run_that_yields_nothing_has_failed(tmp_path):
-    tuner = search(tmp_path, lambda values, folder: iter(()))
+def test_a_trial_without_an_epoch_has_failed(tmp_path):
+    tuner = search(tmp_path, lambda hyperparameters, folder: iter(()))
     tuner.search()
     assert [trial.status for trial in trials(tuner)] == [TrialStatus.FAILED] * 2
     assert "yielded no epoch" in trials(tuner)[0].message
 
 
-def test_a_run_that_ends_early_counts_with_what_it_has(tmp_path):
-    tuner = search(tmp_path, lambda values, folder: iter([{"val_accuracy": 0.5}]))
+def test_a_trial_that_ends_early_counts_with_its_epochs(tmp_path):
+    tuner = search(tmp_path, lambda hyperparameters, folder: iter([{"val_accuracy": 0.5}]))
     tuner.search()
     np.testing.assert_array_equal(tuner.oracle.table().tried, [[True, False, False]] * 2)
     assert tuner.oracle.best().epoch == 1
 
 
-def test_a_run_that_does_not_end_is_refused_after_its_last_epoch(tmp_path):
-    def run(values, folder):
+def test_a_trainable_that_does_not_end_is_refused_after_its_last_epoch(tmp_path):
+    def trainable(hyperparameters, folder):
         while True:
             yield {"val_accuracy": 0.5}
 
     with pytest.raises(TunerError, match="3 epochs"):
-        search(tmp_path, run).search()
+        search(tmp_path, trainable).search()
 
 
-def test_a_run_without_the_objective_is_told_so(tmp_path):
-    with pytest.raises(TunerError, match=r"val_accuracy is not among the metrics of the run \(val_loss\)"):
-        search(tmp_path, lambda values, folder: iter([{"val_loss": 0.5}])).search()
+def test_a_trainable_without_the_objective_is_refused(tmp_path):
+    with pytest.raises(TunerError, match=r"val_accuracy is not among the metrics of the trainable \(val_loss\)"):
+        search(tmp_path, lambda hyperparameters, folder: iter([{"val_loss": 0.5}])).search()
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
@@ -310,29 +333,29 @@ def test_a_run_without_the_objective_is_told_so(tmp_path):
 def test_a_bug_or_an_interrupt_ends_the_search_which_resumes_with_that_trial(tmp_path, error, new_process):
     armed = [True]
 
-    def score(values, epoch):
-        if armed and epoch == 2 and values["learning_rate"] == 2e-5:
+    def score(hyperparameters, epoch):
+        if armed and epoch == 2 and hyperparameters["learning_rate"] == 2e-5:
             armed.clear()
             raise error
-        return accuracy(values, epoch)
+        return accuracy(hyperparameters, epoch)
 
-    run = ToyRun(score)
-    tuner = search(tmp_path, run)
+    trainable = ToyTrainable(score)
+    tuner = search(tmp_path, trainable)
     with pytest.raises(error):
         tuner.search()
     assert trials(tuner)[1].status == TrialStatus.RUNNING
     if new_process:
-        tuner = search(tmp_path, run)
+        tuner = search(tmp_path, trainable)
     tuner.search()
     assert list(tuner.oracle.trials) == ["0000", "0001"]
-    assert [epoch for values, epoch in run.trained] == [1, 2, 3, 1, 2, 2, 3]
+    assert [epoch for hyperparameters, epoch in trainable.trained] == [1, 2, 3, 1, 2, 2, 3]
     assert [len(seen.value) for seen in trials(tuner)[1].metrics.get_history("val_accuracy")] == [1, 1, 1]
 
 
 # The oracle's side
 
 
-def test_an_oracle_that_says_stop_ends_the_run_and_the_trial_counts(tmp_path):
+def test_an_oracle_that_stops_a_trial_ends_it_and_the_trial_counts(tmp_path):
     class Impatient(CasualGridOracle):
         def update_trial(self, trial_id, metrics, step=0):
             trial = super().update_trial(trial_id, metrics, step)
@@ -342,13 +365,13 @@ def test_an_oracle_that_says_stop_ends_the_run_and_the_trial_counts(tmp_path):
 
     closed = []
 
-    def run(values, folder):
+    def trainable(hyperparameters, folder):
         try:
-            yield from ToyRun()(values, folder)
+            yield from ToyTrainable()(hyperparameters, folder)
         finally:
-            closed.append(values["learning_rate"])
+            closed.append(hyperparameters["learning_rate"])
 
-    tuner = search(tmp_path, run, Impatient("val_accuracy", [1e-5, 2e-5], 3))
+    tuner = search(tmp_path, trainable, Impatient("val_accuracy", [1e-5, 2e-5], 3))
     tuner.search()
     np.testing.assert_array_equal(tuner.oracle.table().tried, [[True, True, False]] * 2)
     assert [trial.status for trial in trials(tuner)] == [TrialStatus.COMPLETED] * 2
@@ -369,22 +392,22 @@ def test_tuners_that_share_an_oracle_wait_for_each_other_between_the_stages(tmp_
     # Broken where a tuner left instead of waiting for the grid.
     two_in_the_grid = threading.Barrier(2, timeout=20)
 
-    def run(values, folder):
+    def trainable(hyperparameters, folder):
         stage = stage_of[folder.name]
         together.append(stage)
         met.append(set(together))
         if stage == "grid":
             two_in_the_grid.wait()
         time.sleep(0.05)
-        yield from ToyRun()(values, folder)
+        yield from ToyTrainable()(hyperparameters, folder)
         together.remove(stage)
 
     def note(trial):
-        stage_of[f"trial_{trial.trial_id}"] = values(trial)["tuner/stage"]
+        stage_of[f"trial_{trial.trial_id}"] = hyperparameters(trial)["tuner/stage"]
 
     workers = []
     for number in range(3):
-        tuner = search(tmp_path, run, oracle)
+        tuner = search(tmp_path, trainable, oracle)
         tuner.tuner_id, tuner._on_trial_begin = f"tuner{number}", note
         workers.append(threading.Thread(target=tuner.search, name=f"worker{number}"))
     for worker in workers:
@@ -392,30 +415,30 @@ def test_tuners_that_share_an_oracle_wait_for_each_other_between_the_stages(tmp_
     for worker in workers:
         worker.join(timeout=60)
     assert all(len(stages) == 1 for stages in met)
-    assert len(oracle.trials) == oracle.plan().runs == 6
-    assert oracle.best().values["layout"] == "previous"
+    assert len(oracle.trials) == oracle.plan().trials == 6
+    assert oracle.best().hyperparameters["layout"] == "previous"
     # Six trials and three farewells; a waiting tuner asks a few times a second, it does not spin.
     assert len(asked) < 40
 
 
-def test_progress_is_told_by_callbacks(tmp_path):
-    told = []
+def test_callbacks_receive_the_progress(tmp_path):
+    reported = []
     oracle = CasualGridOracle("val_accuracy", [1e-5], 2)
     oracle.verbose = 0
     CasualGridSearch(
-        ToyRun(),
+        ToyTrainable(),
         oracle,
         tmp_path,
         "study",
-        on_trial_begin=lambda trial: told.append((trial.trial_id, trial.status)),
-        on_epoch_end=lambda trial, epoch, metrics: told.append((trial.trial_id, epoch, sorted(metrics))),
+        on_trial_begin=lambda trial: reported.append((trial.trial_id, trial.status)),
+        on_epoch_end=lambda trial, epoch, metrics: reported.append((trial.trial_id, epoch, sorted(metrics))),
     ).search()
     metrics = ["seconds", "val_accuracy"]
-    assert told == [("0000", "RUNNING"), ("0000", 1, metrics), ("0000", 2, metrics)]
+    assert reported == [("0000", "RUNNING"), ("0000", 1, metrics), ("0000", 2, metrics)]
 
 
 def test_a_report_costs_the_same_however_many_trials_there_are(tmp_path, monkeypatch):
-    tuner = search(tmp_path, ToyRun())
+    tuner = search(tmp_path, ToyTrainable())
     tuner.search()
     written = []
 
@@ -423,7 +446,7 @@ def test_a_report_costs_the_same_however_many_trials_there_are(tmp_path, monkeyp
         def __iter__(self):
             raise AssertionError("a report looks at one trial only")
 
-        keys = values = items = __iter__
+        keys = hyperparameters = items = __iter__
 
     tuner.oracle.trials = tuner.oracle._decisions.trials = Unscanned(tuner.oracle.trials)
     monkeypatch.setattr(tuners.state, "write_text", lambda path, text: written.append(path.parent.name))
@@ -435,14 +458,14 @@ def test_a_trials_file_does_not_grow_with_the_search_space(tmp_path):
     sizes = set()
     for count in (2, 200):
         oracle = CasualGridOracle("val_accuracy", [(rate + 1) / 1000 for rate in range(count)], 1)
-        tuner = search(tmp_path / str(count), ToyRun(lambda values, epoch: 0.5), oracle)
+        tuner = search(tmp_path / str(count), ToyTrainable(lambda hyperparameters, epoch: 0.5), oracle)
         trial = tuner.oracle.create_trial("tuner0")
         sizes.add((tmp_path / str(count) / "study" / f"trial_{trial.trial_id}" / "trial.json").stat().st_size)
     assert len(sizes) == 1
 
 
-def test_an_epoch_told_again_as_it_was_keeps_what_came_after(tmp_path, monkeypatch):
-    tuner = search(tmp_path, ToyRun(lambda values, epoch: math.nan if epoch == 3 else 0.5))
+def test_an_epoch_reported_twice_with_the_same_metrics_keeps_the_later_ones(tmp_path, monkeypatch):
+    tuner = search(tmp_path, ToyTrainable(lambda hyperparameters, epoch: math.nan if epoch == 3 else 0.5))
     tuner.search()
     written = []
     monkeypatch.setattr(tuners.state, "write_text", lambda path, text: written.append(path))
@@ -453,7 +476,7 @@ def test_an_epoch_told_again_as_it_was_keeps_what_came_after(tmp_path, monkeypat
 
 
 def test_kerastuners_own_tools_read_the_study(tmp_path):
-    tuner = search(tmp_path, ToyRun(), sweeps={"batch_size": [16, 32], "cased": [True, False]})
+    tuner = search(tmp_path, ToyTrainable(), sweeps={"batch_size": [16, 32], "cased": [True, False]})
     tuner.search()
     for path in (tmp_path / "study").glob("trial_*/trial.json"):
         assert Trial.load(str(path)).status == TrialStatus.COMPLETED
@@ -466,7 +489,7 @@ def test_kerastuners_own_tools_read_the_study(tmp_path):
 
 def test_the_search_prints_its_course_as_kerastuner_does(tmp_path, capsys):
     oracle = CasualGridOracle("val_accuracy", [1e-5], 1)
-    CasualGridSearch(ToyRun(), oracle, tmp_path, "study").search()
+    CasualGridSearch(ToyTrainable(), oracle, tmp_path, "study").search()
     assert "Search: Running Trial #1" in capsys.readouterr().out
 
 
@@ -474,14 +497,14 @@ def test_the_search_prints_its_course_as_kerastuner_does(tmp_path, capsys):
 
 
 def test_the_summary_shows_sweeps_table_and_what_failed_or_diverged(tmp_path, capsys):
-    def score(values, epoch):
-        if values["batch_size"] == 32:
+    def score(hyperparameters, epoch):
+        if hyperparameters["batch_size"] == 32:
             return None
-        return math.nan if values["learning_rate"] == 1e-4 and epoch == 2 else accuracy(values, epoch)
+        return math.nan if hyperparameters["learning_rate"] == 1e-4 and epoch == 2 else accuracy(hyperparameters, epoch)
 
     tuner = search(
         tmp_path,
-        ToyRun(fails(score)),
+        ToyTrainable(fails(score)),
         learning_rates=[1e-4, 2e-5],
         sweeps={"batch_size": [16, 32]},
         start={"learning_rate": 2e-5},
@@ -513,7 +536,7 @@ Trial 0002 diverged in epoch 2.
 
 
 def test_the_summary_of_a_search_that_has_not_begun_says_so(tmp_path, capsys):
-    search(tmp_path, ToyRun()).results_summary()
+    search(tmp_path, ToyTrainable()).results_summary()
     assert "No cell of the grid has a score." in capsys.readouterr().out
 
 
@@ -531,13 +554,13 @@ def test_the_summary_of_a_search_that_has_not_begun_says_so(tmp_path, capsys):
     grid_schedule=st.sampled_from(["shared", "per-cell"]),
     winners=st.randoms(use_true_random=False),
 )
-def test_the_plan_counts_the_runs_and_epochs_that_the_search_makes(
+def test_the_plan_counts_the_trials_and_epochs_of_the_search(
     tmp_path_factory, levels, start, rates, epochs, sweep_epochs, start_rate, grid_schedule, winners
 ):
-    run = ToyRun(lambda values, epoch: winners.random())
+    trainable = ToyTrainable(lambda hyperparameters, epoch: winners.random())
     tuner = search(
         tmp_path_factory.mktemp("plan"),
-        run,
+        trainable,
         learning_rates=[(row + 1) / 100 for row in range(rates)],
         epochs=epochs,
         sweeps={f"parameter{number}": list(range(count)) for number, count in enumerate(levels)},
@@ -549,17 +572,19 @@ def test_the_plan_counts_the_runs_and_epochs_that_the_search_makes(
     plan = tuner.oracle.plan()
     tuner.search()
     names = [f"sweep:parameter{number}" for number in range(len(levels))] + ["grid"]
-    assert [(stage.name, stage.runs) for stage in plan.stages] == [(name, stages(tuner).count(name)) for name in names]
-    assert plan.epochs == len(run.trained)
+    assert [(stage.name, stage.trials) for stage in plan.stages] == [
+        (name, stages(tuner).count(name)) for name in names
+    ]
+    assert plan.epochs == len(trainable.trained)
     assert plan.full_product_epochs == math.prod(levels) * rates * (
         epochs if grid_schedule == "shared" else epochs * (epochs + 1) // 2
     )
 
 
 def test_kerastuner_knows_the_direction_of_an_objective_of_ones_own(tmp_path):
-    def run(values, folder):
+    def trainable(hyperparameters, folder):
         yield {"val_f1": 0.5, "val_loss": 0.1}
 
-    tuner = search(tmp_path, run, objective=keras_tuner.Objective("val_f1", "max"))
+    tuner = search(tmp_path, trainable, objective=keras_tuner.Objective("val_f1", "max"))
     tuner.search()
     assert [trials(tuner)[0].metrics.get_direction(name) for name in ("val_f1", "val_loss")] == ["max", "min"]

@@ -18,7 +18,7 @@ from tuners import CasualGridOracle, SearchSpace, TunerError
         ({"epochs": 0}, "epochs must be a whole number of at least 1, not 0"),
         ({"epochs": 2.5}, "epochs must be a whole number"),
         ({"sweep_epochs": 0}, "sweep_epochs must be"),
-        ({"grid": "rows"}, "grid is one of 'row', 'independent'"),
+        ({"grid_schedule": "rows"}, "grid_schedule is one of 'shared', 'per-cell'"),
         ({"sweeps": {"layout": []}}, "the sweep of layout must name at least one"),
         ({"sweeps": {"layout": ["a", "a"]}}, "the sweep of layout names a level twice"),
         ({"sweeps": {"layout": ["a", None]}}, "layout: None is not a bool, int, float or str"),
@@ -32,11 +32,6 @@ from tuners import CasualGridOracle, SearchSpace, TunerError
 def test_what_cannot_be_searched_is_refused(changes, sentence):
     with pytest.raises(TunerError, match=sentence):
         CasualGridOracle("val_accuracy", **{"learning_rates": [1e-5], "epochs": 2, **changes})
-
-
-def test_a_grid_needs_both_its_parameters():
-    with pytest.raises(TunerError, match="learning_rates and epochs"):
-        CasualGridOracle("val_accuracy", learning_rates=[1e-5])
 
 
 @pytest.mark.parametrize(
@@ -63,7 +58,7 @@ def test_whole_and_decimal_levels_are_all_decimal_and_numpys_are_plain():
 
 def test_levels_that_differ_in_type_only_are_different_configurations():
     plan = SearchSpace.of([1e-5], 1, {"cased": [True, False], "batch_size": [1, 0]}).plan()
-    assert [stage.runs for stage in plan.stages] == [2, 1, 0]
+    assert [stage.trials for stage in plan.stages] == [2, 1, 0]
 
 
 def test_the_plan_compares_with_the_full_product():
@@ -72,64 +67,9 @@ def test_the_plan_compares_with_the_full_product():
         [2e-5, 6e-6, 5e-6, 4e-6, 3e-6, 2e-6, 1e-6], 10, {"speaker": list("abcd"), "context": list("abcdef")}
     )
     stages, full_product_epochs = space.plan()
-    assert [(stage.name, stage.runs, stage.epochs) for stage in stages] == [
+    assert [(stage.name, stage.trials, stage.epochs) for stage in stages] == [
         ("sweep:speaker", 4, 4),
         ("sweep:context", 5, 5),
         ("grid", 7, 70),
     ]
-    assert (space.plan().runs, space.plan().epochs, full_product_epochs) == (16, 79, 24 * 70)
-
-
-def test_plain_hyperparameters_are_enough():
-    hp = keras_tuner.HyperParameters()
-    hp.Choice("learning_rate", [1e-2, 1e-3], default=1e-3)
-    hp.Int("epochs", 1, 5)
-    hp.Choice("layout", ["a", "b"], default="b")
-    hp.Int("units", 8, 32, step=2, sampling="log")
-    hp.Boolean("cased", default=True)
-    hp.Float("rate", 0, 1, step=0.5)
-    hp.Fixed("length", 64)
-    space = CasualGridOracle("val_loss", hyperparameters=hp).search_space
-    assert (space.learning_rates, space.epochs) == ((1e-2, 1e-3), 5)
-    assert space.sweeps == {
-        "layout": ("a", "b"),
-        "units": (8, 16, 32),
-        "cased": (True, False),
-        "rate": (0.0, 0.5, 1.0),
-    }
-    assert list(space.sweeps) == ["layout", "units", "cased", "rate"]
-    assert space.start == {
-        "learning_rate": 1e-3,
-        "layout": "b",
-        "units": 8,
-        "cased": True,
-        "rate": 0.0,
-        "length": 64,
-    }
-
-
-def test_other_arguments_override_hyperparameters():
-    hp = keras_tuner.HyperParameters()
-    hp.Choice("learning_rate", [1e-2, 1e-3])
-    hp.Choice("layout", ["a", "b"])
-    hp.Choice("epochs", [2, 4])
-    oracle = CasualGridOracle(
-        "val_loss", [1e-1], sweeps={}, start={"learning_rate": 0.5, "layout": "b"}, hyperparameters=hp
-    )
-    space = oracle.search_space
-    assert (space.learning_rates, space.epochs, space.sweeps) == ((1e-1,), 4, {})
-    assert space.start == {"learning_rate": 0.5, "layout": "b"}
-
-
-def test_hyperparameters_that_one_cannot_sweep_are_refused():
-    continuous = keras_tuner.HyperParameters()
-    continuous.Float("dropout", 0, 1)
-    conditional = keras_tuner.HyperParameters()
-    conditional.Choice("kind", ["a", "b"])
-    conditional.Int("units", 1, 2, parent_name="kind", parent_values=["a"])
-    for hyperparameters, sentence in (
-        (continuous, "dropout has no steps"),
-        (conditional, "units depends on"),
-    ):
-        with pytest.raises(TunerError, match=sentence):
-            CasualGridOracle("val_loss", [1e-5], 1, hyperparameters=hyperparameters)
+    assert (space.plan().trials, space.plan().epochs, full_product_epochs) == (16, 79, 24 * 70)

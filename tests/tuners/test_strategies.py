@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from killed import KILLED, die_at_replacement, in_a_child, status_of
-from toy_runs import ToyRun, fails, search, trials, values
+from toy_trainable import ToyTrainable, fails, hyperparameters, search, trials
 
 from benchmarks.search.simulation import SimulatedPool, simulate_search
 from benchmarks.search.surfaces import Noise, draw_surface
@@ -37,24 +37,26 @@ SPACE = {
 }
 
 
-def peak(values, epoch: int) -> float:
+def peak(hyperparameters, epoch: int) -> float:
     """Best at 4e-5, epoch 3, layout `previous`."""
-    distance = abs(math.log2(values["learning_rate"] / 4e-5))
-    return 0.8 - 0.05 * distance - 0.02 * abs(epoch - 3) + 0.1 * (values.get("layout") == "previous")
+    distance = abs(math.log2(hyperparameters["learning_rate"] / 4e-5))
+    return 0.8 - 0.05 * distance - 0.02 * abs(epoch - 3) + 0.1 * (hyperparameters.get("layout") == "previous")
 
 
 def study(folder: Path, name, score=peak, **space):
     folder.mkdir(exist_ok=True)
     return search(
-        folder, ToyRun(score, log=folder / "log"), CasualGridOracle(**SPACE | space, search=name, examples=100)
+        folder, ToyTrainable(score, log=folder / "log"), CasualGridOracle(**SPACE | space, search=name, examples=100)
     )
 
 
 def course(tuner) -> str:
     """All that was run and found; as text, since NaN is not equal to itself."""
     oracle = tuner.oracle
-    told = [(trial.trial_id, trial.status, values(trial), oracle.history(trial)) for trial in trials(tuner)]
-    return str((told, oracle.sweep_results, oracle.table().scores.tolist(), oracle.incumbent))
+    reported = [
+        (trial.trial_id, trial.status, hyperparameters(trial), oracle.history(trial)) for trial in trials(tuner)
+    ]
+    return str((reported, oracle.sweep_results, oracle.table().scores.tolist(), oracle.incumbent))
 
 
 def max_epochs(oracle: CasualGridOracle, name: str) -> int:
@@ -80,13 +82,13 @@ def max_epochs(oracle: CasualGridOracle, name: str) -> int:
     outcomes=st.lists(st.sampled_from(["diverges", "fails", *["scores"] * 5]), min_size=30, max_size=30),
     draw=st.randoms(use_true_random=False),
 )
-def test_a_search_ends_within_its_bound_runs_nothing_twice_and_finds_its_best_cell(
+def test_a_search_ends_within_its_bound_trains_nothing_twice_and_returns_its_best_cell(
     tmp_path_factory, name, rows, epochs, levels, start, direction, seed, outcomes, draw
 ):
     rates = RATES[:rows] + [1e-6] * (rows > 4)
 
-    def score(values, epoch):
-        outcome = outcomes[(rates.index(values["learning_rate"]) * 7 + epoch) % 30]
+    def score(hyperparameters, epoch):
+        outcome = outcomes[(rates.index(hyperparameters["learning_rate"]) * 7 + epoch) % 30]
         return {"diverges": math.nan, "fails": None, "scores": draw.random()}[outcome]
 
     oracle = CasualGridOracle(
@@ -99,10 +101,10 @@ def test_a_search_ends_within_its_bound_runs_nothing_twice_and_finds_its_best_ce
         seed=seed,
         examples=200,
     )
-    run = ToyRun(fails(score))
-    tuner = search(tmp_path_factory.mktemp(name), run, oracle)
+    trainable = ToyTrainable(fails(score))
+    tuner = search(tmp_path_factory.mktemp(name), trainable, oracle)
     tuner.search()
-    configurations = [key(values(trial)) for trial in trials(tuner)]
+    configurations = [key(hyperparameters(trial)) for trial in trials(tuner)]
     assert len(configurations) == len(set(configurations))
     assert {trial.status for trial in trials(tuner)} <= {"COMPLETED", "FAILED"}
     # A failed run trains epochs that it does not tell of in the end.
@@ -117,15 +119,15 @@ def test_a_search_ends_within_its_bound_runs_nothing_twice_and_finds_its_best_ce
         best = oracle.best()
         history = dict(oracle.history(oracle.trials[best.trial_id]))
         assert history[best.epoch] == best.score == table.best().score
-        assert best.values["stop_epoch"] == best.epoch
-        assert best.values["schedule_epochs"] == epochs
-        assert {name: best.values[name] for name in ("level",)} == {"level": oracle.incumbent["level"]}
+        assert best.hyperparameters["stop_epoch"] == best.epoch
+        assert best.hyperparameters["schedule_epochs"] == epochs
+        assert {name: best.hyperparameters[name] for name in ("level",)} == {"level": oracle.incumbent["level"]}
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_a_killed_search_goes_on_as_if_it_had_not_been(tmp_path, name):
-    def score(values, epoch):
-        return math.nan if values["learning_rate"] == 8e-5 and epoch == 3 else peak(values, epoch)
+def test_a_killed_search_resumes_as_if_it_had_not_been(tmp_path, name):
+    def score(hyperparameters, epoch):
+        return math.nan if hyperparameters["learning_rate"] == 8e-5 and epoch == 3 else peak(hyperparameters, epoch)
 
     whole = study(tmp_path / "whole", name, score)
     whole.search()
@@ -139,9 +141,9 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(tmp_path, name):
         folder = tmp_path / f"killed{number}"
         folder.mkdir()
         status = status_of(in_a_child(partial(work, folder, number, number % 2 == 0)))
-        again = study(folder, name, score)
-        again.search()
-        assert course(again) == course(whole), f"killed at write {number}"
+        resumed = study(folder, name, score)
+        resumed.search()
+        assert course(resumed) == course(whole), f"killed at write {number}"
         if status == 0:
             break
         assert status == KILLED
@@ -168,14 +170,16 @@ def test_what_a_search_draws_depends_on_its_seed(tmp_path, name):
 @settings(max_examples=5, deadline=None, derandomize=True)
 @given(size=st.integers(2, 5), durations=st.lists(st.integers(1, 9), min_size=7, max_size=7))
 def test_several_workers_make_a_valid_search(tmp_path_factory, name, size, durations):
-    def seconds(values, epoch):
-        return durations[(int(values["learning_rate"] * 1e5) + epoch) % 7]
+    def seconds(hyperparameters, epoch):
+        return durations[(int(hyperparameters["learning_rate"] * 1e5) + epoch) % 7]
 
     oracle = CasualGridOracle(**SPACE, search=name, examples=100)
     oracle.verbose = 0
-    tuner = ParallelSearch(SimulatedPool(ToyRun(peak), size, seconds), oracle, tmp_path_factory.mktemp("many"), "study")
+    tuner = ParallelSearch(
+        SimulatedPool(ToyTrainable(peak), size, seconds), oracle, tmp_path_factory.mktemp("many"), "study"
+    )
     tuner.search()
-    configurations = [key(values(trial)) for trial in trials(tuner)]
+    configurations = [key(hyperparameters(trial)) for trial in trials(tuner)]
     assert len(configurations) == len(set(configurations))
     assert {trial.status for trial in trials(tuner)} == {"COMPLETED"}
     # When the last epoch of a budget is reported, the other workers are in the middle of one.
@@ -191,7 +195,7 @@ def test_an_interrupted_search_with_workers_trains_no_epoch_twice(tmp_path, name
                 raise KeyboardInterrupt
             return super().wait()
 
-    run = ToyRun(peak, log=tmp_path / "log")
+    trainable = ToyTrainable(peak, log=tmp_path / "log")
 
     def go_on(pool):
         oracle = CasualGridOracle(**SPACE, search=name, examples=100)
@@ -201,8 +205,8 @@ def test_an_interrupted_search_with_workers_trains_no_epoch_twice(tmp_path, name
         return tuner
 
     with pytest.raises(KeyboardInterrupt):
-        go_on(Interrupted(run, 3, lambda values, epoch: 1))
-    tuner = go_on(SimulatedPool(run, 2, lambda values, epoch: 1))
+        go_on(Interrupted(trainable, 3, lambda hyperparameters, epoch: 1))
+    tuner = go_on(SimulatedPool(trainable, 2, lambda hyperparameters, epoch: 1))
     assert {trial.status for trial in trials(tuner)} == {"COMPLETED"}
     epochs = (tmp_path / "log").read_text().splitlines()
     assert len(epochs) == len(set(epochs))
@@ -210,14 +214,14 @@ def test_an_interrupted_search_with_workers_trains_no_epoch_twice(tmp_path, name
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_space_of_one_cell_is_searched(tmp_path, name):
-    tuner = search(tmp_path, ToyRun(), CasualGridOracle("val_accuracy", [2e-5], 1, search=name))
+    tuner = search(tmp_path, ToyTrainable(), CasualGridOracle("val_accuracy", [2e-5], 1, search=name))
     tuner.search()
     assert (tuner.oracle.best().epoch, len(trials(tuner))) == (1, 1)
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_where_all_runs_fail_the_search_ends(tmp_path, name):
-    tuner = study(tmp_path, name, fails(lambda values, epoch: None))
+def test_where_all_trials_fail_the_search_ends(tmp_path, name):
+    tuner = study(tmp_path, name, fails(lambda hyperparameters, epoch: None))
     tuner.search()
     assert {trial.status for trial in trials(tuner)} == {"FAILED"}
 
@@ -227,14 +231,15 @@ def test_a_simulation_takes_the_course_of_the_search(tmp_path, name):
     tuner = study(tmp_path, name, sweeps={"layout": ["current"]})
     tuner.search()
     space = tuner.oracle.search_space
-    runs = simulate_search(
+    trained = simulate_search(
         strategy(name, 100),
         space,
         lambda rate: [peak({"layout": "current", "learning_rate": rate}, epoch) for epoch in range(1, 6)],
         seed=3,
     )
-    assert [(run.rate, list(run.scores)) for run in runs] == [
-        (values(trial)["learning_rate"], [score for _, score in tuner.oracle.history(trial)]) for trial in trials(tuner)
+    assert [(trial.rate, list(trial.scores)) for trial in trained] == [
+        (hyperparameters(trial)["learning_rate"], [score for _, score in tuner.oracle.history(trial)])
+        for trial in trials(tuner)
     ]
 
 
@@ -249,13 +254,13 @@ def test_an_unknown_search_is_refused_with_those_that_there_are():
         CasualGridOracle("val_accuracy", RATES, 5, search="hyper")
 
 
-def test_a_study_goes_on_under_the_same_search_only(tmp_path):
+def test_a_study_resumes_under_the_same_search_only(tmp_path):
     study(tmp_path, "climb").search()
     with pytest.raises(TunerError, match=r"search .*climb.* there, absent here"):
         study(tmp_path, "grid")
 
 
-def test_a_grid_from_before_there_were_other_searches_goes_on(tmp_path):
+def test_a_grid_is_described_without_a_search(tmp_path):
     study(tmp_path, "grid").search()
     assert '"search"' not in (tmp_path / "study" / "oracle.json").read_text()
 
@@ -273,7 +278,7 @@ def test_a_stopped_row_counts_with_the_cells_that_it_has(tmp_path):
     assert {trial.status for trial in trials(tuner)} == {"COMPLETED"}
     table = oracle.table()
     for trial in stopped:
-        row = table.learning_rates.index(values(trial)["learning_rate"])
+        row = table.learning_rates.index(hyperparameters(trial)["learning_rate"])
         assert table.tried[row].tolist() == [epoch <= len(oracle.history(trial)) for epoch in range(1, 6)]
     assert oracle.get_best_trials()[0].trial_id == oracle.best().trial_id
 
@@ -283,11 +288,11 @@ def test_a_stopped_row_counts_with_the_cells_that_it_has(tmp_path):
 
 def climbing(*rows: tuple[float, list[float]], start: float = 2e-5, epochs: int = 10, rates=RATES) -> SearchState:
     space = SearchSpace.of(rates, epochs, start={"learning_rate": start})
-    runs = [
+    trained = [
         ObservedTrial({"learning_rate": rate}, tuple(scores), index < len(rows) - 1)
         for index, (rate, scores) in enumerate(rows)
     ]
-    return SearchState(space, space.start, runs, 1)
+    return SearchState(space, space.start, trained, 1)
 
 
 @pytest.mark.parametrize(
@@ -366,11 +371,11 @@ def test_on_made_up_surfaces_a_climb_finds_a_good_cell_in_a_quarter_of_the_epoch
         surface, noise = draw_surface(rates, 10, seed), Noise(1178, seed=seed)
         truth = {rate: surface.accuracies(rate) for rate in rates}
         space = SearchSpace.of(rates, 10, start={"learning_rate": surface.best_rate})
-        runs = simulate_search(
+        trained = simulate_search(
             HillClimb(examples=1178), space, lambda rate, noise=noise, truth=truth: noise.observe(rate, truth[rate])
         )
-        assert sum(len(run.scores) for run in runs) <= 17
-        best = max(runs, key=lambda run: run.best)
+        assert sum(len(trial.scores) for trial in trained) <= 17
+        best = max(trained, key=lambda trial: trial.best)
         regrets.append(max(map(max, truth.values())) - truth[best.rate][best.best_epoch - 1])
     assert np.median(regrets) <= 0.003
     assert np.mean(np.array(regrets) <= 0.0144) >= 0.9
@@ -384,11 +389,11 @@ def test_on_the_papers_tables_a_climb_finds_a_cell_within_0_3_points_from_any_st
     table = Table.from_csv(Path(folder, f"{name}.csv"))
     for start in table.learning_rates:
         space = SearchSpace.of(table.learning_rates, 10, start={"learning_rate": start})
-        runs = simulate_search(
+        trained = simulate_search(
             HillClimb(examples=examples), space, lambda rate: table.scores[table.learning_rates.index(rate)]
         )
-        assert sum(len(run.scores) for run in runs) <= table.scores.size / 4
-        assert max(run.best for run in runs) >= table.best().score - 0.003 - 1e-9
+        assert sum(len(trial.scores) for trial in trained) <= table.scores.size / 4
+        assert max(trial.best for trial in trained) >= table.best().score - 0.003 - 1e-9
 
 
 # Asha, genetic
@@ -404,18 +409,20 @@ def test_asha_stops_the_worse_half_at_each_rung():
 
 
 def test_evolution_finds_parameters_that_depend_on_each_other(tmp_path):
-    def score(values, epoch):
+    def score(hyperparameters, epoch):
         # Either parameter alone makes it worse, so one at a time finds nothing.
-        return 0.5 + 0.1 * values["a"] if values["a"] == values["b"] else 0.4
+        return 0.5 + 0.1 * hyperparameters["a"] if hyperparameters["a"] == hyperparameters["b"] else 0.4
 
     levels = {"a": [0, 1, 2], "b": [0, 1, 2]}
-    run = ToyRun(score)
+    trainable = ToyTrainable(score)
     evolved = search(
-        tmp_path / "one", run, CasualGridOracle("val_accuracy", RATES, 3, levels, search=Genetic(share=1.5), seed=0)
+        tmp_path / "one",
+        trainable,
+        CasualGridOracle("val_accuracy", RATES, 3, levels, search=Genetic(share=1.5), seed=0),
     )
     evolved.search()
-    assert evolved.oracle.best().values["a"] == evolved.oracle.best().values["b"] == 2
+    assert evolved.oracle.best().hyperparameters["a"] == evolved.oracle.best().hyperparameters["b"] == 2
     assert evolved.oracle.sweep_results == []
-    swept = search(tmp_path / "two", ToyRun(score), CasualGridOracle("val_accuracy", RATES, 3, levels))
+    swept = search(tmp_path / "two", ToyTrainable(score), CasualGridOracle("val_accuracy", RATES, 3, levels))
     swept.search()
-    assert swept.oracle.best().values["a"] == 0
+    assert swept.oracle.best().hyperparameters["a"] == 0

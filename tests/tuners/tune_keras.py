@@ -47,9 +47,9 @@ class StopAfterTwo(keras.callbacks.Callback):
         self.model.stop_training = epoch == 1
 
 
-def message(run, values, place, **data) -> str:
+def message(trainable, hyperparameters, place, **data) -> str:
     try:
-        list(run(values, place, **data))
+        list(trainable(hyperparameters, place, **data))
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""
@@ -75,12 +75,12 @@ tuner = CasualGridSearch(KerasTrainable(build, seed=0), oracle, folder, "study")
 tuner.search(**data)
 best = oracle.best()
 found["schedules"] = sorted(schedules)
-found |= {"activation": best.values["activation"], "learning_rate": best.learning_rate}
+found |= {"activation": best.hyperparameters["activation"], "learning_rate": best.learning_rate}
 found["cells"] = int(oracle.table().tried.sum())
 gc.collect()
 found["models_alive"] = len(models)
 
-values = {
+hyperparameters = {
     "units": 4,
     "activation": "relu",
     "learning_rate": 0.01,
@@ -88,18 +88,18 @@ values = {
     "schedule_epochs": 3,
     "stop_epoch": 3,
 }
-run = KerasTrainable(build, seed=1)
-found["whole"] = list(run(values, place("whole"), **data))
-interrupted = run(values, place("resumed"), **data)
+trainable = KerasTrainable(build, seed=1)
+found["whole"] = list(trainable(hyperparameters, place("whole"), **data))
+interrupted = trainable(hyperparameters, place("resumed"), **data)
 next(interrupted), next(interrupted)
 interrupted.close()
 keras.utils.set_random_seed(99)
 fitted.clear()
-found["resumed"] = list(run(values, place("resumed"), callbacks=[Note()], **data))
+found["resumed"] = list(trainable(hyperparameters, place("resumed"), callbacks=[Note()], **data))
 found["epochs_fitted_after_resuming"] = fitted[:]
 
 for key in ("stopped_after", "stopped_after_again"):
-    found[key] = len(list(run(values, place("stopped"), callbacks=[StopAfterTwo()], **data)))
+    found[key] = len(list(trainable(hyperparameters, place("stopped"), callbacks=[StopAfterTwo()], **data)))
 
 
 def unbuilt(hp):
@@ -114,12 +114,12 @@ def too_large(hp):
     raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
 
-found["unbuilt"] = message(KerasTrainable(unbuilt), values, place("unbuilt"), **data)
-found["out_of_memory"] = message(KerasTrainable(too_large), values, place("oom"), **data)
-found["other_model"] = message(run, {**values, "units": 5}, place("whole"), **data)
+found["unbuilt"] = message(KerasTrainable(unbuilt), hyperparameters, place("unbuilt"), **data)
+found["out_of_memory"] = message(KerasTrainable(too_large), hyperparameters, place("oom"), **data)
+found["other_model"] = message(trainable, {**hyperparameters, "units": 5}, place("whole"), **data)
 state = place("whole") / "keras_trainable.npz"
 state.write_bytes(state.read_bytes()[:1000])
-found["truncated"] = message(run, values, place("whole"), **data)
+found["truncated"] = message(trainable, hyperparameters, place("whole"), **data)
 
 found["bertgrid_tf"] = [name for name in sys.modules if name.startswith("bertgrid_tf")]
 print(json.dumps(found))

@@ -3,31 +3,21 @@
 from typing import Literal, get_args
 
 from tuners.errors import TunerError
-from tuners.strategies.asha import Asha
-from tuners.strategies.bayesian_optimization import BayesianOptimization
-from tuners.strategies.genetic import Genetic
-from tuners.strategies.hill_climb import HillClimb
-from tuners.strategies.strategy import IDLE, Idle, ObservedTrial, SearchState, Strategy
-
-__all__ = [
-    "IDLE",
-    "Asha",
-    "BayesianOptimization",
-    "Genetic",
-    "HillClimb",
-    "Idle",
-    "ObservedTrial",
-    "Search",
-    "SearchState",
-    "Strategy",
-    "strategy",
-]
+from tuners.strategies.asha import Asha as Asha
+from tuners.strategies.bayesian_optimization import BayesianOptimization as BayesianOptimization
+from tuners.strategies.genetic import Genetic as Genetic
+from tuners.strategies.hill_climb import HillClimb as HillClimb
+from tuners.strategies.strategy import IDLE as IDLE
+from tuners.strategies.strategy import Idle as Idle
+from tuners.strategies.strategy import ObservedTrial as ObservedTrial
+from tuners.strategies.strategy import SearchState as SearchState
+from tuners.strategies.strategy import Strategy as Strategy
 
 Search = Literal["grid", "climb", "asha", "bayes", "genetic"]
 
 
 def strategy(search: str, examples: int | None = None) -> Strategy | None:
-    """Get a strategy by name, with its default settings; None for "grid", which fills every cell.
+    """Return the strategy of a name with its default settings; None for "grid", which fills every cell.
 
     Args:
         search: Name out of `Search`.
@@ -36,13 +26,8 @@ def strategy(search: str, examples: int | None = None) -> Strategy | None:
     Raises:
         TunerError: There is no strategy of that name.
     """
-    known: dict[str, Strategy | None] = {
-        "grid": None,
-        "climb": HillClimb(examples=examples),
-        "asha": Asha(),
-        "bayes": BayesianOptimization(),
-        "genetic": Genetic(),
-    }
+    strategies: tuple[Strategy, ...] = (HillClimb(examples=examples), Asha(), BayesianOptimization(), Genetic())
+    known: dict[str, Strategy | None] = {"grid": None, **{strategy.name: strategy for strategy in strategies}}
     if search not in known:
         raise TunerError(f"there is no search {search!r}: choose from {', '.join(get_args(Search))}")
     return known[search]

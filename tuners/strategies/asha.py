@@ -15,16 +15,16 @@ from tuners.space import SearchSpace, Value
 from tuners.strategies.strategy import IDLE, Idle, ObservedTrial, SearchState
 
 REDUCTION_FACTOR = 2
-"""Rows that reach a rung for each row that goes on, and the ratio of two rungs."""
+"""Rows that reach a rung for each row that continues, and the ratio of two rungs."""
 
 
 @dataclass(frozen=True)
 class Asha:
-    """Asynchronous successive halving of rows: all are started, the worse half is stopped at each rung.
+    """Asynchronous successive halving: starts all rows, and stops the worse half at each rung.
 
-    The row nearest to the start's learning rate is first, the others follow in random order. At the rungs, after 1, 2,
-    4, … epochs, a row goes on if it is in the better half of the rows that have reached the rung, itself included. Not
-    for slow rows that win late: a low learning rate is behind at the first rungs.
+    The row nearest to the start's learning rate is first, the others follow in random order. After 1, 2, 4, … epochs a
+    row continues if it is in the better half of the rows that have reached that rung, itself included. Not for slow
+    rows that win late: a low learning rate is behind at the first rungs.
     """
 
     name: ClassVar[str] = "asha"
@@ -44,11 +44,8 @@ class Asha:
         if epoch != REDUCTION_FACTOR ** round(math.log(epoch, REDUCTION_FACTOR)):
             return False
         # By the best epoch so far, since a row counts with its best epoch.
-        rung = [
-            ObservedTrial(other.values, other.scores[:epoch], True)
-            for other in state.trials
-            if len(other.scores) >= epoch
-        ]
+        reached = (other for other in state.trials if len(other.scores) >= epoch)
+        rung = [ObservedTrial(other.hyperparameters, other.scores[:epoch], True) for other in reached]
         here = sorted((other.best for other in rung if other.best_epoch), reverse=True)
         return trial.best < here[max(len(here) // REDUCTION_FACTOR, 1) - 1]
 
@@ -62,7 +59,7 @@ class Asha:
 
 
 def shuffled_rates(state: SearchState) -> list[float]:
-    """The space's rates, the nearest to the start's first, the others in random order."""
+    """Return the space's rates, the nearest to the start's first, the others in random order."""
     start = math.log(float(state.start["learning_rate"]))
     rates = sorted(state.space.learning_rates, key=lambda rate: abs(math.log(rate) - start))
     order = np.random.default_rng(state.seed).permutation(np.arange(1, len(rates)))

@@ -20,14 +20,13 @@ BETA = 1.0
 class BayesianOptimization:
     """Bayesian optimization over rows and epochs.
 
-    A Gaussian process (scikit-learn's, with KerasTuner's Matérn kernel of smoothness 2.5 and a noise term, both fitted
-    to the cells seen) predicts every cell; its upper confidence bound is one standard deviation above the mean. The
-    first row is the one nearest to the start's learning rate, the next the one with the highest bound. A row is stopped
-    when no later epoch's bound is above the best score so far. At most `share` of the grid's epochs are trained, but
-    half a row in any case.
+    A Gaussian process (KerasTuner's Matérn kernel of smoothness 2.5 and a noise term, fitted to the tried cells)
+    predicts every cell; its upper confidence bound is one standard deviation above the mean. The first row is nearest
+    to the start's learning rate, the next has the highest bound. A row is stopped when no later epoch's bound is above
+    the best score so far.
 
     Attributes:
-        share: Largest share of the grid's epochs to train.
+        share: Largest share of the grid's epochs to train; half a row is trained in any case.
     """
 
     share: float = 0.25

@@ -12,26 +12,24 @@ from tuners.strategies.strategy import IDLE, Idle, ObservedTrial, SearchState
 POPULATION = 6
 """Number of the best trials that have children."""
 MAX_DRAWS = 100
-"""Children in a row that were all tried before, after which the space counts as exhausted."""
+"""Number of successive known children after which the space counts as exhausted."""
 
 
 @dataclass(frozen=True)
 class Genetic:
     """A steady-state genetic algorithm over configurations.
 
-    The genes are the learning rate (a row), every swept parameter (a level) and the number of epochs to train. The
-    first individual is the start's, the rest of a population of six is random. Each later child has two parents, each
-    the better of two drawn from the six best trials; it inherits every gene from either, and each gene mutates with
+    The genes are the learning rate (a row), every swept parameter (a level) and the number of epochs. The first
+    individual is the start's, the rest of a population of six is random. Each later child has two parents, each the
+    better of two drawn from the six best trials; it inherits every gene from either, and each gene mutates with
     probability 1 / number of genes: the learning rate to a neighbouring row, the epochs by up to two, a parameter to
-    any level. A child whose configuration was trained as far or further is drawn again.
-
-    At most `share` of the epochs of sweeps and grid are trained, but half a row in any case. For parameters that depend
-    on each other; where they do not, sweeps are cheaper.
+    any level. A child whose configuration was trained as far or further is redrawn. For parameters that depend on each
+    other; where they do not, sweeps are cheaper.
 
     Source: Whitley, "The GENITOR Algorithm and Selection Pressure" (ICGA 1989).
 
     Attributes:
-        share: Largest share of the epochs of sweeps and grid to train.
+        share: Largest share of the epochs of sweeps and grid to train; half a row is trained in any case.
     """
 
     share: float = 0.25
@@ -40,10 +38,10 @@ class Genetic:
     sweeps: ClassVar[bool] = False
 
     def propose(self, state: SearchState) -> Mapping[str, Value] | Idle | None:
-        """See `Strategy`; running trials have no children yet, and no trial waits for them."""
+        """See `Strategy`; no trial waits for a running one."""
         space = state.space
         # A running trial trains all the epochs it was given.
-        spent = sum(len(trial.scores) if trial.ended else int(trial.values["stop_epoch"]) for trial in state.trials)
+        spent = sum(len(trial.scores) if trial.ended else trial.stop_epoch for trial in state.trials)
         left = self.max_epochs(space) - spent
         draw = np.random.default_rng([state.seed, len(state.trials)])
         parents = sorted((trial for trial in state.trials if trial.best_epoch), key=lambda trial: -trial.best)[
@@ -97,7 +95,7 @@ def _child(space: SearchSpace, parents: Sequence[ObservedTrial], draw: np.random
     child: dict[str, Value] = {}
     for name in names:
         parent = couple[int(draw.integers(2))]
-        value = parent.best_epoch if name == "stop_epoch" else parent.values[name]
+        value = parent.best_epoch if name == "stop_epoch" else parent.hyperparameters[name]
         if draw.random() < 1 / len(names):
             if name == "stop_epoch":
                 value = min(max(int(value) + int(draw.choice([-1, 1, 2])), 1), space.epochs)
@@ -111,10 +109,10 @@ def _child(space: SearchSpace, parents: Sequence[ObservedTrial], draw: np.random
 
 
 def _known(state: SearchState, child: Mapping[str, Value]) -> bool:
-    """Whether a trial of this configuration trains as many epochs or more."""
+    """Return whether a trial of this configuration trains as many epochs or more."""
     genes = [name for name in child if name != "stop_epoch"]
     return any(
-        all(trial.values[name] == child[name] for name in genes)
-        and int(trial.values["stop_epoch"]) >= int(child["stop_epoch"])
+        all(trial.hyperparameters[name] == child[name] for name in genes)
+        and trial.stop_epoch >= int(child["stop_epoch"])
         for trial in state.trials
     )

@@ -29,16 +29,14 @@ EARLY = 2
 class HillClimb:
     """Row-by-row ascent from a good guess of the learning rate.
 
-    The first row is the one nearest to the start's learning rate. A row is stopped when it is past its peak (two
-    epochs without a better score, or a clear fall), when it cannot reach the best row's score (a faster row that is
-    behind at the same epoch; any row whose last gain, repeated once, does not suffice), or when it rises so slowly that
-    an untried faster row is the better use of the remaining budget. Then the best row's neighbours are tried, the
-    faster first unless the best row peaked early, as long as the nearest row on that side is untried; the distance
-    doubles while a direction wins. Rows in between come last, nearest the middle first. Scores are compared within half
-    a standard error (`examples`).
+    The first row is nearest to the start's learning rate. A row is stopped when it is past its peak (two epochs without
+    a better score, or a clear fall), when it cannot reach the best row's score (a faster row that is behind at the same
+    epoch; any row whose last gain, repeated once, does not suffice), or when it rises so slowly that an untried faster
+    row is the better use of the remaining budget. Then the best row's neighbours are tried, the faster first unless the
+    best row peaked early, as long as no row on that side is tried; the distance doubles while a direction wins. Rows in
+    between come last, nearest the middle first. Scores are compared within half a standard error (`examples`).
 
-    At most `share` of the grid's epochs are trained, but half a row in any case. Not for surfaces with several peaks,
-    nor for grids of a few rows and epochs, where a quarter shows too little: fill those.
+    Not for surfaces with several peaks, nor for grids of a few rows and epochs, where a quarter shows too little.
 
     Example:
         >>> from tuners.space import SearchSpace
@@ -52,7 +50,7 @@ class HillClimb:
         True
 
     Attributes:
-        share: Largest share of the grid's epochs to train.
+        share: Largest share of the grid's epochs to train; half a row is trained in any case.
         examples: Size of the dev split where the objective is a share p of it, with the standard error √(p(1-p)/n);
             None compares scores exactly.
     """
@@ -129,7 +127,7 @@ def _past_peak(trial: ObservedTrial, margin: float) -> bool:
 
 
 def _between(leader: float, direction: int, rates: Iterable[float], tried: set[float]) -> float | None:
-    """The rate nearest the middle between the leader and its nearest tried neighbour on one side."""
+    """Return the rate nearest the middle between the leader and its nearest tried neighbour on one side."""
     bound = _nearest(_side(leader, direction, tried), math.log(leader))
     if bound is None:
         return None
@@ -146,7 +144,7 @@ def _side(rate: float, direction: int, rates: Iterable[float]) -> list[float]:
 
 
 def _untried_beyond(rate: float, direction: int, rates: Iterable[float], tried: set[float]) -> bool:
-    """Whether there are rates on that side of `rate`, none of them tried."""
+    """Return whether there are rates on that side of `rate`, none of them tried."""
     return bool(_side(rate, direction, rates)) and not _side(rate, direction, tried)
 
 
@@ -155,7 +153,7 @@ def _nearest(rates: Iterable[float], log_rate: float) -> float | None:
 
 
 def _hopeless(trial: ObservedTrial, leader: ObservedTrial, margin: float) -> bool:
-    """Whether a row cannot reach the leader; the first epoch, mostly warm-up, does not say."""
+    """Return whether a row cannot reach the leader; its first epoch is mostly warm-up, and does not count."""
     epoch, score = len(trial.scores), trial.scores[-1]
     if epoch < 2 or trial.best >= leader.best - margin:
         return False

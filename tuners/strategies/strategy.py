@@ -22,20 +22,25 @@ class ObservedTrial:
     """A trial of the learning-rate × epoch search, ended or running.
 
     Attributes:
-        values: Configuration; `stop_epoch` is the largest number of epochs that the trial may train.
+        hyperparameters: Value of every parameter, with `stop_epoch`.
         scores: Objective after each epoch so far, negated where small is good, so that larger is better; NaN from
             where the trial diverged, and everywhere in a failed trial.
         ended: Whether no more epochs follow.
     """
 
-    values: Mapping[str, Value]
+    hyperparameters: Mapping[str, Value]
     scores: Sequence[float]
     ended: bool
 
     @property
     def rate(self) -> float:
         """Learning rate."""
-        return float(self.values["learning_rate"])
+        return float(self.hyperparameters["learning_rate"])
+
+    @property
+    def stop_epoch(self) -> int:
+        """Largest number of epochs that the trial may train."""
+        return int(self.hyperparameters["stop_epoch"])
 
     @cached_property
     def best_epoch(self) -> int:
@@ -51,7 +56,7 @@ class ObservedTrial:
 
 @dataclass(frozen=True)
 class SearchState:
-    """The state of a search, all that a strategy decides on.
+    """The state of a search, on which a strategy decides.
 
     Attributes:
         space: Search space.
@@ -74,7 +79,7 @@ class SearchState:
 class Strategy(Protocol):
     """Decides which trials to start, and which of them to stop early.
 
-    A strategy has no state of its own: its answers depend on the `SearchState` alone, so that a killed search goes on
+    A strategy has no state of its own: its decisions depend on the `SearchState` alone, so that a killed search resumes
     as if it had not been killed, and a search with one trial at a time is reproducible.
 
     Attributes:
@@ -94,21 +99,21 @@ class Strategy(Protocol):
         """
 
     def should_stop(self, state: SearchState, trial: ObservedTrial) -> bool:
-        """Whether `trial`, one of `state.trials`, ends after the epoch that it has just reported."""
+        """Return whether `trial`, one of `state.trials`, ends after the epoch that it has just reported."""
 
     def max_epochs(self, space: SearchSpace) -> int:
-        """Upper bound of the epochs to train in a search space."""
+        """Return the upper bound of the epochs to train in a search space."""
 
     def describe(self) -> Mapping[str, Any]:
-        """Settings in JSON's types; a study resumes under the same settings only."""
+        """Return the settings in JSON's types; a study resumes under the same settings only."""
 
 
 def score_noise(state: SearchState, examples: int | None) -> float:
-    """Standard error of the best score so far; 0 where the objective is no share of `examples`."""
+    """Return the standard error of the best score so far; 0 where the objective is no share of `examples`."""
     best = max((trial.best for trial in state.trials), default=0.0)
     return 0.0 if examples is None or not 0 < best < 1 else standard_error(best, examples)
 
 
 def standard_error(share: float, examples: int) -> float:
-    """Binomial standard error √(p(1-p)/n) of a share p of n examples."""
+    """Return the binomial standard error √(p(1-p)/n) of a share p of n examples."""
     return math.sqrt(share * (1 - share) / examples)
