@@ -1,6 +1,7 @@
-"""What a study has found, how sure that is and what it cost: all that a report says, from the results folder alone."""
+"""The analysis of a study folder: scores with intervals, tied sets, interaction checks, post-hoc gains, cost."""
 
-from bertgrid_tf.analysis.analyze import RankedCandidate, StudyScores, analyze, classes, compare_studies
+from bertgrid_tf.analysis.analyze import analyze, class_report
+from bertgrid_tf.analysis.gains import fit_correction
 from bertgrid_tf.analysis.records import (
     ADJUSTMENT,
     TEMPERATURE,
@@ -17,6 +18,7 @@ from bertgrid_tf.analysis.records import (
     StudyAnalysis,
     SweepAnalysis,
 )
+from bertgrid_tf.analysis.study_scores import RankedCandidate, StudyScores, compare_studies
 
 __all__ = [
     "ADJUSTMENT",
@@ -35,7 +37,8 @@ __all__ = [
     "StudyAnalysis",
     "StudyScores",
     "SweepAnalysis",
-    "beside",
-    "classes",
-    "gather",
+    "analyze",
+    "class_report",
+    "compare_studies",
+    "fit_correction",
 ]

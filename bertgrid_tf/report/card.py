@@ -1,4 +1,4 @@
-"""The final model's card: the README.md that goes with a model wherever it goes."""
+"""The final model's card: its README.md, in the format of Hugging Face."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,11 +10,13 @@ from bertgrid_tf.analysis import ADJUSTMENT, TEMPERATURE, ClassReport, PostHocGa
 from bertgrid_tf.corpus import NONE_MARKER, Dialogue, Layout, Utterance, format_inputs
 from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.metrics.classification import OVERALL
-from bertgrid_tf.report.format import by_class, count_of, interval, limits, percent, points, score
+from bertgrid_tf.metrics.compare import INTERACTS
+from bertgrid_tf.report.answer import best_cell, interaction_check, optimism, seeds, tied_set
+from bertgrid_tf.report.format import by_class, class_counts, limits, percent, score
 from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
 
 PLACE = "path/of/this/folder"
-"""What stands in the card's code for the folder that the model lies in."""
+"""The placeholder for the model's folder in the card's code."""
 
 _NAMES = {"accuracy": "Accuracy", "macro_f1": "Macro-F1", "weighted_f1": "Weighted F1", "loss": "Loss"}
 _HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "weighted_f1": "f1"}
@@ -29,7 +31,7 @@ _DIALOGUE = Dialogue(
     )
 )
 _CLASSIFIED = 2
-"""The place of the utterance to classify in the example."""
+"""The index of the utterance to classify in the example."""
 
 _WORDS = {
     "current": "the text itself",
@@ -61,10 +63,10 @@ classifier.probabilities(text)""",
 
 
 def card(analysis: StudyAnalysis) -> str:
-    """The model card in Markdown, with the YAML of a Hugging Face model card in front.
+    """Return the model card in Markdown, with the metadata of a Hugging Face model card in front.
 
     Args:
-        evidence: of a study whose final model is trained. What it does not tell, the card leaves out.
+        analysis: A study whose final model is trained. What the analysis does not know, the card leaves out.
     """
     final, metadata, dev = analysis.final, analysis.metadata, analysis.final_dev
     assert final is not None and metadata is not None and dev is not None
@@ -77,7 +79,7 @@ def card(analysis: StudyAnalysis) -> str:
         *_scores(analysis, splits),
         "## Limits",
         "\n".join(f"* {sentence}" for sentence in _limits(analysis, splits)),
-        *_repetition(analysis, metadata),
+        *_reproduction(analysis, metadata),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -97,7 +99,7 @@ def _metadata(analysis: StudyAnalysis, final: FinalTrial, splits: Mapping[str, C
         for split, classes in splits.items()
         for metric, kind in _HUB_METRICS.items()
     ]
-    # What is a folder here, or was trained from nothing, the hub does not know.
+    # The hub knows neither folders nor models without pretrained weights.
     on_hub = _HUB_ID.fullmatch(final.model) and not Path(final.model).exists() and final.model != "scratch"
     return ModelCardData(
         base_model=final.model if on_hub else None,
@@ -117,31 +119,24 @@ def _introduction(analysis: StudyAnalysis, final: FinalTrial, metadata: StudyMet
         f"# {Path(analysis.folder).name}",
         f"Sorts texts into {len(metadata.labels)} classes: {', '.join(metadata.labels)}. It is `{final.model}`, trained "
         f"on the corpus {analysis.data.name} to epoch {len(final.epochs)} of a schedule of {final.schedule_epochs}, with the "
-        f"settings that bertgrid-tf found best: {hyperparameters}.",
+        f"best hyperparameters of a search by bertgrid-tf: {hyperparameters}.",
     ]
 
 
 def _data(analysis: StudyAnalysis, metadata: StudyMetadata) -> list[str]:
-    splits = analysis.data.classes
-    totals = {split: sum(counts.values()) for split, counts in splits.items()}
-    rows = [
-        [label, *(count_of(counts.get(label, 0), totals[split]) for split, counts in splits.items())]
-        for label in metadata.labels
-    ]
     limited = analysis.recipe.max_train_samples
     return [
         "## Data",
         f"The corpus {analysis.data.name} (fingerprint `{metadata.fingerprint}`), texts of each class"
         + (f"; of its training split about {limited:,} texts in whole dialogues were used" if limited else "")
         + ":",
-        _table(["class", *splits], [*rows, ["in all", *(f"{total:,}" for total in totals.values())]]),
+        _table(["class", *analysis.data.classes], class_counts(analysis.data.classes)),
     ]
 
 
 def _input(hyperparameters: Hyperparameters, metadata: StudyMetadata) -> list[str]:
-    """How an input is laid out, in words, by an example and in code."""
     layout = Layout(hyperparameters.context, hyperparameters.speaker_format if metadata.speakers else "none")
-    example, said = format_inputs([_DIALOGUE], layout)[_CLASSIFIED], _DIALOGUE.utterances[_CLASSIFIED].text
+    example, text = format_inputs([_DIALOGUE], layout)[_CLASSIFIED], _DIALOGUE.utterances[_CLASSIFIED].text
     places = hyperparameters.context.split("+")
     count, most = len(places), f"more than {hyperparameters.max_length} tokens, special ones included"
     if count == 1:
@@ -155,10 +150,10 @@ def _input(hyperparameters: Hyperparameters, metadata: StudyMetadata) -> list[st
         ]
     if metadata.speakers:
         written = example.segments[example.focus]
-        words.append(f"What Ross says, `{said}`, is written `{written}`; a text without a speaker stands as it is.")
+        words.append(f"Ross's utterance `{text}` is written `{written}`; a text without a speaker stays as it is.")
     if metadata.speakers and hyperparameters.min_speaker_count:
         words.append(
-            f"So does one of a speaker with fewer than {hyperparameters.min_speaker_count} texts in the training split."
+            f"So does a text of a speaker with fewer than {hyperparameters.min_speaker_count} texts in the training split."
         )
     lines = "\n".join(f"{utterance.speaker}: {utterance.text}" for utterance in _DIALOGUE.utterances)
     code = _CODE[count].format(
@@ -174,9 +169,9 @@ def _input(hyperparameters: Hyperparameters, metadata: StudyMetadata) -> list[st
         " ".join(words),
         "In the dialogue",
         _fenced(lines),
-        f"`{said}` is classified by",
+        f"`{text}` is classified by",
         _fenced(code, "python"),
-        "`bertgrid-tf predict` does so with a whole file"
+        "`bertgrid-tf predict` classifies a whole file so"
         + (
             ", and cuts a text that is too long by itself, which in a pair transformers refuses." if count == 2 else "."
         ),
@@ -185,93 +180,67 @@ def _input(hyperparameters: Hyperparameters, metadata: StudyMetadata) -> list[st
 
 def _scores(analysis: StudyAnalysis, splits: Mapping[str, ClassReport]) -> list[str]:
     heads = [f"{split}, {sum(classes.support.values()):,} texts" for split, classes in splits.items()]
-    metric, best = analysis.recipe.metric, analysis.best
-    rows = [[_NAMES[name], *(score(name, c.metrics[name]) for c in splits.values())] for name in OVERALL]
-    rows.append([f"95 % interval of {metric}", *(limits(metric, c.score) for c in splits.values())])
+    metric = analysis.recipe.metric
+    rows = [[_NAMES[name], *(score(name, report.metrics[name]) for report in splits.values())] for name in OVERALL]
+    rows.append([f"95 % interval of {metric}", *(limits(metric, report.score) for report in splits.values())])
     parts = ["## Scores", _table(["", *heads], rows)]
     if "test" in splits:
         parts.append("Nothing was decided by the test split's scores.")
     else:
-        parts.append("Settings and epoch were chosen on dev; the test split, if there is one, has not been opened.")
-    if best is not None and best.score is not None:
-        parts.append(
-            f"In the search, the configuration reached {metric} {interval(metric, best.score)} on dev; the interval, "
-            f"of 95 %, is over dialogues{_optimism(analysis)}."
-        )
+        parts.append("Hyperparameters and epoch were chosen on dev; the test split, if any, has not been opened.")
+    if analysis.best is not None:
+        parts.append(" ".join([best_cell(analysis), *optimism(analysis)]))
     if kept := [gain for gain in analysis.gains if gain.kept and gain.name in (ADJUSTMENT, TEMPERATURE)]:
         parts.append(
-            "`bertgrid-tf predict` and `export` correct its probabilities besides, as `correction.json` says; plain "
+            "`bertgrid-tf predict` and `export` also correct the model's probabilities, as `correction.json` says; plain "
             "transformers does not:"
         )
-        parts.append("\n".join(f"* {g.name}: {_gained(g)}. {g.detail}" for g in kept))
-    for split, classes in splits.items():
+        parts.append("\n".join(f"* {gain.name}: {_gain(gain)}. {gain.detail}" for gain in kept))
+    for split, report in splits.items():
         head = ["class", "texts", "precision", "recall", "F1"]
-        parts += [f"Class by class on {split}:", _table(head, by_class(classes))]
+        parts += [f"Class by class on {split}:", _table(head, by_class(report))]
     return parts
 
 
 def _limits(analysis: StudyAnalysis, splits: Mapping[str, ClassReport]) -> list[str]:
-    metric, best, corpus = analysis.recipe.metric, analysis.best, analysis.data.name
-    found = [
-        f"It has seen texts of {corpus} alone. How it does on texts of another source, time or language was not "
-        "measured; whatever it is given, it answers with one of its classes."
+    corpus = analysis.data.name
+    sentences = [
+        f"The model was trained on texts of {corpus} alone. Its scores on texts of another source, time or language were "
+        "not measured; for any text it answers with one of its classes."
     ]
     if train := analysis.data.classes.get("train", {}):
         total = sum(train.values())
         most, least = max(train, key=lambda label: train[label]), min(train, key=lambda label: train[label])
-        found.append(
-            f"It has learned from more texts of some classes than of others: {percent(train[most] / total)} of them "
-            f"are {most}, {percent(train[least] / total)} {least}."
+        sentences.append(
+            f"Its training data are imbalanced: {percent(train[most] / total)} of the texts are {most}, "
+            f"{percent(train[least] / total)} {least}."
         )
-    split, classes = list(splits.items())[-1]
-    if missed := [one for one in classes.labels if classes.support.get(one) and not classes.metrics[f"recall_{one}"]]:
-        found.append(f"Not one text of {' or '.join(missed)} was recognised on {split}.")
-    if best is not None and best.score is not None:
-        found.append(
-            f"Its scores are noisy: with other texts of the same kind, and as many, its {metric} in the search, "
-            f"{interval(metric, best.score)}, could be any in that interval."
-        )
-    if len(analysis.tied) > 1:
-        found.append(
-            f"{len(analysis.tied)} of the {len(analysis.cells)} pairs of learning rate and epoch that were tried "
-            "cannot be told from the best (at 5 %): that this one won is partly chance."
-        )
-    for repeat in analysis.repeats:
-        scores = sorted(repeat.scores)
-        found.append(
-            f"With {len(scores)} seeds, learning rate {repeat.learning_rate:g} and epoch {repeat.epoch} reached "
-            f"{metric} from {score(metric, scores[0])} to {score(metric, scores[-1])} in the search."
-        )
-    found += [
-        f"`{audit.parameter}` was chosen as if it did not depend on learning rate and epochs; an audit found that it "
-        "does."
-        for audit in analysis.audits
-        if audit.verdict == "interacts"
+    split, report = list(splits.items())[-1]
+    if missed := [one for one in report.labels if report.support.get(one) and not report.metrics[f"recall_{one}"]]:
+        sentences.append(f"No text of {' or '.join(missed)} was recognised on {split}.")
+    sentences.append("The scores are noisy: a 95 % interval is that of other texts of the same kind and number.")
+    sentences += [*tied_set(analysis), *seeds(analysis)]
+    sentences += [
+        interaction_check(check, analysis.recipe.metric)
+        for check in analysis.interaction_checks
+        if check.verdict == INTERACTS
     ]
     if calibration := analysis.calibration:
-        found.append(
-            f"Its probabilities{', once adjusted,' if analysis.adjusted else ''} are not shares of right answers: on "
-            f"dev they differ from them by {100 * calibration.before.error:.1f} points on average (expected "
-            "calibration error)."
+        sentences.append(
+            f"Its probabilities{' after logit adjustment' if analysis.adjusted else ''} are not calibrated: on dev their "
+            f"expected calibration error is {percent(calibration.before.error)}."
         )
-    return found
+    return sentences
 
 
-def _repetition(analysis: StudyAnalysis, metadata: StudyMetadata) -> list[str]:
+def _reproduction(analysis: StudyAnalysis, metadata: StudyMetadata) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in metadata.versions.items())
-    on = f" It ran on {analysis.hardware}." if analysis.hardware else ""
-    again = [_fenced(analysis.command, "sh")] if analysis.command else []
-    return ["## How to repeat it", *again, f"Seed {analysis.recipe.seed}, with {versions}.{on}"]
+    on = f" It ran on {metadata.hardware}." if metadata.hardware else ""
+    command = [_fenced(analysis.command, "sh")] if analysis.command else []
+    return ["## Reproduction", *command, f"Seed {analysis.recipe.seed}, with {versions}.{on}"]
 
 
-def _optimism(analysis: StudyAnalysis) -> str:
-    if analysis.optimism is None:
-        return ""
-    by = points(analysis.recipe.metric, analysis.optimism)
-    return f". Since it was chosen among {len(analysis.cells)}, that is expected to be {by} too good"
-
-
-def _gained(gain: PostHocGain) -> str:
+def _gain(gain: PostHocGain) -> str:
     before, after = score(gain.metric, gain.on_dev.before), score(gain.metric, gain.on_dev.after)
     return f"{gain.metric} {before} without, {after} with it on dev"
 

@@ -1,4 +1,4 @@
-"""Evidence of a study that never was: of Friends' size, with labels that a page must not take for markup."""
+"""The analysis of a made-up study of Friends' size, with labels that a page must not take for mark-up."""
 
 from dataclasses import replace
 
@@ -114,12 +114,12 @@ def complete() -> StudyAnalysis:
             {"Ross": 900},
             {"bert-base-cased": "sha256:1b2c3d4e5f60718293a4b5c6d7e8f90a"},
             {"bertgrid-tf": "0.1.0", "tensorflow": "2.20.0", "transformers": "4.54.1", "numpy": "2.2.6"},
+            "NVIDIA A10 (24 GB), 16 CPU cores",
         ),
-        hardware="NVIDIA A10 (24 GB), 16 CPU cores",
         winner=winner,
         best=best,
         optimism=0.0052,
-        cheapest_tie=min((cell for cell in grid if cell.tied), key=lambda cell: cell.epoch),
+        cheapest_tied=min((cell for cell in grid if cell.tied), key=lambda cell: cell.epoch),
         sweeps=[
             sweep("context", [0.552, 0.574, 0.551, 0.533, 0.56, 0.569]),
             sweep("speaker_format", [0.571, 0.566, 0.557, 0.574]),
@@ -130,10 +130,14 @@ def complete() -> StudyAnalysis:
         ],
         cells=grid,
         dev=dev,
-        final=FinalTrial("bert-large-cased", {}, 10, [dict(dev.metrics)] * best.epoch),
+        final=FinalTrial(
+            RECIPE.hyperparameters.model_copy(update={"model": "bert-large-cased"}),
+            10,
+            [dict(dev.metrics)] * best.epoch,
+        ),
         final_dev=dev,
         test=test,
-        audits=[
+        interaction_checks=[
             InteractionCheck(
                 "context",
                 "current+previous",
@@ -144,7 +148,7 @@ def complete() -> StudyAnalysis:
                 "too little data to tell",
             )
         ],
-        repeats=[SeedRepeats(5e-6, 3, [0.578, 0.571, 0.574]), SeedRepeats(4e-6, 3, [0.577, 0.575])],
+        seed_repeats=[SeedRepeats(5e-6, 3, [0.578, 0.571, 0.574]), SeedRepeats(4e-6, 3, [0.577, 0.575])],
         gains=[
             PostHocGain("soup", "accuracy", Change(0.578, 0.584, 0.21), None, True, "Mean of the weights of 3 cells."),
             PostHocGain(
@@ -172,13 +176,13 @@ def complete() -> StudyAnalysis:
             1.2,
         ),
         cost=Cost(
-            {"sweep:context": 1260, "sweep:model": 410, "grid": 5200, "audit": 130, "final": 2900},
+            {"sweep:context": 1260, "sweep:model": 410, "grid": 5200, "interactions": 130, "final": 2900},
             epochs=125,
             grid_epochs=70,
             product_epochs=40_320,
             tokens_per_second=18_432.7,
             padding_share=0.0,
-            limit_share=0.617,
+            mfu=0.617,
         ),
         data=DataSummary(
             "friends",
@@ -197,19 +201,18 @@ def begun() -> StudyAnalysis:
     """The same before anything was scored."""
     return replace(
         complete(),
-        hardware="",
         winner=None,
         best=None,
         optimism=None,
-        cheapest_tie=None,
+        cheapest_tied=None,
         sweeps=[],
         cells=[],
         dev=None,
         final=None,
         final_dev=None,
         test=None,
-        audits=[],
-        repeats=[],
+        interaction_checks=[],
+        seed_repeats=[],
         gains=[],
         calibration=None,
         cost=Cost({}, 0, 70, 40_320, None, None, None),
@@ -233,7 +236,7 @@ def filling() -> StudyAnalysis:
     ended = complete()
     some = ended.cells[:24]
     best = max((cell for cell in some if cell.score), key=lambda cell: cell.score.value)
-    return replace(sweeping(), sweeps=ended.sweeps, cells=some, best=best, cheapest_tie=None, dev=ended.dev)
+    return replace(sweeping(), sweeps=ended.sweeps, cells=some, best=best, cheapest_tied=None, dev=ended.dev)
 
 
 def searched() -> StudyAnalysis:

@@ -29,7 +29,6 @@ from bertgrid_tf.analysis import (
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.corpus import CONTEXTS, Dialogue, Utterance
-from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.metrics.calibration import Calibration, Reliability
 from bertgrid_tf.report.card import PLACE, card
 from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
@@ -82,19 +81,18 @@ def analysis(**changes: Any) -> StudyAnalysis:
             metadata=StudyMetadata(
                 "0123456789abcdef", LABELS, {"Ross": 7}, {}, {"bertgrid-tf": "0.1.0", "tensorflow": "2.20.0"}
             ),
-            hardware="",
             winner=recipe,
             best=tables[1],
             optimism=None,
-            cheapest_tie=tables[0],
+            cheapest_tied=tables[0],
             sweeps=[],
             cells=[*tables, CellAnalysis(5e-4, 1, ScoreEstimate(0.4, 0.3, 0.5), 0.01, False, metrics(0.4))],
             dev=None,
-            final=FinalTrial("bert-large-cased", hyperparameters.model_dump(), 4, [metrics(0.5), metrics(0.75)]),
+            final=FinalTrial(hyperparameters, 4, [metrics(0.5), metrics(0.75)]),
             final_dev=classes(*COUNTS["dev"].values(), 0.75),
             test=None,
-            audits=[],
-            repeats=[],
+            interaction_checks=[],
+            seed_repeats=[],
             gains=[],
             calibration=None,
             cost=Cost({}, 0, 0, 0, None, None, None),
@@ -134,7 +132,8 @@ def test_the_hub_reads_what_the_model_is_and_how_it_scores_by_split():
 def test_a_model_that_the_hub_does_not_have_is_not_named_as_its_base(model):
     made = analysis()
     assert made.final is not None
-    assert "base_model" not in front(card(replace(made, final=replace(made.final, model=model))))
+    named = made.final.hyperparameters.model_copy(update={"model": model})
+    assert "base_model" not in front(card(replace(made, final=replace(made.final, hyperparameters=named))))
 
 
 def test_the_data_stand_there_class_by_class_with_their_fingerprint():
@@ -185,10 +184,10 @@ def test_limits_name_ties_small_classes_and_classes_never_found():
 
 
 def test_what_was_not_looked_at_is_left_out_and_what_was_is_said():
-    audit = InteractionCheck("context", "a", "b", *[ScoreEstimate(0.0, -0.1, 0.1)] * 3, "interacts")
+    check = InteractionCheck("context", "a", "b", *[ScoreEstimate(0.0, -0.1, 0.1)] * 3, "interacts")
     asked = {
-        "audits": [audit, replace(audit, parameter="warmup_ratio", verdict="too little data to tell")],
-        "repeats": [SeedRepeats(1e-3, 2, [0.7, 0.66, 0.72])],
+        "interaction_checks": [check, replace(check, parameter="warmup_ratio", verdict="too little data to tell")],
+        "seed_repeats": [SeedRepeats(1e-3, 2, [0.7, 0.66, 0.72])],
         "gains": [
             PostHocGain("soup", "accuracy", Change(0.7, 0.75, 0.01), None, True, "Of two cells."),
             PostHocGain("logit adjustment", "macro_f1", Change(0.5, 0.49, 0.5), None, False, "Strength 0."),
@@ -292,7 +291,7 @@ def test_the_code_gives_the_model_what_it_was_trained_on(classifier):
     assert done.returncode == 0, done.stderr
     for layout, one, answer in zip(LAYOUTS, made, json.loads(done.stdout), strict=True):
         assert one.final is not None
-        trained = Hyperparameters.model_validate(one.final.hyperparameters)
+        trained = one.final.hyperparameters
         texts = encode_dialogues(classifier.checkpoint.tokenizer, [DIALOGUE], trained, {})
         assert (texts.full_lengths[2] > texts.lengths[2]) == (layout[-1] < 48)
         if isinstance(answer[0], dict):

@@ -5,19 +5,19 @@ import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 
-import made_up_evidence as made_up
+import made_up_analysis as made_up
 import pytest
 
 from bertgrid_tf.analysis import StudyAnalysis
-from bertgrid_tf.report import page
+from bertgrid_tf.report import figures, page
 
 VOID = {"meta", "link", "br"}
 PARTS = {
-    "complete": "sweeps grid curves classes audit gains cost data again",
-    "begun": "cost data again",
-    "sweeping": "sweeps cost data again",
-    "filling": "sweeps grid curves classes cost data again",
-    "searched": "sweeps grid curves classes audit gains cost data again",
+    "complete": "sweeps grid curves classes interactions gains cost data reproduction",
+    "begun": "cost data reproduction",
+    "sweeping": "sweeps cost data reproduction",
+    "filling": "sweeps grid curves classes cost data reproduction",
+    "searched": "sweeps grid curves classes interactions gains cost data reproduction",
 }
 
 
@@ -57,7 +57,7 @@ class Outline(HTMLParser):
 
 @pytest.fixture(scope="module")
 def documents() -> dict[str, str]:
-    return {name: page.render(study()) for name, study in made_up.STUDIES.items()}
+    return {name: rendered(study()) for name, study in made_up.STUDIES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,10 @@ def outlines(documents) -> dict[str, Outline]:
 def answer(document: str) -> str:
     paragraph = re.search(r'id="answer".*?<p>(.*?)</p>', document, re.DOTALL)[1]
     return html.unescape(re.sub("<[^>]+>", "", paragraph)).replace("\u00a0", " ")
+
+
+def rendered(study: StudyAnalysis) -> str:
+    return page.render(study, figures.draw(study))
 
 
 def lean(study: StudyAnalysis, **changes: object) -> StudyAnalysis:
@@ -115,9 +119,8 @@ def test_a_page_loads_nothing_and_runs_nothing(documents, outlines, study):
     assert not re.search(r"@import|url\((?!#)", documents[study])
 
 
-def test_the_same_evidence_gives_the_same_page(documents, tmp_path):
-    page.write(made_up.sweeping(), tmp_path / "report.html")
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == documents["sweeping"]
+def test_the_same_analysis_gives_the_same_page(documents):
+    assert rendered(made_up.sweeping()) == documents["sweeping"]
 
 
 def test_what_was_better_for_free_on_dev_stands_beside_what_it_was_on_the_opened_test_split(outlines):
@@ -130,9 +133,9 @@ def test_what_was_better_for_free_on_dev_stands_beside_what_it_was_on_the_opened
 
 def test_an_adjusted_study_says_that_its_calibration_is_of_adjusted_probabilities():
     study = lean(made_up.complete(), final_dev=made_up.complete().dev, calibration=made_up.complete().calibration)
-    assert "Its probabilities are off by" in page.render(study)
+    assert "Its probabilities are off by" in rendered(study)
     kept = [replace(gain, kept=True) for gain in study.gains]
-    assert "Its probabilities, once adjusted, are off by" in page.render(replace(study, gains=kept))
+    assert "Its probabilities, once adjusted, are off by" in rendered(replace(study, gains=kept))
 
 
 def test_the_cost_tells_how_near_the_limit_it_is_where_that_is_known(documents):
@@ -146,16 +149,15 @@ def test_what_comes_from_outside_is_text():
     named = replace(
         study,
         folder=evil,
-        hardware=evil,
         command=evil,
         data=replace(study.data, name=evil, classes={evil: {evil: 3}}),
         gains=[replace(study.gains[0], name=evil, metric=evil, detail=evil)],
-        audits=[replace(study.audits[0], parameter=evil, chosen=evil)],
+        interaction_checks=[replace(study.interaction_checks[0], parameter=evil, chosen=evil)],
         final=replace(study.final, model=evil),
-        metadata=replace(study.metadata, versions={evil: evil}),
+        metadata=replace(study.metadata, versions={evil: evil}, hardware=evil),
         recipe=study.recipe.model_copy(update={"corpus": evil}),
     )
-    outline = Outline(page.render(named))
+    outline = Outline(rendered(named))
     assert not outline.of("script")
     assert outline.texts("h1") == [f"What tuning {evil} has found"]
     assert outline.texts("code")[-1] == evil
@@ -197,7 +199,7 @@ def test_a_study_under_way_says_so_far(documents, outlines, study, begins, says)
 def test_a_study_without_a_final_model_has_ended_with_its_winner():
     study = lean(made_up.searched())
     recipe = study.recipe.model_copy(update={"final": study.recipe.final.model_copy(update={"model": "none"})})
-    assert "so far" not in page.render(replace(study, recipe=recipe))
+    assert "so far" not in rendered(replace(study, recipe=recipe))
 
 
 @pytest.mark.parametrize(
@@ -211,12 +213,12 @@ def test_how_sure_the_best_is_is_said(tied, epoch, sentence):
     study = lean(made_up.complete())
     others = [cell for cell in study.cells if cell != study.best and cell.score and cell.epoch >= epoch][: tied - 1]
     cells = [replace(cell, tied=cell == study.best or cell in others) for cell in study.cells]
-    assert sentence in answer(page.render(replace(study, cells=cells, cheapest_tie=study.best)))
+    assert sentence in answer(rendered(replace(study, cells=cells, cheapest_tied=study.best)))
 
 
 def test_a_sweep_without_a_score_is_a_table_that_stands():
     study = lean(made_up.sweeping(), sweeps=[made_up.running_sweep()])
-    outline = Outline(page.render(replace(study, sweeps=[replace(study.sweeps[0], levels=study.sweeps[0].levels[1:])])))
+    outline = Outline(rendered(replace(study, sweeps=[replace(study.sweeps[0], levels=study.sweeps[0].levels[1:])])))
     assert "sweeps" not in [figure["aria-labelledby"].removesuffix("-caption") for figure in outline.of("figure")]
     assert {"speaker_format=plain", "speaker_format=says"} <= set(outline.texts("th"))
     assert [text for text in outline.texts("td") if text in ("failed", "running", "waiting")] == [
@@ -229,7 +231,7 @@ def test_a_sweep_without_a_score_is_a_table_that_stands():
 def test_a_metric_of_which_less_is_better_has_its_own_unit():
     study = lean(made_up.complete())
     losses = replace(study, recipe=study.recipe.model_copy(update={"metric": "loss"}))
-    document = page.render(losses)
+    document = rendered(losses)
     assert "loss 0.5804 (95 % interval 0.5524 to 0.6084)" in answer(document)
     assert "0.0052 nats better" in answer(document)
     assert "loss on dev, in nats" in document

@@ -1,7 +1,7 @@
 import io
 
 import made_up_study
-from made_up_study import right_in, write_predictions
+from made_up_study import right_in, write_trial
 from rich.console import Console
 
 from bertgrid_tf.report.summary import print_summary
@@ -83,7 +83,7 @@ def test_repeats_and_audit_are_told(tmp_path):
         ("repeat", "repeats", {"learning_rate": 0.001, "schedule_epochs": 2}, 0.7),
         ("audit_context", "audit", {"context": "current"}, 0.9),
     ):
-        metrics = [write_predictions(study_folder, name, epoch, right_in(reached, 6)) for epoch in (1, 2)]
+        metrics = [write_trial(study_folder, name, epoch, right_in(reached, 6)) for epoch in (1, 2)]
         study_folder.write_follow_up(
             FollowUpTrial(name, stage, values, 2, "context" if stage == "audit" else None, metrics)
         )

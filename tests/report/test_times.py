@@ -8,8 +8,7 @@ from bertgrid_tf import recipe as recipes
 from bertgrid_tf.budget.time_budget import BudgetLog, candidates
 from bertgrid_tf.budget.time_estimator import START
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.report.summary import print_summary
-from bertgrid_tf.report.times import times_table
+from bertgrid_tf.report.summary import print_summary, times_table
 from bertgrid_tf.storage.records import StageTime
 from bertgrid_tf.storage.study_folder import StudyFolder
 
@@ -37,7 +36,7 @@ def rows(times: list[StageTime], searched: Recipe, ended: bool) -> list[list[str
 
 def test_what_a_stage_took_stands_beside_what_was_predicted_with_the_error():
     assert rows(TIMES, recipe(), ended=True) == [
-        ["before and between", "12 s", "", ""],
+        ["start", "12 s", "", ""],
         ["sweep:context", "1 min 40 s", "1 min 30 s (-10%)", "1 min 50 s (+10%)"],
         ["grid", "3 min 20 s", "2 min 30 s (-25%)", "4 min 20 s (+30%)"],
         ["final", "50 s", "45 s (-10%)", "≤ 1 min 20 s"],

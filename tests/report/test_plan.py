@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from bertgrid_tf.report.auto_settings import measured_line, measured_table
+from bertgrid_tf.report.plan import measured_line, measured_table
 from bertgrid_tf.storage.records import MeasuredSetting
 
 CURVE = [{"texts": 1, "peak, MiB": 910, "examples/s": 6.3}, {"texts": 64, "peak, MiB": 1574, "examples/s": 28.0}]
