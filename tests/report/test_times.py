@@ -5,6 +5,7 @@ from made_up_study import right_in
 from rich.console import Console
 
 from bertgrid_tf import recipe as recipes
+from bertgrid_tf.analysis import analyze
 from bertgrid_tf.budget.time_budget import BudgetLog, candidates
 from bertgrid_tf.budget.time_estimator import START
 from bertgrid_tf.recipe import Recipe
@@ -44,7 +45,7 @@ def test_what_a_stage_took_stands_beside_what_was_predicted_with_the_error():
     ]
 
 
-def test_what_has_not_ended_has_no_error_and_what_has_not_begun_no_line():
+def test_a_stage_that_has_not_ended_has_no_error_and_one_that_has_not_begun_no_row():
     found = rows([*TIMES[:3], StageTime("final", None, 80.0)], recipe(), ended=False)
     assert found[1][2] == "1 min 30 s (-10%)"
     assert found[2][2:] == ["2 min 30 s", "4 min 20 s"]
@@ -55,7 +56,7 @@ def test_a_search_that_leaves_cells_out_is_predicted_at_most():
     assert rows(TIMES, recipe(search="climb"), ended=True)[2][2:] == ["≤ 2 min 30 s", "≤ 4 min 20 s"]
 
 
-def test_the_clock_s_file_is_read_as_it_was_written(tmp_path):
+def test_the_file_of_times_is_read_as_it_was_written(tmp_path):
     study_folder = StudyFolder(tmp_path)
     assert study_folder.read_times() == []
     study_folder.write_times(TIMES)
@@ -74,9 +75,9 @@ def test_the_summary_says_what_was_left_out_for_lack_of_time(tmp_path):
     study_folder.write_times(TIMES)
     decisions = BudgetLog(study_folder.budget_file)
     decisions.choose(600, asked, candidates(asked)[1])
-    decisions.add("leave_out", run="context=current+next")
+    decisions.add("leave_out", trial="context=current+next")
     console = Console(file=io.StringIO(), width=200)
-    print_summary(console, study_folder)
+    print_summary(console, study_folder, analyze(study_folder))
     shown = console.file.getvalue()
     assert "Chosen to fit --budget 10m, without filling the grid, which is climbed instead." in shown
     assert "For lack of time within --budget 10m: context=current+next was not begun." in shown
