@@ -43,7 +43,6 @@ def analyze(folder: StudyFolder) -> StudyAnalysis:
         winner=winner,
         best=best,
         optimism=scores.optimism(),
-        cheapest_tied=scores.cheapest_tied(),
         sweeps=scores.sweeps(),
         cells=scores.cells,
         dev=None if of_best is None else class_report(scores.split, of_best, recipe.metric),

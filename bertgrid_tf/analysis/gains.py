@@ -75,26 +75,16 @@ def averaging_gains(scores: StudyScores, test: OpenedTest | None) -> list[PostHo
     averaged = _change(scores.split, best, scores.of(SOUP, 1), metric)
     loses = scores.recipe.signed(averaged.after) < scores.recipe.signed(averaged.before)
     rows = ", ".join(f"{rate:g} after epoch {epoch}" for rate, epoch in soup.cells)
+    detail = f"The mean of the weights of learning rates {rows}."
+    if len(soup.cells) == 1:
+        detail = f"No other row's weights improve those of learning rate {rows}."
+    kept, on_test = len(soup.cells) > 1 and not loses, test.soup if test else None
     members = [scores.of_cell(rate, epoch) for rate, epoch in [*soup.cells, *soup.left_out]]
+    ensemble = _change(scores.split, best, np.mean(members, axis=0), metric)
+    of_members = f"The mean of the probabilities of {len(members)} rows, each from its own model."
     return [
-        PostHocGain(
-            name="soup",
-            metric=metric,
-            on_dev=averaged,
-            on_test=test.soup if test else None,
-            kept=len(soup.cells) > 1 and not loses,
-            detail=f"The mean of the weights of learning rates {rows}."
-            if len(soup.cells) > 1
-            else f"No other row's weights improve those of learning rate {rows}.",
-        ),
-        PostHocGain(
-            name="ensemble",
-            metric=metric,
-            on_dev=_change(scores.split, best, np.mean(members, axis=0), metric),
-            on_test=None,
-            kept=False,
-            detail=f"The mean of the probabilities of {len(members)} rows, each from its own model.",
-        ),
+        PostHocGain("soup", metric, averaged, on_test, kept, detail),
+        PostHocGain("ensemble", metric, ensemble, None, False, of_members),
     ]
 
 
@@ -111,37 +101,25 @@ def correction_gains(
     """
     adjustment, calibration, correction = fitted.adjustment, fitted.calibration, fitted.correction
     adjusted_p = difference(scores.split, adjustment.probabilities[None], candidate[:1], fitted.metric).p
-    trade = ""
-    if adjustment.strength > correction.strength:
-        trade = f" It trades {scores.recipe.metric} for the rare classes, so it is not used."
+    adjusted = Change(adjustment.unadjusted, adjustment.cross_validated, adjusted_p)
+    scaled = Change(calibration.before.error, calibration.after.error, None)
     adjusted_on_test = scaled_on_test = None
     if test is not None:
         priors = np.array(correction.priors)
-        adjusted = adjust(test.final[0], priors, adjustment.strength)
-        adjusted_on_test = _change(test.split, test.final, adjusted[None], fitted.metric)
+        on_test = adjust(test.final[0], priors, adjustment.strength)
+        adjusted_on_test = _change(test.split, test.final, on_test[None], fitted.metric)
         unscaled = adjust(test.final[0], priors, correction.strength)
-        before, after = (
-            expected_calibration_error(test.split.truth, probabilities)
-            for probabilities in (unscaled, apply_temperature(unscaled, calibration.temperature))
-        )
+        both = (unscaled, apply_temperature(unscaled, calibration.temperature))
+        before, after = (expected_calibration_error(test.split.truth, probabilities) for probabilities in both)
         scaled_on_test = Change(before, after, None)
+    strength = f"Strength {adjustment.strength:g}, chosen by cross-validation over dialogues."
+    if adjustment.strength > correction.strength:
+        strength += f" It trades {scores.recipe.metric} for the rare classes, so it is not used."
+    temperature = f"Temperature {calibration.temperature:.2f}; the predicted class stays the same."
+    kept = correction.strength > 0
     return [
-        PostHocGain(
-            name=ADJUSTMENT,
-            metric=fitted.metric,
-            on_dev=Change(adjustment.unadjusted, adjustment.cross_validated, adjusted_p),
-            on_test=adjusted_on_test,
-            kept=correction.strength > 0,
-            detail=f"Strength {adjustment.strength:g}, chosen by cross-validation over dialogues.{trade}",
-        ),
-        PostHocGain(
-            name=TEMPERATURE,
-            metric="calibration error",
-            on_dev=Change(calibration.before.error, calibration.after.error, None),
-            on_test=scaled_on_test,
-            kept=calibration.gains,
-            detail=f"Temperature {calibration.temperature:.2f}; the predicted class stays the same.",
-        ),
+        PostHocGain(ADJUSTMENT, fitted.metric, adjusted, adjusted_on_test, kept, strength),
+        PostHocGain(TEMPERATURE, "calibration error", scaled, scaled_on_test, calibration.gains, temperature),
     ]
 
 

@@ -225,7 +225,6 @@ class StudyAnalysis:
         winner: The winner as a recipe; None before the search has ended.
         best: The winning cell, or the best so far; None before the first score.
         optimism: The amount by which the best cell's score is expected to be too good; None where unknown.
-        cheapest_tied: The cell of the tied set with the fewest epochs; None before the first score.
         sweeps: The sweeps so far.
         cells: The cells so far, row by row, learning rates in the table's order.
         dev: The best cell's classes on dev.
@@ -247,7 +246,6 @@ class StudyAnalysis:
     winner: Recipe | None
     best: CellAnalysis | None
     optimism: float | None
-    cheapest_tied: CellAnalysis | None
     sweeps: Sequence[SweepAnalysis]
     cells: Sequence[CellAnalysis]
     dev: ClassReport | None
@@ -283,3 +281,13 @@ class StudyAnalysis:
     def tied(self) -> list[CellAnalysis]:
         """The tied set: the cells whose difference from the best is not significant at 5 %, the best included."""
         return [cell for cell in self.cells if cell.tied]
+
+    @property
+    def cheapest_tied(self) -> CellAnalysis | None:
+        """The cell of the tied set with the fewest epochs; None before the first score."""
+        return cheapest_tied(self.cells)
+
+
+def cheapest_tied(cells: Sequence[CellAnalysis]) -> CellAnalysis | None:
+    """Return the tied cell with the fewest epochs, of equal ones the first; None where no cell is tied."""
+    return min((cell for cell in cells if cell.tied), key=lambda cell: cell.epoch, default=None)

@@ -15,6 +15,7 @@ from bertgrid_tf.analysis.records import (
     ScoreEstimate,
     SeedRepeats,
     SweepAnalysis,
+    cheapest_tied,
 )
 from bertgrid_tf.budget.time_budget import BudgetLog
 from bertgrid_tf.errors import UserError
@@ -114,12 +115,8 @@ class StudyScores:
     def winner(self) -> CellAnalysis | None:
         """Return the cell that the recipe's `selection` takes; None before the first score."""
         if self.recipe.selection == "cheapest-equivalent":
-            return self.cheapest_tied()
+            return cheapest_tied(self.cells)
         return next((cell for cell in self.cells if self._ranked.get(_at(cell), _UNSCORED).best), None)
-
-    def cheapest_tied(self) -> CellAnalysis | None:
-        """Return the cell of the tied set with the fewest epochs; None before the first score."""
-        return min((cell for cell in self.cells if cell.tied), key=lambda cell: cell.epoch, default=None)
 
     def of_winner(self) -> np.ndarray:
         """Return the winner's predictions with all of its seeds."""
@@ -239,18 +236,15 @@ def compare_studies(studies: Sequence[StudyFolder]) -> list[RankedCandidate] | N
     if len(metrics) > 1:
         raise UserError(f"The studies decide by {' and '.join(sorted(metrics))}: compare those of one metric.")
     scores = [StudyScores(study) for study in studies]
-    if not all(study.winner() for study in scores) or not all(_alike(one.split, scores[0].split) for one in scores):
+    if not all(study.winner() for study in scores) or not all(_same_texts(one, scores[0]) for one in scores):
         return None
     return list(scores[0].rank({number: study.of_winner() for number, study in enumerate(scores)}).values())
 
 
-def _alike(one: Split, other: Split) -> bool:
-    """Whether two splits are the same texts, as far as labels and dialogues tell."""
-    return (
-        one.labels == other.labels
-        and np.array_equal(one.truth, other.truth)
-        and np.array_equal(one.dialogues, other.dialogues)
-    )
+def _same_texts(one: StudyScores, other: StudyScores) -> bool:
+    """Whether two dev splits are the same texts, as far as labels and dialogues show."""
+    parts = ("labels", "truth", "dialogues")
+    return all(np.array_equal(getattr(one.split, part), getattr(other.split, part)) for part in parts)
 
 
 def _at(cell: CellAnalysis) -> _Place:

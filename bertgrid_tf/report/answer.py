@@ -9,7 +9,7 @@ from statistics import fmean
 from markupsafe import Markup, escape
 from rich.text import Text
 
-from bertgrid_tf.analysis import InteractionCheck, StudyAnalysis
+from bertgrid_tf.analysis import InteractionCheck, ScoreEstimate, StudyAnalysis
 from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.metrics.compare import INTERACTS
 from bertgrid_tf.report.format import difference, duration, limits, points, score
@@ -62,11 +62,15 @@ def best_cell(analysis: StudyAnalysis) -> str:
     if best is None or best.score is None:
         return "No cell of the learning-rate × epoch grid has a score so far."
     values = {"learning_rate": f"{best.learning_rate:g}"} | _levels(analysis)
+    shown = ", ".join(f"`{name}={value}`" for name, value in values.items())
     return (
-        f"{'Winner' if analysis.winner else 'Best so far'}: {', '.join(f'`{name}={values[name]}`' for name in values)}: "
-        f"{metric} **{score(metric, best.score.value)}** (95 % interval {limits(metric, best.score)}) on dev after epoch "
+        f"{'Winner' if analysis.winner else 'Best so far'}: {shown}: {_reached(metric, best.score)} on dev after epoch "
         f"**{best.epoch}** of {analysis.recipe.epochs}."
     )
+
+
+def _reached(metric: str, estimate: ScoreEstimate) -> str:
+    return f"{metric} **{score(metric, estimate.value)}** (95 % interval {limits(metric, estimate)})"
 
 
 def _levels(analysis: StudyAnalysis) -> dict[str, Value]:

@@ -117,9 +117,9 @@ def _introduction(analysis: StudyAnalysis, final: FinalTrial, metadata: StudyMet
     )
     return [
         f"# {Path(analysis.folder).name}",
-        f"Sorts texts into {len(metadata.labels)} classes: {', '.join(metadata.labels)}. It is `{final.model}`, trained "
-        f"on the corpus {analysis.data.name} to epoch {len(final.epochs)} of a schedule of {final.schedule_epochs}, with the "
-        f"best hyperparameters of a search by bertgrid-tf: {hyperparameters}.",
+        f"Sorts texts into {len(metadata.labels)} classes: {', '.join(metadata.labels)}. It is `{final.model}`, "
+        f"fine-tuned on the corpus {analysis.data.name} to epoch {len(final.epochs)} of a schedule of "
+        f"{final.schedule_epochs}, with the best hyperparameters of a search by bertgrid-tf: {hyperparameters}.",
     ]
 
 
@@ -153,7 +153,7 @@ def _input(hyperparameters: Hyperparameters, metadata: StudyMetadata) -> list[st
         words.append(f"Ross's utterance `{text}` is written `{written}`; a text without a speaker stays as it is.")
     if metadata.speakers and hyperparameters.min_speaker_count:
         words.append(
-            f"So does a text of a speaker with fewer than {hyperparameters.min_speaker_count} texts in the training split."
+            f"So does a text of a speaker with fewer than {hyperparameters.min_speaker_count} texts in training."
         )
     lines = "\n".join(f"{utterance.speaker}: {utterance.text}" for utterance in _DIALOGUE.utterances)
     code = _CODE[count].format(
@@ -192,8 +192,8 @@ def _scores(analysis: StudyAnalysis, splits: Mapping[str, ClassReport]) -> list[
         parts.append(" ".join([best_cell(analysis), *optimism(analysis)]))
     if kept := [gain for gain in analysis.gains if gain.kept and gain.name in (ADJUSTMENT, TEMPERATURE)]:
         parts.append(
-            "`bertgrid-tf predict` and `export` also correct the model's probabilities, as `correction.json` says; plain "
-            "transformers does not:"
+            "`bertgrid-tf predict` and `export` also correct the probabilities (`correction.json`); plain transformers "
+            "does not:"
         )
         parts.append("\n".join(f"* {gain.name}: {_gain(gain)}. {gain.detail}" for gain in kept))
     for split, report in splits.items():
@@ -205,8 +205,8 @@ def _scores(analysis: StudyAnalysis, splits: Mapping[str, ClassReport]) -> list[
 def _limits(analysis: StudyAnalysis, splits: Mapping[str, ClassReport]) -> list[str]:
     corpus = analysis.data.name
     sentences = [
-        f"The model was trained on texts of {corpus} alone. Its scores on texts of another source, time or language were "
-        "not measured; for any text it answers with one of its classes."
+        f"The model was trained on texts of {corpus} alone. Its scores on texts of another source, time or language "
+        "were not measured; for any text it answers with one of its classes."
     ]
     if train := analysis.data.classes.get("train", {}):
         total = sum(train.values())
@@ -227,8 +227,8 @@ def _limits(analysis: StudyAnalysis, splits: Mapping[str, ClassReport]) -> list[
     ]
     if calibration := analysis.calibration:
         sentences.append(
-            f"Its probabilities{' after logit adjustment' if analysis.adjusted else ''} are not calibrated: on dev their "
-            f"expected calibration error is {percent(calibration.before.error)}."
+            f"Its probabilities{' after logit adjustment' if analysis.adjusted else ''} are not calibrated: their "
+            f"expected calibration error on dev is {percent(calibration.before.error)}."
         )
     return sentences
 

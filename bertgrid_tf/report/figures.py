@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +17,7 @@ from markupsafe import Markup
 from bertgrid_tf.analysis import CellAnalysis, StudyAnalysis
 from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.metrics.classification import PER_CLASS
-from bertgrid_tf.report.format import WITHOUT_SCORE, duration, score
+from bertgrid_tf.report.format import WITHOUT_SCORE, score
 from bertgrid_tf.storage.files import replacing
 from tuners.table import rows_in_order
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NAMES = ("sweeps", "grid", "curves", "confusion", "classes", "calibration", "cost", "data")
+NAMES = ("sweeps", "grid", "curves", "confusion", "classes", "calibration")
 COLOURS = {
     "paper": ("#fdfdfc", "#16181c"),
     "ink": ("#1b1f27", "#e9eaed"),
@@ -290,59 +290,6 @@ def _calibration(analysis: StudyAnalysis) -> "Figure | None":
     return figure
 
 
-def _cost(analysis: StudyAnalysis) -> "Figure | None":
-    """Bar charts: epochs of the study, of the full grid and of the full product; time of every stage."""
-    cost = analysis.cost
-    epochs = {"this study": cost.epochs, "full grid": cost.grid_epochs, "full product": cost.product_epochs}
-    charts: list[tuple[str, Mapping[str, float], list[str], Callable[[float], str]]] = [
-        ("epochs", epochs, ["accent", "quiet", "quiet"], "{:,}".format)
-    ]
-    if cost.seconds:
-        charts.append(("time", cost.stages, ["accent"] * len(cost.stages), duration))
-    sizes = [len(lengths) for _, lengths, _, _ in charts]
-    figure = _figure(_WIDTH, sum(0.4 + 0.28 * size for size in sizes))
-    panels = figure.subplots(len(charts), 1, squeeze=False, height_ratios=sizes)[:, 0]
-    for panel, (title, lengths, parts, label) in zip(panels, charts, strict=True):
-        bars = panel.barh(list(lengths), list(lengths.values()), height=0.6, color=list(map(_ink, parts)))
-        panel.bar_label(bars, list(map(label, lengths.values())), padding=4)
-        panel.set_title(title, **_BOLD)
-        panel.margins(x=0.15)
-        panel.invert_yaxis()
-        panel.set_xticks([])
-        panel.spines["bottom"].set_visible(False)
-    return figure
-
-
-def _data(analysis: StudyAnalysis) -> "Figure | None":
-    """Dot plot: the share of every class in each split; histogram: tokens of the training inputs."""
-    data = analysis.data
-    if not data.classes:
-        return None
-    labels = list(dict.fromkeys(label for counts in data.classes.values() for label in counts))
-    figure = _figure(_WIDTH, max(0.9 + 0.27 * len(labels), 2.2))
-    shares, *lengths = figure.subplots(1, 1 if data.lengths is None else 2, squeeze=False)[0]
-    for number, (split, counts) in enumerate(data.classes.items()):
-        values = [100 * counts.get(label, 0) / max(sum(counts.values()), 1) for label in labels]
-        # One below the other, where markers would else hide each other.
-        rows = np.arange(len(labels)) + 0.2 * (number - (len(data.classes) - 1) / 2)
-        style = {"color": _ink(("accent", "second", "third")[number % 3]), "markersize": 4, "label": split}
-        shares.plot(values, rows, _MARKERS[number % 8], **style)
-    _rows(shares, [_short(label) for label in labels])
-    shares.set(xlabel="texts of the split, %", xlim=(0, None))
-    shares.legend()
-    for panel in lengths:
-        assert data.lengths is not None
-        top = int(max(np.percentile(data.lengths, 99.5), data.max_length)) + 1
-        bins = np.arange(0, top + 1 + (step := -(-top // 40)), step)
-        panel.hist(np.minimum(data.lengths, top), bins=bins, color=_ink("accent"), rwidth=0.85)
-        panel.axvline(data.max_length, color=_ink("second"), linewidth=1.4)
-        place = {"xycoords": panel.get_xaxis_transform(), "ha": "right", "va": "top", "color": _ink("second")}
-        panel.annotate(f"cut at {data.max_length}  ", (data.max_length, 1), **place)
-        panel.set(xlabel="tokens of a training input", ylabel="texts")
-        panel.grid(axis="y")
-    return figure
-
-
 def _figure(width: float, height: float) -> "Figure":
     # Not pyplot, which would keep every figure and look for a display.
     from matplotlib.figure import Figure
@@ -443,4 +390,4 @@ def _short(value: Value) -> str:
 
 
 # The docstring of each describes the figure.
-_DRAWINGS = dict(zip(NAMES, (_sweeps, _grid, _curves, _confusion, _classes, _calibration, _cost, _data), strict=True))
+_DRAWINGS = dict(zip(NAMES, (_sweeps, _grid, _curves, _confusion, _classes, _calibration), strict=True))

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 
 from markupsafe import Markup
 
@@ -83,8 +82,8 @@ def render(analysis: StudyAnalysis, drawings: Drawings) -> str:
         _classes(analysis, drawings),
         _interactions(analysis),
         _gains(analysis),
-        _cost(analysis, drawings),
-        _data(analysis, drawings),
+        _cost(analysis),
+        _data(analysis),
         _reproduction(analysis),
     ]
     rules = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -140,27 +139,11 @@ def _grid(analysis: StudyAnalysis, drawings: Drawings) -> Section | None:
     several = ", the mean over its seeds where it has several" if analysis.seed_repeats else ""
     caption = f"Scores after every epoch of every learning rate: {metric} on dev, {unit}{several}. {'; '.join(signs)}."
     cells = {(cell.learning_rate, cell.epoch): _cell(analysis, cell) for cell in analysis.cells}
+    for repeat in analysis.seed_repeats:
+        each = ", ".join(score(metric, value).removesuffix(" %") for value in repeat.scores)
+        cells[repeat.learning_rate, repeat.epoch] += f"; seeds {each}"
     table = _by_epoch(f"Every cell's {metric} on dev, with its 95 % interval", analysis, cells)
-    return Section("grid", "Learning rate × epoch", (), _plate(drawings, "grid", caption, table), _seeds(analysis))
-
-
-def _seeds(analysis: StudyAnalysis) -> list[Table]:
-    if not analysis.seed_repeats:
-        return []
-    metric, seeds = analysis.recipe.metric, max(len(cell.scores) for cell in analysis.seed_repeats)
-    tied = {(cell.learning_rate, cell.epoch) for cell in analysis.tied}
-    rows = [
-        [
-            f"{cell.learning_rate:g}, epoch {cell.epoch}",
-            *(score(metric, value) for value in cell.scores),
-            *[""] * (seeds - len(cell.scores)),
-            score(metric, fmean(cell.scores)),
-        ]
-        for cell in analysis.seed_repeats
-        if (cell.learning_rate, cell.epoch) in tied
-    ]
-    columns = ("cell", *(f"seed {number}" for number in range(1, seeds + 1)), "mean")
-    return [Table(f"The tied set with its seeds: {metric} on dev", columns, rows)]
+    return Section("grid", "Learning rate × epoch", (), _plate(drawings, "grid", caption, table))
 
 
 def _curves(analysis: StudyAnalysis, drawings: Drawings) -> Section | None:
@@ -259,48 +242,38 @@ def _change(metric: str, change: Change) -> list[str]:
     return [score(metric, change.before), score(metric, change.after), _p(change.p)]
 
 
-def _cost(analysis: StudyAnalysis, drawings: Drawings) -> Section:
-    cost, so_far = analysis.cost, "" if analysis.ended else " so far"
-    text = []
+def _cost(analysis: StudyAnalysis) -> Section:
+    cost, text = analysis.cost, []
     if cost.tokens_per_second is not None:
-        speed = f"The grid trained {cost.tokens_per_second:,.0f} tokens per second without padding"
-        if cost.padding_share is not None:
-            speed += f"; {percent(cost.padding_share)} of the computed tokens were padding"
-        text.append(f"{speed}.")
+        padding = f"; {percent(cost.padding_share)} of the computed tokens were padding" if cost.padding_share else ""
+        text.append(f"The grid trained {cost.tokens_per_second:,.0f} tokens per second without padding{padding}.")
     if cost.mfu is not None:
         text.append(
-            f"The MFU of the grid (model FLOPs utilisation, of BERT's matrix products against the measured peak) was "
+            "The MFU of the grid (model FLOPs utilisation: BERT's matrix products against the measured peak) was "
             f"{percent(cost.mfu)}."
         )
-    rows = [
-        ["this study", f"{cost.epochs:,} epochs"],
-        ["full grid", f"{cost.grid_epochs:,} epochs"],
-        ["full product", f"{cost.product_epochs:,} epochs"],
-        *([stage, duration(seconds)] for stage, seconds in cost.stages.items()),
-        ["all stages", duration(cost.seconds)],
+    epochs = {"this study": cost.epochs, "the grid alone": cost.grid_epochs, "every combination": cost.product_epochs}
+    times = {**cost.stages, "in all": cost.seconds}
+    tables = [
+        Table("Epochs", list(epochs), [[f"{number:,}" for number in epochs.values()]]),
+        Table("Time of every stage", ("stage", "time"), [[name, duration(times[name])] for name in times]),
     ]
-    table = Table(f"Epochs and times{so_far}", ("", "cost"), rows)
-    caption = (
-        f"Epochs of the study{so_far}, of the grid without sweeps, and of every combination of all levels; time of "
-        "every stage."
-    )
-    return Section("cost", "Cost", text, _plate(drawings, "cost", caption, table))
+    return Section("cost", "Cost", text, tables=tables if cost.seconds else tables[:1])
 
 
-def _data(analysis: StudyAnalysis, drawings: Drawings) -> Section | None:
+def _data(analysis: StudyAnalysis) -> Section | None:
     data = analysis.data
     if not data.classes:
         return None
-    text, caption = [], "Share of every class in each split"
+    text = []
     if data.lengths is not None:
         tokens = describe_tokens(data.lengths, data.max_length)
         text.append(
-            f"A training input has {tokens.mean:.1f} tokens on average (median {tokens.median:g}, maximum "
-            f"{tokens.max:,}); {percent(tokens.over)} are longer than {data.max_length} tokens and are cut."
+            f"In the winning layout an input has {tokens.mean:.1f} tokens on average (median {tokens.median:g}, "
+            f"maximum {tokens.max:,}); {percent(tokens.over)} are longer than {data.max_length} tokens and are cut."
         )
-        caption += ", and lengths of the training inputs in the winning layout"
     table = Table("Texts of each class", ("class", *data.classes), class_counts(data.classes))
-    return Section("data", "Data", text, _plate(drawings, "data", f"{caption}.", table))
+    return Section("data", "Data", text, tables=[table])
 
 
 def _reproduction(analysis: StudyAnalysis) -> Section:

@@ -22,8 +22,8 @@ def plan_table(plan: StudyPlan) -> RenderableType:
     grid.add_section()
     grid.add_row("in all", str(plan.trials), f"≤ {plan.epochs}", f"≤ {plan.steps:,}")
     product = (
-        f"Every combination of all levels would be {plan.product_trials:,} trials, {plan.product_epochs:,} epochs in all: "
-        f"{plan.product_epochs / max(plan.epochs, 1):.1f} times as many epochs."
+        f"Every combination of all levels would be {plan.product_trials:,} trials, {plan.product_epochs:,} epochs in "
+        f"all: {plan.product_epochs / max(plan.epochs, 1):.1f} times as many epochs."
     )
     return Group(grid, Text(product))
 

@@ -119,7 +119,6 @@ def complete() -> StudyAnalysis:
         winner=winner,
         best=best,
         optimism=0.0052,
-        cheapest_tied=min((cell for cell in grid if cell.tied), key=lambda cell: cell.epoch),
         sweeps=[
             sweep("context", [0.552, 0.574, 0.551, 0.533, 0.56, 0.569]),
             sweep("speaker_format", [0.571, 0.566, 0.557, 0.574]),
@@ -204,7 +203,6 @@ def begun() -> StudyAnalysis:
         winner=None,
         best=None,
         optimism=None,
-        cheapest_tied=None,
         sweeps=[],
         cells=[],
         dev=None,
@@ -236,7 +234,7 @@ def filling() -> StudyAnalysis:
     ended = complete()
     some = ended.cells[:24]
     best = max((cell for cell in some if cell.score), key=lambda cell: cell.score.value)
-    return replace(sweeping(), sweeps=ended.sweeps, cells=some, best=best, cheapest_tied=None, dev=ended.dev)
+    return replace(sweeping(), sweeps=ended.sweeps, cells=some, best=best, dev=ended.dev)
 
 
 def searched() -> StudyAnalysis:

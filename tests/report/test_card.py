@@ -84,7 +84,6 @@ def analysis(**changes: Any) -> StudyAnalysis:
             winner=recipe,
             best=tables[1],
             optimism=None,
-            cheapest_tied=tables[0],
             sweeps=[],
             cells=[*tables, CellAnalysis(5e-4, 1, ScoreEstimate(0.4, 0.3, 0.5), 0.01, False, metrics(0.4))],
             dev=None,
@@ -157,8 +156,8 @@ def test_scores_stand_beside_their_interval_and_how_flattering_they_are():
         ["95 % interval of accuracy", "65.00 to 85.00"],
     ]
     assert (
-        "Winner: `learning_rate=0.001`: accuracy **70.00 %** (95 % interval 61.00 to 78.00) on dev after epoch **2** of 6. "
-        "As the best of 3, this score is expected to be 1.25 points too good" in said
+        "Winner: `learning_rate=0.001`: accuracy **70.00 %** (95 % interval 61.00 to 78.00) on dev after epoch **2** "
+        "of 6. As the best of 3, this score is expected to be 1.25 points too good" in said
     )
     assert "has not been opened" in said
     assert table(said, "class | texts")[-1] == ["sad", "1", "50.00 %", "0.00 %", "50.00 %"]
@@ -198,7 +197,7 @@ def test_what_was_not_looked_at_is_left_out_and_what_was_is_said():
         "Interaction check of `context`: interacts; `a` less `b` at the winner: +0.00 points (-10.00 to +10.00).",
         "the mean 69.33 % of 3 seeds, from 66.00 % to 72.00 %",
         "temperature: calibration error 8.00 % without, 3.00 % with it on dev. Temperature 1.40.",
-        "expected calibration error is 8.0 %.",
+        "expected calibration error on dev is 8.0 %.",
         "It ran on 2 cores of a CPU.",
     ]
     full_analysis = analysis(**asked)
@@ -228,7 +227,7 @@ def test_the_layout_is_said_in_words():
     assert "A text alone is not what the model was trained on: an input is the text to classify with neighbours" in said
     assert "in this order: the text itself, the one before it." in said
     assert "Ross's utterance `At the museum.` is written `Ross : At the museum.`" in said
-    assert "fewer than 5 texts" in said
+    assert "fewer than 5 texts in training" in said
     assert "more than 48 tokens" in said
     alone = card(analysis(hyperparameters={"context": "current"})).split("## Input")[1]
     assert "An input is one text alone. Where that makes more than 48 tokens" in alone

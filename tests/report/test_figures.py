@@ -59,17 +59,17 @@ def test_the_same_analysis_gives_the_same_bytes(tmp_path):
 def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
     (tmp_path / "figures").write_text("a file")
     with pytest.raises(UserError, match="Cannot write"):
-        figures.draw(made_up.begun(), ["cost"])["cost"].write(tmp_path / "figures")
+        figures.draw(made_up.filling(), ["grid"])["grid"].write(tmp_path / "figures")
 
 
 def test_labels_of_any_letters_are_drawn_as_they_are_and_without_a_warning(caplog):
-    study = made_up.sweeping()
-    names = ("☺ $x_1$ & <b>", "a\x00b\x1b\ud800", "기쁨", "l" * 80)
-    study = replace(study, data=replace(study.data, classes={"train": dict.fromkeys(names, 5)}))
+    study = made_up.complete()
+    names = ("☺ $x_1$ & <b>", "a\x00b\x1b\ud800", "기쁨", 'id="#1b1f27"', "l" * 80)
+    report = replace(study.final_dev, labels=names, confusion=np.eye(len(names), dtype=int))
     with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
         warnings.simplefilter("error")
-        drawn = texts(figures.draw(study, ["data"])["data"].inline())
-    assert {"☺ $x_1$ & <b>", "a b  ", "기쁨", "l" * 12 + "…" + "l" * 15} <= set(drawn)
+        drawn = texts(figures.draw(replace(study, final_dev=report), ["confusion"])["confusion"].inline())
+    assert {"☺ $x_1$ & <b>", "a b  ", "기쁨", 'id="#1b1f27"', "l" * 12 + "…" + "l" * 15} <= set(drawn)
     assert not caplog.records
 
 
