@@ -7,7 +7,7 @@ from statistics import median
 import numpy as np
 
 from bertgrid_tf.analysis.gains import averaging_gains, correction_gains, fit_correction, read_opened_test
-from bertgrid_tf.analysis.records import ClassReport, Cost, DataSummary, ScoreEstimate, StudyAnalysis
+from bertgrid_tf.analysis.records import ClassReport, Cost, ScoreEstimate, StudyAnalysis
 from bertgrid_tf.analysis.study_scores import StudyScores
 from bertgrid_tf.budget.plan import search_space
 from bertgrid_tf.metrics.classification import evaluate
@@ -54,7 +54,7 @@ def analyze(folder: StudyFolder) -> StudyAnalysis:
         gains=gains,
         calibration=fitted.calibration if fitted else None,
         cost=_cost(folder, recipe),
-        data=_data(folder, winner or recipe),
+        lengths=np.array(lengths) if (lengths := folder.read_lengths()) else None,
         command=command if winner else "",
     )
 
@@ -96,12 +96,4 @@ def _cost(folder: StudyFolder, recipe: Recipe) -> Cost:
         tokens_per_second=per_second("train_tokens"),
         padding_share=float(trained[0]["train_padding"]) if trained and "train_padding" in trained[0] else None,
         mfu=per_second("limit_seconds"),
-    )
-
-
-def _data(folder: StudyFolder, recipe: Recipe) -> DataSummary:
-    classes = folder.read_metadata().classes if folder.metadata_file.is_file() else {}
-    lengths = folder.read_lengths()
-    return DataSummary(
-        recipe.corpus, classes, np.array(lengths) if lengths else None, recipe.hyperparameters.max_length
     )

@@ -39,7 +39,7 @@ class LevelAnalysis:
     Attributes:
         level: The value of the parameter.
         epoch: The best epoch, from 1; None without a score.
-        score: The score after that epoch; None where the level failed, is left out or has not ended.
+        score: The score after that epoch; None without predictions.
         p: The p value of no difference from the sweep's best level, Holm-adjusted; None without a score.
         tied: Whether p is above 5 %.
         chosen: Whether the search adopted the level.
@@ -198,23 +198,6 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class DataSummary:
-    """The corpus.
-
-    Attributes:
-        name: Its name.
-        classes: Texts per class in each split; in the test split only where it was opened.
-        lengths: Tokens of the training inputs in the winning layout, int [texts]; None if unknown.
-        max_length: Tokens after which inputs are cut.
-    """
-
-    name: str
-    classes: Mapping[str, Mapping[str, int]]
-    lengths: np.ndarray | None
-    max_length: int
-
-
-@dataclass(frozen=True)
 class StudyAnalysis:
     """The analysis of a study, ended or still running.
 
@@ -236,7 +219,7 @@ class StudyAnalysis:
         gains: The post-hoc gains of the final model, or else of the best cell.
         calibration: The calibration of the same model on dev.
         cost: The cost so far.
-        data: The corpus.
+        lengths: Tokens of the training inputs in the winning layout, int [texts]; None if unknown.
         command: The command that trains the winner; empty before there is one.
     """
 
@@ -257,7 +240,7 @@ class StudyAnalysis:
     gains: Sequence[PostHocGain]
     calibration: Calibration | None
     cost: Cost
-    data: DataSummary
+    lengths: np.ndarray | None
     command: str
 
     @property

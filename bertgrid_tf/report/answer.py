@@ -6,7 +6,7 @@ A sentence is Markdown of `**bold**` and `` `code` `` alone.
 import re
 from statistics import fmean
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from rich.text import Text
 
 from bertgrid_tf.analysis import InteractionCheck, ScoreEstimate, StudyAnalysis
@@ -42,12 +42,11 @@ def to_html(sentence: str) -> Markup:
     """Render a sentence as HTML, with everything but its mark-up escaped.
 
     Example:
-        >>> to_html("accuracy **75.00 %** of `<model>`")
-        Markup('accuracy <strong>75.00 %</strong> of <code>&lt;model&gt;</code>')
+        >>> to_html("accuracy **0.75** of `<model>`")
+        Markup('accuracy <strong>0.75</strong> of <code>&lt;model&gt;</code>')
     """
-    return Markup("").join(
-        Markup(f"<{tag}>{{}}</{tag}>").format(part) if tag else escape(part) for part, tag in _segments(sentence)
-    )
+    segments = _segments(sentence.replace(" %", "\u00a0%"))
+    return Markup("").join(Markup(f"<{tag}>{{}}</{tag}>").format(part) if tag else part for part, tag in segments)
 
 
 def _segments(sentence: str) -> list[tuple[str, str]]:

@@ -78,14 +78,14 @@ def card(analysis: StudyAnalysis) -> str:
         *_input(final.hyperparameters, metadata),
         *_scores(analysis, splits),
         "## Limits",
-        "\n".join(f"* {sentence}" for sentence in _limits(analysis, splits)),
+        "\n".join(f"* {sentence}" for sentence in _limits(analysis, metadata, splits)),
         *_reproduction(analysis, metadata),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _metadata(analysis: StudyAnalysis, final: FinalTrial, splits: Mapping[str, ClassReport]) -> str:
-    corpus = analysis.data.name
+    corpus = analysis.recipe.corpus
     scores = [
         EvalResult(
             task_type="text-classification",
@@ -118,7 +118,7 @@ def _introduction(analysis: StudyAnalysis, final: FinalTrial, metadata: StudyMet
     return [
         f"# {Path(analysis.folder).name}",
         f"Sorts texts into {len(metadata.labels)} classes: {', '.join(metadata.labels)}. It is `{final.model}`, "
-        f"fine-tuned on the corpus {analysis.data.name} to epoch {len(final.epochs)} of a schedule of "
+        f"fine-tuned on the corpus {analysis.recipe.corpus} to epoch {len(final.epochs)} of a schedule of "
         f"{final.schedule_epochs}, with the best hyperparameters of a search by bertgrid-tf: {hyperparameters}.",
     ]
 
@@ -127,10 +127,10 @@ def _data(analysis: StudyAnalysis, metadata: StudyMetadata) -> list[str]:
     limited = analysis.recipe.max_train_samples
     return [
         "## Data",
-        f"The corpus {analysis.data.name} (fingerprint `{metadata.fingerprint}`), texts of each class"
+        f"The corpus {analysis.recipe.corpus} (fingerprint `{metadata.fingerprint}`), texts of each class"
         + (f"; of its training split about {limited:,} texts in whole dialogues were used" if limited else "")
         + ":",
-        _table(["class", *analysis.data.classes], class_counts(analysis.data.classes)),
+        _table(["class", *metadata.classes], class_counts(metadata.classes)),
     ]
 
 
@@ -202,13 +202,13 @@ def _scores(analysis: StudyAnalysis, splits: Mapping[str, ClassReport]) -> list[
     return parts
 
 
-def _limits(analysis: StudyAnalysis, splits: Mapping[str, ClassReport]) -> list[str]:
-    corpus = analysis.data.name
+def _limits(analysis: StudyAnalysis, metadata: StudyMetadata, splits: Mapping[str, ClassReport]) -> list[str]:
+    corpus = analysis.recipe.corpus
     sentences = [
         f"The model was trained on texts of {corpus} alone. Its scores on texts of another source, time or language "
         "were not measured; for any text it answers with one of its classes."
     ]
-    if train := analysis.data.classes.get("train", {}):
+    if train := metadata.classes.get("train", {}):
         total = sum(train.values())
         most, least = max(train, key=lambda label: train[label]), min(train, key=lambda label: train[label])
         sentences.append(

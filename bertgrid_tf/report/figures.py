@@ -263,7 +263,7 @@ def _classes(analysis: StudyAnalysis) -> "Figure | None":
     for name, marker, part in zip(PER_CLASS, (">", "s", "o"), ("second", "third", "accent"), strict=True):
         panel.plot(values[name], rows, marker, color=_ink(part), markersize=6, label="F1" if name == "f1" else name)
     _rows(panel, [f"{_short(label)}  ({report.support.get(label, 0):,})" for label in report.labels])
-    panel.set(xlim=(-2, 102), xlabel="%")
+    panel.set_xlabel("%")
     figure.legend(loc="outside upper right", ncols=3)
     return figure
 

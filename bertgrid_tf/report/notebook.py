@@ -9,11 +9,9 @@ from bertgrid_tf.report import figures
 from bertgrid_tf.report.answer import answer, to_html
 
 # A notebook's theme need not be the browser's: the output has paper of its own.
-_PAPER = "; ".join(
-    [
-        f"background: {figures.COLOURS['paper'][0]}; color: {figures.COLOURS['ink'][0]}",
-        "max-width: 46rem; padding: 1rem 1.25rem; border-radius: 6px; line-height: 1.5",
-    ]
+_PAPER = (
+    f"background: {figures.COLOURS['paper'][0]}; color: {figures.COLOURS['ink'][0]}; max-width: 46rem; "
+    "padding: 1rem 1.25rem; border-radius: 6px; line-height: 1.5"
 )
 
 
@@ -23,7 +21,7 @@ def analysis_html(analysis: StudyAnalysis) -> str:
     Args:
         analysis: The study, ended or still running.
     """
-    sentences = Markup(" ").join(map(to_html, answer(analysis)))
+    first, *others = map(to_html, answer(analysis))
     # As an image of its own, since the ids of an inline SVG would hold for the whole notebook.
     heat_map = Markup("").join(
         Markup('<p><img alt="{}" style="max-width: 100%" src="data:image/svg+xml;base64,{}"></p>').format(
@@ -31,7 +29,7 @@ def analysis_html(analysis: StudyAnalysis) -> str:
         )
         for drawing in figures.draw(analysis, ["grid"]).values()
     )
-    html = Markup('<div style="{}"><p><strong>{}</strong></p><p>{}</p>{}</div>').format(
-        _PAPER, analysis.folder, sentences, heat_map
+    html = Markup('<div style="{}"><p><strong>{}</strong></p><p>{}</p><p>{}</p>{}</div>').format(
+        _PAPER, analysis.folder, first, Markup(" ").join(others), heat_map
     )
     return str(html)

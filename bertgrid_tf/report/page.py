@@ -29,14 +29,7 @@ Drawings = Mapping[str, figures.Drawing]
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the page.
-
-    Attributes:
-        caption: The title.
-        columns: The heads of the columns.
-        rows: The cells of each row; the first one heads it.
-        words: The columns of words, which are aligned left and may take several lines.
-    """
+    """A table whose rows begin with their head; columns of words are aligned left and may take several lines."""
 
     caption: str
     columns: Sequence[str]
@@ -262,17 +255,17 @@ def _cost(analysis: StudyAnalysis) -> Section:
 
 
 def _data(analysis: StudyAnalysis) -> Section | None:
-    data = analysis.data
-    if not data.classes:
+    if analysis.metadata is None or not (classes := analysis.metadata.classes):
         return None
     text = []
-    if data.lengths is not None:
-        tokens = describe_tokens(data.lengths, data.max_length)
+    if analysis.lengths is not None:
+        limit = (analysis.winner or analysis.recipe).hyperparameters.max_length
+        tokens = describe_tokens(analysis.lengths, limit)
         text.append(
             f"In the winning layout an input has {tokens.mean:.1f} tokens on average (median {tokens.median:g}, "
-            f"maximum {tokens.max:,}); {percent(tokens.over)} are longer than {data.max_length} tokens and are cut."
+            f"maximum {tokens.max:,}); {percent(tokens.over)} are longer than {limit} tokens and are cut."
         )
-    table = Table("Texts of each class", ("class", *data.classes), class_counts(data.classes))
+    table = Table("Texts of each class", ("class", *classes), class_counts(classes))
     return Section("data", "Data", text, tables=[table])
 
 

@@ -10,7 +10,6 @@ from bertgrid_tf.analysis import (
     Change,
     ClassReport,
     Cost,
-    DataSummary,
     InteractionCheck,
     LevelAnalysis,
     PostHocGain,
@@ -115,6 +114,10 @@ def complete() -> StudyAnalysis:
             {"bert-base-cased": "sha256:1b2c3d4e5f60718293a4b5c6d7e8f90a"},
             {"bertgrid-tf": "0.1.0", "tensorflow": "2.20.0", "transformers": "4.54.1", "numpy": "2.2.6"},
             "NVIDIA A10 (24 GB), 16 CPU cores",
+            {
+                split: dict(zip(LABELS, (PRIORS * texts).astype(int).tolist(), strict=True))
+                for split, texts in (("train", 10561), ("dev", 1178), ("test", 2764))
+            },
         ),
         winner=winner,
         best=best,
@@ -183,15 +186,7 @@ def complete() -> StudyAnalysis:
             padding_share=0.0,
             mfu=0.617,
         ),
-        data=DataSummary(
-            "friends",
-            {
-                split: dict(zip(LABELS, (PRIORS * texts).astype(int).tolist(), strict=True))
-                for split, texts in (("train", 10561), ("dev", 1178), ("test", 2764))
-            },
-            np.random.default_rng(1).gamma(3, 9, 10561).astype(int) + 3,
-            64,
-        ),
+        lengths=np.random.default_rng(1).gamma(3, 9, 10561).astype(int) + 3,
         command="bertgrid-tf tune friends --recipe results/friends/best.yaml --study again",
     )
 
@@ -214,7 +209,7 @@ def begun() -> StudyAnalysis:
         gains=[],
         calibration=None,
         cost=Cost({}, 0, 70, 40_320, None, None, None),
-        data=replace(complete().data, lengths=None),
+        lengths=None,
         command="",
     )
 

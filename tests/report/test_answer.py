@@ -7,7 +7,7 @@ from bertgrid_tf.report.answer import answer, to_html, to_text
 
 def test_terminal_and_page_say_the_same_sentences():
     for sentence in answer(made_up.complete()):
-        page = str(to_html(sentence))
+        page = str(to_html(sentence)).replace("\u00a0", " ")
         for tag in ("strong", "code"):
             page = page.replace(f"<{tag}>", "").replace(f"</{tag}>", "")
         assert page == to_text(sentence).plain

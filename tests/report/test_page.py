@@ -150,11 +150,10 @@ def test_what_comes_from_outside_is_text():
         study,
         folder=evil,
         command=evil,
-        data=replace(study.data, name=evil, classes={evil: {evil: 3}}),
         gains=[replace(study.gains[0], name=evil, metric=evil, detail=evil)],
         interaction_checks=[replace(study.interaction_checks[0], parameter=evil, chosen=evil)],
         final=replace(study.final, hyperparameters=study.final.hyperparameters.model_copy(update={"model": evil})),
-        metadata=replace(study.metadata, versions={evil: evil}, hardware=evil),
+        metadata=replace(study.metadata, versions={evil: evil}, hardware=evil, classes={evil: {evil: 3}}),
         recipe=study.recipe.model_copy(update={"corpus": evil}),
     )
     outline = Outline(rendered(named))
@@ -173,9 +172,9 @@ def test_the_answer_stands_at_the_top(documents):
         "model=bert-base-cased, max_length=64, warmup_ratio=0.2: accuracy 58.04 % (95 % interval 55.24 to 60.84) on "
         "dev after epoch 8 of 10. 21 of 68 cells are tied at the 5 % level (≈), the best included; the cheapest of "
         "them: learning rate 2e-05, epoch 1 (57.41 %). As the best of 68, this score is expected to be 0.52 points too "
-        "good (selection optimism). Final model bert-large-cased, epoch 8 of 10: accuracy 67.32 % (95 % interval 64.52 to "
-        "70.12) on dev; accuracy 64.58 % (95 % interval 61.78 to 67.38) on the sealed test split. The study took 125 "
-        "epochs and 2 h 45 min; every combination of all levels would take 40,320 epochs."
+        "good (selection optimism). Final model bert-large-cased, epoch 8 of 10: accuracy 67.32 % (95 % interval 64.52 "
+        "to 70.12) on dev; accuracy 64.58 % (95 % interval 61.78 to 67.38) on the sealed test split. The study took "
+        "125 epochs and 2 h 45 min; every combination of all levels would take 40,320 epochs."
     )
     assert made_up.complete().command in documents["complete"]
 
