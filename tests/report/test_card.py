@@ -202,7 +202,7 @@ def test_what_was_not_looked_at_is_left_out_and_what_was_is_said():
         "Interaction check of `context`: interacts; `a` less `b` at the winner: +0.00 points (-10.00 to +10.00).",
         "the mean 69.33 % of 3 seeds, from 66.00 % to 72.00 %",
         "temperature: calibration error 8.00 % without, 3.00 % with it on dev. Temperature 1.40.",
-        "expected calibration error on dev is 8.0 %.",
+        "expected calibration error of 8.0 % on dev.",
         "It ran on 2 cores of a CPU.",
     ]
     full_analysis = analysis(**asked)
