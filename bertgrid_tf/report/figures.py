@@ -47,14 +47,7 @@ COLOURS = {
 """Each part's colour on light and on dark paper; figures are drawn in the light ones."""
 _VARIABLES = {light: f"var(--{part})" for part, (light, _) in COLOURS.items()}
 _MARKERS = "osD^vP*X"
-_KOREAN = (
-    "Noto Sans CJK KR",
-    "Noto Sans KR",
-    "NanumGothic",
-    "Malgun Gothic",
-    "Apple SD Gothic Neo",
-    "Noto Sans CJK JP",
-)
+_KOREAN = "Noto Sans CJK KR,Noto Sans KR,NanumGothic,Malgun Gothic,Apple SD Gothic Neo,Noto Sans CJK JP".split(",")
 """Fonts that hold Hangul, which Matplotlib's own lacks; the first that is installed draws it in the PNGs."""
 _WIDTH = 7.2
 """Of a figure, in inches: the page's column."""
@@ -80,7 +73,7 @@ class Drawing:
 
     @cached_property
     def svg(self) -> bytes:
-        """The figure as an SVG file, whose text is text."""
+        """The figure as an SVG file with text as text."""
         return self._save("svg")
 
     def inline(self) -> Markup:

@@ -75,19 +75,16 @@ def _better_sweep(analysis: StudyAnalysis, searched: Recipe) -> list[str]:
     """Return a hint where a sweep's trial has beaten the winner, whose schedule is another."""
     recipe, best = analysis.recipe, analysis.best
     scored = [
-        (
-            recipe.signed(level.score.value),
-            f"{sweep.parameter}={level.level}, {score(recipe.metric, level.score.value)}",
-        )
+        (recipe.signed(level.score.value), f"{sweep.parameter}={level.level}", level.score.value)
         for sweep in analysis.sweeps
         for level in sweep.levels
         if level.score is not None
     ]
-    value, trial = max(scored, key=lambda level: level[0], default=(-np.inf, ""))
-    if analysis.winner is None or best is None or best.score is None or value <= recipe.signed(best.score.value):
+    signed, trial, value = max(scored, key=lambda level: level[0], default=(-np.inf, "", 0.0))
+    if analysis.winner is None or best is None or best.score is None or signed <= recipe.signed(best.score.value):
         return []
     return [
-        f"The sweep's trial {trial}, scored better: its schedule of {recipe.sweep_epochs} epochs may suit better than "
+        f"The sweep's trial {trial}, {score(recipe.metric, value)}, scored better: its schedule of {recipe.sweep_epochs} epochs may suit better than "
         f"the grid's of {searched.epochs}; try --epochs {recipe.sweep_epochs}, or --set grid_schedule=per-cell."
     ]
 
