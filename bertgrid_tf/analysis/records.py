@@ -152,7 +152,7 @@ class PostHocGain:
     Attributes:
         name: "soup", "ensemble" (of the rows that the soup may average), ADJUSTMENT or TEMPERATURE.
         metric: The metric that judges the gain: the study's, macro_f1, or "calibration error".
-        on_dev: The change on dev; of what is fitted on dev, by held-out folds.
+        on_dev: The change on dev, by held-out folds where the gain is fitted on dev.
         on_test: The final model's change, by which nothing is decided; None where the test split was not opened, and
             for a soup of another checkpoint.
         kept: Whether `predict` uses the gain; for a soup, whether `predict --soup` is as good as the winner.

@@ -34,7 +34,7 @@ COLOURS = {
     "accent": ("#1f5fbf", "#82b3ff"),
     "second": ("#b45309", "#f0a35e"),
     "third": ("#0f766e", "#5fc9bb"),
-    # Plasma without its lightest or darkest part: told apart by its lightness alone too.
+    # Plasma without its lightest or darkest part: distinct by its lightness alone too.
     "row0": ("#0d0887", "#b6308b"),
     "row1": ("#3c049b", "#c9447a"),
     "row2": ("#6100a7", "#da5a6a"),
@@ -47,7 +47,14 @@ COLOURS = {
 """Each part's colour on light and on dark paper; figures are drawn in the light ones."""
 _VARIABLES = {light: f"var(--{part})" for part, (light, _) in COLOURS.items()}
 _MARKERS = "osD^vP*X"
-_KOREAN = "Noto Sans CJK KR,Noto Sans KR,NanumGothic,Malgun Gothic,Apple SD Gothic Neo,Noto Sans CJK JP".split(",")
+_KOREAN = [
+    "Noto Sans CJK KR",
+    "Noto Sans KR",
+    "NanumGothic",
+    "Malgun Gothic",
+    "Apple SD Gothic Neo",
+    "Noto Sans CJK JP",
+]
 """Fonts that hold Hangul, which Matplotlib's own lacks; the first that is installed draws it in the PNGs."""
 _WIDTH = 7.2
 """Of a figure, in inches: the page's column."""

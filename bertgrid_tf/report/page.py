@@ -78,17 +78,21 @@ def _tables(analysis: StudyAnalysis) -> dict[str, Table]:
     """Return the numbers of the figures by their names, and the page's other tables."""
     metric, cost, checks = analysis.recipe.metric, analysis.cost, analysis.interaction_checks
     leads = [
-        [check.parameter, *(difference(metric, lead) for lead in (check.at_sweep, check.at_winner, check.interaction))]
+        [f"{check.parameter}: {name}", difference(metric, lead)]
         for check in checks
+        for name, lead in (
+            ("lead in the sweep", check.at_sweep),
+            ("lead at the winner", check.at_winner),
+            ("interaction", check.interaction),
+        )
     ]
-    lead_columns = ("parameter", "lead in the sweep", "lead at the winner", "interaction")
     epochs = {"this study": cost.epochs, "the grid alone": cost.grid_epochs, "every combination": cost.product_epochs}
     times = {**cost.stages, "in all": cost.seconds}
     tables = {
         "sweeps": _sweeps(analysis),
         "grid": _by_epoch(analysis, [_cell(analysis, cell) for cell in analysis.cells]),
         "curves": _by_epoch(analysis, [_epoch(metric, cell) for cell in analysis.cells]),
-        "interactions": Table(lead_columns, leads, lead_columns),
+        "interactions": Table(("", metric), leads),
         "gains": _gains(analysis, on_test=False),
         "gains_on_test": _gains(analysis, on_test=True),
         "epochs": Table(list(epochs), [[f"{number:,}" for number in epochs.values()]]),
@@ -169,7 +173,7 @@ def _gains(analysis: StudyAnalysis, on_test: bool) -> Table:
             kept = [] if on_test else ["kept" if gain.kept else "not kept", gain.detail]
             rows.append([gain.name, gain.metric, *scores, *kept])
     columns = ("gain", "metric", "without", "with", "p") + (() if on_test else ("", "detail"))
-    return Table(columns, rows, ("metric", "", "detail"))
+    return Table(columns, rows, ("metric", "detail"))
 
 
 def _environment(analysis: StudyAnalysis) -> Table:

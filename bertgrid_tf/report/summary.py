@@ -27,7 +27,7 @@ def print_summary(console: Console, folder: StudyFolder, analysis: StudyAnalysis
 
     Args:
         console: Where to print.
-        folder: The study's, which holds what is printed beside the analysis: auto settings, times, budget.
+        folder: The study's, with auto settings, times and budget.
         analysis: The study's.
     """
     recipe, log = analysis.recipe, BudgetLog(folder.budget_file)
@@ -84,8 +84,9 @@ def _better_sweep(analysis: StudyAnalysis, searched: Recipe) -> list[str]:
     if analysis.winner is None or best is None or best.score is None or signed <= recipe.signed(best.score.value):
         return []
     return [
-        f"The sweep's trial {trial}, {score(recipe.metric, value)}, scored better: its schedule of {recipe.sweep_epochs} epochs may suit better than "
-        f"the grid's of {searched.epochs}; try --epochs {recipe.sweep_epochs}, or --set grid_schedule=per-cell."
+        f"The sweep's trial {trial}, {score(recipe.metric, value)}, scored better: its schedule of "
+        f"{recipe.sweep_epochs} epochs may suit better than the grid's of {searched.epochs}; try --epochs "
+        f"{recipe.sweep_epochs}, or --set grid_schedule=per-cell."
     ]
 
 

@@ -201,17 +201,17 @@ def test_the_opened_test_split_tells_the_final_model_and_what_was_better_for_fre
     assert analyze(study_folder).test is None
     assert {gain.on_test for gain in analyze(study_folder).gains} == {None}
     for of, right in (("final", right_for(0.6)), ("soup", right_for(0.9))):
-        said = Predictions(made_up_study.DIALOGUES, made_up_study.TRUTH, right)
-        write_predictions(study_folder.evaluation_file("test", of), said, made_up_study.LABELS)
-    found = analyze(study_folder)
-    assert (found.test.score.value, found.test.metrics["accuracy"]) == (0.6, 0.6)
-    assert found.test.score.low < 0.6 < found.test.score.high
-    assert found.test.confusion.sum() == made_up_study.TEXTS
-    gains = {gain.name: gain for gain in found.gains}
+        predictions = Predictions(made_up_study.DIALOGUES, made_up_study.TRUTH, right)
+        write_predictions(study_folder.evaluation_file("test", of), predictions, made_up_study.LABELS)
+    analysis = analyze(study_folder)
+    assert (analysis.test.score.value, analysis.test.metrics["accuracy"]) == (0.6, 0.6)
+    assert analysis.test.score.low < 0.6 < analysis.test.score.high
+    assert analysis.test.confusion.sum() == made_up_study.TEXTS
+    gains = {gain.name: gain for gain in analysis.gains}
     soup, temperature = gains["soup"], gains["temperature"]
     assert (soup.on_test.before, soup.on_test.after, soup.kept) == (0.6, 0.9, True)
     assert soup.on_test.p < 0.001 < soup.on_dev.p
-    # Right in 0.8 of dev and 0.6 of test, and always said to be in 0.75.
+    # Right in 0.8 of dev and 0.6 of test, and always with a confidence of 0.75.
     assert temperature.on_dev.before == pytest.approx(0.05, abs=1e-6)
     assert temperature.on_test.before == pytest.approx(0.15, abs=1e-6)
     assert temperature.on_test.after == pytest.approx(0.2, abs=0.01)
@@ -225,7 +225,7 @@ def test_a_soup_is_not_compared_with_a_final_model_of_another_kind(tmp_path, rig
     study_folder.write_final(FinalTrial(other, 1, [write_trial(study_folder, "final", 1, best)]))
     study_folder.write_soup(Soup([(1e-3, 1)], [], write_trial(study_folder, "soup", 1, best)))
     for of in ("final", "soup"):
-        said = Predictions(made_up_study.DIALOGUES, made_up_study.TRUTH, best)
-        write_predictions(study_folder.evaluation_file("test", of), said, made_up_study.LABELS)
+        predictions = Predictions(made_up_study.DIALOGUES, made_up_study.TRUTH, best)
+        write_predictions(study_folder.evaluation_file("test", of), predictions, made_up_study.LABELS)
     soup = next(gain for gain in analyze(study_folder).gains if gain.name == "soup")
     assert soup.on_test is None and not soup.kept

@@ -58,7 +58,7 @@ def running_sweep() -> SweepAnalysis:
 
 def cells() -> list[CellAnalysis]:
     """Seven rows of ten epochs: learnt slowly at low rates, and overfitted late; the highest rate diverges."""
-    found = []
+    made = []
     for row, rate in enumerate(RECIPE.learning_rates):
         for epoch in range(1, RECIPE.epochs + 1):
             pace = epoch * rate / 6e-6
@@ -66,15 +66,15 @@ def cells() -> list[CellAnalysis]:
             value += 0.004 * np.sin(7 * row + 3 * epoch)
             metrics = {"train_loss": 1.7 * np.exp(-0.12 * pace) + 0.05, "accuracy": value, "seconds": 20.0}
             if row == 0 and epoch > 8:
-                found.append(CellAnalysis(rate, epoch, None, None, False, dict.fromkeys(metrics, float("nan"))))
+                made.append(CellAnalysis(rate, epoch, None, None, False, dict.fromkeys(metrics, float("nan"))))
                 continue
-            found.append(CellAnalysis(rate, epoch, estimate(value), None, False, metrics))
-    best = max(cell.score.value for cell in found if cell.score)
+            made.append(CellAnalysis(rate, epoch, estimate(value), None, False, metrics))
+    best = max(cell.score.value for cell in made if cell.score)
     return [
         replace(cell, p=1 - 40 * (best - cell.score.value), tied=True)
         if cell.score and best - cell.score.value < 0.008
         else cell
-        for cell in found
+        for cell in made
     ]
 
 
@@ -233,7 +233,7 @@ def filling() -> StudyAnalysis:
 
 
 def searched() -> StudyAnalysis:
-    """The same with its winner found, and no final model yet."""
+    """The same with its winner, and no final model yet."""
     return replace(complete(), final=None, final_dev=None, test=None)
 
 

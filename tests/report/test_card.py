@@ -55,7 +55,7 @@ def metrics(accuracy: float) -> dict[str, float]:
 
 
 def classes(joy: int, nobody: int, sad: int, accuracy: float) -> ClassReport:
-    """So many texts of each class, and the accuracy, 0.1 more or less."""
+    """The report of a number of texts of each class, and an accuracy with an interval of 0.1 on both sides."""
     support = dict(zip(LABELS, (joy, nobody, sad), strict=True))
     score = ScoreEstimate(accuracy, accuracy - 0.1, accuracy + 0.1)
     return ClassReport(LABELS, np.diag(list(support.values())), support, metrics(accuracy), score)
@@ -141,9 +141,9 @@ def test_a_model_that_the_hub_does_not_have_is_not_named_as_its_base(model):
 
 
 def test_the_data_stand_there_class_by_class_with_their_fingerprint():
-    said = card(analysis())
-    assert "The corpus sample (fingerprint `0123456789abcdef`)" in said
-    assert table(said, "class | train") == [
+    written = card(analysis())
+    assert "The corpus sample (fingerprint `0123456789abcdef`)" in written
+    assert table(written, "class | train") == [
         ["joy", "30 (30.0 %)", "3 (30.0 %)"],
         ["no/ne", "60 (60.0 %)", "6 (60.0 %)"],
         ["sad", "10 (10.0 %)", "1 (10.0 %)"],
@@ -152,8 +152,8 @@ def test_the_data_stand_there_class_by_class_with_their_fingerprint():
 
 
 def test_scores_stand_beside_their_interval_and_how_flattering_they_are():
-    said = card(analysis(optimism=0.0125))
-    assert table(said, " | dev, 10 texts") == [
+    written = card(analysis(optimism=0.0125))
+    assert table(written, " | dev, 10 texts") == [
         ["Accuracy", "75.00 %"],
         ["Macro-F1", "50.00 %"],
         ["Weighted F1", "62.50 %"],
@@ -162,19 +162,19 @@ def test_scores_stand_beside_their_interval_and_how_flattering_they_are():
     ]
     assert (
         "Winner: `learning_rate=0.001`: accuracy **70.00 %** (95 % interval 61.00 to 78.00) on dev after epoch **2** "
-        "of 6. As the best of 3, this score is expected to be 1.25 points too good" in said
+        "of 6. As the best of 3, this score is expected to be 1.25 points too good" in written
     )
-    assert "has not been opened" in said
-    assert table(said, "class | texts")[-1] == ["sad", "1", "50.00 %", "0.00 %", "50.00 %"]
+    assert "has not been opened" in written
+    assert table(written, "class | texts")[-1] == ["sad", "1", "50.00 %", "0.00 %", "50.00 %"]
 
 
 def test_the_opened_test_split_has_its_column_and_its_classes():
     opened = classes(2, 5, 1, 0.625)
-    said = card(analysis(test=opened))
-    assert table(said, " | dev, 10 texts | test, 8 texts")[0] == ["Accuracy", "75.00 %", "62.50 %"]
-    assert ["95 % interval of accuracy", "65.00 to 85.00", "52.50 to 72.50"] in table(said, " | dev, 10 texts")
-    assert "Class by class on test" in said
-    assert "has not been opened" not in said
+    written = card(analysis(test=opened))
+    assert table(written, " | dev, 10 texts | test, 8 texts")[0] == ["Accuracy", "75.00 %", "62.50 %"]
+    assert ["95 % interval of accuracy", "65.00 to 85.00", "52.50 to 72.50"] in table(written, " | dev, 10 texts")
+    assert "Class by class on test" in written
+    assert "has not been opened" not in written
 
 
 def test_limits_name_ties_small_classes_and_classes_never_found():
@@ -221,19 +221,21 @@ def test_what_was_not_looked_at_is_left_out_and_what_was_is_said():
 
 
 def test_how_to_repeat_it_has_the_command_the_seed_and_the_versions():
-    said = card(analysis()).split("## Reproduction")[1]
-    assert "```sh\nbertgrid-tf tune sample --recipe results/mine/best.yaml --study again\n```" in said
-    assert "Seed 1, with bertgrid-tf 0.1.0, tensorflow 2.20.0." in said
+    written = card(analysis()).split("## Reproduction")[1]
+    assert "```sh\nbertgrid-tf tune sample --recipe results/mine/best.yaml --study again\n```" in written
+    assert "Seed 1, with bertgrid-tf 0.1.0, tensorflow 2.20.0." in written
     assert "```" not in card(analysis(command="")).split("## Reproduction")[1]
 
 
 def test_the_layout_is_said_in_words():
-    said = card(analysis(hyperparameters={"min_speaker_count": 5})).split("## Input")[1]
-    assert "A text alone is not what the model was trained on: an input is the text to classify with neighbours" in said
-    assert "in this order: the text itself, the one before it." in said
-    assert "Ross's utterance `At the museum.` is written `Ross : At the museum.`" in said
-    assert "fewer than 5 texts in training" in said
-    assert "more than 48 tokens" in said
+    written = card(analysis(hyperparameters={"min_speaker_count": 5})).split("## Input")[1]
+    assert (
+        "A text alone is not what the model was trained on: an input is the text to classify with neighbours" in written
+    )
+    assert "in this order: the text itself, the one before it." in written
+    assert "Ross's utterance `At the museum.` is written `Ross : At the museum.`" in written
+    assert "fewer than 5 texts in training" in written
+    assert "more than 48 tokens" in written
     alone = card(analysis(hyperparameters={"context": "current"})).split("## Input")[1]
     assert "An input is one text alone. Where that makes more than 48 tokens" in alone
     assert "[None]" not in alone
@@ -242,10 +244,12 @@ def test_the_layout_is_said_in_words():
 def test_a_corpus_without_speakers_has_none_in_its_inputs():
     made = analysis()
     assert made.metadata is not None
-    said = card(replace(made, metadata=replace(made.metadata, speakers={}))).split("## Input")[1].split("## Scores")[0]
-    assert '"At the museum."' in said
-    assert "Ross :" not in said
-    assert "Ross's utterance" not in said
+    written = (
+        card(replace(made, metadata=replace(made.metadata, speakers={}))).split("## Input")[1].split("## Scores")[0]
+    )
+    assert '"At the museum."' in written
+    assert "Ross :" not in written
+    assert "Ross's utterance" not in written
 
 
 @pytest.fixture(scope="module")

@@ -189,9 +189,9 @@ def test_the_answer_stands_at_the_top(documents):
     ],
 )
 def test_a_study_under_way_says_so_far(documents, outlines, study, begins, says):
-    told = answer(documents[study])
-    assert told.startswith(begins)
-    assert says in told
+    text = answer(documents[study])
+    assert text.startswith(begins)
+    assert says in text
     assert outlines[study].texts("h1") == ["Tuning friends: results so far"]
 
 

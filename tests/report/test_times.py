@@ -46,10 +46,10 @@ def test_what_a_stage_took_stands_beside_what_was_predicted_with_the_error():
 
 
 def test_a_stage_that_has_not_ended_has_no_error_and_one_that_has_not_begun_no_row():
-    found = rows([*TIMES[:3], StageTime("final", None, 80.0)], recipe(), ended=False)
-    assert found[1][2] == "1 min 30 s (-10%)"
-    assert found[2][2:] == ["2 min 30 s", "4 min 20 s"]
-    assert found[3][0] == "in all"
+    shown = rows([*TIMES[:3], StageTime("final", None, 80.0)], recipe(), ended=False)
+    assert shown[1][2] == "1 min 30 s (-10%)"
+    assert shown[2][2:] == ["2 min 30 s", "4 min 20 s"]
+    assert shown[3][0] == "in all"
 
 
 def test_a_search_that_leaves_cells_out_is_predicted_at_most():
