@@ -16,10 +16,9 @@ ADJUSTMENT, TEMPERATURE = "logit adjustment", "temperature"
 
 @dataclass(frozen=True)
 class ScoreEstimate:
-    """A score or a difference of scores with its 95 % interval over dialogues.
+    """A score or a difference of scores with its 95 % interval over dialogues, whose ends are NaN for one dialogue.
 
-    The unit is the metric's own: a fraction of 1, or nats for the loss. A split of a single dialogue has no interval:
-    both ends are NaN.
+    The unit is the metric's own: a fraction of 1, or nats for the loss.
 
     Example:
         >>> estimate = ScoreEstimate(0.75, low=0.71, high=0.79)

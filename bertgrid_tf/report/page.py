@@ -129,7 +129,7 @@ def _sweeps(analysis: StudyAnalysis) -> Table:
         for sweep in analysis.sweeps
         for level in sweep.levels
     ]
-    return Table(("level", "epoch", metric, "95 % interval", "p against the best", ""), rows, ("",))
+    return Table(("level", "epoch", metric, "95 % interval", "p", ""), rows)
 
 
 def _verdict(level: LevelAnalysis) -> str:

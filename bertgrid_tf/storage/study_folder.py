@@ -19,6 +19,8 @@ from bertgrid_tf.trial_config import SOUP
 from tuners.table import Table, rows_in_order
 
 if TYPE_CHECKING:
+    from keras_tuner.engine.trial import Trial
+
     from tuners import ScoredCell, SweepLevel
 
 LOCK_FILE = "study.lock"
@@ -102,6 +104,12 @@ class StudyFolder:
     def trial_ids(self) -> list[str]:
         """Return the ids of the search's trials that have begun, in order."""
         return sorted(file.parent.name.removeprefix(_TRIAL) for file in self.path.glob(f"{_TRIAL}*/trial.json"))
+
+    def read_trial(self, trial_id: str) -> "Trial":
+        """Read a trial of the search that has begun, as KerasTuner keeps it."""
+        from keras_tuner.engine.trial import Trial
+
+        return Trial.from_state(json.loads((self.trial_folder(trial_id) / "trial.json").read_text(encoding="utf-8")))
 
     # Recipes
 
