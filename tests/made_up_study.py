@@ -1,4 +1,4 @@
-"""A results folder as a study leaves it, with predictions that are right where one wants them to be."""
+"""A study folder as a study leaves it, with predictions of a chosen accuracy."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,9 +26,9 @@ def right_in(share: float, seed: int = 0) -> np.ndarray:
     return np.where(np.arange(2) == predicted[:, None], 0.75, 0.25).astype(np.float32)
 
 
-def write_predictions(study_folder: StudyFolder, run: str, epoch: int, probabilities: np.ndarray) -> dict[str, float]:
-    """Writes them, and gives the metrics that they come to."""
-    path = predictions_file(study_folder.predictions, run, epoch)
+def write_trial(study_folder: StudyFolder, trial: str, epoch: int, probabilities: np.ndarray) -> dict[str, float]:
+    """Writes the dev predictions of a trial's epoch; their metrics."""
+    path = predictions_file(study_folder.predictions, trial, epoch)
     write_predictions(path, Predictions(DIALOGUES, TRUTH, probabilities), LABELS)
     return evaluate(TRUTH, probabilities, LABELS)
 
@@ -59,7 +59,7 @@ def make(
         trial = f"{100 + rates.index(rate):04d}"
         metrics = {"accuracy": float("nan")}
         if probabilities is not None:
-            metrics = write_predictions(study_folder, f"trial_{trial}", epoch, probabilities)
+            metrics = write_trial(study_folder, f"trial_{trial}", epoch, probabilities)
         cost = {"train_tokens": 1e3, "train_padding": 0.0, "limit_seconds": 0.5, "train_seconds": 2.0, "seconds": 3.0}
         rows.append({"learning_rate": rate, "epoch": epoch, "trial_id": trial} | metrics | cost)
     if rows:
@@ -69,7 +69,7 @@ def make(
         for number, (parameter, level, probabilities, status) in enumerate(levels):
             score = float("nan")
             if probabilities is not None:
-                score = write_predictions(study_folder, f"trial_{number:04d}", 1, probabilities)["accuracy"]
+                score = write_trial(study_folder, f"trial_{number:04d}", 1, probabilities)["accuracy"]
             epoch = "nan" if probabilities is None else 1
             lines.append([parameter, level, epoch, score, status.endswith("*"), f"{number:04d}", status.strip("*")])
         columns = ["parameter", "level", "epoch", "score", "chosen", "trial_id", "status"]

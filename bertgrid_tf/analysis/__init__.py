@@ -1,6 +1,7 @@
-"""What a study has found, how sure that is and what it cost: all that a report says, from the results folder alone."""
+"""The analysis of a study folder: scores with intervals, tied sets, interaction checks, post-hoc gains, cost."""
 
-from bertgrid_tf.analysis.analyze import RankedCandidate, StudyScores, analyze, classes, compare_studies
+from bertgrid_tf.analysis.analyze import analyze, class_report
+from bertgrid_tf.analysis.gains import fit_correction
 from bertgrid_tf.analysis.records import (
     ADJUSTMENT,
     TEMPERATURE,
@@ -8,7 +9,6 @@ from bertgrid_tf.analysis.records import (
     Change,
     ClassReport,
     Cost,
-    DataSummary,
     InteractionCheck,
     LevelAnalysis,
     PostHocGain,
@@ -17,6 +17,7 @@ from bertgrid_tf.analysis.records import (
     StudyAnalysis,
     SweepAnalysis,
 )
+from bertgrid_tf.analysis.study_scores import RankedCandidate, StudyScores, compare_studies
 
 __all__ = [
     "ADJUSTMENT",
@@ -25,7 +26,6 @@ __all__ = [
     "Change",
     "ClassReport",
     "Cost",
-    "DataSummary",
     "InteractionCheck",
     "LevelAnalysis",
     "PostHocGain",
@@ -35,7 +35,8 @@ __all__ = [
     "StudyAnalysis",
     "StudyScores",
     "SweepAnalysis",
-    "beside",
-    "classes",
-    "gather",
+    "analyze",
+    "class_report",
+    "compare_studies",
+    "fit_correction",
 ]

@@ -1,4 +1,4 @@
-"""What a study has found, how sure that is and what it cost, as plain values."""
+"""The records of an analysis: scores with intervals, tied sets, interaction checks, gains, cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,14 @@ ADJUSTMENT, TEMPERATURE = "logit adjustment", "temperature"
 
 @dataclass(frozen=True)
 class ScoreEstimate:
-    """A score with its 95 % interval over dialogues; in the metric's own unit, shares as fractions of 1.
+    """A score or a difference of scores with its 95 % interval over dialogues, whose ends are NaN for one dialogue.
 
-    Of a split that is a single dialogue there is no interval: its ends are NaN.
+    The unit is the metric's own: a fraction of 1, or nats for the loss.
+
+    Example:
+        >>> estimate = ScoreEstimate(0.75, low=0.71, high=0.79)
+        >>> estimate.low < estimate.value < estimate.high
+        True
     """
 
     value: float
@@ -31,12 +36,12 @@ class LevelAnalysis:
     """One level of a sweep.
 
     Attributes:
-        level: the value of the parameter.
-        epoch: its best epoch, from 1; None without a score.
-        score: there; None where the level failed, is left out or has not ended.
-        p: of no difference from the sweep's best level, Holm-adjusted; None without a score.
-        tied: whether it cannot be told from the sweep's best level at 5 %.
-        chosen: whether the search adopted it.
+        level: The value of the parameter.
+        epoch: The best epoch, from 1; None without a score.
+        score: The score after that epoch; None without predictions.
+        p: The p value of no difference from the sweep's best level, Holm-adjusted; None without a score.
+        tied: Whether p is above 5 %.
+        chosen: Whether the search adopted the level.
         status: "COMPLETED", "RUNNING", "FAILED", "SKIPPED" (an only level), "IDLE", "LEFT_OUT" (for lack of time).
     """
 
@@ -59,14 +64,16 @@ class SweepAnalysis:
 
 @dataclass(frozen=True)
 class CellAnalysis:
-    """One cell of the learning-rate × epoch table that was tried.
+    """One cell of the learning-rate × epoch grid that was tried.
 
     Attributes:
-        learning_rate: its row.
-        epoch: its column, from 1.
-        score: None where the run diverged or failed.
-        p, tied: as those of a level, against the best cell.
-        metrics: all that was reported after this epoch (score.metrics.evaluate; train_loss, seconds, train_seconds).
+        learning_rate: The row.
+        epoch: The column, from 1.
+        score: The mean over the cell's seeds; None where the trial diverged or failed.
+        p: The p value of no difference from the best cell, Holm-adjusted; None without a score.
+        tied: Whether p is above 5 %.
+        metrics: The metrics after this epoch with the study's own seed (`metrics.evaluate`; train_loss in nats, seconds
+            and train_seconds).
     """
 
     learning_rate: float
@@ -79,14 +86,14 @@ class CellAnalysis:
 
 @dataclass(frozen=True)
 class ClassReport:
-    """How a model did, class by class, on dev or on the opened test split.
+    """The scores of a model class by class, on dev or on the opened test split.
 
     Attributes:
-        labels: class names.
-        confusion: int [classes, classes], truth by prediction.
-        support: texts of each class.
-        metrics: all of score.metrics.evaluate.
-        score: the study's metric with its interval.
+        labels: The class names in the order of their ids.
+        confusion: The texts of each class, a row, by predicted class, int [classes, classes].
+        support: The texts of each class.
+        metrics: The metrics of `metrics.evaluate`.
+        score: The study's metric with its interval.
     """
 
     labels: tuple[str, ...]
@@ -98,14 +105,16 @@ class ClassReport:
 
 @dataclass(frozen=True)
 class InteractionCheck:
-    """Whether a swept parameter was independent of learning rate and epochs.
+    """Whether a swept parameter interacts with learning rate and epochs.
 
     Attributes:
-        parameter: that was swept.
-        chosen, runner_up: the two best levels of its sweep.
-        at_sweep, at_winner: chosen less runner-up at the sweep's learning rate, and at the winning cell.
-        interaction: at_winner less at_sweep.
-        verdict: "independent as far as can be seen", "interacts" or "too little data to tell".
+        parameter: The swept parameter.
+        chosen: The best level of its sweep.
+        runner_up: The second-best level.
+        at_sweep: The lead of the chosen level in the sweep.
+        at_winner: Its lead at the winning cell.
+        interaction: `at_winner` less `at_sweep`.
+        verdict: A `metrics.compare.Verdict`.
     """
 
     parameter: str
@@ -119,12 +128,7 @@ class InteractionCheck:
 
 @dataclass(frozen=True)
 class SeedRepeats:
-    """One cell of the tied set trained with several seeds.
-
-    Attributes:
-        learning_rate, epoch: the cell.
-        scores: of each seed, the study's own first.
-    """
+    """One cell trained with several seeds; the scores begin with that of the study's own seed."""
 
     learning_rate: float
     epoch: int
@@ -133,7 +137,7 @@ class SeedRepeats:
 
 @dataclass(frozen=True)
 class Change:
-    """A score without something and with it; p of no difference, paired, None where no test applies."""
+    """A score before and after a change; p of no difference, paired, None where no test applies."""
 
     before: float
     after: float
@@ -142,16 +146,16 @@ class Change:
 
 @dataclass(frozen=True)
 class PostHocGain:
-    """Something better for free: a soup, an adjustment, a calibration.
+    """An improvement that trains nothing more: a soup, an ensemble, an adjustment, a calibration.
 
     Attributes:
-        name: "soup", "ensemble" (of the rows that could go into it), ADJUSTMENT, TEMPERATURE.
-        metric: what it is judged by: the study's metric, macro_f1, or "calibration error".
-        on_dev: by held-out folds where it was fitted there.
-        on_test: of the final model, nothing being decided by it; None where that split was not opened, and of a soup of
-            another model.
-        kept: whether `predict` uses it; of the soup, whether `predict --soup` is as good as the winner.
-        detail: one sentence: its strength, its members.
+        name: "soup", "ensemble" (of the rows that the soup may average), ADJUSTMENT or TEMPERATURE.
+        metric: The metric that judges the gain: the study's, macro_f1, or "calibration error".
+        on_dev: The change on dev, by held-out folds where the gain is fitted on dev.
+        on_test: The final model's change, by which nothing is decided; None where the test split was not opened, and
+            for a soup of another checkpoint.
+        kept: Whether `predict` uses the gain; for a soup, whether `predict --soup` is as good as the winner.
+        detail: Strength or members, in one sentence.
     """
 
     name: str
@@ -164,18 +168,18 @@ class PostHocGain:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the study took.
+    """The cost of a study.
 
     Attributes:
-        stages: seconds of every stage, by its name, in order: start, sweep:<parameter>, grid, repeats, audit, final.
-        epochs: trained by the study so far, the final model's included.
-        grid_epochs: of the plain grid alone (all rows, all epochs).
-        product_epochs: of every combination of all levels, as the plan counts them.
-        tokens_per_second: non-padding tokens trained a second in the grid (median over epochs); None if unknown.
-        padding_share: of the tokens that were computed, those that were padding; 0 for the unpadded pass.
-        limit_share: of a grid epoch's training time, what a plain BERT's matrix products on its tokens, padding not
-            counted, would take alone at the best rate that was measured in the same process (median over epochs); None
-            if unknown.
+        stages: Seconds of each stage, in order: start, sweep:PARAMETER, grid, seeds, interactions, final.
+        epochs: Epochs trained so far, the final model's included.
+        grid_epochs: Epochs of the full grid alone.
+        product_epochs: Epochs of every combination of all levels.
+        tokens_per_second: Tokens trained per second in the grid, without padding (median over epochs); None if unknown.
+        padding_share: The fraction of the computed tokens that is padding; 0 for the unpadded pass.
+        mfu: Model FLOPs utilisation in the grid: the time that BERT's matrix products on the tokens, without padding,
+            take at the peak rate measured in the same process, as a fraction of the training time (median over epochs);
+            None if unknown.
     """
 
     stages: Mapping[str, float]
@@ -184,94 +188,88 @@ class Cost:
     product_epochs: int
     tokens_per_second: float | None
     padding_share: float | None
-    limit_share: float | None
+    mfu: float | None
 
     @property
     def seconds(self) -> float:
-        """Of all stages."""
+        """The seconds of all stages."""
         return sum(self.stages.values())
 
 
 @dataclass(frozen=True)
-class DataSummary:
-    """The corpus.
-
-    Attributes:
-        name: of the corpus.
-        classes: texts per class of each split; the test split's only where it was opened.
-        lengths: tokens of the training inputs in the winning layout, int [texts]; None if unknown.
-        max_length: where they are cut.
-    """
-
-    name: str
-    classes: Mapping[str, Mapping[str, int]]
-    lengths: np.ndarray | None
-    max_length: int
-
-
-@dataclass(frozen=True)
 class StudyAnalysis:
-    """A study, finished or not.
+    """The analysis of a study, ended or still running.
 
     Attributes:
-        folder: the results folder, as given.
-        recipe: as run.
-        facts: versions, data, checkpoints.
-        hardware: what it was computed on, in words; empty if unknown.
-        winner: the winner as a recipe; None before the search has ended.
-        best: the winning (so far: best) cell; None before the first scored one.
-        optimism: by how much the best cell's score is expected to overstate it; None where it cannot be estimated.
-        cheapest_tie: the cell of the tied set with the fewest epochs; None before there is one.
-        sweeps, cells: all so far; cells row by row, learning rates in the table's order.
-        dev: the best cell's classes on dev; None before there is one.
-        final: the final model's run, its classes on dev; None before it is trained.
-        test: the final model's classes on the test split, if it was opened.
-        audits, repeats, gains: empty where not asked for or not yet there.
-        calibration: of the final model's (else the winner's) probabilities on dev; None before there is a model.
-        cost, data: as far as known.
-        command: trains the winner again; empty before there is one.
+        folder: The study folder, as given.
+        recipe: The recipe as it was asked for.
+        metadata: Versions, data, checkpoints and hardware; None before the study has begun.
+        winner: The winner as a recipe; None before the search has ended.
+        best: The winning cell, or the best so far; None before the first score.
+        optimism: The amount by which the best cell's score is expected to be too good; None where unknown.
+        sweeps: The sweeps so far.
+        cells: The cells so far, row by row, learning rates in the table's order.
+        dev: The best cell's classes on dev.
+        final: The final model's trial; None before it has ended.
+        final_dev: The final model's classes on dev.
+        test: The final model's classes on the test split; None unless that was opened.
+        interaction_checks: The checks that have ended.
+        seed_repeats: The cells that were trained with several seeds.
+        gains: The post-hoc gains of the final model, or else of the best cell.
+        calibration: The calibration of the same model on dev.
+        cost: The cost so far.
+        lengths: Tokens of the training inputs in the winning layout, int [texts]; None if unknown.
+        command: The command that trains the winner; empty before there is one.
     """
 
     folder: str
     recipe: Recipe
     metadata: StudyMetadata | None
-    hardware: str
     winner: Recipe | None
     best: CellAnalysis | None
     optimism: float | None
-    cheapest_tie: CellAnalysis | None
     sweeps: Sequence[SweepAnalysis]
     cells: Sequence[CellAnalysis]
     dev: ClassReport | None
     final: FinalTrial | None
     final_dev: ClassReport | None
     test: ClassReport | None
-    audits: Sequence[InteractionCheck]
-    repeats: Sequence[SeedRepeats]
+    interaction_checks: Sequence[InteractionCheck]
+    seed_repeats: Sequence[SeedRepeats]
     gains: Sequence[PostHocGain]
     calibration: Calibration | None
     cost: Cost
-    data: DataSummary
+    lengths: np.ndarray | None
     command: str
 
     @property
     def ended(self) -> bool:
-        """Whether nothing is left to be trained."""
+        """Whether nothing is left to train."""
         if self.winner is None:
             return False
         return self.final is not None or self.recipe.final.model_for(self.winner.hyperparameters.model) is None
 
     @property
     def adjusted(self) -> bool:
-        """Whether `calibration` is of probabilities that logit adjustment has changed, as `predict` does."""
+        """Whether `calibration` is that of probabilities after logit adjustment, as in `predict`."""
         return any(gain.kept and gain.name == ADJUSTMENT for gain in self.gains)
 
     @property
     def scored(self) -> int:
-        """How many cells have a score."""
+        """The number of cells with a score."""
         return sum(cell.score is not None for cell in self.cells)
 
     @property
     def tied(self) -> list[CellAnalysis]:
-        """The cells that cannot be told from the best at 5 %, itself included."""
+        """The tied set: the cells whose difference from the best is not significant at 5 %, the best included."""
         return [cell for cell in self.cells if cell.tied]
+
+    @property
+    def cheapest_tied(self) -> CellAnalysis | None:
+        """The cell of the tied set with the fewest epochs; None before the first score."""
+        return cheapest_tied(self.cells)
+
+
+def cheapest_tied(cells: Sequence[CellAnalysis]) -> CellAnalysis | None:
+    """Return the tied cell with the fewest epochs, of equal ones the first; None where no cell is tied."""
+    return min((cell for cell in cells if cell.tied), key=lambda cell: cell.epoch, default=None)

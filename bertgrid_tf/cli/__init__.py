@@ -126,9 +126,9 @@ def tune(
     from bertgrid_tf.budget import plan as plans
     from bertgrid_tf.budget.time_budget import Budget
     from bertgrid_tf.data import data_dirs, open_corpus
-    from bertgrid_tf.report.auto_settings import guess_line
+    from bertgrid_tf.report.plan import guess_line, plan_table
     from bertgrid_tf.report.progress import progress as progress_of
-    from bertgrid_tf.report.summary import plan_table, print_summary
+    from bertgrid_tf.report.summary import print_summary
     from bertgrid_tf.storage.study_folder import StudyFolder
     from bertgrid_tf.study.auto_settings import autos, estimated, value, with_defaults
 
@@ -199,7 +199,7 @@ def tune(
             _prepare_device(console, "Training", memory)
         with progress_of(console, asked.metric) as callback:
             callbacks = [callback, TensorBoard()] if tensorboard else [callback]
-            StudyRunner(asked, corpus, StudyFolder(folder), callbacks, fresh, options, limit).run()
+            analysis = StudyRunner(asked, corpus, StudyFolder(folder), callbacks, fresh, options, limit).run()
     except KeyboardInterrupt:
         console.print(
             f"\nStopped. Everything up to the last finished epoch is in {folder}: the same command goes on from there.",
@@ -208,7 +208,7 @@ def tune(
             soft_wrap=True,
         )
         raise typer.Exit(130) from None
-    print_summary(console, StudyFolder(folder))
+    print_summary(console, StudyFolder(folder), analysis)
 
 
 @app.command("results")
@@ -216,10 +216,12 @@ def show_results(folder: ResultsFolder) -> None:
     """Print a study's sweeps, table, winner and final scores again."""
     from rich.console import Console
 
+    from bertgrid_tf.analysis import analyze
     from bertgrid_tf.report.summary import print_summary
     from bertgrid_tf.storage.study_folder import StudyFolder
 
-    print_summary(Console(), StudyFolder.existing(folder))
+    study = StudyFolder.existing(folder)
+    print_summary(Console(), study, analyze(study))
 
 
 @app.command()
@@ -227,11 +229,12 @@ def report(folder: ResultsFolder) -> None:
     """Draw a study's report.html and its figures anew; it may still be running."""
     from rich.console import Console
 
+    from bertgrid_tf.analysis import analyze
     from bertgrid_tf.report.write_report import write_report
     from bertgrid_tf.storage.study_folder import StudyFolder
 
     results = StudyFolder.existing(folder)
-    write_report(results)
+    write_report(results, analyze(results))
     said = f"The report is {results.report_file}, its figures lie in {results.figures}."
     Console().print(said, markup=False, highlight=False, soft_wrap=True)
 
@@ -266,8 +269,9 @@ def evaluate(
     """Score the final model on a split."""
     from rich.console import Console
 
+    from bertgrid_tf.analysis import analyze
     from bertgrid_tf.data import data_dirs, open_corpus
-    from bertgrid_tf.report.summary import scores_table, variants
+    from bertgrid_tf.report.predictions import scores_table, variants
     from bertgrid_tf.report.write_report import write_report
     from bertgrid_tf.storage.study_folder import StudyFolder
 
@@ -284,7 +288,7 @@ def evaluate(
     console.print(scores_table(found.final, results.read_recipe().metric, f"{corpus.name}, {split} split"))
     for line in variants(found.metrics):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    write_report(results)
+    write_report(results, analyze(results))
     console.print(f"Written down in {results.evaluations_file}.", markup=False, highlight=False, soft_wrap=True)
 
 

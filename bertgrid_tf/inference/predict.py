@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bertgrid_tf.analysis import ClassReport, classes
+from bertgrid_tf.analysis import ClassReport, class_report
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.encode import check_vocabulary
 from bertgrid_tf.bert.trainer import OnTrainBatchEnd, Trainer
@@ -125,7 +125,7 @@ def evaluate_split(
         name: evaluate(truth, one, predictor.labels) | {"calibration_error": expected_calibration_error(truth, one)}
         for name, one in found.items()
     }
-    final = classes(Split(truth, numbers, predictor.labels), said[FINAL][None], study_folder.read_recipe().metric)
+    final = class_report(Split(truth, numbers, predictor.labels), said[FINAL][None], study_folder.read_recipe().metric)
     evaluation = Evaluation(metrics, final)
     _write_down(study_folder, split, evaluation)
     for of, one in said.items():

@@ -1,20 +1,24 @@
-"""The final model's card: the README.md that goes with a model wherever it goes."""
+"""The final model's card: its README.md, in the format of Hugging Face."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from bertgrid_tf.analysis import ADJUSTMENT, TEMPERATURE, ClassReport, PostHocGain, StudyAnalysis
+from bertgrid_tf.analysis import ADJUSTMENT, TEMPERATURE, ClassReport, StudyAnalysis
 from bertgrid_tf.corpus import NONE_MARKER, Dialogue, Layout, Utterance, format_inputs
-from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.metrics.classification import OVERALL
-from bertgrid_tf.report.format import by_class, count_of, interval, limits, percent, points, score
+from bertgrid_tf.metrics.compare import INTERACTS
+from bertgrid_tf.report.answer import best_cell, interaction_check, optimism, seeds, tied_set
+from bertgrid_tf.report.format import by_class, class_counts, limits, percent, score
 from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
 
+# The code in it goes by the number of segments, since a plain tokenizer knows texts and pairs. Unless torch_dtype is
+# None, the pipeline of transformers 4.54 loads no TensorFlow model.
+TEMPLATE = Path(__file__).with_name("card.md.j2")
 PLACE = "path/of/this/folder"
-"""What stands in the card's code for the folder that the model lies in."""
+"""The placeholder for the model's folder in the card's code."""
 
 _NAMES = {"accuracy": "Accuracy", "macro_f1": "Macro-F1", "weighted_f1": "Weighted F1", "loss": "Loss"}
 _HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "weighted_f1": "f1"}
@@ -29,7 +33,7 @@ _DIALOGUE = Dialogue(
     )
 )
 _CLASSIFIED = 2
-"""The place of the utterance to classify in the example."""
+"""The index of the utterance to classify in the example."""
 
 _WORDS = {
     "current": "the text itself",
@@ -38,52 +42,52 @@ _WORDS = {
     "next": "the one after it",
 }
 
-# By the number of segments: a plain tokenizer knows texts and pairs. Unless torch_dtype is None, the pipeline of
-# transformers 4.54 loads no TensorFlow model.
-_CODE = {
-    1: """from transformers import pipeline
-
-classify = pipeline("text-classification", model="{place}", torch_dtype=None)
-classify("{segments[0]}", top_k=None, truncation=True, max_length={max_length})""",
-    2: """from transformers import pipeline
-
-classify = pipeline("text-classification", model="{place}", torch_dtype=None)
-pair = {{"text": "{segments[0]}", "text_pair": "{segments[1]}"}}
-classify(pair, top_k=None, truncation="{cut}", max_length={max_length})""",
-    3: """from bertgrid_tf.bert.checkpoint import load
-from bertgrid_tf.bert.encode import encode
-from bertgrid_tf.bert.trainer import Trainer
-
-classifier = Trainer(load("{place}", {labels}))
-text = encode(classifier.checkpoint.tokenizer, [({segments}, {focus})], max_length={max_length})
-classifier.probabilities(text)""",
-}
-
 
 def card(analysis: StudyAnalysis) -> str:
-    """The model card in Markdown, with the YAML of a Hugging Face model card in front.
+    """Return the model card in Markdown, with the metadata of a Hugging Face model card in front.
 
     Args:
-        evidence: of a study whose final model is trained. What it does not tell, the card leaves out.
+        analysis: A study whose final model is trained. What the analysis does not know, the card leaves out.
     """
+    from jinja2 import Environment, StrictUndefined
+
     final, metadata, dev = analysis.final, analysis.metadata, analysis.final_dev
     assert final is not None and metadata is not None and dev is not None
+    hyperparameters, metric = final.hyperparameters, analysis.recipe.metric
     splits = {"dev": dev} | ({"test": analysis.test} if analysis.test else {})
-    parts = [
-        f"---\n{_metadata(analysis, final, splits)}\n---",
-        *_introduction(analysis, final, metadata),
-        *_data(analysis, metadata),
-        *_input(final.hyperparameters, metadata),
-        *_scores(analysis, splits),
-        "## Limits",
-        "\n".join(f"* {sentence}" for sentence in _limits(analysis, splits)),
-        *_repetition(analysis, metadata),
-    ]
-    return "\n\n".join(parts) + "\n"
+    layout = Layout(hyperparameters.context, hyperparameters.speaker_format if metadata.speakers else "none")
+    scores = [[_NAMES[name], *(score(name, report.metrics[name]) for report in splits.values())] for name in OVERALL]
+    scores.append([f"95 % interval of {metric}", *(limits(metric, report.score) for report in splits.values())])
+    rules = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    text = rules.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        analysis=analysis,
+        recipe=analysis.recipe,
+        final=final,
+        metadata=metadata,
+        hyperparameters=hyperparameters,
+        labels=tuple(metadata.labels),
+        front=_front(analysis, final, splits),
+        name=Path(analysis.folder).name,
+        counts=class_counts(metadata.classes),
+        place=PLACE,
+        places=[_WORDS[place] for place in hyperparameters.context.split("+")],
+        none_marker=NONE_MARKER,
+        dialogue="\n".join(f"{utterance.speaker}: {utterance.text}" for utterance in _DIALOGUE.utterances),
+        text=_DIALOGUE.utterances[_CLASSIFIED].text,
+        example=format_inputs([_DIALOGUE], layout)[_CLASSIFIED],
+        heads=[f"{split}, {sum(report.support.values()):,} texts" for split, report in splits.items()],
+        scores=scores,
+        score=score,
+        search=[best_cell(analysis), *optimism(analysis)],
+        kept=[gain for gain in analysis.gains if gain.kept and gain.name in (ADJUSTMENT, TEMPERATURE)],
+        by_class={split: by_class(report) for split, report in splits.items()},
+        limits=_limits(analysis, metadata, splits),
+    )
+    return re.sub("\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def _metadata(analysis: StudyAnalysis, final: FinalTrial, splits: Mapping[str, ClassReport]) -> str:
-    corpus = analysis.data.name
+def _front(analysis: StudyAnalysis, final: FinalTrial, splits: Mapping[str, ClassReport]) -> str:
+    corpus = analysis.recipe.corpus
     scores = [
         EvalResult(
             task_type="text-classification",
@@ -92,12 +96,12 @@ def _metadata(analysis: StudyAnalysis, final: FinalTrial, splits: Mapping[str, C
             dataset_split=split,
             metric_type=kind,
             metric_name=_NAMES[metric],
-            metric_value=round(classes.metrics[metric], 4),
+            metric_value=round(report.metrics[metric], 4),
         )
-        for split, classes in splits.items()
+        for split, report in splits.items()
         for metric, kind in _HUB_METRICS.items()
     ]
-    # What is a folder here, or was trained from nothing, the hub does not know.
+    # The hub knows neither folders nor models without pretrained weights.
     on_hub = _HUB_ID.fullmatch(final.model) and not Path(final.model).exists() and final.model != "scratch"
     return ModelCardData(
         base_model=final.model if on_hub else None,
@@ -109,177 +113,32 @@ def _metadata(analysis: StudyAnalysis, final: FinalTrial, splits: Mapping[str, C
     ).to_yaml()
 
 
-def _introduction(analysis: StudyAnalysis, final: FinalTrial, metadata: StudyMetadata) -> list[str]:
-    hyperparameters = ", ".join(
-        f"`{name}` {value}" for name, value in final.hyperparameters.model_dump().items() if name != "model"
-    )
-    return [
-        f"# {Path(analysis.folder).name}",
-        f"Sorts texts into {len(metadata.labels)} classes: {', '.join(metadata.labels)}. It is `{final.model}`, trained "
-        f"on the corpus {analysis.data.name} to epoch {len(final.epochs)} of a schedule of {final.schedule_epochs}, with the "
-        f"settings that bertgrid-tf found best: {hyperparameters}.",
+def _limits(analysis: StudyAnalysis, metadata: StudyMetadata, splits: Mapping[str, ClassReport]) -> list[str]:
+    corpus = analysis.recipe.corpus
+    sentences = [
+        f"The model was trained on texts of {corpus} alone. Its scores on texts of another source, time or language "
+        "were not measured; for any text it answers with one of its classes."
     ]
-
-
-def _data(analysis: StudyAnalysis, metadata: StudyMetadata) -> list[str]:
-    splits = analysis.data.classes
-    totals = {split: sum(counts.values()) for split, counts in splits.items()}
-    rows = [
-        [label, *(count_of(counts.get(label, 0), totals[split]) for split, counts in splits.items())]
-        for label in metadata.labels
-    ]
-    limited = analysis.recipe.max_train_samples
-    return [
-        "## Data",
-        f"The corpus {analysis.data.name} (fingerprint `{metadata.fingerprint}`), texts of each class"
-        + (f"; of its training split about {limited:,} texts in whole dialogues were used" if limited else "")
-        + ":",
-        _table(["class", *splits], [*rows, ["in all", *(f"{total:,}" for total in totals.values())]]),
-    ]
-
-
-def _input(hyperparameters: Hyperparameters, metadata: StudyMetadata) -> list[str]:
-    """How an input is laid out, in words, by an example and in code."""
-    layout = Layout(hyperparameters.context, hyperparameters.speaker_format if metadata.speakers else "none")
-    example, said = format_inputs([_DIALOGUE], layout)[_CLASSIFIED], _DIALOGUE.utterances[_CLASSIFIED].text
-    places = hyperparameters.context.split("+")
-    count, most = len(places), f"more than {hyperparameters.max_length} tokens, special ones included"
-    if count == 1:
-        words = [f"An input is one text alone. Where that makes {most}, it is cut at its end."]
-    else:
-        words = [
-            "A text alone is not what the model was trained on: an input is the text to classify with neighbours of "
-            f"the same dialogue, in this order: {', '.join(_WORDS[place] for place in places)}.",
-            f"`{NONE_MARKER}` stands for a neighbour that the dialogue does not have.",
-            f"Where that makes {most}, the neighbours are cut first, at their ends.",
-        ]
-    if metadata.speakers:
-        written = example.segments[example.focus]
-        words.append(f"What Ross says, `{said}`, is written `{written}`; a text without a speaker stands as it is.")
-    if metadata.speakers and hyperparameters.min_speaker_count:
-        words.append(
-            f"So does one of a speaker with fewer than {hyperparameters.min_speaker_count} texts in the training split."
-        )
-    lines = "\n".join(f"{utterance.speaker}: {utterance.text}" for utterance in _DIALOGUE.utterances)
-    code = _CODE[count].format(
-        place=PLACE,
-        segments=example.segments,
-        focus=example.focus,
-        cut="only_second" if example.focus == 0 else "only_first",
-        labels=tuple(metadata.labels),
-        max_length=hyperparameters.max_length,
-    )
-    return [
-        "## Input",
-        " ".join(words),
-        "In the dialogue",
-        _fenced(lines),
-        f"`{said}` is classified by",
-        _fenced(code, "python"),
-        "`bertgrid-tf predict` does so with a whole file"
-        + (
-            ", and cuts a text that is too long by itself, which in a pair transformers refuses." if count == 2 else "."
-        ),
-    ]
-
-
-def _scores(analysis: StudyAnalysis, splits: Mapping[str, ClassReport]) -> list[str]:
-    heads = [f"{split}, {sum(classes.support.values()):,} texts" for split, classes in splits.items()]
-    metric, best = analysis.recipe.metric, analysis.best
-    rows = [[_NAMES[name], *(score(name, c.metrics[name]) for c in splits.values())] for name in OVERALL]
-    rows.append([f"95 % interval of {metric}", *(limits(metric, c.score) for c in splits.values())])
-    parts = ["## Scores", _table(["", *heads], rows)]
-    if "test" in splits:
-        parts.append("Nothing was decided by the test split's scores.")
-    else:
-        parts.append("Settings and epoch were chosen on dev; the test split, if there is one, has not been opened.")
-    if best is not None and best.score is not None:
-        parts.append(
-            f"In the search, the configuration reached {metric} {interval(metric, best.score)} on dev; the interval, "
-            f"of 95 %, is over dialogues{_optimism(analysis)}."
-        )
-    if kept := [gain for gain in analysis.gains if gain.kept and gain.name in (ADJUSTMENT, TEMPERATURE)]:
-        parts.append(
-            "`bertgrid-tf predict` and `export` correct its probabilities besides, as `correction.json` says; plain "
-            "transformers does not:"
-        )
-        parts.append("\n".join(f"* {g.name}: {_gained(g)}. {g.detail}" for g in kept))
-    for split, classes in splits.items():
-        head = ["class", "texts", "precision", "recall", "F1"]
-        parts += [f"Class by class on {split}:", _table(head, by_class(classes))]
-    return parts
-
-
-def _limits(analysis: StudyAnalysis, splits: Mapping[str, ClassReport]) -> list[str]:
-    metric, best, corpus = analysis.recipe.metric, analysis.best, analysis.data.name
-    found = [
-        f"It has seen texts of {corpus} alone. How it does on texts of another source, time or language was not "
-        "measured; whatever it is given, it answers with one of its classes."
-    ]
-    if train := analysis.data.classes.get("train", {}):
+    if train := metadata.classes.get("train", {}):
         total = sum(train.values())
         most, least = max(train, key=lambda label: train[label]), min(train, key=lambda label: train[label])
-        found.append(
-            f"It has learned from more texts of some classes than of others: {percent(train[most] / total)} of them "
-            f"are {most}, {percent(train[least] / total)} {least}."
+        sentences.append(
+            f"Its training data are imbalanced: {percent(train[most] / total)} of the texts are {most}, "
+            f"{percent(train[least] / total)} {least}."
         )
-    split, classes = list(splits.items())[-1]
-    if missed := [one for one in classes.labels if classes.support.get(one) and not classes.metrics[f"recall_{one}"]]:
-        found.append(f"Not one text of {' or '.join(missed)} was recognised on {split}.")
-    if best is not None and best.score is not None:
-        found.append(
-            f"Its scores are noisy: with other texts of the same kind, and as many, its {metric} in the search, "
-            f"{interval(metric, best.score)}, could be any in that interval."
-        )
-    if len(analysis.tied) > 1:
-        found.append(
-            f"{len(analysis.tied)} of the {len(analysis.cells)} pairs of learning rate and epoch that were tried "
-            "cannot be told from the best (at 5 %): that this one won is partly chance."
-        )
-    for repeat in analysis.repeats:
-        scores = sorted(repeat.scores)
-        found.append(
-            f"With {len(scores)} seeds, learning rate {repeat.learning_rate:g} and epoch {repeat.epoch} reached "
-            f"{metric} from {score(metric, scores[0])} to {score(metric, scores[-1])} in the search."
-        )
-    found += [
-        f"`{audit.parameter}` was chosen as if it did not depend on learning rate and epochs; an audit found that it "
-        "does."
-        for audit in analysis.audits
-        if audit.verdict == "interacts"
+    split, report = list(splits.items())[-1]
+    if missed := [one for one in report.labels if report.support.get(one) and not report.metrics[f"recall_{one}"]]:
+        sentences.append(f"No text of {' or '.join(missed)} was recognised on {split}.")
+    sentences.append("The scores are noisy: a 95 % interval is that of other texts of the same kind and number.")
+    sentences += [*tied_set(analysis), *seeds(analysis)]
+    sentences += [
+        interaction_check(check, analysis.recipe.metric)
+        for check in analysis.interaction_checks
+        if check.verdict == INTERACTS
     ]
     if calibration := analysis.calibration:
-        found.append(
-            f"Its probabilities{', once adjusted,' if analysis.adjusted else ''} are not shares of right answers: on "
-            f"dev they differ from them by {100 * calibration.before.error:.1f} points on average (expected "
-            "calibration error)."
+        sentences.append(
+            f"Its probabilities{' after logit adjustment' if analysis.adjusted else ''} have an expected calibration "
+            f"error of {percent(calibration.before.error)} on dev."
         )
-    return found
-
-
-def _repetition(analysis: StudyAnalysis, metadata: StudyMetadata) -> list[str]:
-    versions = ", ".join(f"{name} {version}" for name, version in metadata.versions.items())
-    on = f" It ran on {analysis.hardware}." if analysis.hardware else ""
-    again = [_fenced(analysis.command, "sh")] if analysis.command else []
-    return ["## How to repeat it", *again, f"Seed {analysis.recipe.seed}, with {versions}.{on}"]
-
-
-def _optimism(analysis: StudyAnalysis) -> str:
-    if analysis.optimism is None:
-        return ""
-    by = points(analysis.recipe.metric, analysis.optimism)
-    return f". Since it was chosen among {len(analysis.cells)}, that is expected to be {by} too good"
-
-
-def _gained(gain: PostHocGain) -> str:
-    before, after = score(gain.metric, gain.on_dev.before), score(gain.metric, gain.on_dev.after)
-    return f"{gain.metric} {before} without, {after} with it on dev"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
-
-
-def _fenced(text: str, language: str = "") -> str:
-    return f"```{language}\n{text}\n```"
+    return sentences

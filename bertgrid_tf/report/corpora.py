@@ -13,15 +13,9 @@ from bertgrid_tf.hyperparameters import Hyperparameters
 
 
 def corpora_table(dirs: Sequence[Path]) -> RenderableType:
-    """The public corpora and the embedded sample, with the folder that each lies in."""
-    table = Table("name", "what", Column("MB", justify="right"), "licence", "where")
-    table.add_row(
-        "sample",
-        "embedded: made-up English dialogues, 8 classes",
-        "",
-        "made up",
-        "in the package",
-    )
+    """Return the public corpora and the embedded sample, with the folder that holds each."""
+    table = Table("name", "content", Column("MB", justify="right"), "licence", "folder")
+    table.add_row("sample", "embedded: made-up English dialogues, 8 classes", "", "made up", "in the package")
     for name, source in SOURCES.items():
         folder = find(name, dirs)
         where = escape(str(folder)) if folder else f"not here: bertgrid-tf data fetch {name}"
@@ -30,58 +24,51 @@ def corpora_table(dirs: Sequence[Path]) -> RenderableType:
 
 
 def classes_table(corpus: Corpus) -> RenderableType:
-    """Utterances per split and class."""
-    described = describe(corpus)
-    table = _table(f"{corpus.name}: utterances by class", "class", described)
+    """Return the utterances of every class in each split."""
+    splits = describe(corpus)
+    table = _table(f"{corpus.name}: utterances by class", "class", splits)
     for label in corpus.labels:
-        row = [f"{d.classes[label]:,} ({d.classes[label] / d.utterances:.1%})" for d in described.values()]
+        row = [f"{split.classes[label]:,} ({split.classes[label] / split.utterances:.1%})" for split in splits.values()]
         table.add_row(escape(label), *row)
-    if any(d.unlabelled for d in described.values()):
-        table.add_row("(no label)", *(f"{d.unlabelled:,}" for d in described.values()))
+    if any(split.unlabelled for split in splits.values()):
+        table.add_row("(no label)", *(f"{split.unlabelled:,}" for split in splits.values()))
     table.add_section()
-    table.add_row("in all", *(f"{d.utterances:,}" for d in described.values()))
+    table.add_row("in all", *(f"{split.utterances:,}" for split in splits.values()))
     return table
 
 
 def lengths_table(corpus: Corpus) -> RenderableType:
-    """Dialogues, speakers and lengths per split."""
-    described = describe(corpus)
-    table = _table(f"{corpus.name}: dialogues", "", described)
-    table.add_row("dialogues", *(f"{d.dialogues:,}" for d in described.values()))
-    table.add_row("speakers", *(f"{d.speakers:,}" for d in described.values()))
-    table.add_row("empty texts", *(f"{d.empty:,}" for d in described.values()))
-    table.add_row(
-        "utterances per dialogue: min / mean / median / max",
-        *(
-            f"{d.lengths.min} / {d.lengths.mean:.1f} / {d.lengths.median:g} / {d.lengths.max}"
-            for d in described.values()
-        ),
-    )
+    """Return dialogues, speakers and lengths of each split."""
+    splits = describe(corpus)
+    table = _table(f"{corpus.name}: dialogues", "", splits)
+    for name in ("dialogues", "speakers", "empty"):
+        title = "empty texts" if name == "empty" else name
+        table.add_row(title, *(f"{getattr(split, name):,}" for split in splits.values()))
+    lengths = [split.lengths for split in splits.values()]
+    shown = (f"{length.min} / {length.mean:.1f} / {length.median:g} / {length.max}" for length in lengths)
+    table.add_row("utterances per dialogue: min / mean / median / max", *shown)
     return table
 
 
 def tokens_table(lengths: Mapping[str, np.ndarray], hyperparameters: Hyperparameters) -> RenderableType:
-    """Tokens per input in the settings' layout.
+    """Return the tokens per input of each split.
 
     Args:
-        lengths: of each split, before any cut, int64 [utterances].
-        settings: named in the title; max_length is what the last line compares with.
+        lengths: Tokens of each split's inputs before any cut, int64 [utterances].
+        hyperparameters: The layout, named in the title, and `max_length`, which the last row compares with.
     """
-    described = {split: describe_tokens(tokens, hyperparameters.max_length) for split, tokens in lengths.items()}
-    title = f"tokens per input: {hyperparameters.model}, context {hyperparameters.context}, speakers {hyperparameters.speaker_format}"
-    table = _table(title, "", described)
-    table.add_row("mean", *(f"{d.mean:.1f}" for d in described.values()))
-    table.add_row("median", *(f"{d.median:g}" for d in described.values()))
-    table.add_row("99th percentile", *(f"{d.p99:g}" for d in described.values()))
-    table.add_row("max", *(f"{d.max:,}" for d in described.values()))
-    table.add_row(f"longer than {hyperparameters.max_length}", *(f"{d.over:.2%}" for d in described.values()))
+    cut, layout = hyperparameters.max_length, f"context {hyperparameters.context}"
+    splits = {split: describe_tokens(tokens, cut) for split, tokens in lengths.items()}
+    speakers = f"speakers {hyperparameters.speaker_format}"
+    table = _table(f"tokens per input: {hyperparameters.model}, {layout}, {speakers}", "", splits)
+    table.add_row("mean", *(f"{tokens.mean:.1f}" for tokens in splits.values()))
+    table.add_row("median", *(f"{tokens.median:g}" for tokens in splits.values()))
+    table.add_row("99th percentile", *(f"{tokens.p99:g}" for tokens in splits.values()))
+    table.add_row("max", *(f"{tokens.max:,}" for tokens in splits.values()))
+    table.add_row(f"longer than {cut}", *(f"{tokens.over:.2%}" for tokens in splits.values()))
     return table
 
 
 def _table(title: str, first: str, splits: Mapping[str, object]) -> Table:
-    return Table(
-        first,
-        *(Column(split, justify="right") for split in splits),
-        title=escape(title),
-        title_justify="left",
-    )
+    columns = (Column(split, justify="right") for split in splits)
+    return Table(first, *columns, title=escape(title), title_justify="left")

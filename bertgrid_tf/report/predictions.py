@@ -1,17 +1,48 @@
-"""What is said of texts that were labelled."""
+"""The final model at work on the terminal: the scores of a split, a warning of label shift."""
 
+from collections.abc import Mapping
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Column, Table
+from rich.text import Text
+
+from bertgrid_tf.analysis import ClassReport
 from bertgrid_tf.inference.predict import Labelling
+from bertgrid_tf.metrics.classification import OVERALL, PER_CLASS
+from bertgrid_tf.report.format import by_class, interval, overall, score
+
+
+def scores_table(report: ClassReport, metric: str, title: str) -> RenderableType:
+    """Return the scores of a split class by class, and the metrics over all classes, the deciding one first."""
+    columns = [Column(name, justify="right") for name in ("texts", *PER_CLASS)]
+    grid = Table("class", *columns, title=escape(title), title_justify="left")
+    for label, *numbers in by_class(report):
+        grid.add_row(escape(label), *numbers)
+    others = [f"{name} {score(name, report.metrics[name])}" for name in OVERALL if name != metric]
+    return Group(grid, Text(", ".join([f"{metric} {interval(metric, report.score)}", *others])))
+
+
+def variants(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return a line each for the corrected final model and the soup, after the final model's calibration error."""
+
+    def error(of: Mapping[str, float]) -> str:
+        return f"calibration error {100 * of['calibration_error']:.1f} points"
+
+    final = metrics["final"]
+    others = [f"{name}: {overall(of)}, {error(of)}" for name, of in metrics.items() if of != final]
+    return [error(final), *others]
 
 
 def shift_sentence(labelling: Labelling) -> str:
-    """That the texts' classes come in other shares than dev's, if they seem to; else empty."""
+    """Return a warning of label shift, a difference between the classes' shares in the texts and in dev, or nothing."""
     shift = labelling.shift
     if shift is None or not shift.detected:
         return ""
     shares = ", ".join(f"{label} {share:.0%}" for label, share in zip(labelling.labels, shift.priors, strict=True))
-    said = f"Their classes seem to come in other shares than dev's (p = {shift.test.p:.2g})"
+    sentence = f"Their classes seem to come in other shares than dev's (p = {shift.test.p:.2g})"
     if labelling.allowed_for:
-        return f"{said}, which the labels allow for: {shares}."
+        return f"{sentence}, which the labels allow for: {shares}."
     if shift.correctable:
-        return f"{said}: {shares}; --correct-shift allows for that."
-    return f"{said}; which ones these texts cannot tell, since a class would vanish."
+        return f"{sentence}: {shares}; --correct-shift allows for that."
+    return f"{sentence}; which ones these texts cannot tell, since a class would vanish."

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from bertgrid_tf.budget.callbacks import Callback
 from bertgrid_tf.budget.time_estimator import FIRST_STEPS, StageWork, TimeEstimator
-from bertgrid_tf.report.auto_settings import measured_table
 from bertgrid_tf.report.format import duration, score
+from bertgrid_tf.report.plan import measured_table
 from bertgrid_tf.storage.records import MeasuredSetting
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.trial_config import AFTER_SEARCH, FINAL, INTERACTIONS, SEEDS, TrialConfig

@@ -1,4 +1,4 @@
-"""Studies side by side on the terminal."""
+"""Several studies side by side on the terminal."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,27 +14,25 @@ from bertgrid_tf.report.format import duration, limits, score
 
 
 def studies_table(studies: Sequence[StudyAnalysis], ranked: Sequence[RankedCandidate] | None) -> RenderableType:
-    """A column for every study: its winner, its cost, and whether its winner can be told from the best of them.
+    """Return a table with a column for every study: its winner, compared with the best of the winners, and its cost.
 
     Args:
-        studies: with the same metric.
-        ranked: their winners compared with each other; None where they were not scored on the same texts.
+        studies: Studies with the same metric.
+        ranked: Their winners compared (`compare_studies`); None where they were not scored on the same texts.
     """
     metric = studies[0].recipe.metric
     grid = Table("", *(Column(escape(study.folder), justify="right") for study in studies))
+    best = [study.best.score if study.best else None for study in studies]
     rows: list[tuple[str, list[Any]]] = [
-        (
-            f"winner's {metric}",
-            [study.best and study.best.score and score(metric, study.best.score.value) for study in studies],
-        ),
-        ("95 % interval", [study.best and study.best.score and limits(metric, study.best.score) for study in studies]),
+        (f"winner's {metric}", [estimate and score(metric, estimate.value) for estimate in best]),
+        ("95 % interval", [estimate and limits(metric, estimate) for estimate in best]),
     ]
     if ranked is not None:
         marks = ["best" if one.best else "≈ best" if one.tied else f"worse, p {one.p:.2g}" for one in ranked]
-        rows.append(("compared, paired", marks))
+        rows.append(("paired comparison", marks))
     rows += [
         ("after epoch", [study.best and study.best.epoch for study in studies]),
-        ("cells tied with it", [f"{len(study.tied)} of {len(study.cells)}" for study in studies]),
+        ("tied set", [f"{len(study.tied)} of {len(study.cells)} cells" for study in studies]),
         ("test split", [study.test and score(metric, study.test.metrics[metric]) for study in studies]),
         ("epochs trained", [study.cost.epochs for study in studies]),
         ("time", [duration(study.cost.seconds) for study in studies]),
@@ -49,12 +47,14 @@ def studies_table(studies: Sequence[StudyAnalysis], ranked: Sequence[RankedCandi
         if any(values):
             grid.add_row(name, *(escape(str(value)) if value not in (None, "") else "–" for value in values))
     if ranked is None:
-        return Group(grid, Text("Their dev splits are not the same texts: the scores do not compare."))
+        return Group(
+            grid, Text("The dev splits of the studies are not the same texts: their scores cannot be compared.")
+        )
     return grid
 
 
 def _value(study: StudyAnalysis, key: str) -> Any:
-    found: Any = (study.winner or study.recipe).model_dump(mode="json")
+    value: Any = (study.winner or study.recipe).model_dump(mode="json")
     for part in key.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return ", ".join(f"{one:g}" for one in found) if key == "learning_rates" else found
+        value = value.get(part) if isinstance(value, dict) else None
+    return ", ".join(f"{rate:g}" for rate in value) if key == "learning_rates" else value

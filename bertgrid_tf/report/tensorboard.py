@@ -1,10 +1,9 @@
 """TensorBoard logs of a study: a row of the HParams table and a curve of every overall metric for each trial."""
 
-import json
 from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
-from keras_tuner.engine.trial import Trial, TrialStatus
+from keras_tuner.engine.trial import TrialStatus
 from tensorboard.plugins.hparams import api, api_pb2
 from tensorboard.plugins.hparams.summary import session_end_pb
 
@@ -60,8 +59,7 @@ def write_log(folder: StudyFolder, trial_id: str) -> None:
     The hyperparameters are stage, seed, model, learning rate, epochs of the schedule, and whatever is swept. The
     scalars, with the epoch as step, are the overall metrics on dev, the deciding metric, `train_loss` and `seconds`.
     """
-    state = json.loads((folder.trial_folder(trial_id) / "trial.json").read_text(encoding="utf-8"))
-    trial = Trial.from_state(state)
+    trial = folder.read_trial(trial_id)
     values = trial.hyperparameters.values
     config = TrialConfig.from_values(values, folder.read_recipe().seed, str(values[STAGE]))
     epochs: dict[int, dict[str, float]] = {}

@@ -15,9 +15,12 @@ from bertgrid_tf.metrics.correction import Correction
 from bertgrid_tf.recipe import Recipe, load_recipe
 from bertgrid_tf.storage.files import write_table, write_text
 from bertgrid_tf.storage.records import FinalTrial, FollowUpTrial, MeasuredSetting, Soup, StageTime, StudyMetadata
+from bertgrid_tf.trial_config import SOUP
 from tuners.table import Table, rows_in_order
 
 if TYPE_CHECKING:
+    from keras_tuner.engine.trial import Trial
+
     from tuners import ScoredCell, SweepLevel
 
 LOCK_FILE = "study.lock"
@@ -101,6 +104,12 @@ class StudyFolder:
     def trial_ids(self) -> list[str]:
         """Return the ids of the search's trials that have begun, in order."""
         return sorted(file.parent.name.removeprefix(_TRIAL) for file in self.path.glob(f"{_TRIAL}*/trial.json"))
+
+    def read_trial(self, trial_id: str) -> "Trial":
+        """Read a trial of the search that has begun, as KerasTuner keeps it."""
+        from keras_tuner.engine.trial import Trial
+
+        return Trial.from_state(json.loads((self.trial_folder(trial_id) / "trial.json").read_text(encoding="utf-8")))
 
     # Recipes
 
@@ -233,6 +242,10 @@ class StudyFolder:
             row, column = rates.index(float(cell["learning_rate"])), int(cell["epoch"]) - 1
             scores[row][column], tried[row][column] = float(cell[recipe.metric]), True
         return Table(rates, recipe.epochs, scores, tried, recipe.direction())  # type: ignore[arg-type]
+
+    def scored_epochs(self) -> int:
+        """Return the number of epochs with dev predictions; a diverged epoch has none, and a soup trains none."""
+        return sum(not file.name.startswith(SOUP) for file in self.predictions.glob("*-*.csv"))
 
     def write_lengths(self, lengths: Sequence[int]) -> None:
         """Write `lengths.csv`: how many texts have how many tokens."""

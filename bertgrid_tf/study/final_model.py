@@ -6,7 +6,7 @@ from math import isnan
 
 import keras_tuner
 
-from bertgrid_tf.analysis.analyze import StudyScores
+from bertgrid_tf.analysis import StudyScores, fit_correction
 from bertgrid_tf.budget.controller import BudgetController
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.storage.records import FinalTrial
@@ -73,4 +73,4 @@ def _epochs(
 
 def _fit_correction(folder: StudyFolder, config: TrialConfig, epoch: int) -> None:
     scores = StudyScores(folder)
-    folder.write_correction(scores.fit(scores.of(FINAL, epoch), config.hyperparameters).correction)
+    folder.write_correction(fit_correction(scores, scores.of(FINAL, epoch), config.hyperparameters).correction)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bertgrid_tf.analysis.records import CellAnalysis, SweepAnalysis
+from bertgrid_tf.analysis import CellAnalysis, SweepAnalysis
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.records import FollowUpTrial
 from bertgrid_tf.trial_config import INTERACTIONS, SEEDS, TrialConfig

@@ -12,7 +12,7 @@ from time import monotonic
 import keras_tuner
 from keras_tuner.engine.trial import Trial
 
-from bertgrid_tf.analysis.analyze import StudyScores
+from bertgrid_tf.analysis import StudyAnalysis, StudyScores, analyze
 from bertgrid_tf.budget.callbacks import Callback, CallbackList
 from bertgrid_tf.budget.controller import BudgetController, NotChosenError
 from bertgrid_tf.budget.deadline import TimedOracle
@@ -77,8 +77,11 @@ class StudyRunner:
         # The report of a study of seconds is written at its end.
         self._due = {"report": monotonic() + FIRST_REPORT_SECONDS}
 
-    def run(self) -> None:
+    def run(self) -> StudyAnalysis:
         """Run the three acts, or what is left of them.
+
+        Returns:
+            The analysis of the ended study.
 
         Raises:
             UserError: The folder cannot be written, is no study folder, or belongs to another study or process; the
@@ -97,8 +100,10 @@ class StudyRunner:
                 if (final := final_trial(best, winner.epoch)) is not None:
                     train_final_model(final, self._execution, self._runner, self._controller)
                 self._controller.write()
-                self._write_report()
+                analysis = analyze(self._folder)
+                self._write_report(analysis)
                 self._callback.on_study_end()
+        return analysis
 
     def _prepare(self, workers: WorkerPool | None, checkpoints: Mapping[str, str]) -> None:
         """Check the recipe, measure what is `auto`, and write what the study begins with."""
@@ -307,10 +312,10 @@ class StudyRunner:
         )
         return winner
 
-    def _write_report(self) -> None:
+    def _write_report(self, analysis: StudyAnalysis | None = None) -> None:
         """Write the report; a study does not end for want of one."""
         try:
-            write_report(self._folder)
+            write_report(self._folder, analysis or analyze(self._folder))
         except UserError as error:
             self._callback.on_message(f"The report was not written: {error}")
 

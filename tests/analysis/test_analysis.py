@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from made_up_study import right_in, write_predictions
+from made_up_study import right_in, write_trial
 
-from bertgrid_tf.analysis import StudyScores, analyze, compare_studies
+from bertgrid_tf.analysis import StudyScores, analyze, compare_studies, fit_correction
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.storage.predictions import Predictions, write_predictions
 from bertgrid_tf.storage.records import FinalTrial, FollowUpTrial, Soup
+from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.trial_config import INTERACTIONS, SEEDS, TrialConfig
 
 RightFor = Callable[[float], np.ndarray]
 
@@ -26,7 +28,13 @@ def right_for() -> RightFor:
     return lambda share: right_in(share, next(seeds))
 
 
-def test_the_tied_set_is_what_cannot_be_told_from_the_best(tmp_path, right_for):
+def config(folder: StudyFolder, stop_epoch: int, seed: int, stage: str, **changed: object) -> TrialConfig:
+    """The trial of the study's hyperparameters, some of them changed, trained to the end of its schedule."""
+    config = TrialConfig(folder.read_recipe().hyperparameters, stop_epoch, stop_epoch, seed, stage)
+    return config.with_hyperparameters(**changed)
+
+
+def test_the_tied_set_is_what_does_not_differ_from_the_best(tmp_path, right_for):
     cells = {(1e-3, 1): right_for(0.5), (1e-3, 2): right_for(0.79), (5e-4, 1): None, (5e-4, 2): right_for(0.80)}
     analysis = analyze(made_up_study.make(tmp_path / "study", cells))
     assert [(cell.learning_rate, cell.epoch) for cell in analysis.tied] == [(1e-3, 2), (5e-4, 2)]
@@ -40,22 +48,22 @@ def test_the_tied_set_is_what_cannot_be_told_from_the_best(tmp_path, right_for):
     assert analysis.optimism > 0
 
 
-def test_the_cost_tells_how_near_the_machine_s_limit_the_grid_was_trained(tmp_path, right_for):
+def test_the_cost_has_the_median_mfu_of_the_grid_s_epochs(tmp_path, right_for):
     study_folder = made_up_study.make(tmp_path / "study", {(1e-3, 1): right_for(0.8), (1e-3, 2): right_for(0.8)})
     cost = analyze(study_folder).cost
-    assert (cost.tokens_per_second, cost.padding_share, cost.limit_share) == (500.0, 0.0, 0.25)
+    assert (cost.tokens_per_second, cost.padding_share, cost.mfu) == (500.0, 0.0, 0.25)
     cells = pd.read_csv(study_folder.cells_file, dtype={"trial_id": str})
     for unknown, known in ((cells.index == 0, 0.25), (cells.index >= 0, None)):
         cells.loc[unknown, "limit_seconds"] = np.nan
         cells.to_csv(study_folder.cells_file, index=False, na_rep="nan")
-        assert analyze(study_folder).cost.limit_share == known
+        assert analyze(study_folder).cost.mfu == known
 
 
 def test_of_tied_cells_the_cheapest_has_the_fewest_epochs_and_wins_if_it_is_to(tmp_path, right_for):
     cells = {(1e-3, 1): right_for(0.79), (1e-3, 2): right_for(0.795), (1e-3, 3): right_for(0.80)}
     best = analyze(made_up_study.make(tmp_path / "best", cells))
-    assert (best.best.epoch, best.cheapest_tie.epoch) == (3, 1)
-    cheap = analyze(made_up_study.make(tmp_path / "cheap", cells, choose="cheapest-tie"))
+    assert (best.best.epoch, best.cheapest_tied.epoch) == (3, 1)
+    cheap = analyze(made_up_study.make(tmp_path / "cheap", cells, selection="cheapest-equivalent"))
     assert cheap.best.epoch == 1
 
 
@@ -72,16 +80,17 @@ def test_of_equal_cells_the_one_of_fewer_epochs_wins_then_that_of_the_earlier_ro
     folder = tmp_path_factory.mktemp("study")
     places = [(row, epoch) for row in range(3) for epoch in (1, 2)]
     cells = {(rates[row], epoch): right_in(scores[0, row, epoch - 1], next(draws)) for row, epoch in places}
-    study_folder = made_up_study.make(folder, cells, repeats=seeds)
+    study_folder = made_up_study.make(folder, cells, n_seeds=seeds)
     if seeds == 2:
         for row, rate in enumerate(rates):
-            name, second = f"repeat_{row}", scores[1, row]
+            name, second = f"seed2_{row}", scores[1, row]
             metrics = [
-                write_predictions(study_folder, name, epoch, right_in(second[epoch - 1], next(draws)))
-                for epoch in (1, 2)
+                write_trial(study_folder, name, epoch, right_in(second[epoch - 1], next(draws))) for epoch in (1, 2)
             ]
             study_folder.write_follow_up(
-                FollowUpTrial(name, "repeats", {"learning_rate": rate, "schedule_epochs": 2}, 2, None, metrics)
+                FollowUpTrial(
+                    name, config(study_folder, stop_epoch=2, seed=2, stage=SEEDS, learning_rate=rate), metrics
+                )
             )
     means = scores[:seeds].mean(axis=0)
     row, epoch = min(places, key=lambda place: (-means[place[0], place[1] - 1], place[1], place[0]))
@@ -109,21 +118,21 @@ def test_a_correction_divides_by_the_shares_of_the_classes_as_they_were_trained_
     study_folder.write_metadata(replace(metadata, classes=metadata.classes | {"train": {"joy": 100, "neutral": 300}}))
     model = study_folder.read_recipe().hyperparameters.model_copy(update=changed)
     scored = StudyScores(study_folder)
-    assert scored.fit(scored.of_cell(1e-3, 1), model).correction.priors == pytest.approx([joy, 1 - joy])
+    assert fit_correction(scored, scored.of_cell(1e-3, 1), model).correction.priors == pytest.approx([joy, 1 - joy])
 
 
 def test_cells_that_were_repeated_are_compared_by_the_mean_over_their_seeds(tmp_path, right_for):
     cells = {(1e-3, 1): right_for(0.80), (5e-4, 1): right_for(0.79), (2e-4, 1): right_for(0.785)}
-    study_folder = made_up_study.make(tmp_path / "study", cells, repeats=2)
+    study_folder = made_up_study.make(tmp_path / "study", cells, n_seeds=2)
     for rate, other in ((1e-3, 0.70), (5e-4, 0.79)):
-        name = f"repeat_{rate:g}_1_2"
-        metrics = write_predictions(study_folder, name, 1, right_for(other))
+        name = f"seed2_{rate:g}_1"
+        metrics = write_trial(study_folder, name, 1, right_for(other))
         study_folder.write_follow_up(
-            FollowUpTrial(name, "repeats", {"learning_rate": rate, "schedule_epochs": 1}, 2, None, [metrics])
+            FollowUpTrial(name, config(study_folder, stop_epoch=1, seed=2, stage=SEEDS, learning_rate=rate), [metrics])
         )
     analysis = analyze(study_folder)
     assert (analysis.best.learning_rate, analysis.best.score.value) == (5e-4, pytest.approx(0.79))
-    assert [(one.learning_rate, list(one.scores)) for one in analysis.repeats] == [
+    assert [(one.learning_rate, list(one.scores)) for one in analysis.seed_repeats] == [
         (1e-3, pytest.approx([0.80, 0.70])),
         (5e-4, pytest.approx([0.79, 0.79])),
     ]
@@ -159,16 +168,16 @@ def test_a_parameter_whose_runner_up_wins_at_the_winner_interacts(tmp_path, righ
     ]
     sweeps = {"context": ["current", "current+previous"]}
     study_folder = made_up_study.make(tmp_path / "study", {(1e-3, 1): right_for(0.7)}, levels, sweeps=sweeps)
+    trial = config(study_folder, stop_epoch=1, seed=1, stage=INTERACTIONS, context="current")
+    checked = replace(trial, parameter="context")
     for reached, verdict in ((0.9, "interacts"), (0.6, "independent as far as can be seen")):
-        metrics = write_predictions(study_folder, "audit_context", 1, right_for(reached))
-        study_folder.write_follow_up(
-            FollowUpTrial("audit_context", "audit", {"context": "current"}, 1, "context", [metrics])
-        )
-        (audit,) = analyze(study_folder).audits
-        assert (audit.parameter, audit.chosen, audit.runner_up) == ("context", "current+previous", "current")
-        assert audit.at_sweep.value == pytest.approx(0.1)
-        assert audit.at_winner.value == pytest.approx(0.7 - reached)
-        assert audit.verdict == verdict
+        metrics = write_trial(study_folder, "interaction_context", 1, right_for(reached))
+        study_folder.write_follow_up(FollowUpTrial("interaction_context", checked, [metrics]))
+        (check,) = analyze(study_folder).interaction_checks
+        assert (check.parameter, check.chosen, check.runner_up) == ("context", "current+previous", "current")
+        assert check.at_sweep.value == pytest.approx(0.1)
+        assert check.at_winner.value == pytest.approx(0.7 - reached)
+        assert check.verdict == verdict
 
 
 def test_studies_are_compared_text_by_text_where_their_dev_splits_are_the_same(tmp_path, right_for):
@@ -187,26 +196,22 @@ def test_the_opened_test_split_tells_the_final_model_and_what_was_better_for_fre
     study_folder = made_up_study.make(tmp_path / "study", {(1e-3, 1): best, (5e-4, 1): right_for(0.75)})
     model = study_folder.read_recipe().hyperparameters
     study_folder.best_file.write_text(study_folder.read_recipe().to_yaml())
-    study_folder.write_final(
-        FinalTrial(model.model, model.model_dump(), 1, [write_predictions(study_folder, "final", 1, best)])
-    )
-    study_folder.write_soup(
-        Soup([(1e-3, 1), (5e-4, 1)], [], write_predictions(study_folder, "soup", 1, right_for(0.82)))
-    )
+    study_folder.write_final(FinalTrial(model, 1, [write_trial(study_folder, "final", 1, best)]))
+    study_folder.write_soup(Soup([(1e-3, 1), (5e-4, 1)], [], write_trial(study_folder, "soup", 1, right_for(0.82))))
     assert analyze(study_folder).test is None
     assert {gain.on_test for gain in analyze(study_folder).gains} == {None}
     for of, right in (("final", right_for(0.6)), ("soup", right_for(0.9))):
-        said = Predictions(made_up_study.DIALOGUES, made_up_study.TRUTH, right)
-        write_predictions(study_folder.evaluation_file("test", of), said, made_up_study.LABELS)
-    found = analyze(study_folder)
-    assert (found.test.score.value, found.test.metrics["accuracy"]) == (0.6, 0.6)
-    assert found.test.score.low < 0.6 < found.test.score.high
-    assert found.test.confusion.sum() == made_up_study.TEXTS
-    gains = {gain.name: gain for gain in found.gains}
+        predictions = Predictions(made_up_study.DIALOGUES, made_up_study.TRUTH, right)
+        write_predictions(study_folder.evaluation_file("test", of), predictions, made_up_study.LABELS)
+    analysis = analyze(study_folder)
+    assert (analysis.test.score.value, analysis.test.metrics["accuracy"]) == (0.6, 0.6)
+    assert analysis.test.score.low < 0.6 < analysis.test.score.high
+    assert analysis.test.confusion.sum() == made_up_study.TEXTS
+    gains = {gain.name: gain for gain in analysis.gains}
     soup, temperature = gains["soup"], gains["temperature"]
     assert (soup.on_test.before, soup.on_test.after, soup.kept) == (0.6, 0.9, True)
     assert soup.on_test.p < 0.001 < soup.on_dev.p
-    # Right in 0.8 of dev and 0.6 of test, and always said to be in 0.75.
+    # Right in 0.8 of dev and 0.6 of test, and always with a confidence of 0.75.
     assert temperature.on_dev.before == pytest.approx(0.05, abs=1e-6)
     assert temperature.on_test.before == pytest.approx(0.15, abs=1e-6)
     assert temperature.on_test.after == pytest.approx(0.2, abs=0.01)
@@ -217,12 +222,10 @@ def test_a_soup_is_not_compared_with_a_final_model_of_another_kind(tmp_path, rig
     study_folder = made_up_study.make(tmp_path / "study", {(1e-3, 1): (best := right_for(0.8))})
     other = study_folder.read_recipe().hyperparameters.model_copy(update={"model": "bert-large-cased"})
     study_folder.best_file.write_text(study_folder.read_recipe().to_yaml())
-    study_folder.write_final(
-        FinalTrial(other.model, other.model_dump(), 1, [write_predictions(study_folder, "final", 1, best)])
-    )
-    study_folder.write_soup(Soup([(1e-3, 1)], [], write_predictions(study_folder, "soup", 1, best)))
+    study_folder.write_final(FinalTrial(other, 1, [write_trial(study_folder, "final", 1, best)]))
+    study_folder.write_soup(Soup([(1e-3, 1)], [], write_trial(study_folder, "soup", 1, best)))
     for of in ("final", "soup"):
-        said = Predictions(made_up_study.DIALOGUES, made_up_study.TRUTH, best)
-        write_predictions(study_folder.evaluation_file("test", of), said, made_up_study.LABELS)
+        predictions = Predictions(made_up_study.DIALOGUES, made_up_study.TRUTH, best)
+        write_predictions(study_folder.evaluation_file("test", of), predictions, made_up_study.LABELS)
     soup = next(gain for gain in analyze(study_folder).gains if gain.name == "soup")
     assert soup.on_test is None and not soup.kept

@@ -1,4 +1,4 @@
-"""Evidence of a study that never was: of Friends' size, with labels that a page must not take for markup."""
+"""The analysis of a made-up study of Friends' size, with labels that a page must not take for mark-up."""
 
 from dataclasses import replace
 
@@ -10,7 +10,6 @@ from bertgrid_tf.analysis import (
     Change,
     ClassReport,
     Cost,
-    DataSummary,
     InteractionCheck,
     LevelAnalysis,
     PostHocGain,
@@ -59,7 +58,7 @@ def running_sweep() -> SweepAnalysis:
 
 def cells() -> list[CellAnalysis]:
     """Seven rows of ten epochs: learnt slowly at low rates, and overfitted late; the highest rate diverges."""
-    found = []
+    made = []
     for row, rate in enumerate(RECIPE.learning_rates):
         for epoch in range(1, RECIPE.epochs + 1):
             pace = epoch * rate / 6e-6
@@ -67,15 +66,15 @@ def cells() -> list[CellAnalysis]:
             value += 0.004 * np.sin(7 * row + 3 * epoch)
             metrics = {"train_loss": 1.7 * np.exp(-0.12 * pace) + 0.05, "accuracy": value, "seconds": 20.0}
             if row == 0 and epoch > 8:
-                found.append(CellAnalysis(rate, epoch, None, None, False, dict.fromkeys(metrics, float("nan"))))
+                made.append(CellAnalysis(rate, epoch, None, None, False, dict.fromkeys(metrics, float("nan"))))
                 continue
-            found.append(CellAnalysis(rate, epoch, estimate(value), None, False, metrics))
-    best = max(cell.score.value for cell in found if cell.score)
+            made.append(CellAnalysis(rate, epoch, estimate(value), None, False, metrics))
+    best = max(cell.score.value for cell in made if cell.score)
     return [
         replace(cell, p=1 - 40 * (best - cell.score.value), tied=True)
         if cell.score and best - cell.score.value < 0.008
         else cell
-        for cell in found
+        for cell in made
     ]
 
 
@@ -114,12 +113,15 @@ def complete() -> StudyAnalysis:
             {"Ross": 900},
             {"bert-base-cased": "sha256:1b2c3d4e5f60718293a4b5c6d7e8f90a"},
             {"bertgrid-tf": "0.1.0", "tensorflow": "2.20.0", "transformers": "4.54.1", "numpy": "2.2.6"},
+            "NVIDIA A10 (24 GB), 16 CPU cores",
+            {
+                split: dict(zip(LABELS, (PRIORS * texts).astype(int).tolist(), strict=True))
+                for split, texts in (("train", 10561), ("dev", 1178), ("test", 2764))
+            },
         ),
-        hardware="NVIDIA A10 (24 GB), 16 CPU cores",
         winner=winner,
         best=best,
         optimism=0.0052,
-        cheapest_tie=min((cell for cell in grid if cell.tied), key=lambda cell: cell.epoch),
         sweeps=[
             sweep("context", [0.552, 0.574, 0.551, 0.533, 0.56, 0.569]),
             sweep("speaker_format", [0.571, 0.566, 0.557, 0.574]),
@@ -130,10 +132,14 @@ def complete() -> StudyAnalysis:
         ],
         cells=grid,
         dev=dev,
-        final=FinalTrial("bert-large-cased", {}, 10, [dict(dev.metrics)] * best.epoch),
+        final=FinalTrial(
+            RECIPE.hyperparameters.model_copy(update={"model": "bert-large-cased"}),
+            10,
+            [dict(dev.metrics)] * best.epoch,
+        ),
         final_dev=dev,
         test=test,
-        audits=[
+        interaction_checks=[
             InteractionCheck(
                 "context",
                 "current+previous",
@@ -144,7 +150,7 @@ def complete() -> StudyAnalysis:
                 "too little data to tell",
             )
         ],
-        repeats=[SeedRepeats(5e-6, 3, [0.578, 0.571, 0.574]), SeedRepeats(4e-6, 3, [0.577, 0.575])],
+        seed_repeats=[SeedRepeats(5e-6, 3, [0.578, 0.571, 0.574]), SeedRepeats(4e-6, 3, [0.577, 0.575])],
         gains=[
             PostHocGain("soup", "accuracy", Change(0.578, 0.584, 0.21), None, True, "Mean of the weights of 3 cells."),
             PostHocGain(
@@ -172,23 +178,15 @@ def complete() -> StudyAnalysis:
             1.2,
         ),
         cost=Cost(
-            {"sweep:context": 1260, "sweep:model": 410, "grid": 5200, "audit": 130, "final": 2900},
+            {"sweep:context": 1260, "sweep:model": 410, "grid": 5200, "interactions": 130, "final": 2900},
             epochs=125,
             grid_epochs=70,
             product_epochs=40_320,
             tokens_per_second=18_432.7,
             padding_share=0.0,
-            limit_share=0.617,
+            mfu=0.617,
         ),
-        data=DataSummary(
-            "friends",
-            {
-                split: dict(zip(LABELS, (PRIORS * texts).astype(int).tolist(), strict=True))
-                for split, texts in (("train", 10561), ("dev", 1178), ("test", 2764))
-            },
-            np.random.default_rng(1).gamma(3, 9, 10561).astype(int) + 3,
-            64,
-        ),
+        lengths=np.random.default_rng(1).gamma(3, 9, 10561).astype(int) + 3,
         command="bertgrid-tf tune friends --recipe results/friends/best.yaml --study again",
     )
 
@@ -197,23 +195,21 @@ def begun() -> StudyAnalysis:
     """The same before anything was scored."""
     return replace(
         complete(),
-        hardware="",
         winner=None,
         best=None,
         optimism=None,
-        cheapest_tie=None,
         sweeps=[],
         cells=[],
         dev=None,
         final=None,
         final_dev=None,
         test=None,
-        audits=[],
-        repeats=[],
+        interaction_checks=[],
+        seed_repeats=[],
         gains=[],
         calibration=None,
         cost=Cost({}, 0, 70, 40_320, None, None, None),
-        data=replace(complete().data, lengths=None),
+        lengths=None,
         command="",
     )
 
@@ -233,11 +229,11 @@ def filling() -> StudyAnalysis:
     ended = complete()
     some = ended.cells[:24]
     best = max((cell for cell in some if cell.score), key=lambda cell: cell.score.value)
-    return replace(sweeping(), sweeps=ended.sweeps, cells=some, best=best, cheapest_tie=None, dev=ended.dev)
+    return replace(sweeping(), sweeps=ended.sweeps, cells=some, best=best, dev=ended.dev)
 
 
 def searched() -> StudyAnalysis:
-    """The same with its winner found, and no final model yet."""
+    """The same with its winner, and no final model yet."""
     return replace(complete(), final=None, final_dev=None, test=None)
 
 

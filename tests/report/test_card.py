@@ -19,7 +19,6 @@ from bertgrid_tf.analysis import (
     Change,
     ClassReport,
     Cost,
-    DataSummary,
     InteractionCheck,
     PostHocGain,
     ScoreEstimate,
@@ -29,7 +28,6 @@ from bertgrid_tf.analysis import (
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.corpus import CONTEXTS, Dialogue, Utterance
-from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.metrics.calibration import Calibration, Reliability
 from bertgrid_tf.report.card import PLACE, card
 from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
@@ -57,7 +55,7 @@ def metrics(accuracy: float) -> dict[str, float]:
 
 
 def classes(joy: int, nobody: int, sad: int, accuracy: float) -> ClassReport:
-    """So many texts of each class, and the accuracy, 0.1 more or less."""
+    """The report of a number of texts of each class, and an accuracy with an interval of 0.1 on both sides."""
     support = dict(zip(LABELS, (joy, nobody, sad), strict=True))
     score = ScoreEstimate(accuracy, accuracy - 0.1, accuracy + 0.1)
     return ClassReport(LABELS, np.diag(list(support.values())), support, metrics(accuracy), score)
@@ -80,25 +78,29 @@ def analysis(**changes: Any) -> StudyAnalysis:
             folder="results/mine",
             recipe=recipe,
             metadata=StudyMetadata(
-                "0123456789abcdef", LABELS, {"Ross": 7}, {}, {"bertgrid-tf": "0.1.0", "tensorflow": "2.20.0"}
+                "0123456789abcdef",
+                LABELS,
+                {"Ross": 7},
+                {},
+                {"bertgrid-tf": "0.1.0", "tensorflow": "2.20.0"},
+                "",
+                COUNTS,
             ),
-            hardware="",
             winner=recipe,
             best=tables[1],
             optimism=None,
-            cheapest_tie=tables[0],
             sweeps=[],
             cells=[*tables, CellAnalysis(5e-4, 1, ScoreEstimate(0.4, 0.3, 0.5), 0.01, False, metrics(0.4))],
             dev=None,
-            final=FinalTrial("bert-large-cased", hyperparameters.model_dump(), 4, [metrics(0.5), metrics(0.75)]),
+            final=FinalTrial(hyperparameters, 4, [metrics(0.5), metrics(0.75)]),
             final_dev=classes(*COUNTS["dev"].values(), 0.75),
             test=None,
-            audits=[],
-            repeats=[],
+            interaction_checks=[],
+            seed_repeats=[],
             gains=[],
             calibration=None,
             cost=Cost({}, 0, 0, 0, None, None, None),
-            data=DataSummary("sample", COUNTS, None, 48),
+            lengths=None,
             command="bertgrid-tf tune sample --recipe results/mine/best.yaml --study again",
         ),
         **changes,
@@ -134,13 +136,14 @@ def test_the_hub_reads_what_the_model_is_and_how_it_scores_by_split():
 def test_a_model_that_the_hub_does_not_have_is_not_named_as_its_base(model):
     made = analysis()
     assert made.final is not None
-    assert "base_model" not in front(card(replace(made, final=replace(made.final, model=model))))
+    named = made.final.hyperparameters.model_copy(update={"model": model})
+    assert "base_model" not in front(card(replace(made, final=replace(made.final, hyperparameters=named))))
 
 
 def test_the_data_stand_there_class_by_class_with_their_fingerprint():
-    said = card(analysis())
-    assert "The corpus sample (fingerprint `0123456789abcdef`)" in said
-    assert table(said, "class | train") == [
+    written = card(analysis())
+    assert "The corpus sample (fingerprint `0123456789abcdef`)" in written
+    assert table(written, "class | train") == [
         ["joy", "30 (30.0 %)", "3 (30.0 %)"],
         ["no/ne", "60 (60.0 %)", "6 (60.0 %)"],
         ["sad", "10 (10.0 %)", "1 (10.0 %)"],
@@ -149,8 +152,8 @@ def test_the_data_stand_there_class_by_class_with_their_fingerprint():
 
 
 def test_scores_stand_beside_their_interval_and_how_flattering_they_are():
-    said = card(analysis(optimism=0.0125))
-    assert table(said, " | dev, 10 texts") == [
+    written = card(analysis(optimism=0.0125))
+    assert table(written, " | dev, 10 texts") == [
         ["Accuracy", "75.00 %"],
         ["Macro-F1", "50.00 %"],
         ["Weighted F1", "62.50 %"],
@@ -158,57 +161,58 @@ def test_scores_stand_beside_their_interval_and_how_flattering_they_are():
         ["95 % interval of accuracy", "65.00 to 85.00"],
     ]
     assert (
-        "reached accuracy 70.00 % (61.00 to 78.00) on dev; the interval, of 95 %, is over dialogues. Since it was "
-        "chosen among 3, that is expected to be 1.25 points too good." in said
+        "Winner: `learning_rate=0.001`: accuracy **70.00 %** (95 % interval 61.00 to 78.00) on dev after epoch **2** "
+        "of 6. As the best of 3, this score is expected to be 1.25 points too good" in written
     )
-    assert "has not been opened" in said
-    assert table(said, "class | texts")[-1] == ["sad", "1", "50.00 %", "0.00 %", "50.00 %"]
+    assert "has not been opened" in written
+    assert table(written, "class | texts")[-1] == ["sad", "1", "50.00 %", "0.00 %", "50.00 %"]
 
 
 def test_the_opened_test_split_has_its_column_and_its_classes():
     opened = classes(2, 5, 1, 0.625)
-    said = card(analysis(test=opened))
-    assert table(said, " | dev, 10 texts | test, 8 texts")[0] == ["Accuracy", "75.00 %", "62.50 %"]
-    assert ["95 % interval of accuracy", "65.00 to 85.00", "52.50 to 72.50"] in table(said, " | dev, 10 texts")
-    assert "Class by class on test" in said
-    assert "has not been opened" not in said
+    written = card(analysis(test=opened))
+    assert table(written, " | dev, 10 texts | test, 8 texts")[0] == ["Accuracy", "75.00 %", "62.50 %"]
+    assert ["95 % interval of accuracy", "65.00 to 85.00", "52.50 to 72.50"] in table(written, " | dev, 10 texts")
+    assert "Class by class on test" in written
+    assert "has not been opened" not in written
 
 
 def test_limits_name_ties_small_classes_and_classes_never_found():
     limits = card(analysis()).split("## Limits")[1]
-    assert "2 of the 3 pairs of learning rate and epoch that were tried cannot be told from the best" in limits
-    assert "60.0 % of them are no|ne, 10.0 % sad" in limits
-    assert "Not one text of sad was recognised on dev" in limits
+    assert "2 of 3 cells are tied at the 5 % level (≈), the best included; the cheapest of them:" in limits
+    assert "60.0 % of the texts are no|ne, 10.0 % sad" in limits
+    assert "No text of sad was recognised on dev" in limits
     nobody_sad = classes(3, 6, 0, 0.75)
-    assert "Not one text" not in card(analysis(final_dev=nobody_sad))
-    assert "70.00 % (61.00 to 78.00), could be any in that interval" in limits
+    assert "No text of" not in card(analysis(final_dev=nobody_sad))
 
 
 def test_what_was_not_looked_at_is_left_out_and_what_was_is_said():
-    audit = InteractionCheck("context", "a", "b", *[ScoreEstimate(0.0, -0.1, 0.1)] * 3, "interacts")
+    check = InteractionCheck("context", "a", "b", *[ScoreEstimate(0.0, -0.1, 0.1)] * 3, "interacts")
     asked = {
-        "audits": [audit, replace(audit, parameter="warmup_ratio", verdict="too little data to tell")],
-        "repeats": [SeedRepeats(1e-3, 2, [0.7, 0.66, 0.72])],
+        "interaction_checks": [check, replace(check, parameter="warmup_ratio", verdict="too little data to tell")],
+        "seed_repeats": [SeedRepeats(1e-3, 2, [0.7, 0.66, 0.72])],
         "gains": [
             PostHocGain("soup", "accuracy", Change(0.7, 0.75, 0.01), None, True, "Of two cells."),
             PostHocGain("logit adjustment", "macro_f1", Change(0.5, 0.49, 0.5), None, False, "Strength 0."),
             PostHocGain("temperature", "calibration error", Change(0.08, 0.03, None), None, True, "Temperature 1.40."),
         ],
         "calibration": Calibration(1.4, reliability_off_by(0.08), reliability_off_by(0.03), 1.2, 1.1),
-        "hardware": "2 cores of a CPU",
     }
     sentences = [
-        "`context` was chosen as if it did not depend on learning rate and epochs",
-        "With 3 seeds, learning rate 0.001 and epoch 2 reached accuracy from 66.00 % to 72.00 %",
+        "Interaction check of `context`: interacts; `a` less `b` at the winner: +0.00 points (-10.00 to +10.00).",
+        "the mean 69.33 % of 3 seeds, from 66.00 % to 72.00 %",
         "temperature: calibration error 8.00 % without, 3.00 % with it on dev. Temperature 1.40.",
-        "by 8.0 points on average (expected calibration error)",
+        "expected calibration error of 8.0 % on dev.",
         "It ran on 2 cores of a CPU.",
     ]
-    plain, full = card(analysis()), card(analysis(**asked))
+    full_analysis = analysis(**asked)
+    assert full_analysis.metadata is not None
+    on_cpu = replace(full_analysis.metadata, hardware="2 cores of a CPU")
+    plain, full = card(analysis()), card(replace(full_analysis, metadata=on_cpu))
     for sentence in sentences:
         assert sentence in full
         assert sentence not in plain
-    assert "warmup_ratio` was chosen" not in full
+    assert "Interaction check of `warmup_ratio`" not in full
     # The one was of no use, the other is another model.
     assert "logit adjustment" not in full
     assert "soup" not in full
@@ -217,19 +221,21 @@ def test_what_was_not_looked_at_is_left_out_and_what_was_is_said():
 
 
 def test_how_to_repeat_it_has_the_command_the_seed_and_the_versions():
-    said = card(analysis()).split("## How to repeat it")[1]
-    assert "```sh\nbertgrid-tf tune sample --recipe results/mine/best.yaml --study again\n```" in said
-    assert "Seed 1, with bertgrid-tf 0.1.0, tensorflow 2.20.0." in said
-    assert "```" not in card(analysis(command="")).split("## How to repeat it")[1]
+    written = card(analysis()).split("## Reproduction")[1]
+    assert "```sh\nbertgrid-tf tune sample --recipe results/mine/best.yaml --study again\n```" in written
+    assert "Seed 1, with bertgrid-tf 0.1.0, tensorflow 2.20.0." in written
+    assert "```" not in card(analysis(command="")).split("## Reproduction")[1]
 
 
 def test_the_layout_is_said_in_words():
-    said = card(analysis(hyperparameters={"min_speaker_count": 5})).split("## Input")[1]
-    assert "A text alone is not what the model was trained on: an input is the text to classify with neighbours" in said
-    assert "in this order: the text itself, the one before it." in said
-    assert "`At the museum.`, is written `Ross : At the museum.`" in said
-    assert "fewer than 5 texts" in said
-    assert "more than 48 tokens" in said
+    written = card(analysis(hyperparameters={"min_speaker_count": 5})).split("## Input")[1]
+    assert (
+        "A text alone is not what the model was trained on: an input is the text to classify with neighbours" in written
+    )
+    assert "in this order: the text itself, the one before it." in written
+    assert "Ross's utterance `At the museum.` is written `Ross : At the museum.`" in written
+    assert "fewer than 5 texts in training" in written
+    assert "more than 48 tokens" in written
     alone = card(analysis(hyperparameters={"context": "current"})).split("## Input")[1]
     assert "An input is one text alone. Where that makes more than 48 tokens" in alone
     assert "[None]" not in alone
@@ -238,10 +244,12 @@ def test_the_layout_is_said_in_words():
 def test_a_corpus_without_speakers_has_none_in_its_inputs():
     made = analysis()
     assert made.metadata is not None
-    said = card(replace(made, metadata=replace(made.metadata, speakers={}))).split("## Input")[1].split("## Scores")[0]
-    assert '"At the museum."' in said
-    assert "Ross :" not in said
-    assert "What Ross says" not in said
+    written = (
+        card(replace(made, metadata=replace(made.metadata, speakers={}))).split("## Input")[1].split("## Scores")[0]
+    )
+    assert '"At the museum."' in written
+    assert "Ross :" not in written
+    assert "Ross's utterance" not in written
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +300,7 @@ def test_the_code_gives_the_model_what_it_was_trained_on(classifier):
     assert done.returncode == 0, done.stderr
     for layout, one, answer in zip(LAYOUTS, made, json.loads(done.stdout), strict=True):
         assert one.final is not None
-        trained = Hyperparameters.model_validate(one.final.hyperparameters)
+        trained = one.final.hyperparameters
         texts = encode_dialogues(classifier.checkpoint.tokenizer, [DIALOGUE], trained, {})
         assert (texts.full_lengths[2] > texts.lengths[2]) == (layout[-1] < 48)
         if isinstance(answer[0], dict):

@@ -3,7 +3,7 @@ import warnings
 from dataclasses import replace
 from xml.etree import ElementTree
 
-import made_up_evidence as made_up
+import made_up_analysis as made_up
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,13 +12,16 @@ from bertgrid_tf.errors import UserError
 from bertgrid_tf.report import figures
 
 SVG = "{http://www.w3.org/2000/svg}"
+HREF = "{http://www.w3.org/1999/xlink}href"
 PLAIN = ("paper", "line")
 """The parts that nothing is read from."""
 
 
 def strongest_tile() -> float:
     """The share of the accent colour in the best cell."""
-    return max(tile.get_alpha() or 0 for tile in figures.draw(made_up.filling())["grid"].axes[0].patches)
+    return max(
+        tile.get_alpha() or 0 for tile in figures.draw(made_up.filling(), ["grid"])["grid"].figure.axes[0].patches
+    )
 
 
 def texts(svg: str) -> list[str]:
@@ -27,25 +30,28 @@ def texts(svg: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, str]:
-    return {name: figures.inline(name, figure) for name, figure in figures.draw(made_up.complete()).items()}
+    return {name: drawing.inline() for name, drawing in figures.draw(made_up.complete()).items()}
 
 
 def test_every_figure_is_written_as_png_and_as_svg_with_text_and_title(tmp_path):
-    figures.write(made_up.complete(), tmp_path / "figures")
+    drawings = figures.draw(made_up.complete())
+    for drawing in drawings.values():
+        drawing.write(tmp_path / "figures")
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(
-        f"{name}.{kind}" for name in figures.TITLES for kind in ("png", "svg")
+        f"{name}.{kind}" for name in figures.NAMES for kind in ("png", "svg")
     )
-    for name, title in figures.TITLES.items():
+    for name in figures.NAMES:
         with Image.open(tmp_path / "figures" / f"{name}.png") as image:
             assert round(image.info["dpi"][0]) == 200
         svg = ElementTree.parse(tmp_path / "figures" / f"{name}.svg").getroot()
-        assert svg.find(f"{SVG}title").text == title
+        assert svg.find(f"{SVG}title").text == drawings[name].title
         assert svg.findall(f".//{SVG}text")
 
 
-def test_the_same_evidence_gives_the_same_bytes(tmp_path):
+def test_the_same_analysis_gives_the_same_bytes(tmp_path):
     for folder in ("one", "other"):
-        figures.write(made_up.sweeping(), tmp_path / folder)
+        for drawing in figures.draw(made_up.sweeping()).values():
+            drawing.write(tmp_path / folder)
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes()
 
@@ -53,17 +59,17 @@ def test_the_same_evidence_gives_the_same_bytes(tmp_path):
 def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
     (tmp_path / "figures").write_text("a file")
     with pytest.raises(UserError, match="Cannot write"):
-        figures.write(made_up.begun(), tmp_path / "figures")
+        figures.draw(made_up.filling(), ["grid"])["grid"].write(tmp_path / "figures")
 
 
 def test_labels_of_any_letters_are_drawn_as_they_are_and_without_a_warning(caplog):
-    study = made_up.sweeping()
-    names = ("☺ $x_1$ & <b>", "a\x00b\x1b\ud800", "기쁨", "l" * 80)
-    study = replace(study, data=replace(study.data, classes={"train": dict.fromkeys(names, 5)}))
+    study = made_up.complete()
+    names = ("☺ $x_1$ & <b>", "a\x00b\x1b\ud800", "기쁨", 'id="#1b1f27"', "l" * 80)
+    report = replace(study.final_dev, labels=names, confusion=np.eye(len(names), dtype=int))
     with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
         warnings.simplefilter("error")
-        drawn = texts(figures.inline("data", figures.draw(study)["data"]))
-    assert {"☺ $x_1$ & <b>", "a b  ", "기쁨", "l" * 12 + "…" + "l" * 15} <= set(drawn)
+        drawn = texts(figures.draw(replace(study, final_dev=report), ["confusion"])["confusion"].inline())
+    assert {"☺ $x_1$ & <b>", "a b  ", "기쁨", 'id="#1b1f27"', "l" * 12 + "…" + "l" * 15} <= set(drawn)
     assert not caplog.records
 
 
@@ -74,7 +80,8 @@ def test_the_page_s_figures_have_no_colour_and_no_id_but_their_own(drawn):
         ids = [element.get("id") for element in root.iter() if element.get("id")]
         assert len(ids) == len(set(ids))
         assert all(one.startswith(f"{name}-") for one in ids)
-        used = [element.get("href").removeprefix("#") for element in root.iter() if element.get("href")]
+        used = [element.get(HREF).removeprefix("#") for element in root.iter() if element.get(HREF)]
+        assert used or name != "curves"
         used += [e.get("clip-path")[5:-1] for e in root.iter() if e.get("clip-path")]
         assert set(used) <= set(ids)
 
@@ -82,14 +89,14 @@ def test_the_page_s_figures_have_no_colour_and_no_id_but_their_own(drawn):
 def test_a_sweep_s_levels_stand_with_their_scores_and_what_became_of_them(drawn):
     shown = texts(drawn["sweeps"])
     assert {"57.40 % ◀ chosen", "56.90 % ≈ tied", "55.10 %", "previous2+previous+current"} <= set(shown)
-    running = figures.draw(made_up.sweeping())["sweeps"]
-    assert {"failed", "running", "waiting"} <= set(texts(figures.inline("sweeps", running)))
+    running = figures.draw(made_up.sweeping(), ["sweeps"])["sweeps"]
+    assert {"failed", "running", "waiting"} <= set(texts(running.inline()))
 
 
 def test_the_best_cell_is_starred_and_the_tied_ones_are_outlined(drawn):
     study = made_up.complete()
     assert [text for text in texts(drawn["grid"]) if "★" in text] == [f"{100 * study.best.score.value:.2f} ★"]
-    panel = figures.draw(study)["grid"].axes[0]
+    panel = figures.draw(study, ["grid"])["grid"].figure.axes[0]
     outlined = {
         (round(patch.get_y() + 0.42), round(patch.get_x() + 0.45) + 1)
         for patch in panel.patches
@@ -104,7 +111,7 @@ def test_the_better_a_cell_the_stronger_its_tile_also_where_less_is_better():
     study = made_up.complete()
     losses = replace(study, recipe=study.recipe.model_copy(update={"metric": "loss"}))
     for one, sign in ((study, 1), (losses, -1)):
-        tiles = [patch for patch in figures.draw(one)["grid"].axes[0].patches if patch.get_fill()]
+        tiles = [patch for patch in figures.draw(one, ["grid"])["grid"].figure.axes[0].patches if patch.get_fill()]
         values = [sign * cell.score.value for cell in one.cells if cell.score]
         order = np.argsort(values)
         assert (np.diff([tiles[place].get_alpha() for place in order]) >= 0).all()
@@ -127,8 +134,8 @@ def test_a_confusion_matrix_shows_shares_of_its_rows_and_counts(drawn):
         ("searched", set()),
     ],
 )
-def test_what_a_study_has_not_found_yet_is_not_drawn(study, missing):
-    assert figures.draw(made_up.STUDIES[study]()).keys() == figures.TITLES.keys() - missing
+def test_a_figure_without_data_is_not_drawn(study, missing):
+    assert figures.draw(made_up.STUDIES[study]()).keys() == set(figures.NAMES) - missing
 
 
 def contrast(one: str, other: str) -> float:

@@ -5,19 +5,19 @@ import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 
-import made_up_evidence as made_up
+import made_up_analysis as made_up
 import pytest
 
 from bertgrid_tf.analysis import StudyAnalysis
-from bertgrid_tf.report import page
+from bertgrid_tf.report import figures, page
 
 VOID = {"meta", "link", "br"}
 PARTS = {
-    "complete": "sweeps grid curves classes audit gains cost data again",
-    "begun": "cost data again",
-    "sweeping": "sweeps cost data again",
-    "filling": "sweeps grid curves classes cost data again",
-    "searched": "sweeps grid curves classes audit gains cost data again",
+    "complete": "sweeps grid curves classes interactions gains cost data reproduction",
+    "begun": "cost data reproduction",
+    "sweeping": "sweeps cost data reproduction",
+    "filling": "sweeps grid curves classes cost data reproduction",
+    "searched": "sweeps grid curves classes interactions gains cost data reproduction",
 }
 
 
@@ -57,7 +57,7 @@ class Outline(HTMLParser):
 
 @pytest.fixture(scope="module")
 def documents() -> dict[str, str]:
-    return {name: page.render(study()) for name, study in made_up.STUDIES.items()}
+    return {name: rendered(study()) for name, study in made_up.STUDIES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,12 @@ def outlines(documents) -> dict[str, Outline]:
 
 
 def answer(document: str) -> str:
-    paragraph = re.search(r'id="answer".*?<p>(.*?)</p>', document, re.DOTALL)[1]
-    return html.unescape(re.sub("<[^>]+>", "", paragraph)).replace("\u00a0", " ")
+    part = re.search(r'id="answer".*?>(.*?)(<p class="label">|</div>)', document, re.DOTALL)[1]
+    return " ".join(html.unescape(re.sub("<[^>]+>", "", part)).split())
+
+
+def rendered(study: StudyAnalysis) -> str:
+    return page.render(study, figures.draw(study))
 
 
 def lean(study: StudyAnalysis, **changes: object) -> StudyAnalysis:
@@ -115,12 +119,11 @@ def test_a_page_loads_nothing_and_runs_nothing(documents, outlines, study):
     assert not re.search(r"@import|url\((?!#)", documents[study])
 
 
-def test_the_same_evidence_gives_the_same_page(documents, tmp_path):
-    page.write(made_up.sweeping(), tmp_path / "report.html")
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == documents["sweeping"]
+def test_the_same_analysis_gives_the_same_page(documents):
+    assert rendered(made_up.sweeping()) == documents["sweeping"]
 
 
-def test_what_was_better_for_free_on_dev_stands_beside_what_it_was_on_the_opened_test_split(outlines):
+def test_post_hoc_gains_on_dev_stand_beside_those_on_the_opened_test_split(outlines):
     captions = outlines["complete"].texts("caption")
     assert "The final model on the test split, by which nothing was decided" in captions
     cells = outlines["complete"].texts("th", "td")
@@ -130,14 +133,14 @@ def test_what_was_better_for_free_on_dev_stands_beside_what_it_was_on_the_opened
 
 def test_an_adjusted_study_says_that_its_calibration_is_of_adjusted_probabilities():
     study = lean(made_up.complete(), final_dev=made_up.complete().dev, calibration=made_up.complete().calibration)
-    assert "Its probabilities are off by" in page.render(study)
+    assert "error of its probabilities is" in rendered(study)
     kept = [replace(gain, kept=True) for gain in study.gains]
-    assert "Its probabilities, once adjusted, are off by" in page.render(replace(study, gains=kept))
+    assert "error of the adjusted probabilities is" in rendered(replace(study, gains=kept))
 
 
-def test_the_cost_tells_how_near_the_limit_it_is_where_that_is_known(documents):
-    assert "would alone take 61.7 % of the training time" in documents["complete"].replace("\u00a0", " ")
-    assert "of the training time" not in documents["sweeping"]
+def test_the_cost_includes_the_mfu_where_it_is_known(documents):
+    assert "against the measured peak) was 61.7 %" in documents["complete"].replace("\u00a0", " ")
+    assert "MFU" not in documents["sweeping"]
 
 
 def test_what_comes_from_outside_is_text():
@@ -146,34 +149,32 @@ def test_what_comes_from_outside_is_text():
     named = replace(
         study,
         folder=evil,
-        hardware=evil,
         command=evil,
-        data=replace(study.data, name=evil, classes={evil: {evil: 3}}),
         gains=[replace(study.gains[0], name=evil, metric=evil, detail=evil)],
-        audits=[replace(study.audits[0], parameter=evil, chosen=evil)],
-        final=replace(study.final, model=evil),
-        metadata=replace(study.metadata, versions={evil: evil}),
+        interaction_checks=[replace(study.interaction_checks[0], parameter=evil, chosen=evil)],
+        final=replace(study.final, hyperparameters=study.final.hyperparameters.model_copy(update={"model": evil})),
+        metadata=replace(study.metadata, versions={evil: evil}, hardware=evil, classes={evil: {evil: 3}}),
         recipe=study.recipe.model_copy(update={"corpus": evil}),
     )
-    outline = Outline(page.render(named))
+    outline = Outline(rendered(named))
     assert not outline.of("script")
-    assert outline.texts("h1") == [f"What tuning {evil} has found"]
-    assert outline.texts("code")[-1] == evil
+    assert outline.texts("h1") == [f"Tuning {evil}: results"]
+    assert outline.texts("code").count(evil) == 4
     assert outline.texts("td").count(evil) == 5
     cells = outline.texts("th")
     assert "<b>fear</b> & 'awe'" in cells
     assert "슬픔" in cells
 
 
-def test_the_answer_is_one_paragraph(documents):
+def test_the_answer_stands_at_the_top(documents):
     assert answer(documents["complete"]) == (
-        "Best on dev: accuracy 58.04 % (95 % interval 55.24 to 60.84) after epoch 8 of 10 at learning rate 3e-06, "
-        "context=current+previous, speaker_format=colon, oversample_ratio=0.0, model=bert-base-cased, max_length=64, "
-        "warmup_ratio=0.2. 21 of 68 cells cannot be told from it at 5 %; the cheapest of them is epoch 1 at learning rate "
-        "2e-05 (57.41 %). As the best of 68 it is expected to look 0.52 points better than it is. The final model, "
-        "bert-large-cased, has 67.32 % (95 % interval 64.52 to 70.12) on dev. On the sealed test split it has 64.58 % "
-        "(95 % interval 61.78 to 67.38). That took 125 epochs and 2 h 45 min; every combination of all levels would "
-        "take 40,320."
+        "Winner: learning_rate=3e-06, context=current+previous, speaker_format=colon, oversample_ratio=0.0, "
+        "model=bert-base-cased, max_length=64, warmup_ratio=0.2: accuracy 58.04 % (95 % interval 55.24 to 60.84) on "
+        "dev after epoch 8 of 10. 21 of 68 cells are tied at the 5 % level (≈), the best included; the cheapest of "
+        "them: learning rate 2e-05, epoch 1 (57.41 %). As the best of 68, this score is expected to be 0.52 points too "
+        "good (selection optimism). Final model bert-large-cased, epoch 8 of 10: accuracy 67.32 % (95 % interval 64.52 "
+        "to 70.12) on dev; accuracy 64.58 % (95 % interval 61.78 to 67.38) on the sealed test split. The study took "
+        "125 epochs and 2 h 45 min; every combination of all levels would take 40,320 epochs."
     )
     assert made_up.complete().command in documents["complete"]
 
@@ -181,42 +182,42 @@ def test_the_answer_is_one_paragraph(documents):
 @pytest.mark.parametrize(
     ("study", "begins", "says"),
     [
-        ("begun", "No cell of the learning-rate × epoch table has a score so far.", ""),
-        ("sweeping", "No cell of", "So far it took 16 epochs and 15 min 00 s;"),
-        ("filling", "Best so far on dev: accuracy 57.70 %", "context=current+previous"),
-        ("searched", "Best on dev: accuracy 58.04 %", "The final model is not trained so far."),
+        ("begun", "No cell of the learning-rate × epoch grid has a score so far.", ""),
+        ("sweeping", "No cell of", "The study took 16 epochs and 15 min 00 s so far;"),
+        ("filling", "Best so far: learning_rate=", "context=current+previous"),
+        ("searched", "Winner: learning_rate=3e-06", "The final model is not trained yet."),
     ],
 )
 def test_a_study_under_way_says_so_far(documents, outlines, study, begins, says):
-    told = answer(documents[study])
-    assert told.startswith(begins)
-    assert says in told
-    assert outlines[study].texts("h1") == ["What tuning friends has found so far"]
+    text = answer(documents[study])
+    assert text.startswith(begins)
+    assert says in text
+    assert outlines[study].texts("h1") == ["Tuning friends: results so far"]
 
 
 def test_a_study_without_a_final_model_has_ended_with_its_winner():
     study = lean(made_up.searched())
     recipe = study.recipe.model_copy(update={"final": study.recipe.final.model_copy(update={"model": "none"})})
-    assert "so far" not in page.render(replace(study, recipe=recipe))
+    assert "so far" not in rendered(replace(study, recipe=recipe))
 
 
 @pytest.mark.parametrize(
     ("tied", "epoch", "sentence"),
     [
-        (1, 8, "It can be told from each of the other 67 cells at 5 %."),
-        (3, 8, "3 of 68 cells cannot be told from it at 5 %; none of them takes fewer epochs."),
+        (1, 8, "None of the other 67 cells is tied with the best at the 5 % level."),
+        (3, 8, "3 of 68 cells are tied at the 5 % level (≈), the best included; none of them takes fewer epochs."),
     ],
 )
 def test_how_sure_the_best_is_is_said(tied, epoch, sentence):
     study = lean(made_up.complete())
     others = [cell for cell in study.cells if cell != study.best and cell.score and cell.epoch >= epoch][: tied - 1]
     cells = [replace(cell, tied=cell == study.best or cell in others) for cell in study.cells]
-    assert sentence in answer(page.render(replace(study, cells=cells, cheapest_tie=study.best)))
+    assert sentence in answer(rendered(replace(study, cells=cells)))
 
 
 def test_a_sweep_without_a_score_is_a_table_that_stands():
     study = lean(made_up.sweeping(), sweeps=[made_up.running_sweep()])
-    outline = Outline(page.render(replace(study, sweeps=[replace(study.sweeps[0], levels=study.sweeps[0].levels[1:])])))
+    outline = Outline(rendered(replace(study, sweeps=[replace(study.sweeps[0], levels=study.sweeps[0].levels[1:])])))
     assert "sweeps" not in [figure["aria-labelledby"].removesuffix("-caption") for figure in outline.of("figure")]
     assert {"speaker_format=plain", "speaker_format=says"} <= set(outline.texts("th"))
     assert [text for text in outline.texts("td") if text in ("failed", "running", "waiting")] == [
@@ -229,9 +230,9 @@ def test_a_sweep_without_a_score_is_a_table_that_stands():
 def test_a_metric_of_which_less_is_better_has_its_own_unit():
     study = lean(made_up.complete())
     losses = replace(study, recipe=study.recipe.model_copy(update={"metric": "loss"}))
-    document = page.render(losses)
+    document = rendered(losses)
     assert "loss 0.5804 (95 % interval 0.5524 to 0.6084)" in answer(document)
-    assert "0.0052 nats better" in answer(document)
+    assert "0.0052 nats too good" in answer(document)
     assert "loss on dev, in nats" in document
 
 

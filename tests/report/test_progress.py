@@ -1,31 +1,37 @@
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from bertgrid_tf.budget.time_estimator import StageWork, TimeEstimator, Work
+from bertgrid_tf.budget.time_estimator import StageWork, TimeEstimator
+from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.report.format import duration, score
-from bertgrid_tf.report.progress import Bars, Lines
+from bertgrid_tf.report.progress import ProgressBars, ProgressLines
 from bertgrid_tf.storage.records import StageTime
+from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.training.workload import EpochWorkload
+from bertgrid_tf.trial_config import TrialConfig
 
 METRICS = {"accuracy": 0.5, "macro_f1": 0.25, "loss": 1.5, "seconds": 75.0}
-VALUES = {"context": "current", "learning_rate": 2e-5, "model": "scratch"}
-WORK = Work("kind", "scratch", 1, 32, 12, 100.0, 0.0)
+HYPERPARAMETERS = Hyperparameters(context="current", learning_rate=2e-5, model="scratch", batch_size=32)
+FOLDER = StudyFolder(Path("study"))
+WORK = EpochWorkload("kind", "scratch", 1, 32, 12, 100.0, 0.0)
 
 
 class Study:
-    """Tells the clock and the listener of a study on a time of its own, in which a step takes a second."""
+    """Calls the estimator and the callback of a study on a simulated time, in which a step takes a second."""
 
-    def __init__(self, callback: Lines, stages: list[StageWork], workers: int = 1) -> None:
+    def __init__(self, callback: ProgressLines, stages: list[StageWork], workers: int = 1) -> None:
         self.now = 0.0
         self.callback = callback
         self.clock = TimeEstimator(0.0, workers, now=lambda: self.now)
         self.clock.expect(stages)
-        callback.on_study_begin(self.clock)
+        callback.on_study_begin(FOLDER, self.clock)
 
     def begin(self, run: str, stage: str, epochs: int) -> None:
         self.clock.begin(run, stage, WORK, epochs)
-        self.callback.on_trial_begin(run, stage, VALUES, epochs, WORK.steps)
+        self.callback.on_trial_begin(run, TrialConfig(HYPERPARAMETERS, epochs, epochs, stage=stage), WORK.steps)
 
     def steps(self, run: str, count: int) -> None:
         for done in range(1, count + 1):
@@ -45,8 +51,8 @@ STAGES = [
 ]
 
 
-def told(kind: type[Lines]) -> str:
-    console = Console(file=io.StringIO(), width=200, force_terminal=kind is Bars)
+def printed(kind: type[ProgressLines]) -> str:
+    console = Console(file=io.StringIO(), width=200, force_terminal=kind is ProgressBars)
     with kind(console, "accuracy") as callback:
         study = Study(callback, STAGES)
         study.begin("0000", "sweep:context", 1)
@@ -57,9 +63,9 @@ def told(kind: type[Lines]) -> str:
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("kind", [Lines, Bars])
-def test_every_run_and_every_epoch_has_a_line(kind):
-    lines = told(kind)
+@pytest.mark.parametrize("kind", [ProgressLines, ProgressBars])
+def test_every_trial_and_every_epoch_has_a_line(kind):
+    lines = printed(kind)
     assert "sweep context=current" in lines
     assert "grid learning_rate=2e-05" in lines
     assert "epoch 1/1  accuracy 50.00 %  macro_f1 25.00 %  loss 1.5000  1 min 15 s  " in lines
@@ -71,49 +77,49 @@ def test_every_run_and_every_epoch_has_a_line(kind):
 )
 def test_the_final_model_s_line_says_how_its_batch_is_divided(gpus, end):
     console = Console(file=io.StringIO(), width=200)
-    with Lines(console, "accuracy") as callback:
-        callback.on_trial_begin("final", "final", VALUES | {"batch_size": 32, "gpus": gpus}, 6, 4)
+    with ProgressLines(console, "accuracy") as callback:
+        callback.on_trial_begin("final", TrialConfig(HYPERPARAMETERS, 6, 6, stage="final", gpus=gpus), 4)
     assert f"{end} epochs of 4 steps" in console.file.getvalue()
 
 
-def test_what_every_stage_will_take_is_told_after_the_first_steps():
-    line = told(Lines).splitlines()[1]
+def test_the_predicted_time_of_every_stage_is_printed_after_the_first_steps():
+    line = printed(ProgressLines).splitlines()[1]
     # 2 s of the sweep, 20 epochs of 12 s, 5 epochs.
     assert line == "predicted: sweep:context 2 s, grid at most 4 min 00 s, final at most 1 min 00 s: 5 min 02 s in all"
 
 
-def test_every_epoch_says_what_is_over_and_what_is_left():
-    lines = told(Lines).splitlines()
+def test_every_epoch_has_the_share_of_the_study_and_the_time_left():
+    lines = printed(ProgressLines).splitlines()
     assert lines[2].endswith("study 4%, 5 min 00 s left")
     assert "predicted" not in "".join(lines[2:])
 
 
 def test_a_resumed_study_is_as_far_as_it_was():
     console = Console(file=io.StringIO(), width=200)
-    callback = Lines(console, "accuracy")
+    callback = ProgressLines(console, "accuracy")
     study = Study(callback, [StageWork("grid", ((WORK, 2),))])
     study.clock = TimeEstimator(0.0, earlier=[StageTime("grid", measured=75.0)], now=lambda: 0.0)
     study.clock.expect([StageWork("grid", ((WORK, 2),))])
-    callback.on_study_begin(study.clock)
+    callback.on_study_begin(FOLDER, study.clock)
     study.begin("0000", "grid", 2)
     study.score("0000", 1)
     assert "study 50%, 1 min 15 s left" in console.file.getvalue()
 
 
-def test_what_was_decided_is_told():
+def test_a_message_is_printed_as_it_is():
     console = Console(file=io.StringIO(), width=200)
-    Lines(console, "accuracy").on_message("Chosen to fit [2h].")
+    ProgressLines(console, "accuracy").on_message("Chosen to fit [2h].")
     assert console.file.getvalue() == "Chosen to fit [2h].\n"
 
 
 def test_no_bar_is_drawn_elsewhere_than_on_a_terminal():
-    assert "\x1b" not in told(Lines)
-    assert "study" in told(Bars)
+    assert "\x1b" not in printed(ProgressLines)
+    assert "study" in printed(ProgressBars)
 
 
-@pytest.mark.parametrize("kind", [Lines, Bars])
-def test_runs_beside_one_another_are_told_apart_and_the_time_left_is_shared(kind):
-    console = Console(file=io.StringIO(), width=200, force_terminal=kind is Bars)
+@pytest.mark.parametrize("kind", [ProgressLines, ProgressBars])
+def test_parallel_trials_have_their_titles_and_share_the_time_left(kind):
+    console = Console(file=io.StringIO(), width=200, force_terminal=kind is ProgressBars)
     with kind(console, "accuracy") as callback:
         study = Study(callback, [StageWork("grid", ((WORK, 2),) * 2)], workers=2)
         callback.on_workers_begin(2, "1 GPU")
@@ -125,13 +131,13 @@ def test_runs_beside_one_another_are_told_apart_and_the_time_left_is_shared(kind
         callback.on_worker_lost("0000", "beta")
         study.score("0000", 1)
         callback.on_worker_lost(None, "")
-    told = console.file.getvalue()
-    assert "sweep context=current  epoch 1/2  accuracy 50.00 %" in told
-    assert "grid learning_rate=2e-05  epoch 1/2" in told
+    lines = console.file.getvalue()
+    assert "sweep context=current  epoch 1/2  accuracy 50.00 %" in lines
+    assert "grid learning_rate=2e-05  epoch 1/2" in lines
     # An epoch takes 75 s; of two runs of two each, one epoch is done.
-    assert "2 min 30 s left" in told
-    assert "worker ready on alpha" in told
-    assert "sweep context=current goes on elsewhere" in told
+    assert "2 min 30 s left" in lines
+    assert "worker ready on alpha" in lines
+    assert "sweep context=current resumes elsewhere" in lines
 
 
 def test_numbers_have_their_units():

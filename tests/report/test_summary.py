@@ -1,12 +1,15 @@
 import io
+from dataclasses import replace
 
 import made_up_study
-from made_up_study import right_in, write_predictions
+from made_up_study import right_in, write_trial
 from rich.console import Console
 
+from bertgrid_tf.analysis import analyze
 from bertgrid_tf.report.summary import print_summary
 from bertgrid_tf.storage.records import FollowUpTrial
 from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.trial_config import INTERACTIONS, SEEDS, TrialConfig
 
 CELLS = {(0.001, 1): right_in(0.5, 1), (0.001, 2): right_in(0.75, 2), (0.0005, 1): None}
 LEVELS = [
@@ -21,7 +24,7 @@ SWEEPS = {"context": ["current", "current+previous", "current+next"], "speaker_f
 
 def shown(study_folder: StudyFolder, width: int = 120) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
-    print_summary(console, study_folder)
+    print_summary(console, study_folder, analyze(study_folder))
     return console.file.getvalue().splitlines()
 
 
@@ -49,51 +52,58 @@ def test_a_study_that_is_still_running_shows_what_it_has(tmp_path):
     ]
     low, high = map(float, intervals[0].split(" to "))
     assert low < 50 < high
-    assert any(line.startswith("Best so far: learning_rate=0.001: accuracy 75.00 %") for line in shown(study_folder))
+    assert any(
+        line.startswith("Best so far: learning_rate=0.001, context=current+previous: accuracy 75.00 %")
+        for line in shown(study_folder)
+    )
 
 
 def test_on_a_narrow_terminal_no_name_is_cut(tmp_path):
     study_folder = made_up_study.make(tmp_path / "study", CELLS, LEVELS, sweeps=SWEEPS)
-    said = [cells(line) for line in shown(study_folder, 72) if line.startswith("│")]
-    assert "".join(row[1] for row in said[:5]).startswith("currentcurrent+previouscurrent+next")
+    lines = [cells(line) for line in shown(study_folder, 72) if line.startswith("│")]
+    assert "".join(row[1] for row in lines[:5]).startswith("currentcurrent+previouscurrent+next")
     assert not any("…" in line for line in shown(study_folder, 72))
 
 
 def test_the_winner_stands_with_its_score_its_interval_and_its_epoch(tmp_path):
     study_folder = ended(made_up_study.make(tmp_path / "study", CELLS, sweeps={}))
-    (said,) = [line for line in shown(study_folder) if line.startswith("Winner")]
-    assert said.startswith("Winner: learning_rate=0.001: accuracy 75.00 % (7")
-    assert said.endswith(f") after epoch 2 ({study_folder.best_file})")
+    (lines,) = [line for line in shown(study_folder) if line.startswith("Winner:")]
+    assert lines.startswith("Winner: learning_rate=0.001: accuracy 75.00 % (95 % interval 7")
+    assert lines.endswith(") on dev after epoch 2 of 2.")
+    assert f"Winner as a recipe: {study_folder.best_file}" in shown(study_folder)
 
 
 def test_cells_that_are_tied_with_the_best_are_marked_and_the_cheapest_is_named(tmp_path):
     tied = {(0.001, 1): right_in(0.74, 1), (0.001, 2): right_in(0.75, 2), (0.0005, 2): right_in(0.5, 3)}
-    said = shown(ended(made_up_study.make(tmp_path / "study", tied, sweeps={})))
-    assert ["0.001", "74.00≈", "75.00*"] in [cells(line) for line in said if line.startswith("│")]
-    start = "2 of 3 cells cannot be told from the best at 5 % (≈); the cheapest of them: learning rate 0.001, epoch 1."
-    assert start in said
-    assert any(line.startswith("Being the best of 3, its score is expected to be ") for line in said)
+    lines = shown(ended(made_up_study.make(tmp_path / "study", tied, sweeps={})))
+    assert ["0.001", "74.00≈", "75.00*"] in [cells(line) for line in lines if line.startswith("│")]
+    sentence = (
+        "2 of 3 cells are tied at the 5 % level (≈), the best included; the cheapest of them: learning rate 0.001, "
+    )
+    assert f"{sentence}epoch 1 (74.00 %)." in lines
+    assert any(line.startswith("As the best of 3, this score is expected to be ") for line in lines)
 
 
-def test_repeats_and_audit_are_told(tmp_path):
+def test_the_mean_of_several_seeds_and_interaction_checks_are_printed(tmp_path):
     study_folder = ended(
         made_up_study.make(tmp_path / "study", CELLS, LEVELS[:3], sweeps={"context": SWEEPS["context"]})
     )
-    for name, stage, values, reached in (
-        ("repeat", "repeats", {"learning_rate": 0.001, "schedule_epochs": 2}, 0.7),
-        ("audit_context", "audit", {"context": "current"}, 0.9),
+    config = TrialConfig(study_folder.read_recipe().hyperparameters, 2, 2)
+    checked = config.with_hyperparameters(context="current")
+    for name, trial, reached in (
+        ("seed2_0.001_2", replace(config, seed=2, stage=SEEDS), 0.7),
+        ("interaction_context", replace(checked, stage=INTERACTIONS, parameter="context"), 0.9),
     ):
-        metrics = [write_predictions(study_folder, name, epoch, right_in(reached, 6)) for epoch in (1, 2)]
-        study_folder.write_follow_up(
-            FollowUpTrial(name, stage, values, 2, "context" if stage == "audit" else None, metrics)
-        )
-    said = shown(study_folder)
-    assert "It is the mean of 2 seeds, from 70.00 % to 75.00 %." in said
-    assert ["0.001", "60.00≈", "72.50*"] in [cells(line) for line in said if line.startswith("│")]
-    assert any("means over 2 seeds where there are several" in line for line in said)
-    (audit,) = [line for line in said if line.startswith("Audit")]
-    assert audit.startswith("Audit of context: interacts; current+previous less current at the winner: -15.00 points (")
-    assert audit.endswith("Try --set context=current with the winner's learning rate and epochs.")
+        metrics = [write_trial(study_folder, name, epoch, right_in(reached, 6)) for epoch in (1, 2)]
+        study_folder.write_follow_up(FollowUpTrial(name, trial, metrics))
+    lines = shown(study_folder)
+    assert "The score of the best cell is the mean 72.50 % of 2 seeds, from 70.00 % to 75.00 %." in lines
+    assert ["0.001", "60.00≈", "72.50*"] in [cells(line) for line in lines if line.startswith("│")]
+    assert any("means over up to 2 seeds" in line for line in lines)
+    (check,) = [line for line in lines if line.startswith("Interaction check")]
+    start = "Interaction check of context: interacts; current+previous less current at the winner: -15.00 points ("
+    assert check.startswith(start)
+    assert check.endswith("Try --set context=current with the winner's learning rate and epochs.")
 
 
 def test_a_sweep_s_run_that_beat_the_grid_is_pointed_out(tmp_path):
@@ -104,7 +114,9 @@ def test_a_sweep_s_run_that_beat_the_grid_is_pointed_out(tmp_path):
         if "scored better" in line
     ]
     better = [LEVELS[0], ("context", "current+previous", right_in(0.875), "COMPLETED*")]
-    said = shown(ended(made_up_study.make(tmp_path / "better", CELLS, better, **given)))
-    (hint,) = [line for line in said if "scored better" in line]
-    assert hint.startswith("The sweep's run context=current+previous, 87.50 %, scored better: its schedule of 1 epochs")
-    assert hint.endswith("try --epochs 1, or --set grid=independent.")
+    lines = shown(ended(made_up_study.make(tmp_path / "better", CELLS, better, **given)))
+    (hint,) = [line for line in lines if "scored better" in line]
+    assert hint.startswith(
+        "The sweep's trial context=current+previous, 87.50 %, scored better: its schedule of 1 epochs"
+    )
+    assert hint.endswith("try --epochs 1, or --set grid_schedule=per-cell.")

@@ -24,6 +24,7 @@ from bertgrid_tf import recipe as recipes
 from bertgrid_tf.report.tensorboard import write_log, write_logs
 from bertgrid_tf.storage.records import FinalTrial, FollowUpTrial
 from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.trial_config import SEEDS, TrialConfig
 
 OVERALL = ["accuracy", "loss", "macro_f1", "seconds", "train_loss", "weighted_f1"]
 Ask = Callable[..., Any]
@@ -40,7 +41,7 @@ def add_trial(
     parameters = keras_tuner.HyperParameters()
     parameters.values = (
         study_folder.read_recipe().hyperparameters.model_dump()
-        | {"schedule_epochs": 4}
+        | {"schedule_epochs": 4, "stop_epoch": 4}
         | values
         | {"tuner/stage": stage}
     )
@@ -173,21 +174,21 @@ def test_a_log_is_replaced_as_its_trial_goes_on_and_an_open_tensorboard_follows(
 
 def test_the_final_model_is_a_row_and_a_curve(study_folder):
     hyperparameters = study_folder.read_recipe().hyperparameters.model_copy(update={"model": "scratch:2x256"})
-    study_folder.write_final(FinalTrial("scratch:2x256", hyperparameters.model_dump(), 4, [epoch(0.5), epoch(0.75)]))
+    study_folder.write_final(FinalTrial(hyperparameters, 4, [epoch(0.5), epoch(0.75)]))
     write_logs(study_folder)
     ask = tensorboard(study_folder)
     assert curve(ask, "final", "accuracy") == [(1, 0.5), (2, 0.75)]
     assert rows(ask)["final"]["hparams"] | {"stage": "final", "model": "scratch:2x256"} == rows(ask)["final"]["hparams"]
 
 
-def test_a_run_after_the_search_is_a_row_with_its_seed(study_folder):
-    values = study_folder.read_recipe().hyperparameters.model_dump() | {"schedule_epochs": 4}
-    study_folder.write_follow_up(FollowUpTrial("repeat_0000_7", "repeats", values, 7, None, [epoch(0.5), epoch(0.75)]))
+def test_a_trial_after_the_search_is_a_row_with_its_seed(study_folder):
+    config = TrialConfig(study_folder.read_recipe().hyperparameters, 4, 2, seed=7, stage=SEEDS)
+    study_folder.write_follow_up(FollowUpTrial("seed7_0.001_4", config, [epoch(0.5), epoch(0.75)]))
     write_logs(study_folder)
     ask = tensorboard(study_folder)
-    assert curve(ask, "repeat_0000_7", "accuracy") == [(1, 0.5), (2, 0.75)]
-    shown = rows(ask)["repeat_0000_7"]["hparams"]
-    assert (shown["stage"], shown["seed"]) == ("repeats", 7)
+    assert curve(ask, "seed7_0.001_4", "accuracy") == [(1, 0.5), (2, 0.75)]
+    shown = rows(ask)["seed7_0.001_4"]["hparams"]
+    assert (shown["stage"], shown["seed"]) == (SEEDS, 7)
 
 
 def test_a_diverged_epoch_is_shown_as_no_number(study_folder):

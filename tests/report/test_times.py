@@ -5,11 +5,11 @@ from made_up_study import right_in
 from rich.console import Console
 
 from bertgrid_tf import recipe as recipes
+from bertgrid_tf.analysis import analyze
 from bertgrid_tf.budget.time_budget import BudgetLog, candidates
 from bertgrid_tf.budget.time_estimator import START
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.report.summary import print_summary
-from bertgrid_tf.report.times import times_table
+from bertgrid_tf.report.summary import print_summary, times_table
 from bertgrid_tf.storage.records import StageTime
 from bertgrid_tf.storage.study_folder import StudyFolder
 
@@ -37,7 +37,7 @@ def rows(times: list[StageTime], searched: Recipe, ended: bool) -> list[list[str
 
 def test_what_a_stage_took_stands_beside_what_was_predicted_with_the_error():
     assert rows(TIMES, recipe(), ended=True) == [
-        ["before and between", "12 s", "", ""],
+        ["start", "12 s", "", ""],
         ["sweep:context", "1 min 40 s", "1 min 30 s (-10%)", "1 min 50 s (+10%)"],
         ["grid", "3 min 20 s", "2 min 30 s (-25%)", "4 min 20 s (+30%)"],
         ["final", "50 s", "45 s (-10%)", "≤ 1 min 20 s"],
@@ -45,18 +45,18 @@ def test_what_a_stage_took_stands_beside_what_was_predicted_with_the_error():
     ]
 
 
-def test_what_has_not_ended_has_no_error_and_what_has_not_begun_no_line():
-    found = rows([*TIMES[:3], StageTime("final", None, 80.0)], recipe(), ended=False)
-    assert found[1][2] == "1 min 30 s (-10%)"
-    assert found[2][2:] == ["2 min 30 s", "4 min 20 s"]
-    assert found[3][0] == "in all"
+def test_a_stage_that_has_not_ended_has_no_error_and_one_that_has_not_begun_no_row():
+    shown = rows([*TIMES[:3], StageTime("final", None, 80.0)], recipe(), ended=False)
+    assert shown[1][2] == "1 min 30 s (-10%)"
+    assert shown[2][2:] == ["2 min 30 s", "4 min 20 s"]
+    assert shown[3][0] == "in all"
 
 
 def test_a_search_that_leaves_cells_out_is_predicted_at_most():
     assert rows(TIMES, recipe(search="climb"), ended=True)[2][2:] == ["≤ 2 min 30 s", "≤ 4 min 20 s"]
 
 
-def test_the_clock_s_file_is_read_as_it_was_written(tmp_path):
+def test_the_file_of_times_is_read_as_it_was_written(tmp_path):
     study_folder = StudyFolder(tmp_path)
     assert study_folder.read_times() == []
     study_folder.write_times(TIMES)
@@ -75,9 +75,9 @@ def test_the_summary_says_what_was_left_out_for_lack_of_time(tmp_path):
     study_folder.write_times(TIMES)
     decisions = BudgetLog(study_folder.budget_file)
     decisions.choose(600, asked, candidates(asked)[1])
-    decisions.add("leave_out", run="context=current+next")
+    decisions.add("leave_out", trial="context=current+next")
     console = Console(file=io.StringIO(), width=200)
-    print_summary(console, study_folder)
+    print_summary(console, study_folder, analyze(study_folder))
     shown = console.file.getvalue()
     assert "Chosen to fit --budget 10m, without filling the grid, which is climbed instead." in shown
     assert "For lack of time within --budget 10m: context=current+next was not begun." in shown

@@ -80,12 +80,12 @@ def told(study_folder: StudyFolder) -> list:
 def test_tied_rows_get_another_seed_and_sweeps_an_audit(looked_at_again):
     study_folder, recorder = looked_at_again
     analysis = analyze(study_folder)
-    assert analysis.repeats
-    for repeat in analysis.repeats:
+    assert analysis.seed_repeats
+    for repeat in analysis.seed_repeats:
         assert len(repeat.scores) == 2
     seeds = [values["seed"] for stage, values in recorder.runs if stage == "repeats"]
     assert set(seeds) == {2}
-    (audit,) = analysis.audits
+    (audit,) = analysis.interaction_checks
     assert {audit.chosen, audit.runner_up} == {"current", "current+previous"}
     assert [values["audited"] for stage, values in recorder.runs if stage == "audit"] == ["context"]
     # Another seed is another run.

@@ -1,0 +1,149 @@
+"""The answer of a study in sentences, for the terminal, the page, the notebook and the model card.
+
+A sentence is Markdown of `**bold**` and `` `code` `` alone.
+"""
+
+import re
+from statistics import fmean
+
+from markupsafe import Markup
+from rich.text import Text
+
+from bertgrid_tf.analysis import InteractionCheck, ScoreEstimate, StudyAnalysis
+from bertgrid_tf.hyperparameters import Value
+from bertgrid_tf.metrics.compare import INTERACTS
+from bertgrid_tf.report.format import difference, duration, limits, points, score
+
+
+def answer(analysis: StudyAnalysis) -> list[str]:
+    """Return the best cell, how certain it is, the final model and the cost."""
+    return [
+        best_cell(analysis),
+        *tied_set(analysis),
+        *optimism(analysis),
+        *seeds(analysis),
+        *final_model(analysis),
+        *cost(analysis),
+    ]
+
+
+def to_text(sentence: str) -> Text:
+    """Render a sentence for the terminal.
+
+    Example:
+        >>> to_text("Winner: `learning_rate=0.001`: accuracy **75.00 %**.").plain
+        'Winner: learning_rate=0.001: accuracy 75.00 %.'
+    """
+    styles = {"": "", "strong": "bold", "code": "cyan"}
+    return Text.assemble(*((part, styles[tag]) for part, tag in _segments(sentence)))
+
+
+def to_html(sentence: str) -> Markup:
+    """Render a sentence as HTML, with everything but its mark-up escaped.
+
+    Example:
+        >>> to_html("accuracy **0.75** of `<model>`")
+        Markup('accuracy <strong>0.75</strong> of <code>&lt;model&gt;</code>')
+    """
+    segments = _segments(sentence.replace(" %", "\u00a0%"))
+    return Markup("").join(Markup(f"<{tag}>{{}}</{tag}>").format(part) if tag else part for part, tag in segments)
+
+
+def _segments(sentence: str) -> list[tuple[str, str]]:
+    """Split a sentence into text without mark-up and its HTML tag, which is empty for plain text."""
+    parts = re.split(r"\*\*(.+?)\*\*|`(.+?)`", sentence)
+    return [(part, ("", "strong", "code")[number % 3]) for number, part in enumerate(parts) if part]
+
+
+def best_cell(analysis: StudyAnalysis) -> str:
+    """Return the winner, or the best cell so far, with its score."""
+    metric, best = analysis.recipe.metric, analysis.best
+    if best is None or best.score is None:
+        return "No cell of the learning-rate × epoch grid has a score so far."
+    values = {"learning_rate": f"{best.learning_rate:g}"} | _levels(analysis)
+    shown = ", ".join(f"`{name}={value}`" for name, value in values.items())
+    return (
+        f"{'Winner' if analysis.winner else 'Best so far'}: {shown}: {_reached(metric, best.score)} on dev after epoch "
+        f"**{best.epoch}** of {analysis.recipe.epochs}."
+    )
+
+
+def _reached(metric: str, estimate: ScoreEstimate) -> str:
+    return f"{metric} **{score(metric, estimate.value)}** (95 % interval {limits(metric, estimate)})"
+
+
+def _levels(analysis: StudyAnalysis) -> dict[str, Value]:
+    """The levels that the winner has; before there is one, those that have been chosen."""
+    if analysis.winner is not None:
+        return {name: getattr(analysis.winner.hyperparameters, name) for name in analysis.recipe.sweeps}
+    return {sweep.parameter: level.level for sweep in analysis.sweeps for level in sweep.levels if level.chosen}
+
+
+def tied_set(analysis: StudyAnalysis) -> list[str]:
+    """Return the size of the tied set and its cheapest cell."""
+    cheapest, tied, scored = analysis.cheapest_tied, len(analysis.tied), analysis.scored
+    if tied == 1 < scored:
+        return [f"None of the other {scored - 1} cells is tied with the best at the 5 % level."]
+    if tied < 2 or cheapest is None or cheapest.score is None or analysis.best is None:
+        return []
+    cheaper = "none of them takes fewer epochs"
+    if cheapest.epoch < analysis.best.epoch:
+        reached = score(analysis.recipe.metric, cheapest.score.value)
+        cheaper = f"the cheapest of them: learning rate {cheapest.learning_rate:g}, epoch {cheapest.epoch} ({reached})"
+    return [f"{tied} of {scored} cells are tied at the 5 % level (≈), the best included; {cheaper}."]
+
+
+def optimism(analysis: StudyAnalysis) -> list[str]:
+    """Return the selection optimism of the best score, if it can be estimated."""
+    if analysis.optimism is None:
+        return []
+    drop = points(analysis.recipe.metric, analysis.optimism)
+    return [f"As the best of {analysis.scored}, this score is expected to be {drop} too good (selection optimism)."]
+
+
+def seeds(analysis: StudyAnalysis) -> list[str]:
+    """Return the range of the best cell's scores over its seeds, if it was trained with several."""
+    best, metric = analysis.best, analysis.recipe.metric
+    return [
+        f"The score of the best cell is the mean {score(metric, fmean(cell.scores))} of {len(cell.scores)} seeds, from "
+        f"{score(metric, min(cell.scores))} to {score(metric, max(cell.scores))}."
+        for cell in analysis.seed_repeats
+        if best is not None and (cell.learning_rate, cell.epoch) == (best.learning_rate, best.epoch)
+    ]
+
+
+def final_model(analysis: StudyAnalysis) -> list[str]:
+    """Return the scores of the final model on dev and on the opened test split."""
+    final, metric = analysis.final, analysis.recipe.metric
+    if final is None or analysis.final_dev is None:
+        return ["The final model is not trained yet."] if analysis.winner and not analysis.ended else []
+    splits = {"dev": analysis.final_dev} | ({"the sealed test split": analysis.test} if analysis.test else {})
+    reached = (
+        f"{metric} **{score(metric, report.score.value)}** (95 % interval {limits(metric, report.score)}) on {split}"
+        for split, report in splits.items()
+    )
+    return [f"Final model `{final.model}`, epoch {len(final.epochs)} of {final.schedule_epochs}: {'; '.join(reached)}."]
+
+
+def cost(analysis: StudyAnalysis) -> list[str]:
+    """Return the epochs and the time of the study beside the full product."""
+    spent = analysis.cost
+    if not spent.epochs:
+        return []
+    time = f" and **{duration(spent.seconds)}**" if spent.seconds else ""
+    return [
+        f"The study took **{spent.epochs:,}** epochs{time}{'' if analysis.ended else ' so far'}; every combination of "
+        f"all levels would take {spent.product_epochs:,} epochs."
+    ]
+
+
+def interaction_check(check: InteractionCheck, metric: str) -> str:
+    """Return the verdict of an interaction check, with what to try where there is an interaction."""
+    lead = difference(metric, check.at_winner)
+    sentence = (
+        f"Interaction check of `{check.parameter}`: {check.verdict}; `{check.chosen}` less `{check.runner_up}` at the "
+        f"winner: {lead}."
+    )
+    if check.verdict == INTERACTS:
+        sentence += f" Try `--set {check.parameter}={check.runner_up}` with the winner's learning rate and epochs."
+    return sentence

@@ -1,0 +1,35 @@
+"""The analysis of a study as the output of a notebook cell."""
+
+from base64 import b64encode
+
+from markupsafe import Markup
+
+from bertgrid_tf.analysis import StudyAnalysis
+from bertgrid_tf.report import figures
+from bertgrid_tf.report.answer import answer, to_html
+
+# A notebook's theme need not be the browser's: the output has paper of its own.
+_PAPER = (
+    f"background: {figures.COLOURS['paper'][0]}; color: {figures.COLOURS['ink'][0]}; max-width: 46rem; "
+    "padding: 1rem 1.25rem; border-radius: 6px; line-height: 1.5"
+)
+
+
+def analysis_html(analysis: StudyAnalysis) -> str:
+    """Return the answer of a study and its heat map as HTML that loads nothing and runs nothing.
+
+    Args:
+        analysis: The study, ended or still running.
+    """
+    first, *others = map(to_html, answer(analysis))
+    # As an image of its own, since the ids of an inline SVG would hold for the whole notebook.
+    heat_map = Markup("").join(
+        Markup('<p><img alt="{}" style="max-width: 100%" src="data:image/svg+xml;base64,{}"></p>').format(
+            drawing.title, b64encode(drawing.svg).decode()
+        )
+        for drawing in figures.draw(analysis, ["grid"]).values()
+    )
+    html = Markup('<div style="{}"><p><strong>{}</strong></p><p>{}</p><p>{}</p>{}</div>').format(
+        _PAPER, analysis.folder, first, Markup(" ").join(others), heat_map
+    )
+    return str(html)

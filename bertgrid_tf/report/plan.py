@@ -1,0 +1,61 @@
+"""The plan of a study on the terminal, with the values of its `auto` settings."""
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Column, Table
+from rich.text import Text
+
+from bertgrid_tf.budget.plan import StudyPlan
+from bertgrid_tf.hyperparameters import Value
+from bertgrid_tf.recipe import short_key
+from bertgrid_tf.storage.records import MeasuredSetting
+
+
+def plan_table(plan: StudyPlan) -> RenderableType:
+    """Return the stages of a study with their cost, and the cost of the full product."""
+    columns = [Column(name, justify="right") for name in ("trials", "epochs", "steps")]
+    grid = Table("stage", *columns, title="Plan", title_justify="left")
+    for stage in plan.stages:
+        upper = "≤ " if stage.at_most else ""
+        trials = "" if stage.at_most and stage.name != "final" else str(stage.trials)
+        grid.add_row(stage.name, trials, f"{upper}{stage.epochs}", f"{upper}{stage.steps:,}")
+    grid.add_section()
+    grid.add_row("in all", str(plan.trials), f"≤ {plan.epochs}", f"≤ {plan.steps:,}")
+    product = (
+        f"Every combination of all levels would be {plan.product_trials:,} trials, {plan.product_epochs:,} epochs in "
+        f"all: {plan.product_epochs / max(plan.epochs, 1):.1f} times as many epochs."
+    )
+    return Group(grid, Text(product))
+
+
+def measured_table(key: str, setting: MeasuredSetting) -> RenderableType:
+    """Return the measurements behind an `auto` setting, and the chosen value."""
+    columns = [Column(name, justify="right") for name in (setting.curve[0] if setting.curve else ())]
+    grid = Table(*columns, title=escape(f"{short_key(key)} on {setting.on}"), title_justify="left")
+    for row in setting.curve:
+        grid.add_row(*(f"{value:,}" if isinstance(value, int) else escape(str(value)) for value in row.values()))
+    return Group(grid, Text(measured_line(key, setting)))
+
+
+def measured_line(key: str, setting: MeasuredSetting) -> str:
+    """Return the measured value of an `auto` setting, and the reason for it.
+
+    Example:
+        >>> setting = MeasuredSetting(64, {}, "NVIDIA A10", "it takes 7% of the memory", [])
+        >>> measured_line("final.batch_size", setting)
+        'final.batch_size auto is 64: it takes 7% of the memory (measured on NVIDIA A10).'
+    """
+    return f"{short_key(key)} auto is {setting.value}: {setting.because} (measured on {setting.on})."
+
+
+def guess_line(key: str, guess: Value | None) -> str:
+    """Return the value that a plan assumes for an `auto` setting."""
+    name = short_key(key)
+    if name == "precision":
+        return (
+            "precision auto is measured when the study begins; it changes the time of a step, not the number of steps."
+        )
+    return (
+        f"{name} auto is measured when the study begins; the steps above are those of {guess}, which by an estimate "
+        "fills the memory. On a CPU, where larger batches may be no faster, it may be smaller, and the steps more."
+    )
