@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,10 +20,10 @@ from bertgrid_tf.bert.encode import EncodedDataset, EncodedTexts
 from bertgrid_tf.bert.flops import peak, training_flops
 from bertgrid_tf.bert.head import refit
 from bertgrid_tf.bert.loss import per_example_loss
-from bertgrid_tf.bert.optimizer import AdamW, LossScale, UsedEmbeddingRows, learning_rates
+from bertgrid_tf.bert.optimizer import AdamW, LossScale, StepUpdate, UsedEmbeddingRows, learning_rates
 from bertgrid_tf.bert.unpadded import Unpadded, supports
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.hyperparameters import Hyperparameters, Precision
+from bertgrid_tf.hyperparameters import Precision
 from bertgrid_tf.metrics.classification import directions, evaluate
 from bertgrid_tf.storage.files import replacing
 from bertgrid_tf.trial_config import TrialConfig
@@ -60,24 +60,6 @@ class EpochResult:
     def diverged(self) -> bool:
         """Whether the loss or a prediction was no longer finite."""
         return self.probabilities is None
-
-
-class _Update(NamedTuple):
-    """One step's change of the weights.
-
-    Attributes:
-        step: Its number, int32 scalar, from 0.
-        rate: Its learning rate, float32 scalar.
-        decay: Weight decay per unit of learning rate, float32 scalar.
-        clip: Largest global norm of the gradient, float32 scalar.
-        rows: The rows of the embeddings that are trained.
-    """
-
-    step: tf.Tensor
-    rate: tf.Tensor
-    decay: tf.Tensor
-    clip: tf.Tensor
-    rows: UsedEmbeddingRows
 
 
 class Trainer:
@@ -133,7 +115,7 @@ class Trainer:
         tokens, scalar = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.float32)
         labels, targets = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.float32)
         rows = UsedEmbeddingRows(tf.TensorSpec([None], tf.int32), tf.TensorSpec([self._vocabulary], tf.int32))
-        update = _Update(tf.TensorSpec([], tf.int32), scalar, scalar, scalar, rows)
+        update = StepUpdate(tf.TensorSpec([], tf.int32), scalar, scalar, scalar, rows)
 
         def batches(labels: tf.TensorSpec) -> tuple[Batch, ...]:
             return (Batch(tokens, tokens, tokens, labels, scalar),) * self.replicas
@@ -152,8 +134,10 @@ class Trainer:
             self._accumulate_gradients, scalar, update.step, tf.TensorSpec([], tf.int32)
         )
         self._apply_sums = traced(self._update_by_sums, update)
-        self._predict = traced(self._predict_step, batches(labels))
-        self._pool = traced(self._pool_step, batches(labels))
+        self._predict = traced(
+            lambda batch: self._map_batch(lambda *text: tf.nn.softmax(self._forward(*text)), batch), batches(labels)
+        )
+        self._pool = traced(lambda batch: self._map_batch(self._forward.pooled, batch), batches(labels))
 
     @property
     def replicas(self) -> int:
@@ -190,19 +174,13 @@ class Trainer:
             UserError: The saved state is damaged; or the head is to be retrained, and the architecture has only its own
                 forward pass.
         """
-        hyperparameters = config.hyperparameters
-        steps = -(-len(train.texts) // int(hyperparameters.batch_size))
-        rates = _schedule(config, steps)
         rows = self._rows(train)
         history = self._resume(config.seed, folder)
         yield from history
         while len(history) < config.stop_epoch and not (history and history[-1].diverged):
             began = perf_counter()
             epoch = len(history) + 1
-            batches = self._batches(train, config, epoch, steps)
-            now = rates[(epoch - 1) * steps : epoch * steps]
-            loss = self._train_epoch(batches, (epoch - 1) * steps, now, rows, hyperparameters, on_train_batch_end)
-            self._optimizer.decay_others(rows, np.prod(1 - hyperparameters.weight_decay * now, dtype=np.float64))
+            loss = self._train_epoch(train, config, epoch, rows, on_train_batch_end)
             train_seconds = perf_counter() - began
             trained = self._retrain_head(train, config) if np.isfinite(loss) else []
             probabilities = self.probabilities(dev.texts) if np.isfinite(loss) else None
@@ -229,12 +207,9 @@ class Trainer:
             where an epoch has fewer.
         """
         self._reset(config.seed)
-        whole = -(-len(train.texts) // int(config.hyperparameters.batch_size))
-        rates = _schedule(config, whole)
-        steps = min(steps, whole)
-        batches = self._batches(train, config, 1, steps)
+        rates, rows = _learning_rates(train, config, 1)[:steps], self._rows(train)
         losses, ends = [], [perf_counter()]
-        for loss in self._losses(batches, 0, rates[:steps], self._rows(train), config.hyperparameters):
+        for loss in self._losses(train, config, 1, rates, rows):
             losses.append(loss)
             ends.append(perf_counter())
         return np.array(losses), np.diff(ends)
@@ -298,37 +273,38 @@ class Trainer:
 
     def _train_epoch(
         self,
-        batches: tf.data.Dataset,
-        first: int,
-        rates: np.ndarray,
+        train: EncodedDataset,
+        config: TrialConfig,
+        epoch: int,
         rows: UsedEmbeddingRows,
-        hyperparameters: Hyperparameters,
         on_train_batch_end: OnTrainBatchEnd | None,
     ) -> float:
-        """Train an epoch from step `first` on, at `rates`; its mean loss, NaN as soon as one is not finite."""
+        """Train an epoch; its mean loss, NaN as soon as one is not finite."""
         losses: list[float] = []
-        for loss in self._losses(batches, first, rates, rows, hyperparameters):
+        rates = _learning_rates(train, config, epoch)
+        for loss in self._losses(train, config, epoch, rates, rows):
             losses.append(loss)
             if not np.isfinite(loss):
                 return float("nan")
             if on_train_batch_end:
                 on_train_batch_end(len(losses), len(rates), loss)
+        self._optimizer.decay_others(rows, np.prod(1 - config.hyperparameters.weight_decay * rates, dtype=np.float64))
         return float(np.mean(losses))
 
     def _losses(
-        self,
-        batches: tf.data.Dataset,
-        first: int,
-        rates: np.ndarray,
-        rows: UsedEmbeddingRows,
-        hyperparameters: Hyperparameters,
+        self, train: EncodedDataset, config: TrialConfig, epoch: int, rates: np.ndarray, rows: UsedEmbeddingRows
     ) -> Iterator[float]:
-        """Train; a step's loss is read while the next one runs, so that reading it never keeps a GPU waiting."""
+        """Train the steps of an epoch that have `rates`, and yield their losses.
+
+        A loss is read while the next step runs, so that reading never keeps a GPU waiting.
+        """
+        hyperparameters = config.hyperparameters
         gamma = tf.constant(hyperparameters.focal_gamma)
         decay, clip = tf.constant(hyperparameters.weight_decay), tf.constant(hyperparameters.max_grad_norm)
+        first = (epoch - 1) * len(rates)
         running: tf.Tensor | None = None
-        for number, batch in enumerate(batches):
-            update = _Update(tf.constant(first + number), tf.constant(rates[number]), decay, clip, rows)
+        for number, batch in enumerate(self._batches(train, config, epoch, len(rates))):
+            update = StepUpdate(tf.constant(first + number), tf.constant(rates[number]), decay, clip, rows)
             started = self._start_step(batch, gamma, update)
             if running is not None:
                 yield float(running)
@@ -336,7 +312,7 @@ class Trainer:
         if running is not None:
             yield float(running)
 
-    def _start_step(self, batches: tuple[Batch, ...], gamma: tf.Tensor, update: _Update) -> tf.Tensor:
+    def _start_step(self, batches: tuple[Batch, ...], gamma: tf.Tensor, update: StepUpdate) -> tf.Tensor:
         """Start a step, in more micro-batches where it takes more memory than there is; its loss."""
         while True:
             try:
@@ -350,7 +326,7 @@ class Trainer:
                 self.micro_batches = min(2 * self.micro_batches, texts)
                 _log.warning("Out of memory with %d texts: from now on in %d micro-batches.", texts, self.micro_batches)
 
-    def _step_in_micro_batches(self, batches: tuple[Batch, ...], gamma: tf.Tensor, update: _Update) -> tf.Tensor:
+    def _step_in_micro_batches(self, batches: tuple[Batch, ...], gamma: tf.Tensor, update: StepUpdate) -> tf.Tensor:
         if not self._sums:
             with self._strategy.scope():
                 self._sums = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self._optimizer.variables]
@@ -363,12 +339,12 @@ class Trainer:
         self._apply_sums(update)
         return loss
 
-    def _train_step(self, batches: tuple[Batch, ...], gamma: tf.Tensor, update: _Update) -> tf.Tensor:
+    def _train_step(self, batches: tuple[Batch, ...], gamma: tf.Tensor, update: StepUpdate) -> tf.Tensor:
         self._dropout.set_step(update.step)
 
         def on_replica(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
             loss, gradients = self._gradients(batch, gamma)
-            return loss, self._optimizer.apply(gradients, *update)
+            return loss, self._optimizer.apply(gradients, update)
 
         losses, norms = self._on_replicas(on_replica, batches)
         self._rescale(norms)
@@ -388,9 +364,9 @@ class Trainer:
 
         return self._strategy.reduce(tf.distribute.ReduceOp.SUM, self._on_replicas(on_replica, batches), axis=None)
 
-    def _update_by_sums(self, update: _Update) -> None:
+    def _update_by_sums(self, update: StepUpdate) -> None:
         def on_replica() -> tf.Tensor:
-            return self._optimizer.apply([tf.convert_to_tensor(total) for total in self._sums], *update)
+            return self._optimizer.apply([tf.convert_to_tensor(total) for total in self._sums], update)
 
         self._rescale(self._strategy.run(on_replica))
 
@@ -413,13 +389,6 @@ class Trainer:
         """Adapt the loss scale to the norm of the gradients, which every replica knows."""
         if self._loss_scale is not None:
             self._loss_scale.update(tf.math.is_finite(self._strategy.experimental_local_results(norms)[0]))
-
-    def _predict_step(self, batches: tuple[Batch, ...]) -> tf.Tensor:
-        return self._map_batch(lambda *text: tf.nn.softmax(self._forward(*text)), batches)
-
-    def _pool_step(self, batches: tuple[Batch, ...]) -> tf.Tensor:
-        assert isinstance(self._forward, Unpadded)
-        return self._map_batch(self._forward.pooled, batches)
 
     def _map_batch(self, function: ForwardPass, batches: tuple[Batch, ...]) -> tf.Tensor:
         """Apply `function` to all texts of a batch, without dropout."""
@@ -492,15 +461,14 @@ class Trainer:
         return [*self.checkpoint.model.variables, *self._optimizer.slots, *scale]
 
 
-def _schedule(config: TrialConfig, steps: int) -> np.ndarray:
-    """Compute the learning rate of every step of the schedule, `steps` of them in an epoch."""
-    hyperparameters = config.hyperparameters
-    return learning_rates(
-        hyperparameters.learning_rate,
-        steps * config.schedule_epochs,
-        hyperparameters.warmup_ratio,
-        hyperparameters.lr_schedule,
+def _learning_rates(train: EncodedDataset, config: TrialConfig, epoch: int) -> np.ndarray:
+    """Compute the learning rate of every step of an epoch, float32 [steps]."""
+    values = config.hyperparameters
+    steps = -(-len(train.texts) // int(values.batch_size))
+    rates = learning_rates(
+        values.learning_rate, steps * config.schedule_epochs, values.warmup_ratio, values.lr_schedule
     )
+    return rates[(epoch - 1) * steps : epoch * steps]
 
 
 def _micro_batch(batch: Batch, number: int, count: int) -> Batch:
