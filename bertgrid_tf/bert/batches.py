@@ -96,8 +96,8 @@ def pipeline(
 ) -> tf.data.Dataset:
     """Make padded batches of texts, each divided among the replicas (`divide`).
 
-    Each replica's texts are padded to their own longest. Batches are prefetched to the host's memory and not to the
-    device's, since token ids are some tens of kB.
+    Each replica's texts are padded to their own longest. Batches are prefetched to the host's memory alone: token ids
+    are some tens of kB.
 
     Args:
         encoded: The texts.

@@ -28,8 +28,8 @@ from bertgrid_tf.metrics.classification import directions, evaluate
 from bertgrid_tf.storage.files import replacing
 from bertgrid_tf.trial_config import TrialConfig
 
-# Of a batch of evaluation, on each device: long texts would fill its memory, many short ones gain nothing more.
 EVALUATION_TOKENS = 8_192
+"""Tokens of an evaluation batch on each device: more would gain no speed, and take memory."""
 STATE_FILE = "state.npz"
 
 ForwardPass = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, bool], tf.Tensor]
@@ -43,12 +43,12 @@ class EpochResult:
     """The result of an epoch.
 
     Attributes:
-        epoch: From 1.
-        metrics: The dev split's (`metrics.classification.evaluate`), all NaN where the run diverged; train_loss,
-            train_seconds and seconds, and for BERT limit_seconds: the time of training's matrix products alone, without
-            padding, at this machine's best measured rate (`flops`).
-        probabilities: Of the dev split, float32 [texts, classes]; None where the run diverged.
-        restored: Whether the epoch was trained before the run resumed, so that the weights are later ones.
+        epoch: Number of the epoch, from 1.
+        metrics: Dev metrics (`metrics.classification.evaluate`), all NaN where the run diverged; train_loss,
+            train_seconds, seconds, and for BERT limit_seconds, the time of training's matrix products alone at the
+            machine's best measured rate (`flops`).
+        probabilities: Dev predictions, float32 [texts, classes]; None where the run diverged.
+        restored: Whether the epoch was trained before the run resumed, so that the weights are those of a later one.
     """
 
     epoch: int
@@ -65,21 +65,19 @@ class EpochResult:
 class Trainer:
     """One model and one traced step that serve all runs of a checkpoint.
 
-    A run begins by putting weights and optimizer back, so that its numbers are those of a freshly built model. BERT
+    A run begins with a reset of weights and optimizer, so that its numbers are those of a freshly built model. BERT
     computes no padding (`bert.unpadded`); other architectures run their own forward pass.
 
-    A checkpoint that was loaded in the scope of a `replicas.strategy` is trained by all of its replicas: each computes
-    the gradient of its share of every batch, the sum over the replicas is clipped and updates every copy of the
-    weights. A step thus equals that of a single device up to rounding, but for dropout's draw (`bert.dropout`); the
-    saved state is the same too, so that a run can resume with another number of replicas.
-
-    Where a batch does not fit the memory, its gradient is accumulated over micro-batches; that step too equals that of
-    the whole batch up to rounding and dropout's draw.
+    A checkpoint that was loaded in the scope of a `replicas.strategy` is trained by all replicas: each computes the
+    gradient of its share of every batch, and the clipped sum updates every copy of the weights. Where a batch does not
+    fit the memory, its gradient is accumulated over micro-batches. Either step equals that of one device with the whole
+    batch up to rounding and dropout's draw (`bert.dropout`), and so does the saved state, from which a run can resume
+    with another number of replicas.
 
     Args:
         checkpoint: The model.
-        precision: Of matrix products.
-        forward: Another way to compute the logits from the same weights; None for the fastest that is known.
+        precision: Precision of matrix products.
+        forward: Another forward pass over the same weights; None for the fastest known.
 
     Raises:
         UserError: The precision is not fp32, and the architecture has only its own forward pass.
@@ -93,10 +91,7 @@ class Trainer:
         model = checkpoint.model
         self.unpadded = forward is None and supports(model)
         if precision != "fp32" and not self.unpadded:
-            raise UserError(
-                f"Precision {precision} is for BERT; {checkpoint.name} is of type {model.config.model_type!r}: "
-                "use fp32."
-            )
+            raise self._needs_bert(f"Precision {precision}", "fp32")
         self._forward: ForwardPass = forward or (Unpadded(model, precision) if self.unpadded else checkpoint.logits)
         self._strategy = model.distribute_strategy
         self._dropout = DropoutKey(model)
@@ -125,7 +120,7 @@ class Trainer:
             return tf.function(function, input_signature=signature, autograph=False)
 
         def traced_by_labels(function: Callable[..., tf.Tensor], *rest: Any) -> Callable[..., tf.Tensor]:
-            # Apart, so that plain labels keep the plain loss, which is faster.
+            # Two traces, so that plain labels keep the plain loss, which is faster.
             traces = {spec.dtype: traced(function, batches(spec), *rest) for spec in (labels, targets)}
             return lambda own, *others: traces[own[0].labels.dtype](own, *others)
 
@@ -155,32 +150,37 @@ class Trainer:
     ) -> Iterator[EpochResult]:
         """Train, and yield after every epoch.
 
-        After each epoch everything that the next one needs lies in `folder`; called again with the same arguments, the
-        run yields the saved epochs and continues after them. A loss that is not finite ends it with an epoch of NaN.
-
-        With a retrained head, every epoch is scored with it while training continues with the trained one; after the
-        last epoch the retrained one stays in the model.
+        A run resumes from `folder`: called with the same arguments, it yields the saved epochs and continues after
+        them. A loss that is not finite ends the run with an epoch of NaN. A retrained head scores every epoch while
+        training continues with the trained one; after the last epoch the retrained head stays in the model.
 
         Args:
             train: The training texts.
-            dev: The texts that each epoch is scored on.
+            dev: The texts on which each epoch is scored.
             config: Hyperparameters, schedule and seed.
-            folder: Where the run's state is kept.
+            folder: Folder of the run's state.
             on_train_batch_end: Called with steps done in the epoch, steps of an epoch, and loss.
-            keep_weights: Whether `folder` keeps the weights after the last epoch too, so that a finished run, called
-                again, leaves the trained model in place.
+            keep_weights: Whether the last epoch's weights are saved too, so that a finished run leaves the trained
+                model in place when it is resumed.
 
         Raises:
-            UserError: The saved state is damaged; or the head is to be retrained, and the architecture has only its own
-                forward pass.
+            UserError: The saved state is damaged, or only BERT has the wanted head.
         """
         rows = self._rows(train)
         history = self._resume(config.seed, folder)
         yield from history
         while len(history) < config.stop_epoch and not (history and history[-1].diverged):
-            began = perf_counter()
-            epoch = len(history) + 1
-            loss = self._train_epoch(train, config, epoch, rows, on_train_batch_end)
+            began, epoch, losses = perf_counter(), len(history) + 1, []
+            rates = _learning_rates(train, config, epoch)
+            for loss in self._losses(train, config, epoch, rates, rows):
+                losses.append(loss)
+                if not np.isfinite(loss):
+                    break
+                if on_train_batch_end:
+                    on_train_batch_end(len(losses), len(rates), loss)
+            loss = float(np.mean(losses)) if np.isfinite(losses[-1]) else float("nan")
+            decay = config.hyperparameters.weight_decay
+            self._optimizer.decay_others(rows, np.prod(1 - decay * rates, dtype=np.float64))
             train_seconds = perf_counter() - began
             trained = self._retrain_head(train, config) if np.isfinite(loss) else []
             probabilities = self.probabilities(dev.texts) if np.isfinite(loss) else None
@@ -203,8 +203,7 @@ class Trainer:
         """Train the first steps of a run without keeping anything.
 
         Returns:
-            Losses in nats and times in seconds, float64 [steps]; the first time includes tracing. There are fewer steps
-            where an epoch has fewer.
+            Losses in nats and times in seconds, float64 [steps] up to an epoch's; the first time includes tracing.
         """
         self._reset(config.seed)
         rates, rows = _learning_rates(train, config, 1)[:steps], self._rows(train)
@@ -225,11 +224,13 @@ class Trainer:
             UserError: The architecture has only its own forward pass.
         """
         if not isinstance(self._forward, Unpadded):
-            raise UserError(
-                f"A head is retrained on BERT alone; {self.checkpoint.name} is of type "
-                f"{self.checkpoint.model.config.model_type!r}: use head_retraining none."
-            )
+            raise self._needs_bert("Head retraining", "head_retraining none")
         return self._map_texts(self._pool, texts)
+
+    def _needs_bert(self, feature: str, instead: str) -> UserError:
+        checkpoint = self.checkpoint
+        kind = checkpoint.model.config.model_type
+        return UserError(f"{feature} is for BERT; {checkpoint.name} is of type {kind!r}: use {instead}.")
 
     def _limit_seconds(self, texts: EncodedTexts) -> float:
         size = Dimensions.of(self.checkpoint.model.config, len(self.checkpoint.labels))
@@ -241,55 +242,32 @@ class Trainer:
         texts: EncodedTexts,
         on_batch_end: OnTrainBatchEnd | None = None,
     ) -> np.ndarray:
-        """Compute batches of texts, the longest first; rows in the texts' own order."""
+        """Compute rows of texts in batches, the longest texts first; the rows are in the texts' own order."""
         order = np.argsort(-texts.lengths, kind="stable")
         sizes = sizes_within(texts.lengths[order], EVALUATION_TOKENS * self.replicas)
         batches = pipeline(texts, np.zeros(len(texts), np.int32), order, sizes, self.replicas)
-        total = len(sizes)
         rows = []
         for done, batch in enumerate(batches, start=1):
             rows.append(traced(batch).numpy())
             if on_batch_end:
-                on_batch_end(done, total, float("nan"))
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        # Rows that fill up the last batch come after all texts, where no index reaches.
-        return np.concatenate(rows)[place]
+                on_batch_end(done, len(sizes), float("nan"))
+        # Rows of empty shares come after all texts, where no index reaches.
+        return np.concatenate(rows)[np.argsort(order)]
 
     def _retrain_head(self, train: EncodedDataset, config: TrialConfig) -> list[tuple[tf.Variable, np.ndarray]]:
-        """Retrain the head where the configuration says so; its variables, each with the value that was trained."""
+        """Retrain the head if configured; return its variables, each with the trained value."""
         method = config.hyperparameters.head_retraining
         if method == "none":
             return []
         features = self.features(train.texts)
         if not np.isfinite(features).all():
-            return []  # The scores will show that the run diverged.
+            return []  # The run has diverged, as its metrics will show.
         classifier = self.checkpoint.model.classifier
         trained = [(variable, variable.numpy()) for variable in (classifier.kernel, classifier.bias)]
         retrained = refit(features, train.labels, method, config.seed)
         for (variable, _), value in zip(trained, retrained, strict=True):
             variable.assign(value)
         return trained
-
-    def _train_epoch(
-        self,
-        train: EncodedDataset,
-        config: TrialConfig,
-        epoch: int,
-        rows: UsedEmbeddingRows,
-        on_train_batch_end: OnTrainBatchEnd | None,
-    ) -> float:
-        """Train an epoch; its mean loss, NaN as soon as one is not finite."""
-        losses: list[float] = []
-        rates = _learning_rates(train, config, epoch)
-        for loss in self._losses(train, config, epoch, rates, rows):
-            losses.append(loss)
-            if not np.isfinite(loss):
-                return float("nan")
-            if on_train_batch_end:
-                on_train_batch_end(len(losses), len(rates), loss)
-        self._optimizer.decay_others(rows, np.prod(1 - config.hyperparameters.weight_decay * rates, dtype=np.float64))
-        return float(np.mean(losses))
 
     def _losses(
         self, train: EncodedDataset, config: TrialConfig, epoch: int, rates: np.ndarray, rows: UsedEmbeddingRows
@@ -313,13 +291,13 @@ class Trainer:
             yield float(running)
 
     def _start_step(self, batches: tuple[Batch, ...], gamma: tf.Tensor, update: StepUpdate) -> tf.Tensor:
-        """Start a step, in more micro-batches where it takes more memory than there is; its loss."""
+        """Start a step, in more micro-batches where memory ends, and return its loss."""
         while True:
             try:
                 step = self._step if self.micro_batches == 1 else self._step_in_micro_batches
                 return step(batches, gamma, update)
             except tf.errors.ResourceExhaustedError:
-                # Nothing is updated before all gradients are there, so that the step can be repeated.
+                # The update needs all gradients, so that a failed step has changed nothing and can be repeated.
                 texts = max(len(batch.labels) for batch in batches)
                 if self.micro_batches >= texts:
                     raise
@@ -353,7 +331,7 @@ class Trainer:
     def _accumulate_gradients(
         self, batches: tuple[Batch, ...], gamma: tf.Tensor, step: tf.Tensor, number: tf.Tensor
     ) -> tf.Tensor:
-        """Add the gradients of one micro-batch to the sums; its share of the loss."""
+        """Add the gradients of one micro-batch to the sums, and return its share of the loss."""
         self._dropout.set_step(step, number)
 
         def on_replica(batch: Batch) -> tf.Tensor:
@@ -376,7 +354,7 @@ class Trainer:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             logits = self._forward(batch.ids, batch.types, batch.mask, True)
-            # Over all replicas, the sum of these is the mean over all texts of the batch.
+            # The sum over all replicas is the mean over all texts of the batch.
             loss = tf.reduce_mean(per_example_loss(logits, batch.labels, gamma)) * batch.share
             scaled = loss if self._loss_scale is None else loss * self._loss_scale.value
         # Some architectures carry weights that their classifier does not use.
@@ -421,7 +399,7 @@ class Trainer:
         return UsedEmbeddingRows.of(np.append(train.texts.ids, train.texts.pad_id), self._vocabulary)
 
     def _reset(self, seed: int) -> None:
-        """Put everything that training changes to its beginning."""
+        """Reset all that training changes."""
         self.checkpoint.reset(seed)
         self._optimizer.reset()
         self._dropout.seed(seed)
@@ -430,7 +408,7 @@ class Trainer:
             self._loss_scale.reset()
 
     def _resume(self, seed: int, folder: Path) -> list[EpochResult]:
-        """Put the model to the state after the last saved epoch, or to its beginning; the saved epochs."""
+        """Restore the state after the last saved epoch, or reset it, and return the saved epochs."""
         self._reset(seed)
         path = folder / STATE_FILE
         if not path.exists():
@@ -448,7 +426,7 @@ class Trainer:
             raise UserError(f"{path} is damaged: delete it to train this run from its first epoch.") from error
 
     def _save(self, folder: Path, history: list[EpochResult], weights: bool) -> None:
-        """Save every epoch's result and, with `weights` (three times the model), the state for the next epoch."""
+        """Save every epoch's result and, with `weights`, the state for the next epoch (three times the model)."""
         arrays: dict[str, Any] = {"history": np.array(json.dumps([result.metrics for result in history]))}
         arrays |= {f"p{r.epoch}": r.probabilities for r in history if r.probabilities is not None}
         if weights:
