@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks import command
 from benchmarks.trial_series import TimeLeft, TrialSeries
-from bertgrid_tf.bert.checkpoint import identity
+from bertgrid_tf.bert.checkpoint_files import identity
 from bertgrid_tf.corpus import Corpus, utterances
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.format import duration, score

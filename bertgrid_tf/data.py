@@ -1,4 +1,4 @@
-"""A recipe's data ▶ a corpus: found, fetched, read, limited."""
+"""A recipe's data ▶ a corpus: located, downloaded, read, limited."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,16 +14,20 @@ SAMPLE = "sample"
 
 
 def data_dirs(first: Path) -> list[Path]:
-    """Where corpora are looked for, in order: the folder that the person named, then the user's cache."""
+    """Return the folders that are searched for corpora, in order: `first`, then the user's cache."""
     return [first, corpora.user_data_dir()]
 
 
 def open_corpus(recipe: Recipe, dirs: Sequence[Path], progress: DownloadProgress | None = None) -> Corpus:
-    """The corpus of a recipe: the embedded sample, a person's tables, or a public corpus, which is fetched into the
-    first of `dirs` that can be written where none of them holds it.
+    """Open the corpus of a recipe: the embedded sample, the user's tables, or a public corpus.
+
+    Args:
+        recipe: The recipe.
+        dirs: Folders that are searched for a public corpus, which is downloaded where none holds it (`fetch`).
+        progress: Called while a corpus is downloaded.
 
     Raises:
-        UserError: there is no such corpus, or it cannot be read or fetched, or it lacks a class that the recipe names.
+        UserError: There is no such corpus, it cannot be read or downloaded, or it lacks a class that the recipe names.
     """
     if recipe.data:
         corpus = _tables(recipe.corpus, recipe.data, recipe.seed)
@@ -46,27 +50,27 @@ def open_corpus(recipe: Recipe, dirs: Sequence[Path], progress: DownloadProgress
 
 
 def fetch(name: str, dirs: Sequence[Path], progress: DownloadProgress | None = None) -> Path:
-    """Downloads a public corpus into the first of `dirs` that can be written; the folder it lies in.
+    """Download a public corpus into the first of `dirs` that can be written, and return its folder.
 
-    Raises UserError where none can be written, and as `corpus.fetch` does.
+    Raises:
+        UserError: No folder can be written, or the download failed (`corpus.fetch`).
     """
     refusals = []
     for folder in dirs:
-        found = check_writable(folder)
-        if found is None:
+        if (refusal := check_writable(folder)) is None:
             return corpora.fetch(name, folder / name, progress)
-        refusals.append(found)
+        refusals.append(refusal)
     raise UserError(refusals[0].sentence("The data folder", "choose another with --data-dir", f"data fetch {name}"))
 
 
 def columns(data: Data) -> Columns:
-    """The columns of a person's tables."""
+    """Return the columns of the user's tables."""
     return Columns(data.text_column, data.label_column, data.dialogue_column, data.speaker_column, data.split_column)
 
 
 def _tables(name: str, data: Data, seed: int) -> Corpus:
     if data.file is None:
-        raise UserError(f"The data of {name} were given as a DataFrame: give them again, in Python.")
+        raise UserError(f"The data of {name} are a DataFrame, which only Python can give: open the study there.")
     return corpora.load_table(
         data.file,
         columns(data),

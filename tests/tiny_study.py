@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import BinaryIO
 from unittest.mock import patch
 
-from bertgrid_tf.study.study import Study
 from matplotlib.figure import Figure
 
 from bertgrid_tf import recipe as recipes
+from bertgrid_tf.budget.callbacks import Callback
 from bertgrid_tf.budget.time_budget import Budget
 from bertgrid_tf.budget.time_estimator import TimeEstimator
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.data import open_corpus
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.records import MeasuredSetting
+from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.study.runner import StudyRunner
 from bertgrid_tf.study.workers import WorkerOptions
+from bertgrid_tf.trial_config import TrialConfig
 
 TINY = {
     "model": "scratch:1x32",
@@ -33,50 +36,59 @@ TINY = {
 }
 
 SECONDS = ["seconds", "train_seconds", "limit_seconds"]
-"""What of an epoch the seed does not decide."""
+"""The columns of an epoch that the seed does not decide."""
 
 
-class Recorder:
-    """Remembers what it is told; calls `after_step` after every step."""
+class Recorder(Callback):
+    """Remembers its calls; calls `after_step` after every training step."""
 
     def __init__(self, after_step: Callable[[], None] = lambda: None) -> None:
-        self.runs: list[tuple[str, dict]] = []
+        self.trials: list[tuple[TrialConfig, int]] = []
+        """Every trial that began, with the steps of an epoch."""
         self.steps = 0
-        self.notes: list[str] = []
-        self.measured: dict[str, MeasuredSetting] = {}
+        self.messages: list[str] = []
+        self.auto_settings: dict[str, MeasuredSetting] = {}
         self.epochs: list[Mapping[str, float]] = []
         self.workers: tuple[int, str] | None = None
         self.hosts: list[str] = []
         self.lost: list[str | None] = []
         self._after_step = after_step
 
-    def on_study_begin(self, clock: TimeEstimator) -> None:
-        self.clock = clock
+    @property
+    def stages(self) -> list[str]:
+        return [config.stage for config, _ in self.trials]
 
-    def on_auto_setting(self, key: str, found: MeasuredSetting) -> None:
-        self.measured[key] = found
+    @property
+    def configs(self) -> list[TrialConfig]:
+        return [config for config, _ in self.trials]
 
-    def on_message(self, sentence: str) -> None:
-        self.notes.append(sentence)
+    def on_study_begin(self, study: StudyFolder, estimator: TimeEstimator) -> None:
+        self.estimator = estimator
 
-    def on_trial_begin(self, run: str, stage: str, values: Mapping[str, object], epochs: int, steps: int) -> None:
-        self.runs.append((stage, dict(values) | {"of_epochs": epochs, "of_steps": steps}))
+    def on_auto_setting(self, key: str, setting: MeasuredSetting) -> None:
+        self.auto_settings[key] = setting
 
-    def on_train_batch_end(self, run: str, done: int, steps: int, loss: float) -> None:
+    def on_message(self, message: str) -> None:
+        self.messages.append(message)
+
+    def on_trial_begin(self, trial: str, config: TrialConfig, steps: int) -> None:
+        self.trials.append((config, steps))
+
+    def on_train_batch_end(self, trial: str, step: int, steps: int, loss: float) -> None:
         self.steps += 1
         self._after_step()
 
-    def on_epoch_end(self, run: str, epoch: int, metrics: Mapping[str, float]) -> None:
+    def on_epoch_end(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
         self.epochs.append(metrics)
 
-    def on_workers_begin(self, count: int, each: str) -> None:
-        self.workers = (count, each)
+    def on_workers_begin(self, count: int, share: str) -> None:
+        self.workers = (count, share)
 
     def on_worker_begin(self, host: str) -> None:
         self.hosts.append(host)
 
-    def on_worker_lost(self, run: str | None, host: str) -> None:
-        self.lost.append(run)
+    def on_worker_lost(self, trial: str | None, host: str) -> None:
+        self.lost.append(trial)
 
 
 def tiny(**overrides: object) -> Recipe:
@@ -109,7 +121,7 @@ def run(
     recipe = recipe or tiny()
     callback = callback or Recorder()
     with blank_figures():
-        Study(recipe, corpus_of(recipe), folder, callback, fresh, workers, budget).run()
+        StudyRunner(recipe, corpus_of(recipe), StudyFolder(folder), [callback], fresh, workers, budget).run()
     return callback
 
 

@@ -1,4 +1,4 @@
-"""BERT in TensorFlow: texts ▶ scores, epoch by epoch. Knows no dialogues and no tuner."""
+"""BERT in TensorFlow: encoded texts ▶ class probabilities, epoch by epoch. Knows no dialogue and no tuner."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ import bertgrid_tf  # noqa: F401  # sets TF_USE_LEGACY_KERAS, which must come be
 
 
 def _refuse_keras_3() -> None:
-    """Raises RuntimeError where TensorFlow was imported with Keras 3, on which transformers' models do not work."""
+    """Raise RuntimeError where TensorFlow uses Keras 3, with which transformers' models do not work."""
     if os.environ.get("TF_USE_LEGACY_KERAS", "").lower() not in ("1", "true"):
         raise RuntimeError("TF_USE_LEGACY_KERAS must be 1 for bertgrid_tf: unset it or set it to 1 and start again")
     if "tensorflow" in sys.modules:

@@ -7,20 +7,20 @@ import tensorflow as tf
 
 from bertgrid_tf.bert.encode import EncodedTexts
 
-# As many batches are sorted together, as in transformers' LengthGroupedSampler.
+# Batches that are sorted together, as in transformers' LengthGroupedSampler.
 GROUPED_BATCHES = 50
 
 
 class Batch(NamedTuple):
-    """The padded texts that one replica gets of a batch; all of the batch where there is one replica.
+    """The padded texts of one replica's share of a batch.
 
     Attributes:
-        ids: token ids, int32 [texts, length], where length is that of the longest of these texts.
-        types: token types, int32 [texts, length].
+        ids: Token ids, int32 [texts, length], where length is that of the longest of these texts.
+        types: Token types, int32 [texts, length].
         mask: 1 on tokens, 0 on padding, int32 [texts, length].
-        labels: label ids, int32 [texts], or targets, float32 [texts, classes] (`bert.loss`).
-        share: these texts' share in all of the batch's, float32 scalar; 0 where none was left for this replica, so
-            that the batch's last text stands in.
+        labels: Label ids, int32 [texts], or targets, float32 [texts, classes] (`bert.loss`).
+        share: Share of the batch's texts, float32 scalar; 0 for the copy of the batch's last text that fills an empty
+            share.
     """
 
     ids: tf.Tensor
@@ -31,9 +31,9 @@ class Batch(NamedTuple):
 
 
 def training_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int, grouped: bool) -> np.ndarray:
-    """The order in which one epoch visits its texts: a permutation, int64 [n], decided by seed and epoch alone.
+    """Draw the order of the texts in one epoch: a permutation, int64 [n], decided by seed and epoch alone.
 
-    `grouped` sorts every 50 batches' worth of shuffled texts by length and shuffles the batches again: less
+    `grouped` sorts every 50 batches' worth of shuffled texts by length and shuffles the resulting batches: less
     padding, but a batch is no longer a uniform draw.
     """
     random = np.random.default_rng([seed, epoch])
@@ -48,31 +48,21 @@ def training_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int, 
     return np.concatenate([random.permutation(batches).ravel(), order[full:]])
 
 
-class ReplicaShares(NamedTuple):
-    """Which of its batch's texts each replica gets, for every step of an epoch.
-
-    Attributes:
-        starts: where in the order a replica's texts begin, int64 [steps, replicas].
-        stops: where they end, int64 [steps, replicas].
-        shares: their share in all of the batch's texts, float32 [steps, replicas].
-    """
-
-    starts: np.ndarray
-    stops: np.ndarray
-    shares: np.ndarray
-
-
 def equal_sizes(texts: int, batch_size: int) -> np.ndarray:
-    """The sizes of an epoch's batches, int64 [steps]; the last may be smaller."""
+    """Return the sizes of an epoch's batches, int64 [steps]; the last may be smaller."""
     return np.minimum(batch_size, texts - np.arange(0, texts, batch_size))
 
 
 def sizes_within(lengths: np.ndarray, tokens: int) -> np.ndarray:
-    """The sizes of batches that hold at most `tokens` with their padding, or a single text, int64 [steps].
+    """Return the sizes of batches of at most `tokens`, padding included, or of a single text, int64 [steps].
 
     Args:
-        lengths: of the texts in their order, longest first, int64 [n].
-        tokens: texts times the longest of them.
+        lengths: Lengths of the texts in tokens, longest first, int64 [n].
+        tokens: Largest product of a batch's texts and its longest length.
+
+    Example:
+        >>> sizes_within(np.array([9, 6, 3, 3]), tokens=10).tolist()
+        [1, 1, 2]
     """
     sizes: list[int] = []
     done = 0
@@ -82,53 +72,55 @@ def sizes_within(lengths: np.ndarray, tokens: int) -> np.ndarray:
     return np.array(sizes, np.int64)
 
 
-def divide(sizes: np.ndarray, replicas: int) -> ReplicaShares:
-    """Divides every batch as evenly as can be, the first replicas having one text more where it does not come out even.
+def divide(sizes: np.ndarray, replicas: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Divide every batch among the replicas, whose numbers of texts differ by at most 1.
 
-    A replica for which none is left gets the batch's last text with a share of 0: no text at all would leave the
-    model's reshapes without a length to infer.
+    An empty share is filled with the batch's last text: the model's reshapes cannot infer the length of no text.
+
+    Args:
+        sizes: Texts of every batch, int64 [steps].
+        replicas: Number of replicas.
+
+    Returns:
+        Indices of a share's first text and after its last one, int64 [steps, replicas] each, and the share of the
+        batch's texts, float32 [steps, replicas], which is 0 where the share was empty.
     """
     firsts = (np.cumsum(sizes) - sizes)[:, None]
     own = sizes[:, None] // replicas + (np.arange(replicas) < sizes[:, None] % replicas)
     stops = firsts + own.cumsum(axis=1)
-    return ReplicaShares(stops - np.maximum(own, 1), stops, (own / sizes[:, None]).astype(np.float32))
+    return stops - np.maximum(own, 1), stops, (own / sizes[:, None]).astype(np.float32)
 
 
 def pipeline(
     encoded: EncodedTexts, labels: np.ndarray, order: np.ndarray, sizes: np.ndarray, replicas: int = 1
 ) -> tf.data.Dataset:
-    """The texts at `order` in batches of `sizes`, each divided among the replicas in that order.
+    """Make padded batches of texts, each divided among the replicas (`divide`).
 
-    Each replica's texts are padded to their own longest. Batches are prefetched to the host's memory and not to the
-    device's, since a batch is token ids alone: some tens of kB.
+    Each replica's texts are padded to their own longest. Batches are prefetched to the host's memory alone: token ids
+    are some tens of kB.
 
     Args:
-        encoded: n texts.
-        labels: label ids, int32 [n], or targets, float32 [n, classes].
-        order: indices into the texts, int64 [m].
-        sizes: texts of every batch, for all replicas together, int64 [steps].
-        replicas: how many share a batch.
+        encoded: The texts.
+        labels: Label ids, int32 [n], or targets, float32 [n, classes].
+        order: Indices of the texts in their order, int64 [m].
+        sizes: Texts of every batch, for all replicas together, int64 [steps].
+        replicas: Number of replicas.
 
     Returns:
-        a dataset of tuples, a `Batch` for each replica.
+        A dataset of tuples, with a `Batch` for each replica.
     """
     ids = tf.RaggedTensor.from_row_splits(encoded.ids, encoded.starts, validate=False)
     types = tf.RaggedTensor.from_row_splits(encoded.types, encoded.starts, validate=False)
     targets = tf.constant(labels, tf.int32 if labels.ndim == 1 else tf.float32)
-    places = tf.constant(order, tf.int64)
+    ordered = tf.constant(order, tf.int64)
 
     def padded(rows: tf.Tensor, share: tf.Tensor) -> Batch:
         tokens = tf.gather(ids, rows)
-        return Batch(
-            ids=tokens.to_tensor(encoded.pad_id),
-            types=tf.gather(types, rows).to_tensor(0),
-            mask=tf.sequence_mask(tokens.row_lengths(), dtype=tf.int32),
-            labels=tf.gather(targets, rows),
-            share=share,
-        )
+        mask = tf.sequence_mask(tokens.row_lengths(), dtype=tf.int32)
+        padded_types = tf.gather(types, rows).to_tensor(0)
+        return Batch(tokens.to_tensor(encoded.pad_id), padded_types, mask, tf.gather(targets, rows), share)
 
     def divided(starts: tf.Tensor, stops: tf.Tensor, shares: tf.Tensor) -> tuple[Batch, ...]:
-        return tuple(padded(places[starts[r] : stops[r]], shares[r]) for r in range(replicas))
+        return tuple(padded(ordered[starts[r] : stops[r]], shares[r]) for r in range(replicas))
 
-    steps = tf.data.Dataset.from_tensor_slices(tuple(divide(sizes, replicas)))
-    return steps.map(divided).prefetch(tf.data.AUTOTUNE)
+    return tf.data.Dataset.from_tensor_slices(divide(sizes, replicas)).map(divided).prefetch(tf.data.AUTOTUNE)

@@ -17,14 +17,16 @@ _MIB = 2**20
 
 
 def let_memory_grow() -> None:
-    """Have TensorFlow take GPU memory as it needs it, so that a prediction can run beside a study; to be called before
-    the first computation."""
+    """Let TensorFlow allocate GPU memory as needed, so that a prediction can run beside a study.
+
+    TensorFlow refuses the call after its first computation.
+    """
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def limit_memory(limit: int) -> None:
-    """Limit the memory that TensorFlow takes of each GPU, if there is one; to be called before the first computation.
+    """Limit the memory that TensorFlow takes of each GPU, if there is one; only before its first computation.
 
     Args:
         limit: Bytes; at least one MiB.
@@ -39,8 +41,8 @@ def limit_memory(limit: int) -> None:
             )
     if not found:
         return
-    # A limit is a logical device's, and for those TensorFlow ignores the growth that was configured: all of the limit
-    # would be taken at once. The variable is what its allocator still asks for.
+    # A limit is a logical device's, for which TensorFlow ignores the configured growth and would allocate all of the
+    # limit at once. The variable is still read by the allocator.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     capped = tf.config.LogicalDeviceConfiguration(memory_limit=limit // _MIB)
     for device in tf.config.list_physical_devices("GPU"):
@@ -63,7 +65,7 @@ def gpus() -> list[Gpu]:
     for device in devices:
         details = tf.config.experimental.get_device_details(device)
         name = str(details.get("device_name", device.name))
-        # NVML and CUDA number GPUs differently, and CUDA_VISIBLE_DEVICES renumbers them: names are what both share.
+        # NVML and CUDA number GPUs differently, and CUDA_VISIBLE_DEVICES renumbers them: both share only names.
         found.append(Gpu(name, driver.memory(name) if driver else None, details.get("compute_capability")))
     return found
 

@@ -1,22 +1,26 @@
-"""How large a BERT is."""
+"""The size of a BERT."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from transformers import BertConfig
-
-from bertgrid_tf.bert.checkpoint import HEAD_WIDTH, SCRATCH, SCRATCH_VOCABULARY, _config, _scratch_size, cached
+from bertgrid_tf.bert.checkpoint_files import cached, read_config
+from bertgrid_tf.bert.scratch import scratch_config
 
 
 @dataclass(frozen=True)
 class Dimensions:
-    """What a BERT's size depends on.
+    """The numbers that decide the size of a BERT.
 
     Attributes:
-        layers, width, heads, intermediate: of the encoder.
-        vocabulary, positions, types: rows of the embeddings.
-        classes: of the classifier.
+        layers: Layers of the encoder.
+        width: Width of a token's vector.
+        heads: Attention heads of a layer.
+        intermediate: Width between the two feed-forward products.
+        vocabulary: Rows of the word embeddings.
+        positions: Rows of the position embeddings.
+        types: Rows of the token-type embeddings.
+        classes: Classes of the classifier.
     """
 
     layers: int
@@ -30,7 +34,7 @@ class Dimensions:
 
     @classmethod
     def of(cls, config: Any, classes: int) -> Self:
-        """The dimensions that a configuration of transformers states; DistilBERT names one of its own."""
+        """Read the dimensions off a transformers configuration; DistilBERT's has other names and no token types."""
         return cls(
             config.num_hidden_layers,
             config.hidden_size,
@@ -62,11 +66,8 @@ class Dimensions:
 
 
 def dimensions(model: str, classes: int) -> Dimensions:
-    """The dimensions of a checkpoint, read off its config alone, which alone is downloaded; errors as for
-    `checkpoint.load`. Of `scratch`, the vocabulary is the largest that it may get."""
-    if scratch := SCRATCH.fullmatch(model):
-        layers, width = _scratch_size(scratch)
-        own = BertConfig()
-        positions, types = own.max_position_embeddings, own.type_vocab_size
-        return Dimensions(layers, width, width // HEAD_WIDTH, 4 * width, SCRATCH_VOCABULARY, positions, types, classes)
-    return Dimensions.of(_config(cached(model) or Path(model)), classes)
+    """Read the dimensions of a checkpoint off its config, which alone is downloaded; errors as for `checkpoint.load`.
+
+    The vocabulary of `scratch` is the largest that it may get.
+    """
+    return Dimensions.of(scratch_config(model) or read_config(cached(model) or Path(model)), classes)

@@ -1,10 +1,8 @@
-"""Dropout that is a function of (seed, step, layer, replica) alone.
+"""Dropout as a function of seed, step, layer and replica alone.
 
-Keras draws its masks from a global generator: two runs in one process differ, reseeding it retraces every
-function, and a resumed run goes on with other masks. Stateless masks keyed by the step have none of these faults.
-
-Each replica draws masks for its own texts. With dropout on, training on another number of replicas is thus another
-draw, as another seed is.
+Keras draws masks from a global generator: two runs in one process differ, reseeding retraces every function, and a
+resumed run continues with other masks. Stateless masks keyed by the step have none of these faults. Each replica draws
+masks for its own texts, so that another number of replicas is another draw, as another seed is.
 """
 
 from typing import Any
@@ -15,7 +13,7 @@ import tf_keras
 
 
 class DropoutKey:
-    """The seed and the step that the masks of one model are drawn from."""
+    """The seed and step from which the Dropout layers of a model draw their masks."""
 
     def __init__(self, model: Any) -> None:
         self._key = tf.Variable([0, 0], dtype=tf.int32, trainable=False)
@@ -24,18 +22,17 @@ class DropoutKey:
             layer._random_generator = _KeyedMasks(self._key, index, len(layers))
 
     def seed(self, seed: int) -> None:
-        """Starts a run; near seeds give unrelated masks."""
+        """Start a run; near seeds give unrelated masks."""
         self._key.assign([_spread(seed), 0])
 
-    def set_step(self, step: tf.Tensor, part: tf.Tensor | int = 0) -> None:
-        """Chooses the masks of `step`, or of a part of its batch, int32 scalars; may be called inside a traced
-        function."""
+    def set_step(self, step: tf.Tensor, micro_batch: tf.Tensor | int = 0) -> None:
+        """Choose the masks of a step and micro-batch, int32 scalars; traced functions may call this."""
         # The sign bit and the next ten are free: no run has 2^20 steps.
-        self._key.assign(tf.stack([self._key[0], step + part * 2**20]))
+        self._key.assign(tf.stack([self._key[0], step + micro_batch * 2**20]))
 
 
 class _KeyedMasks:
-    """Stands in for the random generator of one Keras Dropout layer."""
+    """A replacement for the random generator of one Keras Dropout layer."""
 
     def __init__(self, key: tf.Variable, layer: int, layers: int) -> None:
         self._key = key
@@ -43,21 +40,20 @@ class _KeyedMasks:
         self._layers = layers
 
     def _maybe_init(self) -> None:
-        """Called by Keras when it builds the layer; there is no state to make."""
+        """Do nothing where Keras would build the generator's state."""
 
     def dropout(self, inputs: tf.Tensor, rate: float, noise_shape: Any = None) -> tf.Tensor:
         replica = int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group))
-        # The replicas' layers are numbered on, so that no two share a mask; a single replica's keep their numbers. The
-        # key has no copy on each device: it is read where it lies.
+        # Layers are numbered through all replicas, so that no two share a mask. The key has no copy on each device.
         seed = self._key.read_value() + tf.constant([_spread(replica * self._layers + self._layer), 0])
         shape = tf.shape(inputs) if noise_shape is None else tf.convert_to_tensor(noise_shape)
         return inputs * _mask(seed, shape, rate, inputs.dtype)
 
 
 def _mask(seed: tf.Tensor, shape: tf.Tensor, rate: float, dtype: tf.DType) -> tf.Tensor:
-    """0 at a share `rate` of all places, to the nearest of 2^16 steps; elsewhere what keeps the mean at 1.
+    """Draw a mask: 0 at a share `rate` of all places, to the nearest of 2^16 steps; elsewhere a factor with mean 1.
 
-    16 random bits a place are half of what TensorFlow's own dropout draws, and take half the time.
+    16 random bits a place are half of TensorFlow's own, and take half the time.
     """
     count = tf.reduce_prod(shape)
     pairs = tf.random.stateless_uniform([(count + 1) // 2], seed, minval=None, maxval=None, dtype=tf.uint32)

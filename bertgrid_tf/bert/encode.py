@@ -1,4 +1,4 @@
-"""Texts ▶ token ids, once per layout."""
+"""Texts ▶ token ids, once for each layout."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ import numpy as np
 
 from bertgrid_tf.errors import UserError
 
-# Above this share of [UNK] pieces the vocabulary is of another language or script than the texts.
+# Above this share of [UNK] pieces, the vocabulary is of another language or script than the texts.
 UNKNOWN_LIMIT = 0.5
 
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """The token ids of n texts, laid end to end without padding: text i is `ids[starts[i]:starts[i + 1]]`.
+    """The token ids of n texts in one array without padding: text i is `ids[starts[i]:starts[i + 1]]`.
 
     Attributes:
-        ids: token ids, special tokens included, int32 [tokens].
-        types: token types, int32 [tokens].
-        starts: where each text begins, and at last the number of tokens, int64 [n + 1].
-        full_lengths: what each text's length would be without a maximum, int64 [n].
-        pad_id: the id that fills shorter texts of a batch.
+        ids: Token ids, special tokens included, int32 [tokens].
+        types: Token types, int32 [tokens].
+        starts: Index of each text's first token, and the number of tokens, int64 [n + 1].
+        full_lengths: Tokens of each text before truncation, int64 [n].
+        pad_id: Token id of padding.
     """
 
     ids: np.ndarray
@@ -39,7 +39,7 @@ class EncodedTexts:
         return np.diff(self.starts)
 
     def take(self, indices: np.ndarray) -> "EncodedTexts":
-        """The texts at `indices` (int64 [m], repeats allowed), in that order."""
+        """Take the texts at `indices` (int64 [m], repeats allowed), in that order."""
         lengths = self.lengths[indices]
         starts = np.concatenate([[0], np.cumsum(lengths)])
         where = np.repeat(self.starts[indices] - starts[:-1], lengths) + np.arange(starts[-1])
@@ -53,9 +53,8 @@ class EncodedDataset:
     Attributes:
         texts: The texts.
         labels: Label ids, int32 [texts].
-        targets: The weight of each class's −log p in a text's loss (`bert.loss`), float32 [texts, classes]; None where
-            it is 1 for the label and 0 for the other classes. The loss of a batch is the sum over its texts divided by
-            their number, whatever the targets sum to.
+        targets: The weight of each class's −log p in a text's loss (`bert.loss`), float32 [texts, classes]; None for 1
+            at the label and 0 elsewhere. The loss of a batch is the mean over its texts, whatever the targets sum to.
     """
 
     texts: EncodedTexts
@@ -64,17 +63,16 @@ class EncodedDataset:
 
 
 def encode(tokenizer: Any, texts: Sequence[tuple[tuple[str, ...], int]], max_length: int) -> EncodedTexts:
-    """Encodes texts of one or more segments as `[CLS] s0 [SEP] s1 [SEP] …`, in the separators of the tokenizer's kind.
+    """Encode texts of one or more segments as `[CLS] s0 [SEP] s1 [SEP] …`, with the tokenizer's own special tokens.
 
-    Where a text is longer than `max_length`, tokens are taken one at a time from the end of the longest segment
-    that is not the focus; only when nothing else is left is the focus itself cut at its end. The token types
-    tell the focus from its context: those of the first segment are 0, and so are those of every segment that is
-    focus (or context) as the first is; the others' are 1.
+    Where a text is longer than `max_length`, tokens are removed one at a time from the end of the longest segment
+    beside the focus, and from the focus only when no other is left. The token types of the first segment are 0, and
+    tell the focus from its context: where the first segment is context, the focus has type 1; else the context has.
 
     Args:
-        tokenizer: a fast tokenizer.
-        texts: (segments, index of the focus) of each text.
-        max_length: tokens, special ones included.
+        tokenizer: A fast tokenizer.
+        texts: Segments of each text and the index of its focus.
+        max_length: Most tokens of a text, special tokens included.
 
     Raises:
         UserError: `max_length` leaves no room for a token.
@@ -89,35 +87,38 @@ def encode(tokenizer: Any, texts: Sequence[tuple[tuple[str, ...], int]], max_len
 
     ids: list[int] = []
     types: list[int] = []
-    starts = np.zeros(len(texts) + 1, np.int64)
-    full_lengths = np.zeros(len(texts), np.int64)
-    for row, (segments, focus) in enumerate(texts):
+    starts, full_lengths = [0], []
+    for segments, focus in texts:
         parts = [pieces[distinct[segment]] for segment in segments]
         special = len(prefix) + len(suffix) + len(between) * (len(parts) - 1)
-        full_lengths[row] = special + sum(map(len, parts))
-        kept = shortened([len(part) for part in parts], focus, max_length - special)
+        full_lengths.append(special + sum(map(len, parts)))
+        kept = truncated_lengths([len(part) for part in parts], focus, max_length - special)
         for position, (part, keep) in enumerate(zip(parts, kept, strict=True)):
             opening = prefix if position == 0 else []
             closing = suffix if position == len(parts) - 1 else between
             ids += opening + part[:keep] + closing
             kind = int(two_types and (position == focus) != (focus == 0))
             types += [kind] * (len(opening) + keep + len(closing))
-        starts[row + 1] = len(ids)
-    return EncodedTexts(
-        np.array(ids, np.int32), np.array(types, np.int32), starts, full_lengths, tokenizer.pad_token_id
-    )
+        starts.append(len(ids))
+    arrays = np.array(ids, np.int32), np.array(types, np.int32), np.array(starts), np.array(full_lengths)
+    return EncodedTexts(*arrays, tokenizer.pad_token_id)
 
 
 def check_room(tokenizer: Any, segments: int, max_length: int) -> None:
-    """Raises UserError where `max_length` leaves no room for a token beside the special ones of so many segments."""
+    """Raise UserError where `max_length` leaves no room for a token beside the special tokens of `segments`."""
     prefix, between, suffix = _special_ids(tokenizer)
     special = len(prefix) + len(between) * (segments - 1) + len(suffix)
     if max_length <= special:
         raise UserError(f"max_length {max_length} leaves no room beside the {special} special tokens of an input.")
 
 
-def shortened(lengths: Sequence[int], focus: int, room: int) -> list[int]:
-    """How many tokens of each segment stay so that at most `room` (≥ 0) do, the focus whole as long as possible."""
+def truncated_lengths(lengths: Sequence[int], focus: int, room: int) -> list[int]:
+    """Return the tokens that each segment keeps of at most `room` (≥ 0) in all; the focus is truncated last.
+
+    Example:
+        >>> truncated_lengths([5, 4, 2], focus=1, room=7)
+        [1, 4, 2]
+    """
     kept = list(lengths)
     excess = sum(kept) - room
     others = [i for i in range(len(kept)) if i != focus]
@@ -130,7 +131,7 @@ def shortened(lengths: Sequence[int], focus: int, room: int) -> list[int]:
 
 
 def check_vocabulary(tokenizer: Any, name: str, texts: Sequence[str]) -> None:
-    """Raises UserError where the vocabulary of the checkpoint `name` knows less than half of the texts' pieces."""
+    """Raise UserError where the vocabulary of the checkpoint `name` has less than half of the texts' pieces."""
     pieces = [piece for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"] for piece in ids]
     unknown = pieces.count(tokenizer.unk_token_id) / max(len(pieces), 1)
     if unknown > UNKNOWN_LIMIT:
@@ -141,8 +142,10 @@ def check_vocabulary(tokenizer: Any, name: str, texts: Sequence[str]) -> None:
 
 
 def _special_ids(tokenizer: Any) -> tuple[list[int], list[int], list[int]]:
-    """The ids before, between and after segments, read off a pair that the tokenizer has encoded ([CLS] a [SEP] b [SEP]
-    in BERT, <s> a </s></s> b </s> in RoBERTa)."""
+    """Return the ids before, between and after segments, read off an encoded pair.
+
+    BERT's is `[CLS] a [SEP] b [SEP]`, RoBERTa's `<s> a </s></s> b </s>`.
+    """
     pair = tokenizer("a", "b")
     ids, sides = pair["input_ids"], pair.sequence_ids()
     first, last = sides.index(0), len(sides) - 1 - sides[::-1].index(1)

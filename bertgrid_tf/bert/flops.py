@@ -1,4 +1,4 @@
-"""How many floating-point operations training a BERT takes: the ground of the machine limit."""
+"""Floating-point operations of training a BERT, and the machine's peak rate: the two terms of MFU."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -11,25 +11,28 @@ from bertgrid_tf.bert.unpadded import COMPUTE
 from bertgrid_tf.hyperparameters import Precision
 
 PEAK_SECONDS = 0.8
-"""So long `peak` measures: with the time that tracing takes, and long enough to meet a quiet moment."""
+"""Duration of `peak`'s measurement, tracing included; long enough to include a moment without other load."""
 
-# A multiplication and an addition for each parameter going forward, twice as many going back (the gradients of the
-# inputs and of the weights): Kaplan et al. 2020, section 2.1.
+# A multiplication and an addition for each weight in the forward pass, twice as many in the backward pass: Kaplan et
+# al. 2020, section 2.1.
 FORWARD_AND_BACK = 6
 
 
 @cache
 def peak(precision: Precision) -> float:
-    """The best rate of matrix products in a precision, FLOP/s (`device.matmul_rate`); measured once in a process."""
+    """Measure the best rate of matrix products, FLOP/s (`device.matmul_rate`), once in a process."""
     return matmul_rate(COMPUTE[precision], PEAK_SECONDS)
 
 
 def training_flops(size: Dimensions, lengths: Sequence[int] | np.ndarray) -> float:
-    """FLOPs of training once on texts of these lengths (tokens, no padding): all matrix products, forward and back.
+    """Count the FLOPs of one training epoch: all matrix products, forward and backward, without padding.
 
-    6 × tokens × the weights of the encoder's dense layers, 6 × texts × those of pooler and head, and for attention,
-    whose scores and weighted sums are 2 × 2 × length² × width operations going forward, 12 × length² × width a layer.
-    Element-wise work (LayerNorm, GELU, softmax, dropout, the optimizer) is not counted.
+    They are 6 × tokens × the weights of the encoder's dense layers, 6 × texts × those of pooler and head, and 12 ×
+    length² × width in each layer's attention. Element-wise operations and the optimizer are not counted.
+
+    Args:
+        size: The model.
+        lengths: Tokens of every text.
     """
     tokens = np.asarray(lengths, dtype=np.float64)
     dense = FORWARD_AND_BACK * (tokens.sum() * size.token_kernels + len(tokens) * size.text_kernels)

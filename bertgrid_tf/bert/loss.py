@@ -1,19 +1,19 @@
-"""What a step makes smaller: cross-entropy, or the focal loss of weighted or soft targets."""
+"""The training loss: cross-entropy, or the focal loss of weighted or soft targets."""
 
 import tensorflow as tf
 
 
 def per_example_loss(logits: tf.Tensor, labels: tf.Tensor, focal_gamma: tf.Tensor) -> tf.Tensor:
-    """The loss of every text, in nats.
+    """Compute the loss of every text, in nats.
 
-    Of targets t and probabilities p = softmax(logits) it is −Σ t_c (1 − p_c)^γ log p_c: the focal loss of Lin et al.
-    2017 (arXiv 1708.02002, section 3.2, equation 4) over classes instead of its two, and cross-entropy at γ = 0. It is
+    With targets t and probabilities p = softmax(logits), the loss is −Σ t_c (1 − p_c)^γ log p_c: the focal loss of Lin
+    et al. 2017 (arXiv 1708.02002, section 3.2, equation 4) for several classes, and cross-entropy at γ = 0. The loss is
     linear in the targets, so that a text's weight is a factor of its row.
 
     Args:
         logits: float32 [texts, classes].
-        labels: label ids, int32 [texts], for plain cross-entropy whatever γ is; or targets, float32 [texts, classes].
-        focal: γ, at least 0, float32 scalar.
+        labels: Label ids, int32 [texts], for plain cross-entropy whatever γ is; or targets, float32 [texts, classes].
+        focal_gamma: γ, at least 0, float32 scalar.
 
     Returns:
         float32 [texts].

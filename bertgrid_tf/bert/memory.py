@@ -9,19 +9,18 @@ from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.hyperparameters import Precision
 
 SHARE = 0.8
-"""The largest share of the limit that a batch may take; the rest is for what varies from run to run."""
+"""The largest share of the limit that a batch may take; the rest is for variation between runs."""
 MIB = 2**20
 
 
 def estimate(dimensions: Dimensions, batch: int, max_length: int, precision: Precision, on_gpu: bool) -> int:
     """Estimate the peak memory of a training step with texts of the maximum length, in bytes.
 
-    Activations are counted as by Korthikanti et al. 2023, "Reducing Activation Recomputation in Large Transformer
-    Models", section 4.1: in every layer, a token keeps the inputs of all products in the products' precision; dropout
-    masks, LayerNorm and GELU in float32; and for each head and token of its text the softmax and a dropout mask in
-    float32 and the attention weights. Of the last layer, only the way to attention is computed for all tokens. Weights,
-    gradients, their decay and Adam's moments are float32. A CPU's memory holds a second copy of the weights and the
-    traced step too.
+    Activations are counted as by Korthikanti et al. 2023 (arXiv 2205.05198, section 4.1): in every layer, a token keeps
+    the inputs of all products in the products' precision; dropout masks, LayerNorm and GELU in float32; and for each
+    head and token of its text softmax and dropout mask in float32 and the attention weights. The last layer's
+    feed-forward part is computed for one token of a text. Weights, gradients, decay and Adam's moments are float32. A
+    CPU's memory also holds a second copy of the weights and the traced step.
     """
     tokens, width, wide = batch * max_length, dimensions.width, dimensions.intermediate
     product, weights = 4 if precision == "fp32" else 2, 4 * dimensions.parameters
@@ -40,7 +39,7 @@ class Point(NamedTuple):
 
     Attributes:
         batch: Texts.
-        peak: Bytes at the worst moment.
+        peak: Peak memory in bytes.
         rate: Examples per second.
     """
 
@@ -52,8 +51,7 @@ class Point(NamedTuple):
 def predicted(points: Sequence[Point], batch: int) -> float:
     """Interpolate the peak memory of a batch linearly, in bytes.
 
-    Beyond the last point, the curve is as steep as between the last two or between the first and the last, whichever is
-    steeper.
+    Beyond the last point, the slope is that of the last two or of the first and the last, whichever is steeper.
     """
     last = points[-1]
     if batch <= last.batch:
@@ -64,8 +62,14 @@ def predicted(points: Sequence[Point], batch: int) -> float:
 
 
 def largest(points: Sequence[Point], limit: float, most: int) -> int:
-    """The largest batch up to `most` texts that takes at most 80 % of the limit by the curve: 1, a multiple of 2, or
-    from 16 up of 8. Where a single text takes more, a batch that takes no more than that text is allowed."""
+    """Return the largest batch, up to `most` texts, that takes at most 80 % of the limit by the curve.
+
+    A batch is 1, a multiple of 2, or from 16 up of 8. Where one text takes more, its own peak is the limit.
+
+    Example:
+        >>> largest([Point(1, 110.0, 1.0), Point(2, 120.0, 1.0)], limit=400, most=64)
+        16
+    """
     bound = max(SHARE * limit, predicted(points, 1))
     sizes = [1, *range(2, min(most, 16) + 1, 2), *range(24, most + 1, 8)]
     return max(batch for batch in sizes if predicted(points, batch) <= bound)

@@ -33,10 +33,10 @@ class Question:
     Attributes:
         model: A checkpoint (`checkpoint.load`).
         labels: Class names.
-        texts: For the vocabulary of a `scratch` model.
-        max_length: Tokens of every text; the texts are made up.
-        precision: Of matrix products.
-        most: The largest batch of interest, texts.
+        texts: Texts for the vocabulary of a `scratch` model.
+        max_length: Tokens of every measured text.
+        precision: Precision of matrix products.
+        most: The largest batch of interest in texts.
     """
 
     model: str
@@ -48,9 +48,12 @@ class Question:
 
 
 def available(sharers: int = 1) -> tuple[str, bool, int]:
-    """The device, whether it is a GPU, and the bytes that one of `sharers` processes can take of its memory.
+    """Return the device, whether it is a GPU, and the bytes that one of `sharers` processes can take of its memory.
 
-    Of several GPUs, the one with the least memory counts. Raises UserError where its memory is not known.
+    Of several GPUs, the one with the least memory counts.
+
+    Raises:
+        UserError: The memory of the GPU is not known.
     """
     limit = device.memory_limit()
     gpu = min(device.gpus(), key=lambda gpu: limit or gpu.memory or 0, default=None)
@@ -65,7 +68,7 @@ def probe(question: Question, limit: int) -> list[Point]:
     """Measure batches of 1, 2, 4, 8 … texts in a child process, then the batch that the curve allows (`grow`).
 
     Raises:
-        UserError: Not even one text fits `limit` bytes; or the checkpoint cannot be loaded.
+        UserError: A single text does not fit `limit` bytes, or the checkpoint cannot be loaded.
     """
     points: list[Point] | None = run_isolated(_measure, (question, limit, device.memory_limit()))
     if not points or points[0].peak > limit:
@@ -77,21 +80,20 @@ def probe(question: Question, limit: int) -> list[Point]:
 
 
 def no_faster(points: Sequence[Point], on_gpu: bool) -> bool:
-    """Whether larger batches only make steps rarer. A GPU's memory is filled all the same."""
+    """Whether larger batches gain no speed on a CPU; a GPU's memory is always filled."""
     rates = [point.rate for point in points]
     return not on_gpu and len(rates) > 2 and all(b < GAIN * a for a, b in pairwise(rates[-3:]))
 
 
 def grow(train: Callable[[int], Point], limit: int, most: int, on_gpu: bool, send: Send) -> list[Point]:
-    """Double the batch until it does not fit, exceeds `most` texts or, on a CPU, is no faster; then measure the batch
-    that the curve allows beyond the last one.
+    """Double the batch while it fits and, on a CPU, gets faster; then measure the largest that the curve allows.
 
     Args:
         train: Measures a batch, or raises MemoryError.
-        limit: Bytes; no batch is tried that takes more by the curve.
-        most: The largest batch of interest, texts.
+        limit: Most bytes, by the curve, of a batch that is tried.
+        most: The largest batch of interest in texts.
         on_gpu: Whether a GPU trains.
-        send: Called with the curve after each batch; where this process is killed for the next, it is the result.
+        send: Called with the curve after each batch; the result where this process is killed for the next one.
     """
     points: list[Point] = []
     batch = 1
@@ -107,14 +109,14 @@ def grow(train: Callable[[int], Point], limit: int, most: int, on_gpu: bool, sen
 
 
 def _measure(question: tuple[Question, int, int | None], send: Send) -> list[Point]:
-    """Load the model and measure it; the last argument is the limit of each GPU's memory."""
+    """Load the model and measure it; the question comes with the limits of a batch and of each GPU's memory."""
     training, limit, gpu_memory = question
     if gpu_memory is not None:
         device.limit_memory(gpu_memory)
     on_gpu = bool(device.gpus())
-    tf.zeros(1)  # has TensorFlow take what it takes in any case
+    tf.zeros(1)  # TensorFlow's own memory counts to the base.
     base = 0 if on_gpu else process_memory("VmRSS")
-    # Where memory ends, Linux kills this process before any other.
+    # Where memory ends, Linux is to kill this process before any other.
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     try:
@@ -125,7 +127,7 @@ def _measure(question: tuple[Question, int, int | None], send: Send) -> list[Poi
     vocabulary, length = checkpoint.model.config.vocab_size, training.max_length
 
     def train(batch: int) -> Point:
-        # Every token of the vocabulary is among the texts: all rows of the embeddings are updated.
+        # The texts hold every token of the vocabulary, so that all rows of the embeddings are updated.
         count = max(STEPS * batch, -(-vocabulary // length))
         starts = np.arange(count + 1) * length
         ids = np.arange(starts[-1], dtype=np.int32) % vocabulary
@@ -136,7 +138,7 @@ def _measure(question: tuple[Question, int, int | None], send: Send) -> list[Poi
         try:
             _, seconds = trainer.time_steps(data, config, STEPS)
         except tf.errors.OpError as error:
-            # A GPU's libraries have many errors for a lack of memory: where fewer texts were trained, any is one.
+            # A GPU's libraries have many errors for a lack of memory: any counts where a smaller batch was trained.
             if batch > 1 or isinstance(error, tf.errors.ResourceExhaustedError):
                 raise MemoryError from error
             raise
@@ -151,11 +153,11 @@ def _reset_peak(on_gpu: bool) -> None:
     if on_gpu:
         tf.config.experimental.reset_memory_stats("GPU:0")
     else:
-        # Where this is not allowed, the first batches seem to take what loading the model took.
+        # Where this is forbidden, the peak of loading the model counts to the first batches.
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak(on_gpu: bool) -> int:
-    """Bytes at the worst moment since `_reset_peak`: tensors on a GPU, or resident memory."""
+    """Return the peak bytes since `_reset_peak`: of tensors on a GPU, or of resident memory."""
     return int(tf.config.experimental.get_memory_info("GPU:0")["peak"]) if on_gpu else process_memory("VmHWM")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,16 +20,16 @@ from bertgrid_tf.bert.encode import EncodedDataset, EncodedTexts
 from bertgrid_tf.bert.flops import peak, training_flops
 from bertgrid_tf.bert.head import refit
 from bertgrid_tf.bert.loss import per_example_loss
-from bertgrid_tf.bert.optimizer import AdamW, LossScale, UsedEmbeddingRows, learning_rates
+from bertgrid_tf.bert.optimizer import AdamW, LossScale, StepUpdate, UsedEmbeddingRows, learning_rates
 from bertgrid_tf.bert.unpadded import Unpadded, supports
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.hyperparameters import Hyperparameters, Precision
+from bertgrid_tf.hyperparameters import Precision
 from bertgrid_tf.metrics.classification import directions, evaluate
 from bertgrid_tf.storage.files import replacing
 from bertgrid_tf.trial_config import TrialConfig
 
-# Of a batch of evaluation, on each device: long texts would fill its memory, many short ones gain nothing more.
 EVALUATION_TOKENS = 8_192
+"""Tokens of an evaluation batch on each device: more would gain no speed, and take memory."""
 STATE_FILE = "state.npz"
 
 ForwardPass = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, bool], tf.Tensor]
@@ -43,12 +43,12 @@ class EpochResult:
     """The result of an epoch.
 
     Attributes:
-        epoch: From 1.
-        metrics: The dev split's (`metrics.classification.evaluate`), all NaN where the run diverged; train_loss,
-            train_seconds and seconds, and for BERT limit_seconds: the time of training's matrix products alone, without
-            padding, at this machine's best measured rate (`flops`).
-        probabilities: Of the dev split, float32 [texts, classes]; None where the run diverged.
-        restored: Whether the epoch was trained before the run resumed, so that the weights are later ones.
+        epoch: Number of the epoch, from 1.
+        metrics: Dev metrics (`metrics.classification.evaluate`), all NaN where the run diverged; train_loss,
+            train_seconds, seconds, and for BERT limit_seconds, the time of training's matrix products alone at the
+            machine's best measured rate (`flops`).
+        probabilities: Dev predictions, float32 [texts, classes]; None where the run diverged.
+        restored: Whether the epoch was trained before the run resumed, so that the weights are those of a later one.
     """
 
     epoch: int
@@ -62,42 +62,22 @@ class EpochResult:
         return self.probabilities is None
 
 
-class _Update(NamedTuple):
-    """One step's change of the weights.
-
-    Attributes:
-        step: Its number, int32 scalar, from 0.
-        rate: Its learning rate, float32 scalar.
-        decay: Weight decay per unit of learning rate, float32 scalar.
-        clip: Largest global norm of the gradient, float32 scalar.
-        rows: The rows of the embeddings that are trained.
-    """
-
-    step: tf.Tensor
-    rate: tf.Tensor
-    decay: tf.Tensor
-    clip: tf.Tensor
-    rows: UsedEmbeddingRows
-
-
 class Trainer:
     """One model and one traced step that serve all runs of a checkpoint.
 
-    A run begins by putting weights and optimizer back, so that its numbers are those of a freshly built model. BERT
+    A run begins with a reset of weights and optimizer, so that its numbers are those of a freshly built model. BERT
     computes no padding (`bert.unpadded`); other architectures run their own forward pass.
 
-    A checkpoint that was loaded in the scope of a `replicas.strategy` is trained by all of its replicas: each computes
-    the gradient of its share of every batch, the sum over the replicas is clipped and updates every copy of the
-    weights. A step thus equals that of a single device up to rounding, but for dropout's draw (`bert.dropout`); the
-    saved state is the same too, so that a run can resume with another number of replicas.
-
-    Where a batch does not fit the memory, its gradient is accumulated over micro-batches; that step too equals that of
-    the whole batch up to rounding and dropout's draw.
+    A checkpoint that was loaded in the scope of a `replicas.strategy` is trained by all replicas: each computes the
+    gradient of its share of every batch, and the clipped sum updates every copy of the weights. Where a batch does not
+    fit the memory, its gradient is accumulated over micro-batches. Either step equals that of one device with the whole
+    batch up to rounding and dropout's draw (`bert.dropout`), and so does the saved state, from which a run can resume
+    with another number of replicas.
 
     Args:
         checkpoint: The model.
-        precision: Of matrix products.
-        forward: Another way to compute the logits from the same weights; None for the fastest that is known.
+        precision: Precision of matrix products.
+        forward: Another forward pass over the same weights; None for the fastest known.
 
     Raises:
         UserError: The precision is not fp32, and the architecture has only its own forward pass.
@@ -111,10 +91,7 @@ class Trainer:
         model = checkpoint.model
         self.unpadded = forward is None and supports(model)
         if precision != "fp32" and not self.unpadded:
-            raise UserError(
-                f"Precision {precision} is for BERT; {checkpoint.name} is of type {model.config.model_type!r}: "
-                "use fp32."
-            )
+            raise self._needs_bert(f"Precision {precision}", "fp32")
         self._forward: ForwardPass = forward or (Unpadded(model, precision) if self.unpadded else checkpoint.logits)
         self._strategy = model.distribute_strategy
         self._dropout = DropoutKey(model)
@@ -133,7 +110,7 @@ class Trainer:
         tokens, scalar = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.float32)
         labels, targets = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.float32)
         rows = UsedEmbeddingRows(tf.TensorSpec([None], tf.int32), tf.TensorSpec([self._vocabulary], tf.int32))
-        update = _Update(tf.TensorSpec([], tf.int32), scalar, scalar, scalar, rows)
+        update = StepUpdate(tf.TensorSpec([], tf.int32), scalar, scalar, scalar, rows)
 
         def batches(labels: tf.TensorSpec) -> tuple[Batch, ...]:
             return (Batch(tokens, tokens, tokens, labels, scalar),) * self.replicas
@@ -143,7 +120,7 @@ class Trainer:
             return tf.function(function, input_signature=signature, autograph=False)
 
         def traced_by_labels(function: Callable[..., tf.Tensor], *rest: Any) -> Callable[..., tf.Tensor]:
-            # Apart, so that plain labels keep the plain loss, which is faster.
+            # Two traces, so that plain labels keep the plain loss, which is faster.
             traces = {spec.dtype: traced(function, batches(spec), *rest) for spec in (labels, targets)}
             return lambda own, *others: traces[own[0].labels.dtype](own, *others)
 
@@ -152,8 +129,10 @@ class Trainer:
             self._accumulate_gradients, scalar, update.step, tf.TensorSpec([], tf.int32)
         )
         self._apply_sums = traced(self._update_by_sums, update)
-        self._predict = traced(self._predict_step, batches(labels))
-        self._pool = traced(self._pool_step, batches(labels))
+        self._predict = traced(
+            lambda batch: self._map_batch(lambda *text: tf.nn.softmax(self._forward(*text)), batch), batches(labels)
+        )
+        self._pool = traced(lambda batch: self._map_batch(self._forward.pooled, batch), batches(labels))
 
     @property
     def replicas(self) -> int:
@@ -171,38 +150,37 @@ class Trainer:
     ) -> Iterator[EpochResult]:
         """Train, and yield after every epoch.
 
-        After each epoch everything that the next one needs lies in `folder`; called again with the same arguments, the
-        run yields the saved epochs and continues after them. A loss that is not finite ends it with an epoch of NaN.
-
-        With a retrained head, every epoch is scored with it while training continues with the trained one; after the
-        last epoch the retrained one stays in the model.
+        A run resumes from `folder`: called with the same arguments, it yields the saved epochs and continues after
+        them. A loss that is not finite ends the run with an epoch of NaN. A retrained head scores every epoch while
+        training continues with the trained one; after the last epoch the retrained head stays in the model.
 
         Args:
             train: The training texts.
-            dev: The texts that each epoch is scored on.
+            dev: The texts on which each epoch is scored.
             config: Hyperparameters, schedule and seed.
-            folder: Where the run's state is kept.
+            folder: Folder of the run's state.
             on_train_batch_end: Called with steps done in the epoch, steps of an epoch, and loss.
-            keep_weights: Whether `folder` keeps the weights after the last epoch too, so that a finished run, called
-                again, leaves the trained model in place.
+            keep_weights: Whether the last epoch's weights are saved too, so that a finished run leaves the trained
+                model in place when it is resumed.
 
         Raises:
-            UserError: The saved state is damaged; or the head is to be retrained, and the architecture has only its own
-                forward pass.
+            UserError: The saved state is damaged, or only BERT has the wanted head.
         """
-        hyperparameters = config.hyperparameters
-        steps = -(-len(train.texts) // int(hyperparameters.batch_size))
-        rates = _schedule(config, steps)
         rows = self._rows(train)
         history = self._resume(config.seed, folder)
         yield from history
         while len(history) < config.stop_epoch and not (history and history[-1].diverged):
-            began = perf_counter()
-            epoch = len(history) + 1
-            batches = self._batches(train, config, epoch, steps)
-            now = rates[(epoch - 1) * steps : epoch * steps]
-            loss = self._train_epoch(batches, (epoch - 1) * steps, now, rows, hyperparameters, on_train_batch_end)
-            self._optimizer.decay_others(rows, np.prod(1 - hyperparameters.weight_decay * now, dtype=np.float64))
+            began, epoch, losses = perf_counter(), len(history) + 1, []
+            rates = _learning_rates(train, config, epoch)
+            for loss in self._losses(train, config, epoch, rates, rows):
+                losses.append(loss)
+                if not np.isfinite(loss):
+                    break
+                if on_train_batch_end:
+                    on_train_batch_end(len(losses), len(rates), loss)
+            loss = float(np.mean(losses)) if np.isfinite(losses[-1]) else float("nan")
+            decay = config.hyperparameters.weight_decay
+            self._optimizer.decay_others(rows, np.prod(1 - decay * rates, dtype=np.float64))
             train_seconds = perf_counter() - began
             trained = self._retrain_head(train, config) if np.isfinite(loss) else []
             probabilities = self.probabilities(dev.texts) if np.isfinite(loss) else None
@@ -225,16 +203,12 @@ class Trainer:
         """Train the first steps of a run without keeping anything.
 
         Returns:
-            Losses in nats and times in seconds, float64 [steps]; the first time includes tracing. There are fewer steps
-            where an epoch has fewer.
+            Losses in nats and times in seconds, float64 [steps] up to an epoch's; the first time includes tracing.
         """
         self._reset(config.seed)
-        whole = -(-len(train.texts) // int(config.hyperparameters.batch_size))
-        rates = _schedule(config, whole)
-        steps = min(steps, whole)
-        batches = self._batches(train, config, 1, steps)
+        rates, rows = _learning_rates(train, config, 1)[:steps], self._rows(train)
         losses, ends = [], [perf_counter()]
-        for loss in self._losses(batches, 0, rates[:steps], self._rows(train), config.hyperparameters):
+        for loss in self._losses(train, config, 1, rates, rows):
             losses.append(loss)
             ends.append(perf_counter())
         return np.array(losses), np.diff(ends)
@@ -250,11 +224,13 @@ class Trainer:
             UserError: The architecture has only its own forward pass.
         """
         if not isinstance(self._forward, Unpadded):
-            raise UserError(
-                f"A head is retrained on BERT alone; {self.checkpoint.name} is of type "
-                f"{self.checkpoint.model.config.model_type!r}: use head_retraining none."
-            )
+            raise self._needs_bert("Head retraining", "head_retraining none")
         return self._map_texts(self._pool, texts)
+
+    def _needs_bert(self, feature: str, instead: str) -> UserError:
+        checkpoint = self.checkpoint
+        kind = checkpoint.model.config.model_type
+        return UserError(f"{feature} is for BERT; {checkpoint.name} is of type {kind!r}: use {instead}.")
 
     def _limit_seconds(self, texts: EncodedTexts) -> float:
         size = Dimensions.of(self.checkpoint.model.config, len(self.checkpoint.labels))
@@ -266,29 +242,26 @@ class Trainer:
         texts: EncodedTexts,
         on_batch_end: OnTrainBatchEnd | None = None,
     ) -> np.ndarray:
-        """Compute batches of texts, the longest first; rows in the texts' own order."""
+        """Compute rows of texts in batches, the longest texts first; the rows are in the texts' own order."""
         order = np.argsort(-texts.lengths, kind="stable")
         sizes = sizes_within(texts.lengths[order], EVALUATION_TOKENS * self.replicas)
         batches = pipeline(texts, np.zeros(len(texts), np.int32), order, sizes, self.replicas)
-        total = len(sizes)
         rows = []
         for done, batch in enumerate(batches, start=1):
             rows.append(traced(batch).numpy())
             if on_batch_end:
-                on_batch_end(done, total, float("nan"))
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        # Rows that fill up the last batch come after all texts, where no index reaches.
-        return np.concatenate(rows)[place]
+                on_batch_end(done, len(sizes), float("nan"))
+        # Rows of empty shares come after all texts, where no index reaches.
+        return np.concatenate(rows)[np.argsort(order)]
 
     def _retrain_head(self, train: EncodedDataset, config: TrialConfig) -> list[tuple[tf.Variable, np.ndarray]]:
-        """Retrain the head where the configuration says so; its variables, each with the value that was trained."""
+        """Retrain the head if configured; return its variables, each with the trained value."""
         method = config.hyperparameters.head_retraining
         if method == "none":
             return []
         features = self.features(train.texts)
         if not np.isfinite(features).all():
-            return []  # The scores will show that the run diverged.
+            return []  # The run has diverged, as its metrics will show.
         classifier = self.checkpoint.model.classifier
         trained = [(variable, variable.numpy()) for variable in (classifier.kernel, classifier.bias)]
         retrained = refit(features, train.labels, method, config.seed)
@@ -296,39 +269,20 @@ class Trainer:
             variable.assign(value)
         return trained
 
-    def _train_epoch(
-        self,
-        batches: tf.data.Dataset,
-        first: int,
-        rates: np.ndarray,
-        rows: UsedEmbeddingRows,
-        hyperparameters: Hyperparameters,
-        on_train_batch_end: OnTrainBatchEnd | None,
-    ) -> float:
-        """Train an epoch from step `first` on, at `rates`; its mean loss, NaN as soon as one is not finite."""
-        losses: list[float] = []
-        for loss in self._losses(batches, first, rates, rows, hyperparameters):
-            losses.append(loss)
-            if not np.isfinite(loss):
-                return float("nan")
-            if on_train_batch_end:
-                on_train_batch_end(len(losses), len(rates), loss)
-        return float(np.mean(losses))
-
     def _losses(
-        self,
-        batches: tf.data.Dataset,
-        first: int,
-        rates: np.ndarray,
-        rows: UsedEmbeddingRows,
-        hyperparameters: Hyperparameters,
+        self, train: EncodedDataset, config: TrialConfig, epoch: int, rates: np.ndarray, rows: UsedEmbeddingRows
     ) -> Iterator[float]:
-        """Train; a step's loss is read while the next one runs, so that reading it never keeps a GPU waiting."""
+        """Train the steps of an epoch that have `rates`, and yield their losses.
+
+        A loss is read while the next step runs, so that reading never keeps a GPU waiting.
+        """
+        hyperparameters = config.hyperparameters
         gamma = tf.constant(hyperparameters.focal_gamma)
         decay, clip = tf.constant(hyperparameters.weight_decay), tf.constant(hyperparameters.max_grad_norm)
+        first = (epoch - 1) * len(rates)
         running: tf.Tensor | None = None
-        for number, batch in enumerate(batches):
-            update = _Update(tf.constant(first + number), tf.constant(rates[number]), decay, clip, rows)
+        for number, batch in enumerate(self._batches(train, config, epoch, len(rates))):
+            update = StepUpdate(tf.constant(first + number), tf.constant(rates[number]), decay, clip, rows)
             started = self._start_step(batch, gamma, update)
             if running is not None:
                 yield float(running)
@@ -336,21 +290,21 @@ class Trainer:
         if running is not None:
             yield float(running)
 
-    def _start_step(self, batches: tuple[Batch, ...], gamma: tf.Tensor, update: _Update) -> tf.Tensor:
-        """Start a step, in more micro-batches where it takes more memory than there is; its loss."""
+    def _start_step(self, batches: tuple[Batch, ...], gamma: tf.Tensor, update: StepUpdate) -> tf.Tensor:
+        """Start a step, in more micro-batches where memory ends, and return its loss."""
         while True:
             try:
                 step = self._step if self.micro_batches == 1 else self._step_in_micro_batches
                 return step(batches, gamma, update)
             except tf.errors.ResourceExhaustedError:
-                # Nothing is updated before all gradients are there, so that the step can be repeated.
+                # The update needs all gradients, so that a failed step has changed nothing and can be repeated.
                 texts = max(len(batch.labels) for batch in batches)
                 if self.micro_batches >= texts:
                     raise
                 self.micro_batches = min(2 * self.micro_batches, texts)
                 _log.warning("Out of memory with %d texts: from now on in %d micro-batches.", texts, self.micro_batches)
 
-    def _step_in_micro_batches(self, batches: tuple[Batch, ...], gamma: tf.Tensor, update: _Update) -> tf.Tensor:
+    def _step_in_micro_batches(self, batches: tuple[Batch, ...], gamma: tf.Tensor, update: StepUpdate) -> tf.Tensor:
         if not self._sums:
             with self._strategy.scope():
                 self._sums = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self._optimizer.variables]
@@ -363,12 +317,12 @@ class Trainer:
         self._apply_sums(update)
         return loss
 
-    def _train_step(self, batches: tuple[Batch, ...], gamma: tf.Tensor, update: _Update) -> tf.Tensor:
+    def _train_step(self, batches: tuple[Batch, ...], gamma: tf.Tensor, update: StepUpdate) -> tf.Tensor:
         self._dropout.set_step(update.step)
 
         def on_replica(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
             loss, gradients = self._gradients(batch, gamma)
-            return loss, self._optimizer.apply(gradients, *update)
+            return loss, self._optimizer.apply(gradients, update)
 
         losses, norms = self._on_replicas(on_replica, batches)
         self._rescale(norms)
@@ -377,7 +331,7 @@ class Trainer:
     def _accumulate_gradients(
         self, batches: tuple[Batch, ...], gamma: tf.Tensor, step: tf.Tensor, number: tf.Tensor
     ) -> tf.Tensor:
-        """Add the gradients of one micro-batch to the sums; its share of the loss."""
+        """Add the gradients of one micro-batch to the sums, and return its share of the loss."""
         self._dropout.set_step(step, number)
 
         def on_replica(batch: Batch) -> tf.Tensor:
@@ -388,9 +342,9 @@ class Trainer:
 
         return self._strategy.reduce(tf.distribute.ReduceOp.SUM, self._on_replicas(on_replica, batches), axis=None)
 
-    def _update_by_sums(self, update: _Update) -> None:
+    def _update_by_sums(self, update: StepUpdate) -> None:
         def on_replica() -> tf.Tensor:
-            return self._optimizer.apply([tf.convert_to_tensor(total) for total in self._sums], *update)
+            return self._optimizer.apply([tf.convert_to_tensor(total) for total in self._sums], update)
 
         self._rescale(self._strategy.run(on_replica))
 
@@ -400,7 +354,7 @@ class Trainer:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             logits = self._forward(batch.ids, batch.types, batch.mask, True)
-            # Over all replicas, the sum of these is the mean over all texts of the batch.
+            # The sum over all replicas is the mean over all texts of the batch.
             loss = tf.reduce_mean(per_example_loss(logits, batch.labels, gamma)) * batch.share
             scaled = loss if self._loss_scale is None else loss * self._loss_scale.value
         # Some architectures carry weights that their classifier does not use.
@@ -413,13 +367,6 @@ class Trainer:
         """Adapt the loss scale to the norm of the gradients, which every replica knows."""
         if self._loss_scale is not None:
             self._loss_scale.update(tf.math.is_finite(self._strategy.experimental_local_results(norms)[0]))
-
-    def _predict_step(self, batches: tuple[Batch, ...]) -> tf.Tensor:
-        return self._map_batch(lambda *text: tf.nn.softmax(self._forward(*text)), batches)
-
-    def _pool_step(self, batches: tuple[Batch, ...]) -> tf.Tensor:
-        assert isinstance(self._forward, Unpadded)
-        return self._map_batch(self._forward.pooled, batches)
 
     def _map_batch(self, function: ForwardPass, batches: tuple[Batch, ...]) -> tf.Tensor:
         """Apply `function` to all texts of a batch, without dropout."""
@@ -452,7 +399,7 @@ class Trainer:
         return UsedEmbeddingRows.of(np.append(train.texts.ids, train.texts.pad_id), self._vocabulary)
 
     def _reset(self, seed: int) -> None:
-        """Put everything that training changes to its beginning."""
+        """Reset all that training changes."""
         self.checkpoint.reset(seed)
         self._optimizer.reset()
         self._dropout.seed(seed)
@@ -461,7 +408,7 @@ class Trainer:
             self._loss_scale.reset()
 
     def _resume(self, seed: int, folder: Path) -> list[EpochResult]:
-        """Put the model to the state after the last saved epoch, or to its beginning; the saved epochs."""
+        """Restore the state after the last saved epoch, or reset it, and return the saved epochs."""
         self._reset(seed)
         path = folder / STATE_FILE
         if not path.exists():
@@ -479,7 +426,7 @@ class Trainer:
             raise UserError(f"{path} is damaged: delete it to train this run from its first epoch.") from error
 
     def _save(self, folder: Path, history: list[EpochResult], weights: bool) -> None:
-        """Save every epoch's result and, with `weights` (three times the model), the state for the next epoch."""
+        """Save every epoch's result and, with `weights`, the state for the next epoch (three times the model)."""
         arrays: dict[str, Any] = {"history": np.array(json.dumps([result.metrics for result in history]))}
         arrays |= {f"p{r.epoch}": r.probabilities for r in history if r.probabilities is not None}
         if weights:
@@ -492,15 +439,14 @@ class Trainer:
         return [*self.checkpoint.model.variables, *self._optimizer.slots, *scale]
 
 
-def _schedule(config: TrialConfig, steps: int) -> np.ndarray:
-    """Compute the learning rate of every step of the schedule, `steps` of them in an epoch."""
-    hyperparameters = config.hyperparameters
-    return learning_rates(
-        hyperparameters.learning_rate,
-        steps * config.schedule_epochs,
-        hyperparameters.warmup_ratio,
-        hyperparameters.lr_schedule,
+def _learning_rates(train: EncodedDataset, config: TrialConfig, epoch: int) -> np.ndarray:
+    """Compute the learning rate of every step of an epoch, float32 [steps]."""
+    values = config.hyperparameters
+    steps = -(-len(train.texts) // int(values.batch_size))
+    rates = learning_rates(
+        values.learning_rate, steps * config.schedule_epochs, values.warmup_ratio, values.lr_schedule
     )
+    return rates[(epoch - 1) * steps : epoch * steps]
 
 
 def _micro_batch(batch: Batch, number: int, count: int) -> Batch:

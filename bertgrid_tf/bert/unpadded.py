@@ -1,14 +1,12 @@
 """BERT's forward pass over the real tokens of a batch, without padding.
 
-Embeddings, dense layers and LayerNorm run on `[tokens, width]`; only attention needs a place for each text. Two things
-besides make it cheaper than transformers' own pass over padded texts, and leave the logits what they are:
+Embeddings, dense layers and LayerNorm run on `[tokens, width]`; only attention needs a place for each text. Two more
+savings over transformers' own pass leave the logits as they are:
 
-* In attention a long text and a short one share a row, kept apart by the mask, so that rows are nearly full.
-* Of the last layer only the first token of every text is read by the classifier, so that nothing but its keys and
-  values is computed for the others.
+* In attention a long text and a short one share a row, separated by the mask, so that rows are nearly full.
+* The classifier reads only the first token of every text: of the others, the last layer computes keys and values alone.
 
-It reads the variables of the `TFBertForSequenceClassification` itself and calls its Dropout layers: nothing is
-converted, and what is saved is the model's own.
+The variables and Dropout layers are those of the `TFBertForSequenceClassification` itself: nothing is converted.
 """
 
 from collections.abc import Callable
@@ -22,14 +20,14 @@ from transformers.activations_tf import get_tf_activation
 from bertgrid_tf.hyperparameters import Precision
 
 COMPUTE = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}
-"""What matrices are multiplied in; weights, LayerNorm, softmax and the loss are float32 in each."""
+"""The type of matrix products; weights, LayerNorm, softmax and the loss are float32 in each precision."""
 
-# Enough for exp to give 0, in float32 and in what a probability is cast to.
+# Its exponential is 0 in every type of `COMPUTE`.
 _MASKED = -1e9
 
 
 def supports(model: Any) -> bool:
-    """Whether `Unpadded` knows the model: any `TFBertForSequenceClassification` with absolute positions."""
+    """Whether `Unpadded` computes the model: a `TFBertForSequenceClassification` with absolute positions."""
     return (
         isinstance(model, TFBertForSequenceClassification)
         and model.config.position_embedding_type == "absolute"
@@ -38,17 +36,17 @@ def supports(model: Any) -> bool:
 
 
 class _Rows(NamedTuple):
-    """Where the tokens of a batch lie in attention's rows of several texts.
+    """The places of a batch's tokens in attention's rows, which several texts can share.
 
-    What is queried, keyed and read lies there in `[rows, heads, length]`, a head's vector at each place. Empty places
-    are given the first token's, which nothing looks at.
+    Queries, keys, values and attended vectors are `[rows, heads, length]` vectors of a head's size. Empty places hold
+    the first token's vectors, which no token attends to.
 
     Attributes:
-        size: rows and their length, two int32 scalars.
-        tokens: the token at every place, int32 [rows, 1, length].
-        places: the place of every head of every token, counted through `[rows, heads, length]`, int32 [tokens, heads].
+        size: Number and length of the rows, two int32 scalars.
+        tokens: Token at every place, int32 [rows, 1, length].
+        places: Index of every token and head into the flat `[rows, heads, length]`, int32 [tokens, heads].
         own: 1 at places with a token, 0 at empty ones, float32 [rows × heads × length, 1].
-        mask: 0 between places of the same text, hugely negative between others, float32 [rows, 1, length, length].
+        mask: 0 between places of the same text, −10⁹ between others, float32 [rows, 1, length, length].
     """
 
     size: tuple[tf.Tensor, tf.Tensor]
@@ -59,11 +57,11 @@ class _Rows(NamedTuple):
 
 
 class Unpadded:
-    """The logits of a model that `supports` knows: a `trainer.ForwardPass`.
+    """The logits of a model that is supported (`supports`), as a `trainer.ForwardPass`.
 
     Args:
-        model: built, its Dropout layers keyed (`bert.dropout`) if training is to be repeatable.
-        precision: what matrices are multiplied in.
+        model: The built model, with keyed Dropout layers (`bert.dropout`) if training is to be repeatable.
+        precision: Precision of matrix products.
     """
 
     def __init__(self, model: Any, precision: Precision = "fp32") -> None:
@@ -76,14 +74,14 @@ class Unpadded:
         self._activation = _gelu if config.hidden_act == "gelu" else get_tf_activation(config.hidden_act)
 
     def __call__(self, ids: tf.Tensor, types: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
-        """As `Checkpoint.logits`."""
+        """Compute logits; arguments and result as those of `Checkpoint.logits`."""
         classifier = self._model.classifier
         x = self._model.dropout(self.pooled(ids, types, mask, training), training=training)
-        # The scores themselves are not rounded to the compute type.
+        # The logits themselves are not rounded to the compute type.
         return tf.matmul(x, classifier.kernel) + classifier.bias
 
     def pooled(self, ids: tf.Tensor, types: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
-        """What the classifier reads of every text, before its dropout: float32 [batch, width]; arguments as above."""
+        """Compute the classifier's input before its dropout, float32 [batch, width]; arguments as for the logits."""
         bert = self._model.bert
         lengths = tf.reduce_sum(mask, axis=1)
         real = tf.cast(tf.where(tf.reshape(mask, [-1]) > 0)[:, 0], tf.int32)
@@ -105,8 +103,7 @@ class Unpadded:
         return tf.tanh(self._dense(x, bert.pooler.dense))
 
     def _rows(self, lengths: tf.Tensor, texts: tf.Tensor, positions: tf.Tensor) -> _Rows:
-        """Lays the tokens, which are of `texts` (by number) at `positions`, into rows: the longest text and the
-        shortest share one, and so on inwards, unless every text in a row of its own makes attention smaller."""
+        """Lay tokens into rows: the longest text beside the shortest, and so on, or each text alone if that is smaller."""
         count, longest = tf.shape(lengths)[0], tf.reduce_max(lengths)
         order = tf.argsort(lengths, direction="DESCENDING")
         rank = tf.argsort(order)
@@ -124,31 +121,26 @@ class Unpadded:
         rows, columns = tf.gather(row, texts), tf.gather(begin, texts) + positions
         places = (rows * width + columns)[:, None]
         tokens = tf.tensor_scatter_nd_update(tf.zeros([height * width], tf.int32), places, tf.range(tf.size(texts)))
-        # As float32, of which a GPU has kernels for all that follows.
+        # In float32, for which a GPU has kernels for all of the following operations.
         whose = tf.tensor_scatter_nd_update(tf.zeros([height * width]), places, tf.cast(texts + 1, tf.float32))
         whose = tf.reshape(whose, [height, 1, width])
         places = (rows[:, None] * self._heads + tf.range(self._heads)) * width + columns[:, None]
         own = tf.broadcast_to(tf.cast(whose > 0, tf.float32), [height, self._heads, width])
         same = whose[:, :, :, None] == whose[:, :, None, :]
-        return _Rows(
-            (height, width),
-            tf.reshape(tokens, [height, 1, width]),
-            places,
-            tf.reshape(own, [-1, 1]),
-            tf.where(same, 0.0, _MASKED),
-        )
+        tokens, own = tf.reshape(tokens, [height, 1, width]), tf.reshape(own, [-1, 1])
+        return _Rows((height, width), tokens, places, own, tf.where(same, 0.0, _MASKED))
 
     def _attention(
         self, x: tf.Tensor, layer: Any, rows: _Rows, training: bool, only: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """Self-attention, its dense layer, residual and LayerNorm: float32 [tokens, width], or of the tokens `only`."""
+        """Compute self-attention with dense layer, residual and LayerNorm, float32 [tokens or `only`, width]."""
         inner, outer = layer.attention.self_attention, layer.attention.dense_output
         scale = 1 / sqrt(self._size)
         kernel = tf.concat([inner.query.kernel * scale, inner.key.kernel, inner.value.kernel], axis=1)
         bias = tf.concat([inner.query.bias * scale, inner.key.bias, inner.value.bias], axis=0)
         together = _product(x, kernel, bias, self._compute, self._compute)
 
-        # Gathering single heads' vectors lays them out for attention at once: no transposes, which cost more.
+        # Gathering single heads' vectors lays them out for attention, which costs less than transposes.
         height, width = rows.size
         parts, heads = tf.range(3)[:, None], tf.range(self._heads)[:, None]
         placed = _permuted(
@@ -177,15 +169,17 @@ class Unpadded:
         return self._layer_norm(x + added, layer.bert_output.LayerNorm)
 
     def _dense(self, x: tf.Tensor, layer: Any) -> tf.Tensor:
-        return _product(x, tf.convert_to_tensor(layer.kernel), tf.convert_to_tensor(layer.bias), self._compute)
+        return _product(x, layer.kernel, layer.bias, self._compute)
 
     def _layer_norm(self, x: tf.Tensor, layer: Any) -> tf.Tensor:
-        return _layer_norm(x, tf.convert_to_tensor(layer.gamma), tf.convert_to_tensor(layer.beta), self._epsilon)
+        return _layer_norm(x, layer.gamma, layer.beta, self._epsilon)
 
 
 def _permuted(x: tf.Tensor, to: tf.Tensor, back: tf.Tensor, own: tf.Tensor | None = None) -> tf.Tensor:
-    """The vectors of `x` at `to`. The gradient is gathered by `back` instead of scattered, many times faster; by `own`
-    it is kept from vectors that nothing was gathered from."""
+    """Gather the vectors of `x` at `to`; the gradient is gathered too, many times faster than scattered.
+
+    `back` has the index of each vector's copy in the result; `own` is 0 for vectors without a copy.
+    """
 
     @tf.custom_gradient
     def gathered(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
@@ -201,7 +195,7 @@ def _permuted(x: tf.Tensor, to: tf.Tensor, back: tf.Tensor, own: tf.Tensor | Non
 def _product(
     x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, compute: tf.DType, output: tf.DType = tf.float32
 ) -> tf.Tensor:
-    """x · kernel + bias, multiplied in `compute`. Summing the bias's gradient beats TensorFlow's BiasAddGrad."""
+    """Compute x · kernel + bias in `compute`; summing the bias's gradient is faster than TensorFlow's BiasAddGrad."""
 
     @tf.custom_gradient
     def product(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
@@ -217,12 +211,12 @@ def _product(
 
         return tf.nn.bias_add(tf.cast(tf.matmul(left, right), output), tf.cast(bias, output)), gradient
 
-    return product(x, kernel, bias)
+    return product(x, tf.convert_to_tensor(kernel), tf.convert_to_tensor(bias))
 
 
 @tf.custom_gradient
 def _gelu(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-    """x Φ(x) (Hendrycks and Gimpel 2016), exact, with its derivative Φ(x) + x φ(x) in fewer passes than autodiff's."""
+    """Compute x Φ(x) (Hendrycks and Gimpel 2016), with its derivative Φ(x) + x φ(x) in fewer passes than autodiff's."""
     below = 0.5 * tf.math.erf(x * sqrt(0.5)) + 0.5
 
     def gradient(above: tf.Tensor) -> tf.Tensor:
@@ -232,7 +226,7 @@ def _gelu(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
 
 
 def _layer_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tf.Tensor:
-    """LayerNorm over the last axis (Ba et al. 2016), with a gradient in fewer passes than autodiff's."""
+    """Normalize the last axis (LayerNorm, Ba et al. 2016), with a gradient in fewer passes than autodiff's."""
 
     @tf.custom_gradient
     def normed(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
@@ -252,4 +246,4 @@ def _layer_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float)
 
         return unit * gamma + beta, gradient
 
-    return normed(x, gamma, beta)
+    return normed(x, tf.convert_to_tensor(gamma), tf.convert_to_tensor(beta))

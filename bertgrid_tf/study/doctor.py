@@ -212,7 +212,8 @@ def checkpoints(models: list[str]) -> Finding:
     """Check that the checkpoints of a recipe are here or can be downloaded."""
     from huggingface_hub import constants
 
-    from bertgrid_tf.bert.checkpoint import SCRATCH, cached
+    from bertgrid_tf.bert.checkpoint_files import cached
+    from bertgrid_tf.bert.scratch import SCRATCH
 
     absent = [name for name in models if not (SCRATCH.fullmatch(name) or cached(name))]
     if not absent:

@@ -15,7 +15,7 @@ _MARKS: Mapping[ContainerRuntime, str] = {
     "apptainer": ".singularity.d",
     "docker": ".dockerenv",
 }
-# Rootless podman maps the caller to root unless it is told to keep the ids.
+# Rootless podman maps the caller to root by default.
 _AS_CALLER: Mapping[ContainerRuntime | None, str] = {
     "docker": 'docker run --user "$(id -u):$(id -g)"',
     "podman": "podman run --userns=keep-id",
@@ -27,8 +27,8 @@ LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, *_FORBIDDEN, errno.EROFS, errno.EFBI
 
 
 def container_runtime(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> ContainerRuntime | None:
-    """Return what runs the container around this process, by the files below `root`; None outside a container."""
-    # A pod's containers may carry docker's mark too.
+    """Return the runtime of the container around this process, by the files below `root`; None outside a container."""
+    # A pod's containers may have docker's mark too.
     if "KUBERNETES_SERVICE_HOST" in environ:
         return "kubernetes"
     return next((runtime for runtime, mark in _MARKS.items() if (root / mark).exists()), None)
@@ -44,7 +44,7 @@ class NotWritable:
         owner: User id of the folder, or of the nearest existing one above it.
         volume: The folder that a container should have mounted for it.
         user: User id of the process.
-        runtime: What runs the container around the process.
+        runtime: Runtime of the container around the process; None outside a container.
     """
 
     folder: Path
@@ -63,10 +63,10 @@ class NotWritable:
         return f"cannot be written ({os.strerror(self.number)})"
 
     def remedy(self, otherwise: str, command: str = "…") -> str:
-        """Return what to do.
+        """Return the user's next step.
 
         Args:
-            otherwise: What helps outside a container too, as "choose another with --results".
+            otherwise: A remedy outside containers, as "choose another with --results".
             command: Command of bertgrid-tf at the end of the line that starts the container.
         """
         if self.number in (errno.ENOSPC, errno.EDQUOT):
@@ -86,7 +86,7 @@ class NotWritable:
         )
 
     def sentence(self, what: str, otherwise: str, command: str = "…") -> str:
-        """Return reason and remedy (see there) in one sentence that begins with `what`, as "The results folder"."""
+        """Return reason and `remedy` in one sentence that begins with `what`, as "The study folder"."""
         return f"{what} {self.folder} {self.reason}: {self.remedy(otherwise, command)}."
 
 
@@ -98,14 +98,14 @@ def nearest(folder: Path) -> Path:
 
 
 def check_writable(folder: Path, volume: Path | None = None) -> NotWritable | None:
-    """Make a file that vanishes at once, since permissions know of no full disk and no network's rights.
+    """Try to write a temporary file, since permissions do not show a full disk or a network's rights.
 
     Args:
         folder: Folder to write in; where it does not exist, the nearest above it is tried.
-        volume: See `NotWritable`; None for the folder itself.
+        volume: As in `NotWritable`; None for the folder itself.
 
     Returns:
-        Why no file can be made; None where one can.
+        The reason why the folder cannot be written; None where it can.
     """
     existing = nearest(folder)
     try:

@@ -19,13 +19,11 @@ _WITH_GPUS: Mapping[ContainerRuntime, str] = {
 
 
 def parse_memory(text: str) -> int:
-    """Parse a memory size: `16GB` or `16G` (10⁹ bytes each), `16GiB` (2³⁰), `14500MB`.
+    """Parse a memory size in bytes; raise UserError if it is none, or below one MiB, the unit of TensorFlow's limit.
 
-    Returns:
-        Bytes; at least one MiB, the unit of TensorFlow's limit.
-
-    Raises:
-        UserError: The text is no size, or a smaller one.
+    Example:
+        >>> parse_memory("16GB"), parse_memory("16GiB")
+        (16000000000, 17179869184)
     """
     try:
         return TypeAdapter(Annotated[ByteSize, Field(ge=2**20)]).validate_python(text)
@@ -70,7 +68,7 @@ class Driver:
     error: str = ""
 
     def memory(self, name: str) -> int | None:
-        """Return the bytes that can be used of a GPU of this name; the least where several bear it."""
+        """Return the usable bytes of a GPU of this name, the least of several; None where not reported."""
         sizes = [size for gpu, size in self.gpus if gpu == name]
         return min((size for size in sizes if size is not None), default=None)
 
@@ -94,7 +92,7 @@ def _usable_memory(handle: object) -> int | None:
     import pynvml
 
     try:
-        # The second version tells the driver's own share apart, which no process can take.
+        # The second version separates the driver's own share, which no process can take.
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
     except pynvml.NVMLError:
         return None
@@ -106,8 +104,8 @@ class GpuUnavailable:
     """The reason why TensorFlow computes on the CPU; clauses without a full stop.
 
     Attributes:
-        reason: What is missing.
-        remedy: What to do; None where nothing is amiss.
+        reason: The missing part.
+        remedy: The next step; None where nothing is amiss.
     """
 
     reason: str
@@ -129,13 +127,13 @@ def explain_missing_gpu(
     host_driver: bool = False,
     visible: str | None = None,
 ) -> GpuUnavailable:
-    """Return the one reason why TensorFlow lists no GPU.
+    """Return the first reason why TensorFlow lists no GPU.
 
     Args:
         cuda: Major version of CUDA that TensorFlow was built with; None where its libraries are missing.
         driver: The driver; None where there is none. A container has one together with its GPUs.
-        runtime: What runs the container around this process; None outside a container.
-        host_driver: Whether the kernel, a container's host's too, has NVIDIA's module.
+        runtime: Runtime of the container around this process; None outside a container.
+        host_driver: Whether the kernel, which a container shares with its host, has NVIDIA's module.
         visible: CUDA_VISIBLE_DEVICES.
     """
     on_host = " on the host" if runtime else ""
@@ -143,7 +141,7 @@ def explain_missing_gpu(
         if runtime is None:
             return GpuUnavailable("there is no NVIDIA GPU here, or no driver for it")
         start = _WITH_GPUS[runtime] if cuda else f"use the gpu image, and {_WITH_GPUS[runtime]}"
-        # Whoever takes the CPU image on a host without GPUs needs no advice.
+        # The CPU image on a host without GPUs needs no remedy.
         remedy = f"if the host has one, {start}" if cuda or host_driver else None
         return GpuUnavailable("this container was started without a GPU", remedy)
     if driver.error:

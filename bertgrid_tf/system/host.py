@@ -8,8 +8,8 @@ from typing import Literal
 
 # The flags of /proc/cpuinfo that decide the speed of a matrix product.
 _EXTENSIONS = ("avx", "avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
-# The files of a control group with its limit and its usage, and the line of memory.stat with its file caches, which
-# can be dropped; by the controller's name in version 1, and "" in version 2.
+# By controller ("" in version 2): a control group's files with its limit and its usage, and the line of memory.stat
+# with its file caches, which can be dropped.
 _CONTROL_GROUP_FILES = {
     "": ("memory.max", "memory.current", "inactive_file"),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -44,26 +44,24 @@ def memory(root: Path = Path("/")) -> int:
 
 
 def free_memory(root: Path = Path("/")) -> int:
-    """Return the bytes that this process may still take: what is available on the machine, or the least that a limit of
-    its control groups leaves."""
+    """Return the bytes that this process may still take: those available, or the least its groups leave."""
     left = (limit - taken for limit, taken in _control_groups(root))
     return max(min([_size(root / "proc/meminfo", "MemAvailable"), *left]), 0)
 
 
 def process_memory(name: Literal["VmRSS", "VmHWM"]) -> int:
-    """Return the resident bytes of this process, now or at most. (`getrusage` includes those of the parent at exec.)"""
+    """Return the resident bytes of this process, now or at their peak (`getrusage` includes the parent's at exec)."""
     return _size(Path("/proc/self/status"), name)
 
 
 def _size(file: Path, name: str) -> int:
-    """Read a size that a file of /proc has in kB, in bytes."""
+    """Read a size in bytes from a file of /proc, which has it in kB."""
     lines = file.read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 def _control_groups(root: Path) -> Iterator[tuple[int, int]]:
-    """Yield the limit and the taken memory (file caches excluded) of this process's control group and of every group
-    above it that has a limit, in bytes.
+    """Yield limit and usage without file caches, in bytes, of this process's control group and those above it.
 
     A container may have its group mounted as the root, under a path that it does not see.
     """

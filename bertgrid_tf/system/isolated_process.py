@@ -19,12 +19,11 @@ def run_isolated(function: Callable[[Any, Send], Any], argument: Any) -> Any:
     """Run `function(argument, send)` in a child process.
 
     Args:
-        function: Of a module, so that the child can import it.
-        argument: Anything that can be pickled.
+        function: A module's function, which the child imports.
+        argument: A picklable argument.
 
     Returns:
-        The function's result; the last intermediate result where the child ran out of memory or was killed; None where
-        there was none.
+        The function's result; or where the child ran out of memory or was killed, the last intermediate one or None.
 
     Raises:
         UserError: The function raised it.
@@ -58,7 +57,7 @@ def run_isolated(function: Callable[[Any, Send], Any], argument: Any) -> Any:
 
 def child_main() -> None:
     """Run the function that standard input holds and write its results to standard output, both pickled."""
-    # What a library prints goes to standard error, lest it come between the results.
+    # Libraries print to standard error, lest their lines come between the results.
     with os.fdopen(os.dup(1), "wb") as channel:
         os.dup2(2, 1)
 

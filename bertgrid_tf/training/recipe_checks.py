@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from bertgrid_tf.bert.checkpoint import architecture, identity, load_tokenizer, positions
+from bertgrid_tf.bert.checkpoint import load_tokenizer
+from bertgrid_tf.bert.checkpoint_files import architecture, identity, positions
 from bertgrid_tf.bert.encode import check_room, check_vocabulary
 from bertgrid_tf.bert.replicas import replica_count
 from bertgrid_tf.corpus import Corpus, segment_count

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
-from tiny_bert import LABELS, labelled, sentences
+from tiny_bert import LABELS, labelled, sentences, trial
 
 from bertgrid_tf.bert.checkpoint import Checkpoint, load
-from bertgrid_tf.bert.trainer import EncodedDataset, Trainer, TrainSettings
+from bertgrid_tf.bert.encode import EncodedDataset
+from bertgrid_tf.bert.trainer import Trainer
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +27,7 @@ def checkpoint(texts: list[str]) -> Checkpoint:
 def trainer(checkpoint: Checkpoint, train: EncodedDataset) -> Trainer:
     """Its step is traced here, since any later trainer has the checkpoint's dropout layers draw by another key."""
     trainer = Trainer(checkpoint)
-    trainer.time_steps(train, TrainSettings(learning_rate=1e-3, schedule_epochs=1, stop_epoch=1, batch_size=8), 1)
+    trainer.time_steps(train, trial(), 1)
     return trainer
 
 

@@ -9,12 +9,14 @@ import pytest
 import tensorflow as tf
 from local_hub import hub
 from safetensors.numpy import load_file, save_file
-from tiny_bert import LABELS, labelled
+from tiny_bert import LABELS, labelled, trial
 from transformers import AutoTokenizer, TFBertForSequenceClassification, TFBertModel
 
-from bertgrid_tf.bert.checkpoint import Checkpoint, identity, load, positions, train_tokenizer
-from bertgrid_tf.bert.encode import encode
-from bertgrid_tf.bert.trainer import EncodedDataset, Trainer, TrainSettings
+from bertgrid_tf.bert.checkpoint import Checkpoint, load
+from bertgrid_tf.bert.checkpoint_files import identity, positions
+from bertgrid_tf.bert.encode import EncodedDataset, encode
+from bertgrid_tf.bert.scratch import train_tokenizer
+from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.errors import UserError
 
 
@@ -114,9 +116,8 @@ def test_missing_encoder_weights_are_an_error_and_not_drawn(saved):
 def trains(folder: Path, tmp_path: Path) -> float:
     """The dev accuracy of a checkpoint after two epochs, as any other goes."""
     checkpoint = load(str(folder), LABELS)
-    hyperparameters = TrainSettings(1e-3, 2, 2, 8)
     train, dev = labelled(checkpoint, 24, 0), labelled(checkpoint, 16, 1)
-    *_, last = Trainer(checkpoint).run(train, dev, hyperparameters, tmp_path)
+    *_, last = Trainer(checkpoint).run(train, dev, trial(epochs=2, seed=0), tmp_path)
     return last.metrics["accuracy"]
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertgrid_tf.bert.encode import check_vocabulary, encode, shortened
+from bertgrid_tf.bert.encode import check_vocabulary, encode, truncated_lengths
 from bertgrid_tf.errors import UserError
 
 
@@ -19,7 +19,7 @@ def types(encoded, row):
 def test_the_focus_is_cut_only_when_nothing_else_is_left(lengths, data):
     focus = data.draw(st.integers(0, len(lengths) - 1))
     room = data.draw(st.integers(0, 60))
-    kept = shortened(lengths, focus, room)
+    kept = truncated_lengths(lengths, focus, room)
     assert sum(kept) == min(room, sum(lengths))
     assert all(0 <= k <= n for k, n in zip(kept, lengths, strict=True))
     if kept[focus] < lengths[focus]:

@@ -3,7 +3,16 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertgrid_tf.bert.optimizer import BETA_1, BETA_2, EPSILON, AdamW, LossScale, UsedEmbeddingRows, learning_rates
+from bertgrid_tf.bert.optimizer import (
+    BETA_1,
+    BETA_2,
+    EPSILON,
+    AdamW,
+    LossScale,
+    StepUpdate,
+    UsedEmbeddingRows,
+    learning_rates,
+)
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_nearly_nothing():
@@ -34,12 +43,16 @@ def test_one_horizon_makes_one_schedule_however_early_a_run_stops():
     assert not np.allclose(whole, longer[:40])
 
 
+def update(
+    step: int, rate: float, decay: float = 0.0, clip: float = 1.0, rows: UsedEmbeddingRows | None = None
+) -> StepUpdate:
+    return StepUpdate(tf.constant(step), *(tf.constant(value, tf.float32) for value in (rate, decay, clip)), rows)
+
+
 def apply(variables, gradients, steps=1, rate=0.1, decay=0.0, clip=1e9):
     optimizer = AdamW(variables)
     for step in range(steps):
-        norm = optimizer.apply(
-            gradients, tf.constant(step), tf.constant(rate), tf.constant(decay), tf.constant(clip, tf.float32)
-        )
+        norm = optimizer.apply(gradients, update(step, rate, decay, clip))
     return optimizer, float(norm)
 
 
@@ -99,10 +112,10 @@ def test_updating_used_rows_alone_is_the_dense_update(batches, decay):
     for step, ids in enumerate(batches):
         values = np.random.default_rng(step).normal(size=(len(ids), 3)).astype(np.float32)
         gradient = tf.IndexedSlices(tf.constant(values), tf.constant(ids, tf.int32), tf.constant([10, 3]))
-        # Summed over the parts of a batch, the gradient of a table is dense.
+        # Summed over the micro-batches, the gradient of a table is dense.
         given_ = gradient if step % 2 else tf.convert_to_tensor(gradient)
-        rest = tf.constant(step), tf.constant(rates[step]), tf.constant(decay, tf.float32), tf.constant(1.0)
-        np.testing.assert_allclose(by_rows.apply([given_], *rest, rows), plain.apply([gradient], *rest), rtol=1e-5)
+        norm = by_rows.apply([given_], update(step, rates[step], decay, rows=rows))
+        np.testing.assert_allclose(norm, plain.apply([gradient], update(step, rates[step], decay)), rtol=1e-5)
     by_rows.decay_others(rows, np.prod(1 - decay * rates, dtype=np.float64))
     np.testing.assert_allclose(sparse.numpy(), dense.numpy(), rtol=1e-5, atol=1e-5)
     for one, other in zip(by_rows.slots, plain.slots, strict=True):
@@ -112,10 +125,9 @@ def test_updating_used_rows_alone_is_the_dense_update(batches, decay):
 def test_a_step_that_overflowed_is_left_out_where_it_is_to_be():
     variable = tf.Variable([1.0], name="dense/kernel")
     optimizer = AdamW([variable], skips=True)
-    rest = tf.constant(0), tf.constant(0.1), tf.constant(0.5), tf.constant(1.0)
-    assert not np.isfinite(optimizer.apply([tf.constant([np.inf])], *rest))
+    assert not np.isfinite(optimizer.apply([tf.constant([np.inf])], update(0, 0.1, 0.5)))
     assert [float(one[0]) for one in (variable, *optimizer.slots)] == [1.0, 0.0, 0.0]
-    optimizer.apply([tf.constant([1.0])], *rest)
+    optimizer.apply([tf.constant([1.0])], update(0, 0.1, 0.5))
     assert variable[0] < 1
 
 

@@ -13,6 +13,8 @@ from bertgrid_tf.errors import UserError
 THREE_DEVICES = Path(__file__).with_name("three_devices.py")
 
 
+# Of several minutes where cores are scarce.
+@pytest.mark.timeout(900)
 def test_several_devices_train_as_one():
     pytest_ = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(THREE_DEVICES)]
     done = subprocess.run(pytest_, capture_output=True, text=True, check=False)

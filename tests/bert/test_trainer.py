@@ -4,24 +4,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_keras
-from tiny_bert import LABELS
+from tiny_bert import LABELS, OTHER, UNLIKE, trial, without_dropout
 
 from bertgrid_tf.bert.checkpoint import Checkpoint, load
 from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.flops import training_flops
 from bertgrid_tf.bert.head import refit
-from bertgrid_tf.bert.trainer import EpochResult, Trainer, TrainSettings
+from bertgrid_tf.bert.trainer import EpochResult, Trainer
 from bertgrid_tf.errors import UserError
 
-SETTINGS = TrainSettings(learning_rate=1e-3, schedule_epochs=3, stop_epoch=3, batch_size=8, seed=5)
+CONFIG = trial()
 # 40 texts in batches of 8 are 15 steps in three epochs; the first 20 % of them warm up.
 RATES = 1e-3 * np.array([min((step + 1) / 3, (15 - step) / 12) for step in range(15)])
 
 
-def run(trainer, train, dev, folder: Path, hyperparameters=SETTINGS, **kwargs) -> list[EpochResult]:
+def run(trainer, train, dev, folder: Path, config=CONFIG, **kwargs) -> list[EpochResult]:
     folder.mkdir(exist_ok=True)
-    return list(trainer.run(train, dev, hyperparameters, folder, **kwargs))
+    return list(trainer.run(train, dev, config, folder, **kwargs))
 
 
 def same(one: list[EpochResult], other: list[EpochResult]) -> bool:
@@ -38,8 +37,7 @@ def one_hot(labels: np.ndarray) -> np.ndarray:
 
 
 def test_it_learns(trainer, train, dev, tmp_path):
-    hyperparameters = TrainSettings(learning_rate=5e-3, schedule_epochs=8, stop_epoch=8, batch_size=8, seed=1)
-    results = run(trainer, train, dev, tmp_path, hyperparameters)
+    results = run(trainer, train, dev, tmp_path, trial(epochs=8, seed=1, learning_rate=5e-3))
     assert results[-1].metrics["accuracy"] >= 0.9
     assert results[-1].metrics["train_loss"] < results[0].metrics["train_loss"]
 
@@ -48,7 +46,7 @@ def test_an_epoch_tells_what_its_products_alone_would_take_at_the_machine_s_rate
     trainer, train, dev, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("bertgrid_tf.bert.trainer.peak", {"fp32": 1e9}.get)
-    found = run(trainer, train, dev, tmp_path, replace(SETTINGS, stop_epoch=2))
+    found = run(trainer, train, dev, tmp_path, trial(stop_epoch=2))
     size = Dimensions.of(trainer.checkpoint.model.config, len(trainer.checkpoint.labels))
     expected = training_flops(size, train.texts.lengths) / 1e9
     assert [epoch.metrics["limit_seconds"] for epoch in found] == pytest.approx([expected] * 2)
@@ -63,18 +61,18 @@ def test_a_reset_run_equals_that_of_a_freshly_built_model(trainer, train, dev, t
 
 
 def test_the_seed_decides_the_numbers(trainer, train, dev, tmp_path):
-    other = TrainSettings(learning_rate=1e-3, schedule_epochs=3, stop_epoch=3, batch_size=8, seed=6)
-    assert not same(run(trainer, train, dev, tmp_path / "a"), run(trainer, train, dev, tmp_path / "b", other))
+    one, other = (run(trainer, train, dev, tmp_path / str(seed), trial(seed=seed)) for seed in (5, 6))
+    assert not same(one, other)
 
 
 @pytest.mark.parametrize("epochs_before_the_kill", [1, 2, 3])
 def test_a_resumed_run_equals_an_uninterrupted_one(trainer, train, dev, tmp_path, epochs_before_the_kill):
     whole = run(trainer, train, dev, tmp_path / "whole")
-    broken = trainer.run(train, dev, SETTINGS, tmp_path)
+    broken = trainer.run(train, dev, CONFIG, tmp_path)
     for _ in range(epochs_before_the_kill):
         next(broken)
     broken.close()
-    run(trainer, train, dev, tmp_path / "another run in between", TrainSettings(1e-2, 1, 1, seed=9))
+    run(trainer, train, dev, tmp_path / "another run in between", OTHER)
     steps: list[int] = []
     resumed = run(trainer, train, dev, tmp_path, on_train_batch_end=lambda done, total, loss: steps.append(done))
     assert same(resumed, whole)
@@ -100,8 +98,7 @@ def test_a_kill_inside_an_epoch_costs_that_epoch_alone(trainer, train, dev, tmp_
 
 def test_stopping_early_keeps_the_schedule_of_the_whole_horizon(trainer, train, dev, tmp_path):
     whole = run(trainer, train, dev, tmp_path / "whole")
-    stopped = TrainSettings(learning_rate=1e-3, schedule_epochs=3, stop_epoch=2, batch_size=8, seed=5)
-    assert same(run(trainer, train, dev, tmp_path / "stopped", stopped), whole[:2])
+    assert same(run(trainer, train, dev, tmp_path / "stopped", trial(stop_epoch=2)), whole[:2])
 
 
 def test_every_step_has_its_number_in_the_run_and_its_rate_in_the_schedule(trainer, train, dev, tmp_path, monkeypatch):
@@ -119,11 +116,11 @@ def test_every_step_has_its_number_in_the_run_and_its_rate_in_the_schedule(train
 
 
 def test_embeddings_that_no_text_reads_are_decayed_by_every_step_s_rate(trainer, checkpoint, train, dev, tmp_path):
-    checkpoint.reset(SETTINGS.seed)
+    checkpoint.reset(CONFIG.seed)
     table = checkpoint.model.get_input_embeddings().weight
     unread = checkpoint.tokenizer.mask_token_id
     begin = table.numpy()[unread]
-    run(trainer, train, dev, tmp_path, replace(SETTINGS, weight_decay=50.0), keep_weights=True)
+    run(trainer, train, dev, tmp_path, trial(weight_decay=50.0), keep_weights=True)
     np.testing.assert_allclose(table.numpy()[unread], begin * np.prod(1 - 50 * RATES), rtol=1e-5)
 
 
@@ -158,15 +155,13 @@ class Counting:
 def test_one_trace_serves_every_shape_run_and_loss_and_another_one_targets(checkpoint, train, dev, tmp_path):
     counting = Counting(checkpoint)
     trainer = Trainer(checkpoint, forward=counting)
-    for number, hyperparameters in enumerate(
-        (SETTINGS, TrainSettings(1e-2, 2, 2, 5, 0.5, "constant", 0.1, 2.0, "grouped", 3))
-    ):
-        run(trainer, train, dev, tmp_path / str(number), hyperparameters)
+    for number, config in enumerate((CONFIG, UNLIKE)):
+        run(trainer, train, dev, tmp_path / str(number), config)
     assert counting.traces == 2  # one for training, one for prediction
     for gamma in (0.0, 2.0):
-        hyperparameters = replace(SETTINGS, schedule_epochs=1, stop_epoch=1, focal_gamma=gamma)
-        run(trainer, replace(train, targets=one_hot(train.labels)), dev, tmp_path / f"targets {gamma}", hyperparameters)
-        run(trainer, train, dev, tmp_path / f"labels {gamma}", hyperparameters)
+        config = trial(epochs=1, focal_gamma=gamma)
+        run(trainer, replace(train, targets=one_hot(train.labels)), dev, tmp_path / f"targets {gamma}", config)
+        run(trainer, train, dev, tmp_path / f"labels {gamma}", config)
     assert counting.traces == 3  # training on targets
 
 
@@ -189,7 +184,7 @@ def test_padding_changes_no_logit(checkpoint, dev):
 def test_kept_weights_are_in_place_when_a_finished_run_is_called_again(trainer, checkpoint, train, dev, tmp_path):
     run(trainer, train, dev, tmp_path, keep_weights=True)
     trained = [variable.numpy() for variable in checkpoint.model.variables]
-    run(trainer, train, dev, tmp_path / "another", TrainSettings(1e-2, 1, 1, seed=9))
+    run(trainer, train, dev, tmp_path / "another", OTHER)
     run(trainer, train, dev, tmp_path, keep_weights=True)
     for before, variable in zip(trained, checkpoint.model.variables, strict=True):
         np.testing.assert_array_equal(before, variable.numpy())
@@ -213,11 +208,7 @@ def test_a_finished_run_keeps_no_weights(trainer, train, dev, tmp_path):
 @pytest.fixture(scope="module")
 def calm(texts) -> Trainer:
     """With a model of its own, since targets are traced late; without dropout, whose draw is another in parts."""
-    checkpoint = load("scratch:1x32", LABELS, texts=texts)
-    for layer in checkpoint.model._flatten_layers():
-        if isinstance(layer, tf_keras.layers.Dropout):
-            layer.rate = 0.0
-    return Trainer(checkpoint)
+    return Trainer(without_dropout(load("scratch:1x32", LABELS, texts=texts)))
 
 
 def test_targets_that_say_what_the_labels_say_train_alike(calm, train, dev, tmp_path):
@@ -230,41 +221,37 @@ def test_targets_that_say_what_the_labels_say_train_alike(calm, train, dev, tmp_
 
 def test_a_class_that_counts_nothing_is_not_learnt(calm, train, dev, tmp_path):
     weighed = replace(train, targets=one_hot(train.labels) * np.float32([1, 0]))
-    hyperparameters = replace(SETTINGS, learning_rate=5e-3)
-    assert run(calm, weighed, dev, tmp_path, hyperparameters)[-1].metrics["recall_good"] == 0
+    assert run(calm, weighed, dev, tmp_path, trial(learning_rate=5e-3))[-1].metrics["recall_good"] == 0
 
 
 def test_soft_targets_are_what_the_probabilities_come_to(calm, train, dev, tmp_path):
     undecided = replace(train, targets=np.full((len(train.texts), 2), [0.7, 0.3], np.float32))
-    last = run(calm, undecided, dev, tmp_path, replace(SETTINGS, learning_rate=5e-3, schedule_epochs=5, stop_epoch=5))[
-        -1
-    ]
+    *_, last = run(calm, undecided, dev, tmp_path, trial(epochs=5, learning_rate=5e-3))
     np.testing.assert_allclose(last.probabilities.mean(axis=0), [0.7, 0.3], atol=0.1)
 
 
 def test_the_focal_loss_counts_what_is_known_for_less(calm, train, dev, tmp_path):
     losses = {}
     for gamma in (0.0, 1.0, 2.0):
-        hyperparameters = replace(SETTINGS, focal_gamma=gamma)
-        found = run(calm, train, dev, tmp_path / str(gamma), hyperparameters)
+        config = trial(focal_gamma=gamma)
+        found = run(calm, train, dev, tmp_path / str(gamma), config)
         targets = replace(train, targets=one_hot(train.labels))
-        assert gamma == 0 or same(run(calm, targets, dev, tmp_path / f"{gamma} targets", hyperparameters), found)
+        assert gamma == 0 or same(run(calm, targets, dev, tmp_path / f"{gamma} targets", config), found)
         losses[gamma] = found[0].metrics["train_loss"]
     assert losses[0] > 1.5 * losses[1] > 2.25 * losses[2]
 
 
 def test_weighted_targets_are_trained_in_parts_with_the_same_result(calm, train, dev, tmp_path):
     weighed = replace(train, targets=one_hot(train.labels) * np.float32([0.5, 2.0]))
-    hyperparameters = replace(SETTINGS, focal_gamma=1.0)
 
-    def losses(folder: str, parts: int) -> list[float]:
+    def losses(folder: str, micro_batches: int) -> list[float]:
         found: list[float] = []
 
         def on_train_batch_end(done: int, total: int, loss: float) -> None:
-            calm.parts = parts
+            calm.micro_batches = micro_batches
             found.append(loss)
 
-        run(calm, weighed, dev, tmp_path / folder, hyperparameters, on_train_batch_end=on_train_batch_end)
+        run(calm, weighed, dev, tmp_path / folder, trial(focal_gamma=1.0), on_train_batch_end=on_train_batch_end)
         return found
 
     np.testing.assert_allclose(losses("in three parts", 3), losses("whole", 1), atol=1e-5)
@@ -273,34 +260,34 @@ def test_weighted_targets_are_trained_in_parts_with_the_same_result(calm, train,
 @pytest.mark.parametrize("head", ["refit", "smote", "rose"])
 def test_every_epoch_is_scored_with_a_refitted_head_and_trained_with_its_own(trainer, train, dev, tmp_path, head):
     plain = run(trainer, train, dev, tmp_path / "trained")
-    found = run(trainer, train, dev, tmp_path / head, replace(SETTINGS, head=head))
+    found = run(trainer, train, dev, tmp_path / head, trial(head_retraining=head))
     assert [epoch.metrics["train_loss"] for epoch in found] == [epoch.metrics["train_loss"] for epoch in plain]
     assert all((a.probabilities != b.probabilities).any() for a, b in zip(found, plain, strict=True))
-    kernel, bias = refit(trainer.features(train.texts), train.labels, head, SETTINGS.seed)
+    kernel, bias = refit(trainer.features(train.texts), train.labels, head, CONFIG.seed)
     expected = tf.nn.softmax(trainer.features(dev.texts) @ kernel + bias)
     np.testing.assert_allclose(found[-1].probabilities, expected, atol=1e-5)
 
 
 def test_a_resumed_run_with_refitted_heads_equals_an_uninterrupted_one(trainer, train, dev, tmp_path):
-    hyperparameters = replace(SETTINGS, head="smote")
-    whole = run(trainer, train, dev, tmp_path / "whole", hyperparameters)
-    broken = trainer.run(train, dev, hyperparameters, tmp_path)
+    config = trial(head_retraining="smote")
+    whole = run(trainer, train, dev, tmp_path / "whole", config)
+    broken = trainer.run(train, dev, config, tmp_path)
     next(broken)
     broken.close()
-    run(trainer, train, dev, tmp_path / "another run in between", TrainSettings(1e-2, 1, 1, seed=9))
-    assert same(run(trainer, train, dev, tmp_path, hyperparameters), whole)
+    run(trainer, train, dev, tmp_path / "another run in between", OTHER)
+    assert same(run(trainer, train, dev, tmp_path, config), whole)
 
 
 def test_the_refitted_head_is_what_a_finished_run_leaves_in_the_model(trainer, train, dev, tmp_path):
-    hyperparameters = replace(SETTINGS, head="rose")
-    last = run(trainer, train, dev, tmp_path, hyperparameters, keep_weights=True)[-1]
+    config = trial(head_retraining="rose")
+    last = run(trainer, train, dev, tmp_path, config, keep_weights=True)[-1]
     np.testing.assert_array_equal(trainer.probabilities(dev.texts), last.probabilities)
-    run(trainer, train, dev, tmp_path / "another", TrainSettings(1e-2, 1, 1, seed=9))
-    run(trainer, train, dev, tmp_path, hyperparameters, keep_weights=True)
+    run(trainer, train, dev, tmp_path / "another", OTHER)
+    run(trainer, train, dev, tmp_path, config, keep_weights=True)
     np.testing.assert_array_equal(trainer.probabilities(dev.texts), last.probabilities)
 
 
 def test_a_pass_that_shows_no_features_has_no_refitted_head(checkpoint, train, dev, tmp_path):
     trainer = Trainer(checkpoint, forward=checkpoint.logits)
-    with pytest.raises(UserError, match="use head trained"):
-        run(trainer, train, dev, tmp_path, replace(SETTINGS, head="smote"))
+    with pytest.raises(UserError, match="use head_retraining none"):
+        run(trainer, train, dev, tmp_path, trial(head_retraining="smote"))

@@ -10,21 +10,19 @@ import tensorflow as tf
 import tf_keras
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_bert import LABELS, labelled
+from tiny_bert import LABELS, labelled, trial, without_dropout
 from transformers import BertConfig, ElectraConfig, TFBertForSequenceClassification, TFElectraForSequenceClassification
 
 from bertgrid_tf.bert import dropout
 from bertgrid_tf.bert.batches import training_order
 from bertgrid_tf.bert.checkpoint import Checkpoint, load
-from bertgrid_tf.bert.trainer import EncodedDataset, Trainer, TrainSettings
+from bertgrid_tf.bert.encode import EncodedDataset
+from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.bert.unpadded import Unpadded, supports
 from bertgrid_tf.errors import UserError
 
 LENGTH = 24
-SETTINGS = TrainSettings(
-    learning_rate=1e-3, schedule_epochs=2, stop_epoch=2, batch_size=8, group_by_length="random", seed=5
-)
-
+CONFIG = trial(epochs=2, group_by_length="never")
 
 SHAPES: dict[str, dict[str, object]] = {
     "heads as wide as BERT-base's": {
@@ -147,13 +145,6 @@ def test_coarser_products_give_nearly_the_same_logits(precision, tolerance):
     assert 0 < np.abs(found - plain).max() < tolerance * np.abs(plain).max()
 
 
-def without_dropout(checkpoint: Checkpoint) -> Checkpoint:
-    for layer in checkpoint.model._flatten_layers():
-        if isinstance(layer, tf_keras.layers.Dropout):
-            layer.rate = 0.0
-    return checkpoint
-
-
 @pytest.fixture(scope="module")
 def calm(texts) -> Checkpoint:
     """The tiny checkpoint with two layers and without dropout."""
@@ -163,14 +154,14 @@ def calm(texts) -> Checkpoint:
 class Trained:
     """What a run leaves: its losses, probabilities, weights, and the sum of Adam's second moments."""
 
-    def __init__(self, trainer: Trainer, folder: Path, hyperparameters: TrainSettings = SETTINGS) -> None:
+    def __init__(self, trainer: Trainer, folder: Path) -> None:
         checkpoint = trainer.checkpoint
         folder.mkdir()
         self.losses: list[float] = []
         *_, last = trainer.run(
             labelled(checkpoint, 40, seed=2),
             labelled(checkpoint, 20, seed=3),
-            hyperparameters,
+            CONFIG,
             folder,
             lambda done, steps, loss: self.losses.append(loss),
         )
@@ -222,15 +213,15 @@ def test_fp16_leaves_out_steps_that_overflow_and_resumes_with_the_scale_that_the
         if done == 1:
             scale.value.assign(2.0**24)
 
-    broken = trainer.run(train, dev, SETTINGS, tmp_path, overflow)
+    broken = trainer.run(train, dev, CONFIG, tmp_path, overflow)
     assert np.isfinite(next(broken).metrics["train_loss"])
     broken.close()
     kept = [float(one) for one in scale.state]
     assert kept[0] < 2**24
     assert all(np.isfinite(variable.numpy()).all() for variable in calm.model.variables)
-    trainer.time_steps(train, SETTINGS, 1)
+    trainer.time_steps(train, CONFIG, 1)
     assert [float(one) for one in scale.state] == [2**15, 1]
-    next(trainer.run(train, dev, SETTINGS, tmp_path))
+    next(trainer.run(train, dev, CONFIG, tmp_path))
     assert [float(one) for one in scale.state] == kept
 
 
@@ -249,7 +240,7 @@ def out_of_memory_beyond(trainer: Trainer, texts: int, monkeypatch: pytest.Monke
         return call
 
     monkeypatch.setattr(trainer, "_step", limited(trainer._step))
-    monkeypatch.setattr(trainer, "_add_part", limited(trainer._add_part))
+    monkeypatch.setattr(trainer, "_accumulate", limited(trainer._accumulate))
     return sizes
 
 
@@ -289,7 +280,7 @@ def test_every_layer_of_every_part_of_every_step_draws_a_mask_of_its_own(checkpo
     texts = labelled(checkpoint, 1, seed=2).texts.take(np.zeros(16, int))
     tf.config.run_functions_eagerly(True)
     try:
-        trainer.time_steps(EncodedDataset(texts, np.arange(16, dtype=np.int32) % 2), SETTINGS, 2)
+        trainer.time_steps(EncodedDataset(texts, np.arange(16, dtype=np.int32) % 2), CONFIG, 2)
     finally:
         tf.config.run_functions_eagerly(False)
     # After the embeddings, in attention and after it, after the feed-forward layer, before the classifier.
@@ -322,11 +313,8 @@ def test_another_architecture_keeps_its_own_pass_in_grouped_batches(checkpoint, 
     monkeypatch.setattr(
         "bertgrid_tf.bert.trainer.training_order", lambda *args: groupings.append(args[-1]) or training_order(*args)
     )
-    for group_by_length in ("auto", "random", "grouped"):
-        run = TrainSettings(
-            learning_rate=1e-3, schedule_epochs=1, stop_epoch=1, batch_size=8, group_by_length=group_by_length
-        )
-        losses, _ = trainer.time_steps(train, run, 2)
+    for group_by_length in ("auto", "never", "always"):
+        losses, _ = trainer.time_steps(train, trial(group_by_length=group_by_length), 2)
         assert np.isfinite(losses).all()
     assert groupings == [True, False, True]
 

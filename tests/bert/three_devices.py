@@ -12,20 +12,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from tiny_bert import LABELS, labelled
+from tiny_bert import LABELS, OTHER, UNLIKE, labelled, trial, without_dropout
 
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.dropout import DropoutKey
+from bertgrid_tf.bert.encode import EncodedDataset
 from bertgrid_tf.bert.replicas import replica_count, replica_devices, strategy
-from bertgrid_tf.bert.trainer import EncodedDataset, EpochResult, Trainer, TrainSettings
+from bertgrid_tf.bert.trainer import EpochResult, Trainer
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.trial_config import TrialConfig
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 3
 )
 
 # 42 texts: the last batch has 2, fewer than three devices.
-SETTINGS = TrainSettings(learning_rate=1e-3, schedule_epochs=3, stop_epoch=3, batch_size=8, seed=5)
+CONFIG = trial()
 SEVERAL = pytest.mark.parametrize("replicas", [2, 3])
 
 # What was seen is a tenth of these or less. The largest difference is that of the keys' biases: softmax cancels them,
@@ -42,10 +44,7 @@ def trainers(texts) -> Callable[..., Trainer]:
         if (replicas, dropout) not in built:
             with strategy(replicas).scope():
                 checkpoint = load("scratch:1x32", LABELS, texts=texts)
-            for layer in checkpoint.model._flatten_layers():
-                if isinstance(layer, tf_keras.layers.Dropout) and not dropout:
-                    layer.rate = 0.0
-            built[replicas, dropout] = Trainer(checkpoint)
+            built[replicas, dropout] = Trainer(checkpoint if dropout else without_dropout(checkpoint))
         return built[replicas, dropout]
 
     return trainer
@@ -65,7 +64,7 @@ class Run:
         train: EncodedDataset,
         dev: EncodedDataset,
         folder: Path,
-        hyperparameters: TrainSettings = SETTINGS,
+        config: TrialConfig = CONFIG,
     ) -> None:
         folder.mkdir(exist_ok=True)
         self.losses: list[float] = []
@@ -73,7 +72,7 @@ class Run:
             trainer.run(
                 train,
                 dev,
-                hyperparameters,
+                config,
                 folder,
                 lambda done, steps, loss: self.losses.append(loss),
                 keep_weights=True,
@@ -106,12 +105,10 @@ def copies_are_equal(trainer: Trainer) -> bool:
 @SEVERAL
 def test_a_step_on_several_devices_is_that_of_one(trainers, train, dev, tmp_path, replicas):
     # One batch; 20 texts are 7, 7 and 6 on three devices.
-    hyperparameters = TrainSettings(
-        learning_rate=1e-3, schedule_epochs=1, stop_epoch=1, batch_size=20, max_grad_norm=0.1, seed=5
-    )
+    config = trial(epochs=1, batch_size=20, max_grad_norm=0.1)
     batch = EncodedDataset(train.texts.take(np.arange(20)), train.labels[:20])
-    one = Run(trainers(1), batch, dev, tmp_path / "one", hyperparameters)
-    several = Run(trainers(replicas), batch, dev, tmp_path / "several", hyperparameters)
+    one = Run(trainers(1), batch, dev, tmp_path / "one", config)
+    several = Run(trainers(replicas), batch, dev, tmp_path / "several", config)
     assert len(one.losses) == 1
     assert several.is_close_to(one)
     # After one step the first moments are a tenth of the clipped gradient.
@@ -123,32 +120,25 @@ def test_a_step_on_several_devices_is_that_of_one(trainers, train, dev, tmp_path
 @SEVERAL
 @pytest.mark.parametrize("grouped", [False, True])
 def test_a_run_on_several_devices_is_that_of_one_but_for_rounding(trainers, train, dev, tmp_path, replicas, grouped):
-    hyperparameters = TrainSettings(
-        learning_rate=1e-3,
-        schedule_epochs=3,
-        stop_epoch=3,
-        batch_size=8,
-        group_by_length="grouped" if grouped else "random",
-        seed=5,
-    )
-    one = Run(trainers(1), train, dev, tmp_path / "one", hyperparameters)
-    several = Run(trainers(replicas), train, dev, tmp_path / "several", hyperparameters)
+    config = trial(group_by_length="always" if grouped else "never")
+    one = Run(trainers(1), train, dev, tmp_path / "one", config)
+    several = Run(trainers(replicas), train, dev, tmp_path / "several", config)
     assert len(several.losses) == 18
     assert several.is_close_to(one)
     assert copies_are_equal(trainers(replicas))
 
 
 def test_a_batch_with_fewer_texts_than_devices_is_trained_as_on_one(trainers, train, dev, tmp_path):
-    hyperparameters = TrainSettings(learning_rate=1e-3, schedule_epochs=1, stop_epoch=1, batch_size=2, seed=5)
+    config = trial(epochs=1, batch_size=2)
     few = EncodedDataset(train.texts.take(np.arange(5)), train.labels[:5])
-    one = Run(trainers(1), few, dev, tmp_path / "one", hyperparameters)
-    assert Run(trainers(3), few, dev, tmp_path / "three", hyperparameters).is_close_to(one)
+    one = Run(trainers(1), few, dev, tmp_path / "one", config)
+    assert Run(trainers(3), few, dev, tmp_path / "three", config).is_close_to(one)
 
 
 @pytest.mark.parametrize(("begun", "resumed"), [(1, 2), (2, 1), (3, 2)])
 def test_a_run_goes_on_with_another_number_of_devices(trainers, train, dev, tmp_path, begun, resumed):
     whole = Run(trainers(1), train, dev, tmp_path / "whole")
-    broken = trainers(begun).run(train, dev, SETTINGS, tmp_path)
+    broken = trainers(begun).run(train, dev, CONFIG, tmp_path)
     next(broken)
     broken.close()
     rest = Run(trainers(resumed), train, dev, tmp_path)
@@ -159,10 +149,10 @@ def test_a_run_goes_on_with_another_number_of_devices(trainers, train, dev, tmp_
 def test_a_resumed_run_on_several_devices_equals_an_uninterrupted_one(trainers, train, dev, tmp_path):
     trainer = trainers(2, dropout=True)
     whole = Run(trainer, train, dev, tmp_path / "whole")
-    broken = trainer.run(train, dev, SETTINGS, tmp_path)
+    broken = trainer.run(train, dev, CONFIG, tmp_path)
     next(broken)
     broken.close()
-    Run(trainer, train, dev, tmp_path / "another run in between", TrainSettings(1e-2, 1, 1, seed=9))
+    Run(trainer, train, dev, tmp_path / "another run in between", OTHER)
     assert Run(trainer, train, dev, tmp_path).equals(whole)
 
 
@@ -217,12 +207,10 @@ def test_one_trace_for_each_device_serves_every_shape_and_every_run_to_a_loss_th
         return checkpoint.logits(ids, types, mask, training) * factor.read_value()
 
     trainer = Trainer(checkpoint, forward=counting)
-    for number, hyperparameters in enumerate(
-        (SETTINGS, TrainSettings(1e-2, 2, 2, 5, 0.5, "constant", 0.1, 2.0, True, 3))
-    ):
-        Run(trainer, train, dev, tmp_path / str(number), hyperparameters)
+    for number, config in enumerate((CONFIG, UNLIKE)):
+        Run(trainer, train, dev, tmp_path / str(number), config)
     factor.assign(np.inf)
-    assert [result.diverged for result in trainer.run(train, dev, SETTINGS, tmp_path)] == [True]
+    assert [result.diverged for result in trainer.run(train, dev, CONFIG, tmp_path)] == [True]
     assert traces == 2 * 2  # training and prediction
 
 
@@ -255,14 +243,13 @@ def test_all_are_those_there_are_and_more_are_refused():
         replica_count(4)
 
 
-@pytest.mark.parametrize("head", ["trained", "smote"])
+@pytest.mark.parametrize("head", ["none", "smote"])
 def test_weighted_targets_and_a_refitted_head_are_those_of_one_device(trainers, train, dev, tmp_path, head):
     targets = (0.1 + 0.8 * np.eye(2, dtype=np.float32)[train.labels]) * np.float32([[2.0], [0.5]])[train.labels]
-    hyperparameters = replace(SETTINGS, focal_gamma=1.0, head=head)
+    config = CONFIG.with_hyperparameters(focal_gamma=1.0, head_retraining=head)
     one, several = (
-        Run(trainers(count), replace(train, targets=targets), dev, tmp_path / str(count), hyperparameters)
-        for count in (1, 3)
+        Run(trainers(count), replace(train, targets=targets), dev, tmp_path / str(count), config) for count in (1, 3)
     )
     # Where L-BFGS stops moves more than the features that it is given do.
-    assert several.is_close_to(one, PROBABILITY if head == "trained" else 1e-3)
+    assert several.is_close_to(one, PROBABILITY if head == "none" else 1e-3)
     assert copies_are_equal(trainers(3))

@@ -80,7 +80,7 @@ def test_permissions_count_for_a_folder_and_for_one_to_be_made_in_it(tmp_path, m
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("tune", "sample", "--results"), "The results folder {}/sample cannot be written (Permission denied): "),
+        (("tune", "sample", "--results"), "The study folder {}/sample cannot be written (Permission denied): "),
         (("data", "fetch", "friends", "--data-dir"), "The data folder {} cannot be written (Permission denied): "),
     ],
 )
