@@ -1,16 +1,16 @@
 """What is said of texts that were labelled."""
 
-from bertgrid_tf.inference.predict import Labelling
+from bertgrid_tf.inference.predict import PredictionSummary
 
 
-def shift_sentence(labelling: Labelling) -> str:
+def shift_sentence(summary: PredictionSummary) -> str:
     """That the texts' classes come in other shares than dev's, if they seem to; else empty."""
-    shift = labelling.shift
+    shift = summary.shift
     if shift is None or not shift.detected:
         return ""
-    shares = ", ".join(f"{label} {share:.0%}" for label, share in zip(labelling.labels, shift.priors, strict=True))
+    shares = ", ".join(f"{label} {share:.0%}" for label, share in zip(summary.labels, shift.priors, strict=True))
     said = f"Their classes seem to come in other shares than dev's (p = {shift.test.p:.2g})"
-    if labelling.allowed_for:
+    if summary.shift_corrected:
         return f"{said}, which the labels allow for: {shares}."
     if shift.correctable:
         return f"{said}: {shares}; --correct-shift allows for that."

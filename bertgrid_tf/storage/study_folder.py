@@ -102,6 +102,10 @@ class StudyFolder:
         """Return the ids of the search's trials that have begun, in order."""
         return sorted(file.parent.name.removeprefix(_TRIAL) for file in self.path.glob(f"{_TRIAL}*/trial.json"))
 
+    def read_trials(self) -> list[dict[str, Any]]:
+        """Read KerasTuner's records of the search's trials that have begun, in order."""
+        return [self._read(self.trial_folder(trial_id) / "trial.json", dict[str, Any]) for trial_id in self.trial_ids()]
+
     # Recipes
 
     def read_recipe(self) -> Recipe:
