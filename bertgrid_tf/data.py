@@ -90,8 +90,8 @@ def _tables(name: str, data: Data, seed: int, frames: "Frames") -> Corpus:
     train = named.get("train", data.file)
     if train is None:
         raise UserError(
-            f"The data of {name} were given as a DataFrame: pass it again, as `tune(train=frame, …)` or "
-            "`evaluate(split, data=frame)`."
+            f"The table of {name} is missing: give --data FILE or, where it is a DataFrame, pass it again in Python "
+            "(`tune(train=frame, …)`, `evaluate(split, data=frame)`)."
         )
     return corpora.load_table(
         train,

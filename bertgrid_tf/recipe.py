@@ -257,8 +257,8 @@ def description(key: str) -> str:
     """Return the description of a dotted key as plain text.
 
     Example:
-        >>> description("epochs")
-        'columns of the grid, over which a row\'s schedule is spread'
+        >>> description("data.validation_split")
+        'share of the training split that becomes dev where there is none'
     """
     parent, _, last = key.rpartition(".")
     fields = _PARTS[parent].model_fields if parent else {**Recipe.model_fields, **Hyperparameters.model_fields}
@@ -288,13 +288,12 @@ def load_recipe(name: str, source: Path | Recipe | None = None, overrides: Mappi
         >>> recipe.hyperparameters.batch_size, recipe.final_models()
         (8, [])
     """
-    path = source or RECIPES / f"{name}.yaml"
-    content: dict[str, Any] = {}
-    if isinstance(path, Recipe):
-        content = path.model_dump()
-    elif source or path.exists():
-        content = _read(path)
-    known = bool(content)
+    packaged = RECIPES / f"{name}.yaml"
+    known = source is not None or packaged.exists()
+    if isinstance(source, Recipe):
+        content = source.model_dump()
+    else:
+        content = _read(source or packaged) if known else {}
     content.setdefault("corpus", name)
     overrides = overrides or {}
     if isinstance(own := content.get("sweeps"), dict):

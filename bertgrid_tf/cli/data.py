@@ -17,7 +17,7 @@ from bertgrid_tf.cli.options import (
     SpeakerColumn,
     SplitColumn,
     TextColumn,
-    recipe_keys,
+    read_recipe,
 )
 
 app = typer.Typer(help="The corpora: list them, describe them, fetch them.", no_args_is_help=True)
@@ -51,7 +51,8 @@ def describe(
     from bertgrid_tf.report.corpora import classes_table, lengths_table, tokens_table
 
     console = Console()
-    recipe, corpus = load_corpus(name, data_dir=data_dir, console=console, **recipe_keys(context.params))
+    asked = read_recipe(name, None, context.params)
+    recipe, corpus = load_corpus(name, recipe=asked, data_dir=data_dir, console=console)
     console.print(classes_table(corpus), lengths_table(corpus))
     from bertgrid_tf.training.encoding import token_lengths
 

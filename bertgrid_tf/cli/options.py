@@ -9,7 +9,7 @@ import yaml
 from rich.markup import escape
 
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.recipe import description, recipe_key, yaml_reason
+from bertgrid_tf.recipe import Recipe, description, load_recipe, recipe_key, yaml_reason
 
 DATASETS = Path("datasets")
 RESULTS = Path("results")
@@ -62,21 +62,23 @@ SETTINGS = (
 """The parameters of commands that set a key of the recipe."""
 
 
-def recipe_keys(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect the recipe's keys from the parameters of a command.
+def read_recipe(name: str, file: Path | None, parameters: Mapping[str, Any]) -> Recipe:
+    """Read the recipe of a command with the keys that its parameters set.
 
     Example:
-        >>> recipe_keys({"epochs": "3", "sweep": ["context=current, previous+current"], "set_": ["batch_size=8"]})
-        {'epochs': '3', 'sweeps.context': ['current', 'previous+current'], 'batch_size': '8'}
+        >>> recipe = read_recipe("sample", None, {"epochs": "3", "sweep": ["context=current"], "set_": ["seed=7"]})
+        >>> recipe.epochs, recipe.sweeps["context"], recipe.seed
+        (3, ['current'], 7)
     """
-    given = {name: parameters[name] for name in SETTINGS if parameters.get(name) not in (None, False)}
-    keys = {recipe_key("file" if name == "data" else name): value for name, value in given.items()}
-    if (rates := keys.get("learning_rates")) is not None:
-        keys["learning_rates"] = _listed(rates)
+    given = {key: parameters[key] for key in SETTINGS if parameters.get(key) not in (None, False)}
+    keys = {recipe_key("file" if key == "data" else key): value for key, value in given.items()}
+    if "learning_rates" in keys:
+        keys["learning_rates"] = _listed(keys["learning_rates"])
     if parameters.get("no_sweeps"):
         keys["sweeps"] = {}
     keys |= {f"sweeps.{key}": _listed(levels) for key, levels in _pairs("--sweep", parameters.get("sweep")).items()}
-    return keys | {key: _value(key, value) for key, value in _pairs("--set", parameters.get("set_")).items()}
+    keys |= {key: _value(key, value) for key, value in _pairs("--set", parameters.get("set_")).items()}
+    return load_recipe(name, file, keys)
 
 
 def _pairs(name: str, texts: list[str] | None) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -23,9 +23,10 @@ from bertgrid_tf.cli.options import (
     SplitColumn,
     TextColumn,
     flag,
-    recipe_keys,
+    read_recipe,
     setting,
 )
+from bertgrid_tf.recipe import Recipe
 
 
 def tune(
@@ -87,9 +88,9 @@ def tune(
     from bertgrid_tf.report.summary import print_summary
     from bertgrid_tf.storage.study_folder import StudyFolder
 
-    console, keys = Console(), recipe_keys(context.params)
+    console, asked = Console(), read_recipe(name, recipe, context.params)
     if dry_run:
-        _print_plan(console, name, recipe, data_dir, api.memory_limit(gpu_memory), keys)
+        _print_plan(console, name, asked, data_dir, api.memory_limit(gpu_memory))
         return
     callbacks = []
     if tensorboard:
@@ -103,14 +104,13 @@ def tune(
             study=study,
             results=results,
             data_dir=data_dir,
-            recipe=recipe,
+            recipe=asked,
             callbacks=callbacks,
             fresh=fresh,
             workers=workers,
             ray_address=ray_address,
             gpu_memory=gpu_memory,
             budget=budget,
-            **keys,
         )
     except KeyboardInterrupt:
         console.print(
@@ -124,16 +124,14 @@ def tune(
     print_summary(console, StudyFolder(done.path))
 
 
-def _print_plan(
-    console: Console, name: str, recipe: Path | None, data_dir: Path, memory: int | None, keys: dict[str, Any]
-) -> None:
+def _print_plan(console: Console, name: str, recipe: Recipe, data_dir: Path, memory: int | None) -> None:
     from bertgrid_tf.api import load_corpus
     from bertgrid_tf.budget.plan import plan
     from bertgrid_tf.report.auto_settings import guess_line
     from bertgrid_tf.report.summary import plan_table
     from bertgrid_tf.study.auto_settings import autos, estimated, value
 
-    asked, corpus = load_corpus(name, recipe=recipe, data_dir=data_dir, console=console, **keys)
+    asked, corpus = load_corpus(name, recipe=recipe, data_dir=data_dir, console=console)
     guessed = estimated(asked, corpus, memory) if autos(asked) else asked
     console.print(plan_table(plan(guessed, corpus)))
     for key in autos(asked):

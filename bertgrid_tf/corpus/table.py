@@ -157,8 +157,8 @@ def load_table(
         }
     elif dev is not None or test is not None:
         raise UserError(
-            f"The splits of {where} are given twice, by its column {columns.split!r} and by a dev or test table; choose "
-            "one."
+            f"The splits of {where} are given twice, by its column {columns.split!r} and by a dev or test table: "
+            "choose one of the two."
         )
     else:
         splits = read_split_table(train, columns)
