@@ -1,8 +1,9 @@
-"""A recipe's data ▶ a corpus: located, downloaded, read, limited."""
+"""A recipe's data ▶ a corpus: found, fetched, read, limited."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bertgrid_tf import corpus as corpora
 from bertgrid_tf.corpus import Columns, Corpus, DownloadProgress
@@ -10,27 +11,36 @@ from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Data, Recipe
 from bertgrid_tf.system.container import check_writable
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Frames = Mapping[str, pd.DataFrame]
+
 SAMPLE = "sample"
 
 
 def data_dirs(first: Path) -> list[Path]:
-    """Return the folders that are searched for corpora, in order: `first`, then the user's cache."""
+    """List the folders in which corpora are looked for: the folder that the user named, then the user's cache."""
     return [first, corpora.user_data_dir()]
 
 
-def open_corpus(recipe: Recipe, dirs: Sequence[Path], progress: DownloadProgress | None = None) -> Corpus:
-    """Open the corpus of a recipe: the embedded sample, the user's tables, or a public corpus.
+def open_corpus(
+    recipe: Recipe, dirs: Sequence[Path], progress: DownloadProgress | None = None, frames: "Frames | None" = None
+) -> Corpus:
+    """Open the corpus of a recipe.
 
     Args:
-        recipe: The recipe.
-        dirs: Folders that are searched for a public corpus, which is downloaded where none holds it (`fetch`).
-        progress: Called while a corpus is downloaded.
+        recipe: Names the embedded sample, the user's tables, or a public corpus.
+        dirs: The folders in which a public corpus is looked for; where none holds it, it is fetched into the first that
+            can be written.
+        progress: Called while files are downloaded.
+        frames: The user's tables that are DataFrames, by their splits.
 
     Raises:
-        UserError: There is no such corpus, it cannot be read or downloaded, or it lacks a class that the recipe names.
+        UserError: There is no such corpus, it cannot be read or fetched, or it lacks a class that the recipe names.
     """
     if recipe.data:
-        corpus = _tables(recipe.corpus, recipe.data, recipe.seed)
+        corpus = _tables(recipe.corpus, recipe.data, recipe.seed, frames or {})
     elif recipe.corpus == SAMPLE:
         corpus = corpora.sample()
     elif recipe.corpus in corpora.SOURCES:
@@ -50,17 +60,21 @@ def open_corpus(recipe: Recipe, dirs: Sequence[Path], progress: DownloadProgress
 
 
 def fetch(name: str, dirs: Sequence[Path], progress: DownloadProgress | None = None) -> Path:
-    """Download a public corpus into the first of `dirs` that can be written, and return its folder.
+    """Download a public corpus into the first of `dirs` that can be written.
+
+    Returns:
+        The folder of the corpus.
 
     Raises:
-        UserError: No folder can be written, or the download failed (`corpus.fetch`).
+        UserError: No folder can be written, or as for `corpus.fetch`.
     """
-    refusals = []
+    obstacles = []
     for folder in dirs:
-        if (refusal := check_writable(folder)) is None:
+        obstacle = check_writable(folder)
+        if obstacle is None:
             return corpora.fetch(name, folder / name, progress)
-        refusals.append(refusal)
-    raise UserError(refusals[0].sentence("The data folder", "choose another with --data-dir", f"data fetch {name}"))
+        obstacles.append(obstacle)
+    raise UserError(obstacles[0].sentence("The data folder", "choose another with --data-dir", f"data fetch {name}"))
 
 
 def columns(data: Data) -> Columns:
@@ -68,14 +82,22 @@ def columns(data: Data) -> Columns:
     return Columns(data.text_column, data.label_column, data.dialogue_column, data.speaker_column, data.split_column)
 
 
-def _tables(name: str, data: Data, seed: int) -> Corpus:
-    if data.file is None:
-        raise UserError(f"The data of {name} are a DataFrame, which only Python can give: open the study there.")
+def _tables(name: str, data: Data, seed: int, frames: "Frames") -> Corpus:
+    # A message about one of several DataFrames names its split.
+    named = {split: frame.copy(deep=False) for split, frame in frames.items()}
+    for split, frame in named.items():
+        frame.attrs = {"name": f"The {split} DataFrame"}
+    train = named.get("train", data.file)
+    if train is None:
+        raise UserError(
+            f"The table of {name} is missing: give --data FILE or, where it is a DataFrame, pass it again in Python "
+            "(`tune(train=frame, …)`, `evaluate(split, data=frame)`)."
+        )
     return corpora.load_table(
-        data.file,
+        train,
         columns(data),
-        dev=data.dev_file,
-        test=data.test_file,
+        dev=named.get("dev", data.dev_file),
+        test=named.get("test", data.test_file),
         validation_split=data.validation_split,
         seed=seed,
         name=name,

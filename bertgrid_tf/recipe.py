@@ -1,5 +1,6 @@
 """A recipe: what to tune, on which data, in two profiles. `python -m bertgrid_tf.recipe` prints every key."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -232,9 +233,37 @@ class Recipe(Strict):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+_PARTS: dict[str, type[Strict]] = {"hyperparameters": Hyperparameters, "data": Data, "final": Final}
+
+
 def short_key(key: str) -> str:
     """Return a dotted key as people give it: a hyperparameter's without the `hyperparameters.`."""
     return key.removeprefix("hyperparameters.")
+
+
+def recipe_key(name: str) -> str:
+    """Return the dotted key that a flag or a Python argument of this name sets.
+
+    Example:
+        >>> recipe_key("final_model"), recipe_key("validation_split"), recipe_key("epochs")
+        ('final.model', 'data.validation_split', 'epochs')
+    """
+    if (key := name.removeprefix("final_")) != name and key in Final.model_fields:
+        return f"final.{key}"
+    return f"data.{name}" if name in Data.model_fields else name
+
+
+def description(key: str) -> str:
+    """Return the description of a dotted key as plain text.
+
+    Example:
+        >>> description("data.validation_split")
+        'share of the training split that becomes dev where there is none'
+    """
+    parent, _, last = key.rpartition(".")
+    fields = _PARTS[parent].model_fields if parent else {**Recipe.model_fields, **Hyperparameters.model_fields}
+    text = re.sub(r"[;:] see \[[^]]+\]\([^)]+\)", "", fields[last].description or "")
+    return re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", text).replace("`", "")
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -242,12 +271,12 @@ def recipe_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in RECIPES.glob("*.yaml")))
 
 
-def load_recipe(name: str, file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def load_recipe(name: str, source: Path | Recipe | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read and complete a recipe.
 
     Args:
         name: A recipe that comes with the package, or a name for one's own data.
-        file: A recipe file to read in its place.
+        source: A recipe file, or a recipe, to take in its place.
         overrides: Values by dotted keys of the recipe; a hyperparameter's key needs no `hyperparameters.`. A
             hyperparameter that is given is not swept, unless its sweep is given too.
 
@@ -259,11 +288,13 @@ def load_recipe(name: str, file: Path | None = None, overrides: Mapping[str, Any
         >>> recipe.hyperparameters.batch_size, recipe.final_models()
         (8, [])
     """
-    path = file or RECIPES / f"{name}.yaml"
-    content: dict[str, Any] = {"corpus": name}
-    if path.exists() or file:
-        content = _read(path)
-        content.setdefault("corpus", name)
+    packaged = RECIPES / f"{name}.yaml"
+    known = source is not None or packaged.exists()
+    if isinstance(source, Recipe):
+        content = source.model_dump()
+    else:
+        content = _read(source or packaged) if known else {}
+    content.setdefault("corpus", name)
     overrides = overrides or {}
     if isinstance(own := content.get("sweeps"), dict):
         # Who sets a hyperparameter has decided it: the recipe's own sweep of it is off.
@@ -272,7 +303,7 @@ def load_recipe(name: str, file: Path | None = None, overrides: Mapping[str, Any
         }
     for key, value in overrides.items():
         _place(content, key, value)
-    if not path.exists() and not content.get("data"):
+    if not known and not content.get("data"):
         raise UserError(
             f"There is no recipe {name!r}: choose from {', '.join(recipe_names())}, "
             "or give --data FILE with --text-column and --label-column."
@@ -280,7 +311,7 @@ def load_recipe(name: str, file: Path | None = None, overrides: Mapping[str, Any
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{file or 'Recipe ' + name}: {_sentence(error)}.") from error
+        raise UserError(f"{source if isinstance(source, Path) else 'Recipe ' + name}: {_sentence(error)}.") from error
 
 
 def differing_keys(one: Recipe, other: Recipe) -> list[str]:
@@ -341,8 +372,7 @@ def _sentence(error: ValidationError) -> str:
     kind = first["type"]
     if kind == "extra_forbidden":
         parents = first["loc"][:-1]
-        known: dict[str, type[Strict]] = {"hyperparameters": Hyperparameters, "data": Data, "final": Final}
-        fields = known[str(parents[0])].model_fields if parents else Recipe.model_fields
+        fields = (_PARTS[str(parents[0])] if parents else Recipe).model_fields
         return f"there is no key {key!r}; choose from {', '.join(fields)}"
     if kind == "missing":
         # What must be given has a flag: --data, --text-column, --label-column.

@@ -11,7 +11,14 @@ hypothesis.settings.register_profile("bertgrid", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("bertgrid")
 
 # Of two processes that share the files out, none is to begin one of these when the other has nothing left.
-SLOWEST = ("test_workers.py", "test_study.py", "test_replicas.py", "test_ray_hosts.py", "test_cli.py", "test_again.py")
+SLOWEST = (
+    "test_workers.py",
+    "test_study.py",
+    "test_replicas.py",
+    "test_ray_hosts.py",
+    "test_cli_study.py",
+    "test_again.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.corpus import CONTEXTS, SPEAKER_FORMATS
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.hyperparameters import Hyperparameters
+from bertgrid_tf.hyperparameters import SWEEPABLE, Hyperparameters
 from bertgrid_tf.recipe import Recipe, differing_keys, load_recipe
 
 RATES = st.floats(min_value=1e-9, max_value=0.999)
@@ -84,7 +84,7 @@ def test_friends_has_the_ranges_of_the_paper():
     assert friends.final.batch_size == 10
 
 
-def test_an_override_reaches_the_settings_with_and_without_their_name():
+def test_an_override_reaches_the_hyperparameters_with_and_without_their_name():
     assert load_recipe("sample", None, {"max_length": "20"}).hyperparameters.max_length == 20
     assert load_recipe("sample", None, {"hyperparameters.max_length": "20"}) == load_recipe(
         "sample", None, {"max_length": "20"}
@@ -116,7 +116,7 @@ def test_an_emptied_sweep_is_the_base_for_those_that_follow():
         ("oversample_ratio", ["0", "1"], [0.0, 1.0]),
         ("model", ["1", "2"], None),
         ("undersample", ["none", "neutral:0.5"], ["none", "neutral:0.5"]),
-        ("group_by_length", ["random", "grouped"], ["random", "grouped"]),
+        ("group_by_length", ["always", "never"], ["always", "never"]),
     ],
 )
 def test_levels_take_the_type_of_their_parameter(parameter, levels, typed):
@@ -170,13 +170,13 @@ def test_levels_are_the_same_however_they_are_written(written):
             {"hyperparameters.lenght": 3},
             "there is no key 'lenght'; choose from model, learning_rate, batch_size, max_length",
         ),
-        ({"data.text_column": "text"}, "data.file is missing; give --data"),
+        ({"data.text_column": "text"}, "data.label_column is missing; give --label-column"),
         ({"data.file": "x.csv"}, "data.text_column is missing; give --text-column"),
         ({"data": {"file": "x", "text_column": "t"}}, "data.label_column is missing; give --label-column"),
-        ({"grid": "full"}, "grid must be 'row' or 'independent', not 'full'"),
+        ({"grid_schedule": "full"}, "grid_schedule must be 'shared' or 'per-cell', not 'full'"),
         ({"markers": "none"}, "markers must be 'pieces' or 'tokens', not 'none'"),
-        ({"schedule": "cosine"}, "schedule must be 'linear' or 'constant', not 'cosine'"),
-        ({"group_by_length": "sorted"}, "batching must be 'auto', 'random' or 'grouped', not 'sorted'"),
+        ({"lr_schedule": "cosine"}, "lr_schedule must be 'linear' or 'constant', not 'cosine'"),
+        ({"group_by_length": "sorted"}, "group_by_length must be 'auto', 'always' or 'never', not 'sorted'"),
         ({"context": "next"}, "context: there is no 'next'; choose from current, current+previous"),
         ({"speaker_format": "dash"}, "speaker_format: there is no 'dash'; choose from colon, plain"),
         (
@@ -222,7 +222,7 @@ def test_an_unknown_recipe_is_refused_with_those_there_are():
         ("- a list", " holds no keys: write it as KEY: VALUE, a line each."),
         ("epochs: 3\nmetric: [", " is not YAML: line 2, column 10: "),
         ("epoch: 3", ": there is no key 'epoch'; choose from corpus, data, max_train_samples"),
-        ("settings: {lr: 3}", ": there is no key 'lr'; choose from model, learning_rate"),
+        ("hyperparameters: {lr: 3}", ": there is no key 'lr'; choose from model, learning_rate"),
         ("epochs: many", ": epochs must be a whole number, not 'many'."),
         ("sweeps:\n  context:", ": sweeps.context must be a list, as [a, b], not None."),
     ],
@@ -323,8 +323,8 @@ def test_only_the_loss_is_better_when_less():
     }
 
 
-def test_whatever_can_be_swept_is_a_setting_and_the_learning_rate_is_not():
-    assert set(recipes.sweepable()) == set(Hyperparameters.model_fields) - {"learning_rate"}
+def test_every_hyperparameter_but_the_learning_rate_can_be_swept():
+    assert set(SWEEPABLE) == set(Hyperparameters.model_fields) - {"learning_rate"}
 
 
 def test_every_key_of_a_written_recipe_is_there_so_that_later_defaults_change_nothing():
@@ -333,8 +333,37 @@ def test_every_key_of_a_written_recipe_is_there_so_that_later_defaults_change_no
     assert list(written["hyperparameters"]) == list(Hyperparameters.model_fields)
 
 
-def test_a_parameter_that_is_set_is_not_swept_by_the_package_s_recipe():
+def test_a_hyperparameter_that_is_set_is_not_swept_by_the_package_s_recipe():
     assert "model" not in load_recipe("friends", None, {"model": "other"}).sweeps
     swept = load_recipe("friends", None, {"model": "other", "sweeps.model": ["other", "another"]})
     assert swept.sweeps["model"] == ["other", "another"]
     assert list(swept.sweeps) == list(load_recipe("friends").sweeps)
+
+
+def test_a_recipe_takes_overrides_as_a_file_does(written):
+    recipe = load_recipe("friends", None, {"epochs": 2})
+    file = written(recipe.to_yaml())
+    for overrides in ({}, {"model": "other", "final.model": "none"}):
+        assert load_recipe("friends", recipe, overrides) == load_recipe("friends", file, overrides)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("final_model", "final.model"),
+        ("final_batch_size", "final.batch_size"),
+        ("text_column", "data.text_column"),
+        ("model", "model"),
+        ("sweeps.context", "sweeps.context"),
+        ("final", "final"),
+    ],
+)
+def test_a_name_without_dots_stands_for_a_key_of_the_recipe(name, key):
+    assert recipes.recipe_key(name) == key
+
+
+def test_a_description_for_the_terminal_has_no_markdown():
+    for key in (*Recipe.model_fields, *Hyperparameters.model_fields, "final.batch_size", "data.file"):
+        text = recipes.description(key)
+        assert text
+        assert not set("`]") & set(text.replace("[None]", "").replace("[Ross]", "").replace("[Says]", ""))

@@ -1,15 +1,21 @@
-"""Corpora from the user's own CSV or TSV tables."""
+"""Corpora from the user's own tables: CSV files, TSV files and pandas DataFrames."""
 
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bertgrid_tf.corpus.dialogue import Corpus, Dialogue, Utterance
 from bertgrid_tf.corpus.split import hold_out
 from bertgrid_tf.corpus.text import read_text
 from bertgrid_tf.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    TableSource = Path | pd.DataFrame
 
 _SPLITS = {
     "train": "train",
@@ -21,8 +27,6 @@ _SPLITS = {
     "validation": "dev",
     "test": "test",
 }
-
-
 BLANKS = " \t\r\n"
 """The characters to strip from cells; fewer than Unicode's spaces, since U+0085 may stand for an ellipsis."""
 
@@ -51,88 +55,78 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    line: int
+    place: str
     split: str
     dialogue: str
     utterance: Utterance
 
 
-def read_table(path: Path, columns: Columns) -> tuple[Dialogue, ...]:
-    r"""Read a CSV or TSV file with a header line, regardless of a split column.
+def read_table(source: "TableSource", columns: Columns) -> tuple[Dialogue, ...]:
+    r"""Read a CSV file or TSV file with a header line, or a DataFrame, regardless of a split column.
 
     Commas separate the cells of `*.csv`, tabs those of `*.tsv` and `*.tab`; for other names a tab in the header
-    decides. Cells may be quoted according to RFC 4180. The rows of a dialogue need not be adjacent.
+    decides. Cells may be quoted according to RFC 4180. A missing value of a DataFrame is an empty cell. The rows of a
+    dialogue need not be adjacent.
 
     Args:
-        path: The file.
+        source: The path of the file, or the DataFrame.
         columns: The names of the columns.
 
     Returns:
-        The dialogues in the order of their first rows, with their utterances in the order of the file.
+        The dialogues in the order of their first rows, with their utterances in the order of the table.
 
     Raises:
-        UserError: The file is invalid, or a label is empty although there is a label column; the message names the
-            file, and the line or column.
+        UserError: The table is invalid, or a label is empty although there is a label column; the message names the
+            table, and its line, row (counted from 1) or column.
 
     Example:
-        >>> import pathlib, tempfile
+        >>> import pandas as pd
         >>> from bertgrid_tf.corpus import Columns, read_table
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = pathlib.Path(folder) / "reviews.csv"
-        ...     _ = path.write_text("review,sentiment\nGood fun,positive\n")
-        ...     dialogues = read_table(path, Columns("review", "sentiment"))
-        >>> dialogues[0].utterances[0].label
+        >>> frame = pd.DataFrame({"review": ["Good fun"], "sentiment": ["positive"]})
+        >>> read_table(frame, Columns("review", "sentiment"))[0].utterances[0].label
         'positive'
     """
-    rows = _rows(Path(path), columns)
-    _refuse_unlabelled(Path(path), columns, rows)
+    rows = _rows(source, columns)
+    _refuse_unlabelled(columns, rows)
     return _dialogues(rows)
 
 
-def read_split_table(path: Path, columns: Columns) -> dict[str, tuple[Dialogue, ...]]:
+def read_split_table(source: "TableSource", columns: Columns) -> dict[str, tuple[Dialogue, ...]]:
     """Read a table with a split column.
 
     The same dialogue id in two splits stands for two dialogues. Only the test split may have no labels.
 
     Args:
-        path: The file.
+        source: The path of the file, or the DataFrame.
         columns: The names of the columns, with a split column.
 
     Returns:
         The dialogues of each split in the table, of "train", "dev" and "test".
 
     Raises:
-        UserError: The file is invalid, as for `read_table`, or a cell of the split column names no split.
+        UserError: The table is invalid, as for `read_table`, or a cell of the split column names no split.
         ValueError: There is no name of a split column.
     """
     if columns.split is None:
         raise ValueError("columns.split names no column")
-    path = Path(path)
-    rows = _rows(path, columns)
-    splits = {}
-    for split in ("train", "dev", "test"):
-        members = [row for row in rows if row.split == split]
-        if not members:
-            continue
-        if split != "test" or any(row.utterance.label for row in members):
-            _refuse_unlabelled(path, columns, members)
-        splits[split] = _dialogues(members)
-    return splits
+    rows = _rows(source, columns)
+    splits = {split: [row for row in rows if row.split == split] for split in ("train", "dev", "test")}
+    return {split: _labelled(columns, split, members) for split, members in splits.items() if members}
 
 
 def load_table(
-    train: Path,
+    train: "TableSource",
     columns: Columns,
     *,
-    dev: Path | None = None,
-    test: Path | None = None,
+    dev: "TableSource | None" = None,
+    test: "TableSource | None" = None,
     validation_split: float = 0.1,
     seed: int = 0,
     name: str | None = None,
 ) -> Corpus:
-    """Load a corpus from the user's own files.
+    """Load a corpus from the user's own tables.
 
-    The splits come from the split column if `columns` names one, otherwise from the files. Without a dev split, the
+    The splits come from the split column if `columns` names one, otherwise from the tables. Without a dev split, the
     share `validation_split` of the training split becomes the dev split: whole dialogues, stratified by class.
 
     Args:
@@ -140,7 +134,7 @@ def load_table(
         columns: The names of the columns; `label` is required.
         dev: The table of the dev split, with the same columns.
         test: The table of the test split, with the same columns; all of its labels may be empty.
-        held_out: The share of training utterances for a dev split, between 0 and 1.
+        validation_split: The share of training utterances for a dev split, between 0 and 1.
         seed: The seed that decides which dialogues are held out.
         name: The name of the corpus; None for the name of the file `train`.
 
@@ -148,32 +142,41 @@ def load_table(
         The corpus with the splits train, dev and, if given, test.
 
     Raises:
-        UserError: A file is invalid, as for `read_table`; splits come from both a column and files; or the splits make
-            no corpus.
+        UserError: A table is invalid, as for `read_table`; splits come from both a column and tables; or the splits
+            make no corpus.
     """
+    where = _name(train)
     if columns.label is None:
-        raise UserError(f"{train}: name the column that holds the labels.")
+        raise UserError(f"{where}: name the column that holds the labels.")
     if columns.split is None:
-        splits = {"train": read_table(train, columns)}
-        if dev is not None:
-            splits["dev"] = read_table(dev, columns)
-        if test is not None:
-            rows = _rows(Path(test), columns)
-            if any(row.utterance.label for row in rows):
-                _refuse_unlabelled(Path(test), columns, rows)
-            splits["test"] = _dialogues(rows)
+        tables = {"train": train, "dev": dev, "test": test}
+        splits = {
+            split: _labelled(columns, split, _rows(table, columns))
+            for split, table in tables.items()
+            if table is not None
+        }
     elif dev is not None or test is not None:
         raise UserError(
-            f"The splits of {train} are given twice, by its column {columns.split!r} and by a dev or test "
-            "file; choose one."
+            f"The splits of {where} are given twice, by its column {columns.split!r} and by a dev or test table: "
+            "choose one of the two."
         )
     else:
         splits = read_split_table(train, columns)
         if "train" not in splits:
-            raise UserError(f"{train} has no row whose column {columns.split!r} says train.")
+            raise UserError(f"{where} has no row whose column {columns.split!r} says train.")
     if "dev" not in splits:
         splits["train"], splits["dev"] = hold_out(splits["train"], validation_split, seed)
-    return Corpus.from_splits(name or Path(train).stem, splits)
+    return Corpus.from_splits(name or (train.stem if isinstance(train, Path) else "data"), splits)
+
+
+def column_names(source: "TableSource") -> list[str]:
+    """Return the names of a table's columns, without the blanks around them.
+
+    Raises:
+        UserError: The table is a file that cannot be read.
+    """
+    names = next(quoted_rows(source), (1, []))[1] if isinstance(source, Path) else map(str, source.columns)
+    return [name.strip() for name in names]
 
 
 def quoted_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -220,15 +223,8 @@ def select(path: Path, rows: Iterator[tuple[int, list[str]]], wanted: Sequence[s
     """
     _, names = next(rows, (1, []))
     header = [name.strip() for name in names]
-    # Spreadsheets append columns without a name.
-    doubled = next((name for name in header if name and header.count(name) > 1), None)
-    if doubled is not None:
-        raise UserError(f"{path} has {header.count(doubled)} columns named {doubled!r}; rename all but one.")
-    for column in wanted:
-        if column not in header:
-            hint = " (separate them by commas or tabs)" if len(header) == 1 else ""
-            raise UserError(f"{path} has no column {column!r}; its columns are {', '.join(header)}{hint}.")
-    positions = [header.index(column) for column in wanted]
+    hint = " (separate them by commas or tabs)" if len(header) == 1 else ""
+    positions = _positions(str(path), header, wanted, hint)
     line = 0
     for line, cells in rows:
         if len(cells) != len(header):
@@ -243,54 +239,72 @@ def select(path: Path, rows: Iterator[tuple[int, list[str]]], wanted: Sequence[s
         raise UserError(f"{path} has a header but no rows.")
 
 
-def _rows(path: Path, columns: Columns) -> list[_Row]:
-    fields = {
-        field: column
-        for field, column in (
-            ("text", columns.text),
-            ("label", columns.label),
-            ("dialogue", columns.dialogue),
-            ("speaker", columns.speaker),
-            ("split", columns.split),
-            ("key", columns.key),
-        )
-        if column is not None
-    }
+def _positions(where: str, header: Sequence[str], wanted: Sequence[str], hint: str = "") -> list[int]:
+    # Spreadsheets append columns without a name.
+    doubled = next((name for name in header if name and header.count(name) > 1), None)
+    if doubled is not None:
+        raise UserError(f"{where} has {header.count(doubled)} columns named {doubled!r}; rename all but one.")
+    for column in wanted:
+        if column not in header:
+            raise UserError(f"{where} has no column {column!r}; its columns are {', '.join(header)}{hint}.")
+    return [header.index(column) for column in wanted]
+
+
+def _frame_rows(frame: "pd.DataFrame", wanted: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    positions = _positions(_name(frame), column_names(frame), wanted)
+    if not len(frame):
+        raise UserError(f"{_name(frame)} has no rows.")
+    # Class ids beside a missing value are floats in pandas: 1.0 is the class "1".
+    columns = [frame.iloc[:, position].convert_dtypes().astype("string").fillna("") for position in positions]
+    yield from enumerate(zip(*columns, strict=True), start=1)
+
+
+def _name(source: "TableSource") -> str:
+    return str(source) if isinstance(source, Path) else str(source.attrs.get("name", "The DataFrame"))
+
+
+def _rows(source: "TableSource", columns: Columns) -> list[_Row]:
+    names = {field.name: getattr(columns, field.name) for field in fields(columns)}
+    names = {name: column for name, column in names.items() if column is not None}
+    wanted, unit = list(names.values()), "line" if isinstance(source, Path) else "row"
+    table = select(source, quoted_rows(source), wanted) if isinstance(source, Path) else _frame_rows(source, wanted)
     rows: list[_Row] = []
-    line_of_key: dict[str, int] = {}
-    for number, (line, cells) in enumerate(select(path, quoted_rows(path), list(fields.values())), start=1):
-        cell = dict(zip(fields, (content.strip(BLANKS) for content in cells), strict=True))
-        key = cell.get("key", str(number))
-        if line_of_key.setdefault(key, line) != line:
+    number_of_key: dict[str, int] = {}
+    for index, (number, cells) in enumerate(table, start=1):
+        place = f"{_name(source)}, {unit} {number}"
+        cell = dict(zip(names, (content.strip(BLANKS) for content in cells), strict=True))
+        key = cell.get("key", str(index))
+        if number_of_key.setdefault(key, number) != number:
             raise UserError(
-                f"{path}, line {line}: the id {key!r} in the column {columns.key!r} stands on line "
-                f"{line_of_key[key]} already; ids must differ."
+                f"{place}: the id {key!r} in the column {columns.key!r} stands on {unit} {number_of_key[key]} already; "
+                "ids must differ."
             )
-        dialogue = cell.get("dialogue", str(number))
+        dialogue = cell.get("dialogue", str(index))
         if not dialogue:
-            raise UserError(f"{path}, line {line}: the column {columns.dialogue!r} is empty; name the row's dialogue.")
+            raise UserError(f"{place}: the column {columns.dialogue!r} is empty; name the row's dialogue.")
         split = cell.get("split", "train")
         if split.lower() not in _SPLITS:
-            raise UserError(
-                f"{path}, line {line}: the column {columns.split!r} says {split!r}; it must be train, dev or test."
-            )
+            raise UserError(f"{place}: the column {columns.split!r} says {split!r}; it must be train, dev or test.")
         utterance = Utterance(cell["text"], cell.get("label") or None, cell.get("speaker") or None, key=key)
-        rows.append(_Row(line, _SPLITS[split.lower()], dialogue, utterance))
+        rows.append(_Row(place, _SPLITS[split.lower()], dialogue, utterance))
     return rows
 
 
-def _refuse_unlabelled(path: Path, columns: Columns, rows: Sequence[_Row]) -> None:
-    if columns.label is None:
-        return
-    for row in rows:
-        if row.utterance.label is None:
-            raise UserError(
-                f"{path}, line {row.line}: the column {columns.label!r} is empty; label the row or take it out."
-            )
+def _labelled(columns: Columns, split: str, rows: Sequence[_Row]) -> tuple[Dialogue, ...]:
+    """Make the dialogues of a split; all labels of the test split may be empty."""
+    if split != "test" or any(row.utterance.label for row in rows):
+        _refuse_unlabelled(columns, rows)
+    return _dialogues(rows)
+
+
+def _refuse_unlabelled(columns: Columns, rows: Sequence[_Row]) -> None:
+    empty = next((row for row in rows if columns.label is not None and row.utterance.label is None), None)
+    if empty is not None:
+        raise UserError(f"{empty.place}: the column {columns.label!r} is empty; label the row or take it out.")
 
 
 def _dialogues(rows: Sequence[_Row]) -> tuple[Dialogue, ...]:
-    lines: dict[str, list[Utterance]] = {}
+    members: dict[str, list[Utterance]] = {}
     for row in rows:
-        lines.setdefault(row.dialogue, []).append(row.utterance)
-    return tuple(Dialogue(tuple(utterances)) for utterances in lines.values())
+        members.setdefault(row.dialogue, []).append(row.utterance)
+    return tuple(Dialogue(tuple(utterances)) for utterances in members.values())

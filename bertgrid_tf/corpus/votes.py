@@ -32,7 +32,8 @@ def vote_shares(corpus: Corpus) -> np.ndarray:
     for row, line in zip(shares, lines, strict=True):
         if line.votes is None or len(line.votes) != len(VOTED):
             raise UserError(
-                f"soft_label_weight needs the raters' votes, and {corpus.name} has none for {line.text!r}: leave it at 0."
+                f"soft_label_weight needs the raters' votes, and {corpus.name} has none for {line.text!r}: leave it at "
+                "0."
             )
         votes = {label: count for label, count in zip(VOTED, line.votes, strict=True) if count and label in ids}
         if line.label not in votes:

@@ -8,7 +8,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from bertgrid_tf.analysis import ClassReport
-from bertgrid_tf.inference.predict import Labelling
+from bertgrid_tf.inference.predict import PredictionSummary
 from bertgrid_tf.metrics.classification import OVERALL, PER_CLASS
 from bertgrid_tf.report.format import by_class, interval, overall, score
 
@@ -34,14 +34,14 @@ def variants(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
     return [error(final), *others]
 
 
-def shift_sentence(labelling: Labelling) -> str:
+def shift_sentence(summary: PredictionSummary) -> str:
     """Return a warning of label shift, a difference between the classes' shares in the texts and in dev, or nothing."""
-    shift = labelling.shift
+    shift = summary.shift
     if shift is None or not shift.detected:
         return ""
-    shares = ", ".join(f"{label} {share:.0%}" for label, share in zip(labelling.labels, shift.priors, strict=True))
+    shares = ", ".join(f"{label} {share:.0%}" for label, share in zip(summary.labels, shift.priors, strict=True))
     sentence = f"Their classes seem to come in other shares than dev's (p = {shift.test.p:.2g})"
-    if labelling.allowed_for:
+    if summary.shift_corrected:
         return f"{sentence}, which the labels allow for: {shares}."
     if shift.correctable:
         return f"{sentence}: {shares}; --correct-shift allows for that."

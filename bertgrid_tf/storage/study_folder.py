@@ -111,6 +111,10 @@ class StudyFolder:
 
         return Trial.from_state(json.loads((self.trial_folder(trial_id) / "trial.json").read_text(encoding="utf-8")))
 
+    def read_trials(self) -> list[dict[str, Any]]:
+        """Read KerasTuner's records of the search's trials that have begun, in order."""
+        return [self._read(self.trial_folder(trial_id) / "trial.json", dict[str, Any]) for trial_id in self.trial_ids()]
+
     # Recipes
 
     def read_recipe(self) -> Recipe:

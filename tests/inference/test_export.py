@@ -45,9 +45,7 @@ def study_folder(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     checkpoint.save(study_folder.model)
     hyperparameters = Hyperparameters(model="scratch:1x64", context="current+previous", max_length=16)
     study_folder.write_metadata(StudyMetadata("0" * 16, LABELS, {}, {}, {}))
-    study_folder.write_final(
-        FinalTrial("scratch:1x64", hyperparameters.model_dump(mode="json"), 1, [{"accuracy": 0.5}])
-    )
+    study_folder.write_final(FinalTrial(hyperparameters, 1, [{"accuracy": 0.5}]))
     return study_folder
 
 

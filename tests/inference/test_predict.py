@@ -13,14 +13,16 @@ from typer.testing import CliRunner
 from bertgrid_tf import cli
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.bert.checkpoint import load
-from bertgrid_tf.bert.encode import encode
-from bertgrid_tf.bert.trainer import EncodedDataset, Trainer, TrainSettings
+from bertgrid_tf.bert.encode import EncodedDataset, encode
+from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.corpus import Columns
+from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.inference.predict import predict_file
 from bertgrid_tf.metrics.correction import Correction, detect_shift
 from bertgrid_tf.storage.predictions import Predictions, predictions_file, read_predictions, write_predictions
 from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
 from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.trial_config import TrialConfig
 
 LABELS = ("bad", "good")
 CORRECTION = Correction(strength=2.0, priors=[0.999, 0.001], temperature=1.5)
@@ -60,7 +62,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     train = EncodedDataset(encode(checkpoint.tokenizer, [((text,), 0) for text in texts], 16), labels)
     folder = study_folder.path / "run"
     folder.mkdir()
-    metrics = [epoch.metrics for epoch in trainer.run(train, train, TrainSettings(5e-3, 3, 3, batch_size=8), folder)]
+    config = TrialConfig(Hyperparameters(learning_rate=5e-3, batch_size=8), 3, 3)
+    metrics = [epoch.metrics for epoch in trainer.run(train, train, config, folder)]
     checkpoint.save(study_folder.model)
     found = Made(
         study_folder, *(Trainer(load(str(one), LABELS)) for one in (study_folder.model, study_folder.soup_model))
@@ -71,7 +74,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     for file in (study_folder.recipe_file, study_folder.best_file):
         file.write_text(recipe.to_yaml())
     study_folder.write_metadata(StudyMetadata("0" * 16, LABELS, {}, {}, {}))
-    study_folder.write_final(FinalTrial("scratch:1x32", recipe.hyperparameters.model_dump(mode="json"), 3, metrics))
+    study_folder.write_final(FinalTrial(recipe.hyperparameters, 3, metrics))
     dev_texts, truth = texts_of(0.5, seed=1)
     dev = Predictions(np.arange(300), truth, found.probabilities(dev_texts))
     write_predictions(predictions_file(study_folder.predictions, "final", 3), dev, LABELS)
@@ -92,11 +95,11 @@ def table(path: Path, texts: list[str]) -> Path:
 
 def predict(study_folder: StudyFolder, texts: list[str], folder: Path, **flags: bool):
     """What `predict_file` returns, the labels and the probabilities [texts, classes] that it writes."""
-    found = predict_file(
+    summary = predict_file(
         study_folder, table(folder / "in.csv", texts), folder / "out.csv", Columns("text"), True, **flags
     )
     written = pd.read_csv(folder / "out.csv")
-    return found, written["label"].tolist(), written[[f"p_{label}" for label in LABELS]].to_numpy()
+    return summary, written["label"].tolist(), written[[f"p_{label}" for label in LABELS]].to_numpy()
 
 
 def likeliest(probabilities: np.ndarray) -> list[str]:
@@ -107,11 +110,11 @@ def likeliest(probabilities: np.ndarray) -> list[str]:
 def test_texts_in_dev_s_shares_are_labelled_by_the_corrected_probabilities(corrected, tmp_path, asked):
     texts, _ = texts_of(0.5, seed=2)
     plain = corrected.probabilities(texts)
-    expected = CORRECTION.of(plain)
+    expected = CORRECTION.apply(plain)
     assert likeliest(expected) != likeliest(plain)
-    found, labels, probabilities = predict(corrected.study_folder, texts, tmp_path, correct_shift=asked)
-    assert not found.shift.found
-    assert not found.allowed_for
+    summary, labels, probabilities = predict(corrected.study_folder, texts, tmp_path, correct_shift=asked)
+    assert not summary.shift.detected
+    assert not summary.shift_corrected
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
     assert labels == likeliest(expected)
 
@@ -126,12 +129,12 @@ def test_without_a_correction_the_probabilities_are_the_model_s(made, tmp_path):
 @pytest.mark.parametrize("asked", [False, True], ids=["plain", "correct_shift"])
 def test_the_soup_s_probabilities_are_its_own_whatever_corrects_the_final_model_s(corrected, tmp_path, asked):
     texts, _ = texts_of(0.9, seed=3)
-    found, labels, probabilities = predict(corrected.study_folder, texts, tmp_path, soup=True, correct_shift=asked)
+    summary, labels, probabilities = predict(corrected.study_folder, texts, tmp_path, soup=True, correct_shift=asked)
     expected = corrected.probabilities(texts, soup=True)
     assert np.abs(expected - corrected.probabilities(texts)).max() > 0.1
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
     assert labels == likeliest(expected)
-    assert found.shift is None
+    assert summary.shift is None
 
 
 def test_a_shift_is_allowed_for_in_place_of_the_correction_where_that_is_asked(corrected, tmp_path):
@@ -139,29 +142,29 @@ def test_a_shift_is_allowed_for_in_place_of_the_correction_where_that_is_asked(c
     study_folder, plain = corrected.study_folder, corrected.probabilities(texts)
     dev = read_predictions(predictions_file(study_folder.predictions, "final", 3), LABELS)
     expected = detect_shift(dev.truth, dev.probabilities, plain, dev.dialogues, np.arange(300))
-    assert expected.found
+    assert expected.detected
     assert expected.correctable
 
-    found, labels, probabilities = predict(study_folder, texts, tmp_path, correct_shift=True)
-    assert found.allowed_for
+    summary, labels, probabilities = predict(study_folder, texts, tmp_path, correct_shift=True)
+    assert summary.shift_corrected
     np.testing.assert_allclose(probabilities, expected.probabilities, atol=1e-4)
     assert labels == likeliest(expected.probabilities)
     assert abs(probabilities[:, 1].mean() - truth.mean()) < abs(plain[:, 1].mean() - truth.mean())
 
-    found, labels, probabilities = predict(study_folder, texts, tmp_path)
-    assert found.shift.found
-    assert not found.allowed_for
-    np.testing.assert_allclose(probabilities, CORRECTION.of(plain), atol=1e-5)
-    assert labels == likeliest(CORRECTION.of(plain))
+    summary, labels, probabilities = predict(study_folder, texts, tmp_path)
+    assert summary.shift.detected
+    assert not summary.shift_corrected
+    np.testing.assert_allclose(probabilities, CORRECTION.apply(plain), atol=1e-5)
+    assert labels == likeliest(CORRECTION.apply(plain))
 
 
 def test_a_shift_that_leaves_a_class_no_text_is_not_allowed_for(corrected, tmp_path):
     texts = [f"a film lovely {number}" for number in range(120)]
-    found, _, probabilities = predict(corrected.study_folder, texts, tmp_path, correct_shift=True)
-    assert found.shift.found
-    assert not found.shift.correctable
-    assert not found.allowed_for
-    np.testing.assert_allclose(probabilities, CORRECTION.of(corrected.probabilities(texts)), atol=1e-5)
+    summary, _, probabilities = predict(corrected.study_folder, texts, tmp_path, correct_shift=True)
+    assert summary.shift.detected
+    assert not summary.shift.correctable
+    assert not summary.shift_corrected
+    np.testing.assert_allclose(probabilities, CORRECTION.apply(corrected.probabilities(texts)), atol=1e-5)
 
 
 @pytest.mark.parametrize(

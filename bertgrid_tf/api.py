@@ -1,0 +1,453 @@
+"""The Python API: tune a study, open one, read its numbers, use its model. The command line calls the same functions.
+
+Example:
+    >>> import pandas as pd
+    >>> import bertgrid_tf as bg
+    >>> frame = pd.DataFrame({"text": ["good fun", "so dull"] * 20, "label": ["pos", "neg"] * 20})
+    >>> study = bg.tune(
+    ...     train=frame, study="reviews", model="scratch:1x32", learning_rates=[1e-3], epochs=1, progress=False
+    ... )
+    >>> study.grid.shape
+    (1, 1)
+    >>> list(bg.open_study("results/reviews").trials["stage"])
+    ['grid']
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bertgrid_tf.corpus import Columns, Corpus, Dialogue, Utterance
+from bertgrid_tf.data import data_dirs, open_corpus
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.hyperparameters import Hyperparameters
+from bertgrid_tf.recipe import Recipe, load_recipe, recipe_key
+from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
+from tuners.errors import TunerError
+from tuners.space import STAGE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bertgrid_tf.analysis import ScoreEstimate, StudyAnalysis
+    from bertgrid_tf.bert.trainer import OnTrainBatchEnd
+    from bertgrid_tf.budget.callbacks import Callback
+    from bertgrid_tf.data import Frames
+    from bertgrid_tf.inference.evaluate import Evaluation
+    from bertgrid_tf.inference.export import Exported
+    from bertgrid_tf.inference.predictor import Predictor
+
+    Table = str | Path | pd.DataFrame
+
+
+def tune(
+    corpus: str | None = None,
+    *,
+    train: "Table | None" = None,
+    dev: "Table | None" = None,
+    test: "Table | None" = None,
+    text: str = "text",
+    label: str = "label",
+    dialogue: str | None = None,
+    speaker: str | None = None,
+    split: str | None = None,
+    study: str | None = None,
+    results: str | Path = "results",
+    data_dir: str | Path = "datasets",
+    recipe: str | Path | Recipe | None = None,
+    callbacks: Iterable["Callback"] = (),
+    progress: bool = True,
+    fresh: bool = False,
+    workers: int | None = None,
+    ray_address: str | None = None,
+    gpu_memory: str | int | None = None,
+    budget: str | float | timedelta | None = None,
+    **recipe_keys: Any,
+) -> "Study":
+    """Sweep, fill the learning-rate × epoch grid, train the final model; the same call resumes where it stopped.
+
+    Args:
+        corpus: "friends", "nsmc", "sample", or a name for the tables of `train`.
+        train: The training split as a DataFrame or a file's path; without `dev` a share of it is held out.
+        dev: The dev split, likewise.
+        test: The test split, likewise; only `evaluate` opens it.
+        text: The tables' column of the text.
+        label: The tables' column of the class.
+        dialogue: The tables' column of the dialogue's id.
+        speaker: The tables' column of the speaker.
+        split: The column of `train` that says train, dev or test.
+        study: The name of the study folder; None for the corpus's name.
+        results: The parent of the study folder.
+        data_dir: The folder of the public corpora.
+        recipe: A recipe, or the path of one, in place of the corpus's own.
+        callbacks: Receive trials and epochs.
+        progress: Whether to show lines or, on a terminal and in a notebook, bars.
+        fresh: Whether to delete an earlier study in the folder.
+        workers: Trials at a time, each on a GPU of its own or on a share of the CPU; needs Ray.
+        ray_address: HOST:PORT of a Ray cluster that this host has joined, or "auto".
+        gpu_memory: The most that TensorFlow may take of each GPU, in bytes or as "16GB".
+        budget: The time for the whole study, in seconds or as "1h30m"; trials that do not fit are left out.
+        recipe_keys: Keys of the recipe or hyperparameters, as `epochs=4`, `sweeps={"context": ["current"]}`,
+            `final_model="bert-large-cased"`.
+
+    Raises:
+        UserError: A sentence about what is wrong and what to do.
+    """
+    from rich.console import Console
+
+    from bertgrid_tf.budget.plan import plan
+    from bertgrid_tf.budget.time_budget import Budget
+    from bertgrid_tf.report.progress import progress as progress_display
+    from bertgrid_tf.study.auto_settings import with_defaults
+
+    console = Console(quiet=not progress)
+    frames: dict[str, pd.DataFrame] = {}
+    if train is not None:
+        columns = {"text": text, "label": label, "dialogue": dialogue, "speaker": speaker, "split": split}
+        recipe_keys |= {f"data.{name}_column": column for name, column in columns.items() if column}
+        for name, key, table in (("train", "file", train), ("dev", "dev_file", dev), ("test", "test_file", test)):
+            if isinstance(table, pd.DataFrame):
+                frames[name] = table
+            elif table is not None:
+                recipe_keys[f"data.{key}"] = table
+        corpus = corpus or study or "data"
+    elif dev is not None or test is not None:
+        raise UserError("A dev or test table needs a training table: give `train`.")
+    elif corpus is None:
+        raise UserError("There is nothing to train on: name a corpus, or give a table as `train`.")
+    folder = Path(results) / _study_name(corpus if study is None else study)
+    if workers is not None and workers < 1:
+        raise UserError(f"workers must be at least 1, not {workers}.")
+    memory = memory_limit(gpu_memory)
+    if isinstance(budget, timedelta):
+        budget = budget.total_seconds()
+    limit = Budget.of(budget) if isinstance(budget, str) else Budget(budget, monotonic()) if budget else None
+    asked, data = load_corpus(corpus, recipe=recipe, data_dir=data_dir, frames=frames, console=console, **recipe_keys)
+    planned = plan(with_defaults(asked), data)
+    # TensorFlow takes seconds to import: print first what goes on.
+    beginning = f"{asked.corpus}: {planned.trials} trials, up to {planned.epochs} epochs. Starting TensorFlow …"
+    console.print(beginning, markup=False, highlight=False, soft_wrap=True)
+    from bertgrid_tf.study.runner import StudyRunner
+    from bertgrid_tf.study.workers import WorkerOptions
+
+    # One trial at a time on this host needs no other process.
+    options = WorkerOptions(workers, ray_address, memory) if ray_address or (workers or 1) > 1 else None
+    if not ray_address:  # a cluster's devices are not this host's
+        prepare_device(console, "Training", memory)
+    try:
+        with progress_display(console, asked.metric) if progress else nullcontext() as display:
+            receivers = [display, *callbacks] if display else [*callbacks]
+            analysis = StudyRunner(asked, data, StudyFolder(folder), receivers, fresh, options, limit).run()
+    except TunerError as error:
+        # tuners speaks of its own arguments.
+        sentence = str(error).replace("project_name", "--study NAME").replace("overwrite=True", "--fresh")
+        raise UserError(sentence) from error
+    return Study(folder, data_dir, frames, analysis)
+
+
+def open_study(path: str | Path, data_dir: str | Path = "datasets") -> "Study":
+    """Open the folder of a study that has begun.
+
+    Raises:
+        UserError: The folder is none.
+    """
+    return Study(StudyFolder.existing(Path(path)).path, data_dir)
+
+
+def load_corpus(
+    corpus: str,
+    *,
+    recipe: str | Path | Recipe | None = None,
+    data_dir: str | Path = "datasets",
+    frames: "Frames | None" = None,
+    console: "Console | None" = None,
+    **recipe_keys: Any,
+) -> tuple[Recipe, Corpus]:
+    """Complete a recipe and open its corpus, which is downloaded where it is missing.
+
+    Args:
+        corpus: As for `tune`.
+        recipe: As for `tune`.
+        data_dir: As for `tune`.
+        frames: The tables that are DataFrames, by "train", "dev" and "test".
+        console: Shows downloads; None for none.
+        recipe_keys: As for `tune`.
+
+    Example:
+        >>> from bertgrid_tf.api import load_corpus
+        >>> recipe, corpus = load_corpus("sample", epochs=2)
+        >>> recipe.epochs, sorted(corpus.splits)
+        (2, ['dev', 'test', 'train'])
+    """
+    from rich.console import Console
+
+    from bertgrid_tf.report.bars import download_bar
+
+    overrides = {
+        recipe_key(key): str(value) if isinstance(value, Path) else value for key, value in recipe_keys.items()
+    }
+    source = recipe if recipe is None or isinstance(recipe, Recipe) else Path(recipe)
+    asked = load_recipe(corpus, source, overrides)
+    if asked.corpus != corpus:
+        raise UserError(
+            f"The recipe is for the corpus {asked.corpus!r}, not {corpus!r}: run `tune {asked.corpus}`, with --study "
+            "where its study folder is to have another name."
+        )
+    with download_bar(console or Console(quiet=True)) as on_progress:
+        return asked, open_corpus(asked, data_dirs(Path(data_dir)), on_progress, frames)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The winning cell.
+
+    Attributes:
+        hyperparameters: One value for each, the learning rate included.
+        epoch: The epoch after which the trial stops, from 1.
+        schedule_epochs: The epochs over which its learning-rate schedule is spread.
+        score: The study's metric on dev with its 95 % interval.
+    """
+
+    hyperparameters: Hyperparameters
+    epoch: int
+    schedule_epochs: int
+    score: "ScoreEstimate"
+
+
+class Study:
+    """A study in its folder, ended or still running; attributes are read when they are asked for.
+
+    Attributes:
+        path: The study folder.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        data_dir: str | Path = "datasets",
+        frames: "Frames | None" = None,
+        analysis: "StudyAnalysis | None" = None,
+    ) -> None:
+        self.path = Path(path)
+        self._folder = StudyFolder(self.path)
+        self._data_dir = Path(data_dir)
+        self._frames = frames or {}
+        self._analysis = analysis
+        self._predictors: dict[bool, Predictor] = {}
+
+    def __repr__(self) -> str:
+        return f"Study({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        from bertgrid_tf.report.notebook import analysis_html
+
+        return analysis_html(self.analysis)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe as it was asked for."""
+        return self._folder.read_recipe()
+
+    @property
+    def analysis(self) -> "StudyAnalysis":
+        """Scores with intervals, the tied set, interaction checks, gains and cost."""
+        from bertgrid_tf.analysis import analyze
+
+        return self._analysis or analyze(self._folder)
+
+    @property
+    def best(self) -> Best:
+        """The winning cell.
+
+        Raises:
+            UserError: The search has not ended.
+        """
+        winner, cell = self._folder.read_best(), self.analysis.best
+        assert cell is not None and cell.score is not None
+        return Best(winner.hyperparameters, cell.epoch, winner.epochs, cell.score)
+
+    @property
+    def grid(self) -> pd.DataFrame:
+        """The score of every cell, learning rates × epochs; NaN where a cell is left out or its trial diverged."""
+        table = self._folder.read_table()
+        scores = {epoch: table.scores[:, epoch - 1] for epoch in range(1, table.epochs + 1)} if table else {}
+        index = pd.Index(table.learning_rates if table else (), name="learning_rate", dtype=float)
+        return pd.DataFrame(scores, index).rename_axis(columns="epoch")
+
+    @property
+    def sweeps(self) -> pd.DataFrame:
+        """A row for every level of every sweep: parameter, level, best epoch, score, whether chosen, trial, status."""
+        columns = ["parameter", "level", "epoch", "score", "chosen", "trial_id", "status"]
+        table = pd.DataFrame(self._folder.read_sweeps(), columns=columns)
+        table["chosen"] = table["chosen"] == "True"
+        table["epoch"] = pd.to_numeric(table["epoch"]).astype("Int64")
+        table["score"] = pd.to_numeric(table["score"])
+        return table.rename(columns={"trial_id": "trial"})
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """A row for every trial that has begun: id, stage, status, best epoch, score on dev, hyperparameters."""
+        recipe = self.recipe
+        rows: list[dict[str, Any]] = []
+        for record in self._folder.read_trials():
+            values = record["hyperparameters"]["values"]
+            row = {"trial": trial_name(record["trial_id"]), "stage": values[STAGE], "status": record["status"]}
+            rows.append(row | {"epoch": record["best_step"], "score": record["score"]} | _hyperparameters(values))
+        for trial in self._folder.read_follow_ups():
+            scores = [epoch[recipe.metric] for epoch in trial.epochs]
+            best = max(range(len(scores)), key=lambda index: recipe.signed(scores[index]), default=None)
+            row = {
+                "trial": trial.name,
+                "stage": trial.config.stage,
+                "status": "FAILED" if best is None else "COMPLETED",
+            }
+            row |= {"epoch": None, "score": None} if best is None else {"epoch": best + 1, "score": scores[best]}
+            rows.append(row | trial.config.hyperparameters.model_dump())
+        if self._folder.has_final_model():
+            final = self._folder.read_final()
+            row = {"trial": "final", "stage": "final", "status": "COMPLETED", "epoch": len(final.epochs)}
+            rows.append(row | {"score": final.epochs[-1][recipe.metric]} | final.hyperparameters.model_dump())
+        columns = ["trial", "stage", "status", "epoch", "score", *Hyperparameters.model_fields]
+        return pd.DataFrame(rows, columns=columns).astype({"epoch": "Int64", "score": float})
+
+    def report(self) -> Path:
+        """Draw the report and its figures; return the path of `report.html`."""
+        from bertgrid_tf.report.write_report import write_report
+
+        write_report(self._folder, self.analysis)
+        return self._folder.report_file
+
+    def predict(
+        self,
+        texts: Sequence[str] | pd.DataFrame,
+        *,
+        text: str | None = None,
+        dialogue: str | None = None,
+        speaker: str | None = None,
+        soup: bool = False,
+        correct_shift: bool = False,
+    ) -> pd.DataFrame:
+        """Classify new texts with the final model.
+
+        Args:
+            texts: Strings that stand alone, or a DataFrame, whose dialogues give the context.
+            text: The DataFrame's column of the text; None for that of the study's own tables, else "text".
+            dialogue: The DataFrame's column of the dialogue's id; None for that of the study's own tables.
+            speaker: The DataFrame's column of the speaker; None for that of the study's own tables.
+            soup: Whether to use the soup instead of the final model.
+            correct_shift: Whether to correct for other shares of the classes than on dev, where they are detected.
+
+        Returns:
+            A row for every text in the order given, with its `label` and a column `p_CLASS` of probabilities for every
+            class; the index is that of the DataFrame.
+
+        Raises:
+            UserError: There is no such model or column, or the texts are in a language that the model does not know.
+        """
+        from bertgrid_tf.inference.predict import predict_dialogues, read_texts
+        from bertgrid_tf.inference.predictor import Predictor
+
+        if isinstance(texts, str):
+            raise UserError("predict takes a list of texts: give [text] for one.")
+        if isinstance(texts, pd.DataFrame):
+            columns = None
+            if text or dialogue or speaker or self.recipe.data is None:
+                own = self.recipe.data.text_column if self.recipe.data else "text"
+                columns = Columns(text or own, dialogue=dialogue, speaker=speaker)
+            dialogues, index = read_texts(self._folder, texts, columns), texts.index
+        else:
+            keyed = enumerate(map(str, texts), start=1)
+            dialogues = tuple(Dialogue((Utterance(one, key=str(number)),)) for number, one in keyed)
+            index = pd.RangeIndex(len(texts))
+        if not dialogues:
+            raise UserError("There are no texts to classify: give at least one.")
+        if soup not in self._predictors:
+            self._predictors[soup] = Predictor(self._folder, soup)
+        table, _ = predict_dialogues(self._folder, self._predictors[soup], dialogues, soup, correct_shift)
+        # Rows of one dialogue need not be adjacent; their keys are their numbers.
+        order = table.pop("key").astype(int).argsort()
+        return table.iloc[order].set_axis(index)
+
+    def evaluate(
+        self,
+        split: str = "test",
+        data: "pd.DataFrame | Frames | None" = None,
+        on_batch_end: "OnTrainBatchEnd | None" = None,
+    ) -> "Evaluation":
+        """Score the final model on a split; the study folder keeps a record that the split was opened.
+
+        Args:
+            split: "train", "dev" or "test".
+            data: The DataFrame of a study on DataFrames that was opened later, or all of them by split, as
+                `{"train": frame, "dev": other}`.
+            on_batch_end: Called after every batch with the texts done, all texts, and NaN.
+
+        Raises:
+            UserError: There is no final model or no such split, the split has no labels, or the data are not the
+                study's.
+        """
+        recipe = self.recipe
+        frames = {"train": data} if isinstance(data, pd.DataFrame) else data or self._frames
+        corpus = open_corpus(recipe, data_dirs(self._data_dir), frames=frames)
+        from bertgrid_tf.inference.evaluate import evaluate_split
+
+        self._analysis = None  # evaluations belong to it
+        return evaluate_split(self._folder, corpus, split, on_batch_end)
+
+    def export(self, format: str = "savedmodel", path: str | Path | None = None) -> "Exported":
+        """Write the final model for other programs.
+
+        Args:
+            format: "savedmodel", for TensorFlow and its servers, or "onnx", for ONNX Runtime.
+            path: The folder to write, which must not exist; None for one in the study folder, named after the format.
+
+        Raises:
+            UserError: There is no final model or no such format, the folder exists, or the model differs.
+        """
+        from bertgrid_tf.inference.export import export
+
+        return export(self._folder, format, self.path / format if path is None else Path(path))
+
+
+def memory_limit(size: str | int | None) -> int | None:
+    """Return a size of memory, as "16GB", in bytes, without importing TensorFlow."""
+    from bertgrid_tf.system.gpu import parse_memory
+
+    return parse_memory(size) if isinstance(size, str) else size
+
+
+def prepare_device(console: "Console", activity: str, memory: int | None) -> None:
+    """Cap the memory of the GPUs, and print the device that is computed on; before the first computation.
+
+    Args:
+        console: Where the device is printed.
+        activity: "Training" or "Computing".
+        memory: The most that TensorFlow may take of each GPU, in bytes; None for all.
+    """
+    from bertgrid_tf.bert import device
+
+    if memory is not None and memory != device.memory_limit():
+        device.limit_memory(memory)
+    sentence, style = f"{activity} on {device.device_name()}", ""
+    if missing := device.missing_gpu():
+        sentence += f": {missing}" + (", so that --gpu-memory is ignored" if memory is not None else "")
+        style = "bold yellow" if missing.needs_attention else ""
+    console.print(f"{sentence}.", style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _hyperparameters(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: values[name] for name in Hyperparameters.model_fields}
+
+
+def _study_name(name: str) -> str:
+    if name in ("", ".", "..") or "/" in name:
+        raise UserError(
+            f"{name!r} is no name for a study folder: give a plain one with --study, and its parent with --results."
+        )
+    return name

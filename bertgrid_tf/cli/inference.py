@@ -1,0 +1,105 @@
+"""The commands that use the final model: `evaluate`, `predict`, `export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bertgrid_tf.cli.options import (
+    DATASETS,
+    DataDir,
+    DialogueColumn,
+    GpuMemory,
+    SpeakerColumn,
+    StudyPath,
+    TextColumn,
+    flag,
+)
+from bertgrid_tf.errors import UserError
+
+
+def evaluate(
+    folder: StudyPath,
+    split: Annotated[
+        str, flag("--split", "test is sealed: the study folder keeps a record of every time it is opened")
+    ] = "test",
+    data_dir: DataDir = DATASETS,
+    gpu_memory: GpuMemory = None,
+) -> None:
+    """Score the final model on a split."""
+    from bertgrid_tf import api
+    from bertgrid_tf.report.bars import batches_bar
+    from bertgrid_tf.report.predictions import scores_table, variants
+
+    console, memory = Console(), api.memory_limit(gpu_memory)
+    study = api.open_study(folder, data_dir)
+    if memory is not None:
+        api.prepare_device(console, "Computing", memory)
+    with batches_bar(console) as on_batch_end:
+        evaluation = study.evaluate(split, on_batch_end=on_batch_end)
+    recipe = study.recipe
+    console.print(scores_table(evaluation.final, recipe.metric, f"{recipe.corpus}, {split} split"))
+    for line in variants(evaluation.metrics):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    study.report()
+    record = f"Written down in {folder / 'evaluations.csv'}."
+    console.print(record, markup=False, highlight=False, soft_wrap=True)
+
+
+def predict(
+    folder: StudyPath,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="the competition's CSV, a file in NSMC's format, or a table")
+    ],
+    out: Annotated[Path, flag("--out", "the CSV to write", short=("-o",))],
+    proba: Annotated[bool, flag("--proba", "write every class's probability too")] = False,
+    soup: Annotated[bool, flag("--soup", "use the soup of the search's rows instead of the final model")] = False,
+    correct_shift: Annotated[
+        bool,
+        flag("--correct-shift", "correct for other shares of the classes than on dev, where they are detected"),
+    ] = False,
+    text_column: TextColumn = None,
+    dialogue_column: DialogueColumn = None,
+    speaker_column: SpeakerColumn = None,
+    key_column: Annotated[str | None, flag("--key-column", "column of the rows' ids")] = None,
+    gpu_memory: GpuMemory = None,
+) -> None:
+    """Label new texts with the final model, dialogue context included."""
+    from bertgrid_tf import api
+    from bertgrid_tf.corpus import Columns
+    from bertgrid_tf.report.bars import batches_bar
+    from bertgrid_tf.report.predictions import shift_sentence
+    from bertgrid_tf.storage.study_folder import StudyFolder
+
+    console, memory = Console(), api.memory_limit(gpu_memory)
+    study, columns = StudyFolder.existing(folder), None
+    if text_column is not None:
+        columns = Columns(text_column, dialogue=dialogue_column, speaker=speaker_column, key=key_column)
+    elif dialogue_column or speaker_column or key_column:
+        raise UserError("--dialogue-column, --speaker-column and --key-column need --text-column.")
+    from bertgrid_tf.inference.predict import predict_file
+
+    if memory is not None:
+        api.prepare_device(console, "Computing", memory)
+    with batches_bar(console) as on_batch_end:
+        summary = predict_file(study, file, out, columns, proba, soup, correct_shift, on_batch_end)
+    console.print(f"{summary.texts:,} texts labelled in {out}.", markup=False, highlight=False, soft_wrap=True)
+    if shift := shift_sentence(summary):
+        console.print(shift, markup=False, highlight=False, soft_wrap=True)
+
+
+def export(
+    folder: StudyPath,
+    format_: Annotated[str, flag("--format", "savedmodel, for TensorFlow and its servers, or onnx, for ONNX Runtime")],
+    out: Annotated[Path | None, flag("--out", "the folder to write, if not DIR/FORMAT", short=("-o",))] = None,
+) -> None:
+    """Write the final model as a SavedModel or in ONNX, checked against the study's own."""
+    from bertgrid_tf.api import open_study
+
+    exported = open_study(folder).export(format_, out)
+    sentence = (
+        f"{exported.folder} holds the model: on {exported.texts} texts its probabilities are those of the study's own "
+        f"within {exported.difference:.1g}."
+    )
+    Console().print(sentence, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,109 @@
+"""The flags that several commands share, and the flags that set a key of the recipe."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.markup import escape
+
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.recipe import Recipe, description, load_recipe, recipe_key, yaml_reason
+
+DATASETS = Path("datasets")
+RESULTS = Path("results")
+
+
+def flag(name: str, text: str, *, short: tuple[str, ...] = (), variable: str | None = None, **limits: Any) -> Any:
+    """Make an option that can be given as an environment variable too.
+
+    Args:
+        name: The flag, as "--epochs".
+        text: Its help.
+        short: Its short forms.
+        variable: The environment variable's name after BERTGRID_; None for the flag's.
+        limits: What Typer checks, as `min=1`.
+    """
+    variable = variable or name.removeprefix("--").replace("-", "_").upper()
+    return typer.Option(name, *short, help=text, envvar=f"BERTGRID_{variable}", **limits)
+
+
+def setting(name: str, key: str | None = None, text: str | None = None, variable: str | None = None) -> Any:
+    """Make an option that sets a key of the recipe, whose description is the option's help."""
+    key = key or recipe_key(name.removeprefix("--").replace("-", "_"))
+    return flag(name, text or escape(description(key)), variable=variable)
+
+
+# BERTGRID_DATA is the folder of the corpora, so that a table of one's own has another variable.
+DataDir = Annotated[
+    Path, flag("--data-dir", "folder of the corpora; the user's cache is searched next", variable="DATA")
+]
+OwnData = Annotated[Path | None, setting("--data", "data.file", variable="DATA_FILE")]
+TextColumn = Annotated[str | None, setting("--text-column")]
+LabelColumn = Annotated[str | None, setting("--label-column")]
+DialogueColumn = Annotated[str | None, setting("--dialogue-column")]
+SplitColumn = Annotated[str | None, setting("--split-column")]
+SpeakerColumn = Annotated[str | None, setting("--speaker-column")]
+Model = Annotated[str | None, setting("--model")]
+Sets = Annotated[list[str] | None, flag("--set", "KEY=VALUE of the recipe; repeatable")]
+ResultsParent = Annotated[Path, flag("--results", "parent of the study folder")]
+GpuMemory = Annotated[
+    str | None, flag("--gpu-memory", "the most that TensorFlow may take of each GPU: 16GB, 16GiB, 14500MB")
+]
+StudyPath = Annotated[Path, typer.Argument(help="a study folder", metavar="DIR")]
+CorpusName = Annotated[str, typer.Argument(metavar="NAME", help="friends, nsmc, sample, or a name for your own --data")]
+
+SETTINGS = (
+    *("model", "final_model", "final_gpus", "learning_rates", "epochs", "search", "selection", "n_seeds"),
+    *("check_interactions", "soup", "metric", "max_train_samples", "seed", "data", "text_column", "label_column"),
+    *("dialogue_column", "speaker_column", "split_column", "dev_file", "test_file", "validation_split"),
+)
+"""The parameters of commands that set a key of the recipe."""
+
+
+def read_recipe(name: str, file: Path | None, parameters: Mapping[str, Any]) -> Recipe:
+    """Read the recipe of a command with the keys that its parameters set.
+
+    Example:
+        >>> recipe = read_recipe("sample", None, {"epochs": "3", "sweep": ["context=current"], "set_": ["seed=7"]})
+        >>> recipe.epochs, recipe.sweeps["context"], recipe.seed
+        (3, ['current'], 7)
+    """
+    given = {key: parameters[key] for key in SETTINGS if parameters.get(key) not in (None, False)}
+    keys = {recipe_key("file" if key == "data" else key): value for key, value in given.items()}
+    if "learning_rates" in keys:
+        keys["learning_rates"] = _listed(keys["learning_rates"])
+    if parameters.get("no_sweeps"):
+        keys["sweeps"] = {}
+    keys |= {f"sweeps.{key}": _listed(levels) for key, levels in _pairs("--sweep", parameters.get("sweep")).items()}
+    keys |= {key: _value(key, value) for key, value in _pairs("--set", parameters.get("set_")).items()}
+    return load_recipe(name, file, keys)
+
+
+def _pairs(name: str, texts: list[str] | None) -> dict[str, str]:
+    """Parse the NAME=VALUE pairs of a repeatable flag, without the spaces around them."""
+    pairs: dict[str, str] = {}
+    for text in texts or ():
+        key, _, value = (part.strip() for part in text.partition("="))
+        if not (key and value):
+            form = {"--sweep": "PARAM=a,b,c", "--set": "KEY=VALUE"}[name]
+            raise UserError(f"{name} {text!r} cannot be read: write it as {name} {form}.")
+        if key in pairs:
+            raise UserError(f"{name} {key} is given twice: give it once, with all that belongs to it.")
+        pairs[key] = value
+    return pairs
+
+
+def _listed(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",")]
+
+
+def _value(key: str, text: str) -> Any:
+    # Plain words stay as they are: YAML would make `no` of "false". Lists and mappings are written as in a recipe.
+    if text[0] not in "[{" and text != "null":
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {key}={text} cannot be read as YAML: {yaml_reason(error)}.") from error

@@ -1,0 +1,137 @@
+"""The command `tune`."""
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bertgrid_tf.cli.options import (
+    DATASETS,
+    RESULTS,
+    CorpusName,
+    DataDir,
+    DialogueColumn,
+    GpuMemory,
+    LabelColumn,
+    Model,
+    OwnData,
+    ResultsParent,
+    Sets,
+    SpeakerColumn,
+    SplitColumn,
+    TextColumn,
+    flag,
+    read_recipe,
+    setting,
+)
+from bertgrid_tf.recipe import Recipe
+
+
+def tune(
+    context: typer.Context,
+    name: CorpusName,
+    model: Model = None,
+    final_model: Annotated[str | None, setting("--final-model")] = None,
+    final_gpus: Annotated[str | None, setting("--final-gpus")] = None,
+    learning_rates: Annotated[
+        str | None, setting("--learning-rates", text="rows of the grid, separated by commas")
+    ] = None,
+    epochs: Annotated[str | None, setting("--epochs")] = None,
+    search: Annotated[str | None, setting("--search")] = None,
+    sweep: Annotated[
+        list[str] | None,
+        flag("--sweep", "PARAM=a,b,c: levels of a hyperparameter, in place of the recipe's; repeatable"),
+    ] = None,
+    no_sweeps: Annotated[bool, flag("--no-sweeps", "leave out the recipe's own sweeps")] = False,
+    selection: Annotated[str | None, setting("--selection")] = None,
+    n_seeds: Annotated[str | None, setting("--n-seeds")] = None,
+    check_interactions: Annotated[bool, setting("--check-interactions")] = False,
+    soup: Annotated[bool, setting("--soup")] = False,
+    set_: Sets = None,
+    recipe: Annotated[Path | None, flag("--recipe", "a recipe file in place of the one of that name")] = None,
+    metric: Annotated[str | None, setting("--metric")] = None,
+    max_train_samples: Annotated[str | None, setting("--max-train-samples")] = None,
+    seed: Annotated[str | None, setting("--seed")] = None,
+    data: OwnData = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    dialogue_column: DialogueColumn = None,
+    speaker_column: SpeakerColumn = None,
+    split_column: SplitColumn = None,
+    dev_file: Annotated[Path | None, setting("--dev-file")] = None,
+    test_file: Annotated[Path | None, setting("--test-file")] = None,
+    validation_split: Annotated[str | None, setting("--validation-split")] = None,
+    data_dir: DataDir = DATASETS,
+    results: ResultsParent = RESULTS,
+    study: Annotated[str | None, flag("--study", "the study folder's name, if not NAME")] = None,
+    fresh: Annotated[bool, flag("--fresh", "delete what an earlier study left in the folder")] = False,
+    tensorboard: Annotated[
+        bool, flag("--tensorboard", "write logs for TensorBoard and its HParams table into the study folder")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        flag("--workers", "trials at a time, each on a GPU of its own or on a share of the CPU; needs Ray", min=1),
+    ] = None,
+    ray_address: Annotated[
+        str | None, flag("--ray-address", "HOST:PORT of a Ray cluster that this host has joined, or auto")
+    ] = None,
+    gpu_memory: GpuMemory = None,
+    budget: Annotated[
+        str | None, flag("--budget", "time for the whole study, as 2h, 90m or 1h30m: what does not fit is left out")
+    ] = None,
+    dry_run: Annotated[bool, flag("--dry-run", "print the cost of the study, and stop")] = False,
+) -> None:
+    """Sweep, fill the grid, train the final model. The same command again goes on where it stopped."""
+    from bertgrid_tf import api
+    from bertgrid_tf.report.summary import print_summary
+    from bertgrid_tf.storage.study_folder import StudyFolder
+
+    console, asked = Console(), read_recipe(name, recipe, context.params)
+    if dry_run:
+        _print_plan(console, name, asked, data_dir, api.memory_limit(gpu_memory))
+        return
+    callbacks = []
+    if tensorboard:
+        from bertgrid_tf.report.tensorboard import TensorBoard
+
+        callbacks.append(TensorBoard())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        done = api.tune(
+            name,
+            study=study,
+            results=results,
+            data_dir=data_dir,
+            recipe=asked,
+            callbacks=callbacks,
+            fresh=fresh,
+            workers=workers,
+            ray_address=ray_address,
+            gpu_memory=gpu_memory,
+            budget=budget,
+        )
+    except KeyboardInterrupt:
+        console.print(
+            f"\nStopped. Everything up to the last finished epoch is in {results / (study or name)}: the same command "
+            "goes on from there.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(130) from None
+    print_summary(console, StudyFolder(done.path), done.analysis)
+
+
+def _print_plan(console: Console, name: str, recipe: Recipe, data_dir: Path, memory: int | None) -> None:
+    from bertgrid_tf.api import load_corpus
+    from bertgrid_tf.budget.plan import plan
+    from bertgrid_tf.report.plan import guess_line, plan_table
+    from bertgrid_tf.study.auto_settings import autos, estimated, value
+
+    asked, corpus = load_corpus(name, recipe=recipe, data_dir=data_dir, console=console)
+    guessed = estimated(asked, corpus, memory) if autos(asked) else asked
+    console.print(plan_table(plan(guessed, corpus)))
+    for key in autos(asked):
+        console.print(guess_line(key, value(guessed, key)), markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,54 @@
+"""The model of a study with the hyperparameters that it was trained with."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bertgrid_tf.bert.checkpoint import load
+from bertgrid_tf.bert.encode import check_vocabulary
+from bertgrid_tf.bert.trainer import OnTrainBatchEnd, Trainer
+from bertgrid_tf.corpus import Dialogue, utterances
+from bertgrid_tf.errors import UserError
+from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.training.encoding import encode_dialogues
+
+
+class Predictor:
+    """The final model of a study, or the soup of its search.
+
+    Args:
+        folder: The study.
+        soup: Whether to load the soup instead of the final model.
+
+    Attributes:
+        labels: The class names in the order of their ids.
+
+    Raises:
+        UserError: The study has no such model.
+    """
+
+    def __init__(self, folder: StudyFolder, soup: bool = False) -> None:
+        metadata, model = folder.read_metadata(), folder.soup_model if soup else folder.model
+        source = folder.read_best() if soup else folder.read_final()
+        if not model.is_dir():
+            remedy = ": give --soup to its `tune` command." if soup else " yet: run its `tune` command again to go on."
+            raise UserError(f"The study in {folder.path} has no {model.name} folder{remedy}")
+        self.labels = tuple(metadata.labels)
+        self._hyperparameters = source.hyperparameters
+        self._speakers = metadata.speakers
+        self._trainer = Trainer(load(str(model), self.labels), self._hyperparameters.resolved_precision)
+
+    def probabilities(self, dialogues: Sequence[Dialogue], on_batch_end: OnTrainBatchEnd | None = None) -> np.ndarray:
+        """Return the class probabilities of every utterance, float32 [utterances, classes].
+
+        Args:
+            dialogues: The dialogues whose utterances are classified.
+            on_batch_end: Called after every batch with the texts done, all texts, and NaN.
+
+        Raises:
+            UserError: The vocabulary does not fit the texts.
+        """
+        checkpoint = self._trainer.checkpoint
+        check_vocabulary(checkpoint.tokenizer, checkpoint.name, [utterance.text for utterance in utterances(dialogues)])
+        encoded = encode_dialogues(checkpoint.tokenizer, dialogues, self._hyperparameters, self._speakers)
+        return self._trainer.probabilities(encoded, on_batch_end)
