@@ -1,4 +1,4 @@
-"""What several rooms' tests share: where the real corpora are."""
+"""Fixtures that the tests of several rooms share: the real corpora."""
 
 import os
 from pathlib import Path

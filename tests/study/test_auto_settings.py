@@ -8,7 +8,7 @@ import pytest
 import tiny_study
 from tiny_study import corpus_of, tiny
 
-from bertgrid_tf import auto_settings, cli
+from bertgrid_tf import cli
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.memory import MIB, estimate
@@ -17,6 +17,7 @@ from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.records import MeasuredSetting
 from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.study import auto_settings
 from bertgrid_tf.study.auto_settings import (
     AUTOS,
     BATCH_SIZE,
@@ -30,52 +31,52 @@ from bertgrid_tf.study.auto_settings import (
 )
 from bertgrid_tf.study.workers import WorkerOptions
 
-FOUND = MeasuredSetting(24, {}, "a device", "fits", [{"texts": 24}])
+SETTING = MeasuredSetting(24, {}, "a device", "fits", [{"texts": 24}])
 
 
-def found_for(key: str, recipe: Recipe) -> MeasuredSetting:
-    return replace(FOUND, of=AUTOS[key].of(recipe))
+def setting_for(key: str, recipe: Recipe) -> MeasuredSetting:
+    return replace(SETTING, of=AUTOS[key].of(recipe))
 
 
-def not_again(key: str, recipe: Recipe) -> MeasuredSetting:
-    raise AssertionError(f"{key} is measured again")
+def not_measured(key: str, recipe: Recipe) -> MeasuredSetting:
+    raise AssertionError(f"{key} is measured anew")
 
 
 def test_a_recipe_without_auto_needs_nothing():
-    assert resolve(tiny(), {}, not_again) == (tiny(), {})
+    assert resolve(tiny(), {}, not_measured) == (tiny(), {})
 
 
-def test_every_auto_gets_its_value_and_what_comes_later_sees_what_came_before():
+def test_every_auto_gets_its_value_and_later_ones_see_earlier_ones():
     asked = tiny(**{"batch_size": "auto", "final.batch_size": "auto"})
     seen = []
 
     def measure(key: str, recipe: Recipe) -> MeasuredSetting:
         seen.append((key, auto_settings.value(recipe, BATCH_SIZE)))
-        return found_for(key, recipe)
+        return setting_for(key, recipe)
 
     recipe, kept = resolve(asked, {}, measure)
     assert seen == [(BATCH_SIZE, "auto"), (FINAL_BATCH_SIZE, 24)]
     assert recipe == tiny(**{"batch_size": 24, "final.batch_size": 24})
     assert not autos(recipe)
-    assert resolve(asked, kept, not_again) == (recipe, kept)
+    assert resolve(asked, kept, not_measured) == (recipe, kept)
 
 
-def test_what_was_measured_for_something_else_is_measured_anew():
+def test_a_value_that_was_measured_for_something_else_is_measured_anew():
     asked = tiny(**{"final.batch_size": "auto"})
-    _, kept = resolve(asked, {}, found_for)
+    _, kept = resolve(asked, {}, setting_for)
     other = tiny(**{"final.batch_size": "auto", "final.model": "scratch:3x32"})
-    with pytest.raises(AssertionError, match=r"final\.batch_size is measured again"):
-        resolve(other, kept, not_again)
+    with pytest.raises(AssertionError, match=r"final\.batch_size is measured anew"):
+        resolve(other, kept, not_measured)
     # The same model on other GPUs goes on with what it began with.
     more = tiny(**{"final.batch_size": "auto", "final.gpus": "all"})
-    assert resolve(more, kept, not_again)[0].final.batch_size == 24
+    assert resolve(more, kept, not_measured)[0].final.batch_size == 24
 
 
 def test_without_a_final_model_its_batch_is_not_measured():
     assert autos(tiny(**{"final.model": "none", "final.batch_size": "auto"})) == []
 
 
-def test_the_most_demanding_of_all_runs_is_measured():
+def test_the_most_demanding_of_all_trials_is_measured():
     recipe = tiny(
         **{"batch_size": "auto", "sweeps": {"max_length": [16, 96], "model": ["scratch:1x64", "scratch:1x32"]}}
     )
@@ -114,37 +115,37 @@ AUTO = {
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyFolder, tiny_study.Recorder]:
     """A study that measured its batch size."""
     folder = tmp_path_factory.mktemp("auto") / "study"
-    told = tiny_study.run(folder, tiny(**AUTO))
-    return StudyFolder(folder), told
+    recorder = tiny_study.run(folder, tiny(**AUTO))
+    return StudyFolder(folder), recorder
 
 
 def test_a_study_trains_with_the_batch_that_it_measured(study):
-    study_folder, told = study
-    batch = told.measured[BATCH_SIZE].value
-    assert [values["batch_size"] for _, values in told.runs] == [batch]
+    study_folder, recorder = study
+    batch = recorder.auto_settings[BATCH_SIZE].value
+    assert [config.hyperparameters.batch_size for config in recorder.configs] == [batch]
     assert batch > 1
-    assert told.runs[0][1]["of_steps"] >= LEAST_STEPS
+    assert recorder.trials[0][1] >= LEAST_STEPS
     assert study_folder.read_recipe().hyperparameters.batch_size == "auto"
     assert study_folder.read_best().hyperparameters.batch_size == batch
-    assert study_folder.read_auto_settings() == told.measured
-    assert [row["texts"] for row in told.measured[BATCH_SIZE].curve][:2] == [1, 2]
+    assert study_folder.read_auto_settings() == recorder.auto_settings
+    assert [row["texts"] for row in recorder.auto_settings[BATCH_SIZE].curve][:2] == [1, 2]
 
 
 def test_a_study_that_goes_on_takes_what_it_began_with_though_another_would_be_measured(study, tmp_path, monkeypatch):
-    study_folder, told = study
-    monkeypatch.setitem(AUTOS, BATCH_SIZE, replace(AUTOS[BATCH_SIZE], measure=not_again))
-    follow_up_trials = tiny_study.run(study_folder.path, tiny(**AUTO))
-    assert follow_up_trials.steps == 0
-    assert not follow_up_trials.measured
-    batch = told.measured[BATCH_SIZE].value
-    assert follow_up_trials.notes == [f"batch_size auto is {batch}, as measured on the CPU when the study began."]
+    study_folder, recorder = study
+    monkeypatch.setitem(AUTOS, BATCH_SIZE, replace(AUTOS[BATCH_SIZE], measure=not_measured))
+    resumed = tiny_study.run(study_folder.path, tiny(**AUTO))
+    assert resumed.steps == 0
+    assert not resumed.auto_settings
+    batch = recorder.auto_settings[BATCH_SIZE].value
+    assert resumed.messages == [f"batch_size auto is {batch}, as measured on the CPU when the study began."]
 
 
 def test_a_study_begun_afresh_measures_afresh(study, monkeypatch):
     study_folder, _ = study
-    monkeypatch.setitem(AUTOS, BATCH_SIZE, replace(AUTOS[BATCH_SIZE], measure=lambda *_: FOUND))
-    told = tiny_study.run(study_folder.path, tiny(**AUTO), fresh=True)
-    assert told.runs[0][1]["batch_size"] == 24
+    monkeypatch.setitem(AUTOS, BATCH_SIZE, replace(AUTOS[BATCH_SIZE], measure=lambda *_: SETTING))
+    recorder = tiny_study.run(study_folder.path, tiny(**AUTO), fresh=True)
+    assert recorder.configs[0].hyperparameters.batch_size == 24
     assert study_folder.read_auto_settings()[BATCH_SIZE].value == 24
 
 
@@ -153,11 +154,11 @@ def test_a_damaged_record_is_one_sentence(tmp_path):
     assert study_folder.read_auto_settings() == {}
     for damage in ("{", json.dumps({BATCH_SIZE: {"value": 1}})):
         study_folder.auto_settings_file.write_text(damage)
-        with pytest.raises(UserError, match=r"measured\.json is missing or damaged"):
+        with pytest.raises(UserError, match=r"auto_settings\.json is missing or damaged"):
             study_folder.read_auto_settings()
 
 
-def test_a_plan_of_an_auto_says_which_batch_its_steps_are_of(capsys, monkeypatch, tmp_path):
+def test_a_plan_of_an_auto_names_the_batch_of_its_steps(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     asked = [
         "tune",
@@ -185,10 +186,10 @@ def test_a_plan_of_an_auto_says_which_batch_its_steps_are_of(capsys, monkeypatch
 @pytest.mark.slow
 def test_a_worker_measures_with_its_share_of_the_host(tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed")
-    told = tiny_study.run(tmp_path / "study", tiny(**AUTO), workers=WorkerOptions(2))
-    assert told.measured[BATCH_SIZE].value > 1
-    assert told.runs[0][1]["batch_size"] == told.measured[BATCH_SIZE].value
-    assert told.measured[BATCH_SIZE].on == "the CPU"
+    recorder = tiny_study.run(tmp_path / "study", tiny(**AUTO), workers=WorkerOptions(2))
+    assert recorder.auto_settings[BATCH_SIZE].value > 1
+    assert recorder.configs[0].hyperparameters.batch_size == recorder.auto_settings[BATCH_SIZE].value
+    assert recorder.auto_settings[BATCH_SIZE].on == "the CPU"
 
 
 @pytest.mark.slow
@@ -197,32 +198,32 @@ def test_the_estimate_is_within_20_percent_of_what_is_measured(precision):
     recipe = tiny(**{"model": "scratch:4x256", "max_length": 64, "batch_size": "auto", "precision": precision})
     recipe = recipe.model_copy(update={"max_train_samples": None})
     corpus = corpus_of(recipe)
-    found = AUTOS[BATCH_SIZE].measure(recipe, corpus, HostShare())
+    setting = AUTOS[BATCH_SIZE].measure(recipe, corpus, HostShare())
     texts = [utterance.text for utterance in utterances(corpus.splits["train"])]
     size = Dimensions.of(
         load(recipe.hyperparameters.model, corpus.labels, texts=texts).model.config, len(corpus.labels)
     )
-    for row in found.curve:
+    for row in setting.curve:
         assert 0.8 < estimate(size, row["texts"], 64, precision, on_gpu=False) / MIB / row["peak, MiB"] < 1.2, row
 
 
-def test_the_fastest_precision_is_found_in_a_process_of_its_own_and_before_the_batch_size():
+def test_the_fastest_precision_is_measured_in_a_process_of_its_own_and_before_the_batch_size():
     asked = tiny(precision="auto", batch_size="auto")
     assert autos(asked) == [PRECISION, BATCH_SIZE]
     corpus = corpus_of(asked)
-    found = AUTOS[PRECISION].measure(asked, corpus, HostShare())
-    assert found.value in ("fp32", "bf16")
-    assert [line["precision"] for line in found.curve] == ["fp32", "bf16"]
-    losses = [line["loss"] for line in found.curve]
+    setting = AUTOS[PRECISION].measure(asked, corpus, HostShare())
+    assert setting.value in ("fp32", "bf16")
+    assert [line["precision"] for line in setting.curve] == ["fp32", "bf16"]
+    losses = [line["loss"] for line in setting.curve]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
-    assert all(line["examples/s"] > 0 for line in found.curve)
-    assert "as fast as fp32" in found.because
+    assert all(line["examples/s"] > 0 for line in setting.curve)
+    assert "as fast as fp32" in setting.because
     # What is measured after it sees it.
-    recipe, _ = resolve(asked, {PRECISION: replace(found, value="bf16")}, found_for)
+    recipe, _ = resolve(asked, {PRECISION: replace(setting, value="bf16")}, setting_for)
     assert AUTOS[BATCH_SIZE].of(recipe)["precision"] == "bf16"
 
 
-def test_what_keeps_a_precision_from_being_measured_is_one_sentence(tmp_path):
+def test_a_precision_that_cannot_be_measured_is_one_sentence(tmp_path):
     asked = tiny(precision="auto", model=str(tmp_path))
     with pytest.raises(UserError, match=r"is not a checkpoint: it has no config\.json"):
         AUTOS[PRECISION].measure(asked, corpus_of(tiny()), HostShare())

@@ -229,7 +229,7 @@ def test_a_download_needs_a_cache_that_can_be_written(monkeypatch, tmp_path, ser
 
 
 def test_a_corpus_is_here_or_can_be_fetched_or_is_a_problem(monkeypatch, tmp_path, server):
-    friends, dirs = recipe.load("friends"), [tmp_path / "data", tmp_path / "cache"]
+    friends, dirs = recipe.load_recipe("friends"), [tmp_path / "data", tmp_path / "cache"]
     source = SOURCES["friends"]
     monkeypatch.setattr(corpora, "SOURCES", {"friends": replace(source, hosts=(NOWHERE, f"{server}/200"))})
     text = "friends is not here yet: the study fetches 3 MB first"

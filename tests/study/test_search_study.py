@@ -8,9 +8,11 @@ from rich.console import Console
 from tiny_study import corpus_of, run, tiny
 
 from bertgrid_tf import recipe as recipes
+from bertgrid_tf.analysis import analyze
 from bertgrid_tf.budget.plan import plan
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.report.summary import plan_table, print_summary
+from bertgrid_tf.report.plan import plan_table
+from bertgrid_tf.report.summary import print_summary
 from bertgrid_tf.storage.study_folder import StudyFolder
 
 
@@ -21,18 +23,17 @@ def shown(*renderables: object) -> str:
 
 
 @pytest.mark.parametrize("search", ["climb", "genetic"])
-def test_a_study_leaves_cells_out_says_so_and_trains_its_winner(tmp_path, search):
+def test_a_study_that_leaves_cells_out_reports_it_and_trains_its_winner(tmp_path, search):
     recipe = tiny(search=search, learning_rates=[4e-3, 2e-3, 1e-3], epochs=4)
     planned = plan(recipe, corpus_of(recipe))
-    told = run(tmp_path / "study", recipe)
+    recorder = run(tmp_path / "study", recipe)
     study_folder = StudyFolder(tmp_path / "study")
     table = study_folder.read_table()
     assert table is not None
     assert table.scores.shape == (3, 4)
     assert 0 < table.tried.sum() <= next(stage.epochs for stage in planned.stages if stage.name == "grid") < 12
-    assert told.steps <= planned.steps
-    stages = [stage for stage, _ in told.runs]
-    assert ("sweep:context" in stages) == (search == "climb")
+    assert recorder.steps <= planned.steps
+    assert ("sweep:context" in recorder.stages) == (search == "climb")
     # Cells that were never tried are empty.
     assert (
         pd.read_csv(study_folder.grid_file).drop(columns="learning_rate").notna().to_numpy().sum() == table.tried.sum()
@@ -40,11 +41,10 @@ def test_a_study_leaves_cells_out_says_so_and_trains_its_winner(tmp_path, search
     best = study_folder.read_best()
     assert best.learning_rates == [table.best().learning_rate]
     assert len(study_folder.read_final().epochs) == table.best().epoch
-    assert study_folder.read_final().horizon == 4
+    assert study_folder.read_final().schedule_epochs == 4
     console = Console(file=io.StringIO(), width=120)
-    print_summary(console, study_folder)
+    print_summary(console, study_folder, analyze(study_folder))
     assert f"Search {search}: {12 - table.tried.sum()} of 12 cells were left out" in console.file.getvalue()
-    # The same command again finds everything done.
     assert run(tmp_path / "study", recipe).steps == 0
 
 
@@ -58,7 +58,7 @@ def test_the_plan_of_a_search_is_an_upper_bound(search, epochs):
 
 
 def test_a_search_that_stops_rows_needs_rows():
-    with pytest.raises(UserError, match="search climb stops rows, which grid independent has not"):
+    with pytest.raises(UserError, match="search climb stops rows, which grid_schedule per-cell does not have"):
         tiny(search="climb", grid_schedule="per-cell")
     with pytest.raises(UserError, match="search"):
         recipes.load_recipe("sample", None, {"search": "best"})

@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 import tiny_study
-from bertgrid_tf.study.study import LOCK, Study
 from tiny_study import SECONDS, Recorder, corpus_of, run, tiny
 from transformers import ElectraConfig, TFElectraModel
 
@@ -23,19 +22,21 @@ from bertgrid_tf.bert.checkpoint import load_tokenizer
 from bertgrid_tf.budget.plan import plan
 from bertgrid_tf.corpus import Corpus, utterances
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.inference.predict import evaluate_split
+from bertgrid_tf.inference.evaluate import evaluate_split
 from bertgrid_tf.storage.predictions import predictions_file, read_predictions
-from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.storage.study_folder import LOCK_FILE, StudyFolder
+from bertgrid_tf.study.runner import StudyRunner
+from bertgrid_tf.trial_config import FINAL, GRID
 
 
 def numbers(folder: Path) -> dict[str, str]:
     """Everything in a results folder that the seed decides, as text."""
     study_folder = StudyFolder(folder)
-    found = {file.name: file.read_text() for file in (study_folder.sweeps_file, study_folder.grid_file)}
-    found["best.yaml"] = study_folder.best_file.read_text().replace(str(folder), "FOLDER")
-    found["cells.csv"] = pd.read_csv(study_folder.cells_file).drop(columns=SECONDS).to_csv()
-    found["final"] = str([{**epoch, **dict.fromkeys(SECONDS)} for epoch in study_folder.read_final().epochs])
-    return found | {f"predictions/{file.name}": file.read_text() for file in sorted(study_folder.predictions.iterdir())}
+    texts = {file.name: file.read_text() for file in (study_folder.sweeps_file, study_folder.grid_file)}
+    texts["best.yaml"] = study_folder.best_file.read_text().replace(str(folder), "FOLDER")
+    texts["cells.csv"] = pd.read_csv(study_folder.cells_file).drop(columns=SECONDS).to_csv()
+    texts["final"] = str([{**epoch, **dict.fromkeys(SECONDS)} for epoch in study_folder.read_final().epochs])
+    return texts | {f"predictions/{file.name}": file.read_text() for file in sorted(study_folder.predictions.iterdir())}
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +46,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recorder]:
 
 
 def test_the_three_acts_come_in_their_order(finished):
-    _, told = finished
-    assert [stage for stage, _ in told.runs] == ["sweep:context", "sweep:context", "grid", "grid", "final"]
-    assert [values["learning_rate"] for stage, values in told.runs if stage == "grid"] == [2e-3, 1e-3]
-    assert told.runs[-1][1]["model"] == "scratch:2x32"
+    _, recorder = finished
+    assert recorder.stages == ["sweep:context", "sweep:context", GRID, GRID, FINAL]
+    rates = [config.hyperparameters.learning_rate for config in recorder.configs if config.stage == GRID]
+    assert rates == [2e-3, 1e-3]
+    assert recorder.configs[-1].hyperparameters.model == "scratch:2x32"
 
 
-def test_the_plan_says_what_a_study_then_costs(finished):
-    _, told = finished
+def test_the_plan_is_what_a_study_then_costs(finished):
+    _, recorder = finished
     planned = plan(tiny(), corpus_of(tiny()))
-    epochs_saved = 2 - told.runs[-1][1]["of_epochs"]
-    assert planned.runs == len(told.runs)
-    assert planned.steps - epochs_saved * told.runs[-1][1]["of_steps"] == told.steps
-    assert (planned.product_runs, planned.product_epochs) == (4, 8)
+    final, steps = recorder.trials[-1]
+    assert planned.trials == len(recorder.trials)
+    assert planned.steps - (2 - final.stop_epoch) * steps == recorder.steps
+    assert (planned.product_trials, planned.product_epochs) == (4, 8)
 
 
 def test_the_results_folder_holds_what_it_promises(finished):
@@ -84,20 +86,20 @@ def test_the_results_folder_holds_what_it_promises(finished):
     assert not list(folder.glob("**/.*.part")) + list(folder.glob("**/*.tmp"))
 
 
-def test_predictions_are_those_of_every_epoch_of_every_run(finished):
+def test_predictions_are_those_of_every_epoch_of_every_trial(finished):
     folder, _ = finished
     study_folder = StudyFolder(folder)
     labels, dev = corpus_of(tiny()).labels, corpus_of(tiny()).splits["dev"]
     cells = pd.read_csv(study_folder.cells_file, dtype={"trial_id": str})
     scored = [(f"trial_{cell.trial_id}", cell.epoch, cell.accuracy) for cell in cells.itertuples()]
     scored += [
-        ("final", epoch, found["accuracy"]) for epoch, found in enumerate(study_folder.read_final().epochs, start=1)
+        ("final", epoch, metrics["accuracy"]) for epoch, metrics in enumerate(study_folder.read_final().epochs, start=1)
     ]
     for name, epoch, accuracy in scored:
-        found = read_predictions(predictions_file(study_folder.predictions, name, epoch), labels)
-        assert (found.probabilities.argmax(axis=1) == found.truth).mean() == pytest.approx(accuracy)
-        np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-4)
-        assert np.bincount(found.dialogues).tolist() == [len(dialogue.utterances) for dialogue in dev]
+        read = read_predictions(predictions_file(study_folder.predictions, name, epoch), labels)
+        assert (read.probabilities.argmax(axis=1) == read.truth).mean() == pytest.approx(accuracy)
+        np.testing.assert_allclose(read.probabilities.sum(axis=1), 1, rtol=1e-4)
+        assert np.bincount(read.dialogues).tolist() == [len(dialogue.utterances) for dialogue in dev]
 
 
 def test_the_same_seed_twice_gives_the_same_numbers_bit_for_bit(finished, tmp_path):
@@ -109,40 +111,38 @@ def test_the_same_seed_twice_gives_the_same_numbers_bit_for_bit(finished, tmp_pa
 def test_another_seed_gives_other_numbers(finished, tmp_path):
     folder, _ = finished
     run(tmp_path / "study", tiny(**{"seed": 2, "final.model": "none"}))
-    found, other = (pd.read_csv(StudyFolder(one).cells_file)["train_loss"] for one in (folder, tmp_path / "study"))
-    assert (found != other).all()
+    losses = [pd.read_csv(StudyFolder(path).cells_file)["train_loss"] for path in (folder, tmp_path / "study")]
+    assert (losses[0] != losses[1]).all()
 
 
 def test_a_finished_study_run_again_trains_nothing(finished):
     folder, _ = finished
     before = numbers(folder)
-    follow_up_trials = run(folder)
-    assert follow_up_trials.steps == 0
+    assert run(folder).steps == 0
     assert numbers(folder) == before
 
 
 def test_a_study_killed_in_every_act_and_resumed_gives_the_same_numbers(finished, tmp_path):
     """Each process is killed with SIGKILL after so many steps: in the sweep, in the grid, in the final model."""
-    folder, told = finished
-    epoch = told.runs[0][1]["of_steps"]
+    folder, recorder = finished
+    _, epoch = recorder.trials[0]
     kills = (epoch + 1, 2 * epoch + 1, 3 * epoch + 1)
     # -P, lest tests/tuners stand before tuners.
     script = [sys.executable, "-P", tiny_study.__file__, str(tmp_path / "study"), *map(str, kills)]
     ended = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
     assert ended == [str(-signal.SIGKILL)] * len(kills)
     last = run(tmp_path / "study")
-    assert [stage for stage, _ in last.runs] == ["final"]
+    assert last.stages == [FINAL]
     assert numbers(tmp_path / "study") == numbers(folder)
     # A kill loses no more than the epoch that it came in.
-    assert sum(kills) + last.steps <= told.steps + len(kills) * epoch
+    assert sum(kills) + last.steps <= recorder.steps + len(kills) * epoch
 
 
 def test_best_yaml_is_a_recipe_that_wins_again(finished, tmp_path):
     folder, _ = finished
-    follow_up_trials = recipes.load_recipe("sample", folder / "best.yaml")
-    run(tmp_path / "follow_up", follow_up_trials)
-    assert StudyFolder(tmp_path / "follow_up").read_table().best() == StudyFolder(folder).read_table().best()
-    assert numbers(tmp_path / "follow_up")["final"] == numbers(folder)["final"]
+    run(tmp_path / "repeated", recipes.load_recipe("sample", folder / "best.yaml"))
+    assert StudyFolder(tmp_path / "repeated").read_table().best() == StudyFolder(folder).read_table().best()
+    assert numbers(tmp_path / "repeated")["final"] == numbers(folder)["final"]
 
 
 def test_another_final_model_keeps_the_search_and_nothing_of_the_former_one(finished, tmp_path):
@@ -153,15 +153,14 @@ def test_another_final_model_keeps_the_search_and_nothing_of_the_former_one(fini
     with pytest.raises(UserError, match=r"another recipe \(they differ in final.model\)"):
         run(tmp_path / "study", tiny(**{"final.model": "scratch:1x64"}))
     shutil.rmtree(tmp_path / "study" / "model")
-    told = run(tmp_path / "study", tiny(**{"final.model": "scratch:1x64"}))
-    assert [stage for stage, values in told.runs] == ["final"]
+    assert run(tmp_path / "study", tiny(**{"final.model": "scratch:1x64"})).stages == [FINAL]
     assert StudyFolder(tmp_path / "study").read_final().model == "scratch:1x64"
     assert analyze(StudyFolder(tmp_path / "study")).test is None
 
 
 def test_where_no_final_model_is_asked_for_none_is_trained_and_more_gpus_than_there_are_do_not_matter(tmp_path):
-    told = run(tmp_path / "study", tiny(**{"final.model": "none", "final.gpus": 99, "sweeps": {}, "epochs": 1}))
-    assert [stage for stage, _ in told.runs] == ["grid", "grid"]
+    recorder = run(tmp_path / "study", tiny(**{"final.model": "none", "final.gpus": 99, "sweeps": {}, "epochs": 1}))
+    assert recorder.stages == [GRID, GRID]
     assert not (tmp_path / "study" / "model").exists()
     assert StudyFolder(tmp_path / "study").read_best().final.gpus == 99
 
@@ -192,14 +191,14 @@ def test_the_final_model_alone_is_trained_on_several_devices(finished, tmp_path)
     study_folder = StudyFolder(tmp_path / "sample")
     assert study_folder.read_final().gpus == 2
     assert study_folder.read_best().final.gpus == "all"
-    found, expected = numbers(study_folder.path), numbers(folder)
+    actual, expected = numbers(study_folder.path), numbers(folder)
     for name in expected.keys() - {"best.yaml", "final", "predictions/final-1.csv", "predictions/final-2.csv"}:
-        assert found[name] == expected[name], name
+        assert actual[name] == expected[name], name
 
 
-def test_an_independent_grid_trains_every_cell_by_itself(tmp_path):
-    told = run(tmp_path / "study", tiny(**{"final.model": "none", "sweeps": {}, "grid_schedule": "per-cell"}))
-    assert [values["of_epochs"] for _, values in told.runs] == [2, 2, 1, 1]
+def test_a_per_cell_grid_trains_every_cell_by_itself(tmp_path):
+    recorder = run(tmp_path / "study", tiny(**{"final.model": "none", "sweeps": {}, "grid_schedule": "per-cell"}))
+    assert [config.schedule_epochs for config in recorder.configs] == [2, 2, 1, 1]
     assert not np.isnan(StudyFolder(tmp_path / "study").read_table().scores).any()
 
 
@@ -225,7 +224,7 @@ def test_training_texts_that_are_all_empty_are_refused(tmp_path):
         for split, dialogues in corpus.splits.items()
     }
     with pytest.raises(UserError, match="training texts of sample are all empty"):
-        Study(tiny(), Corpus(corpus.name, corpus.labels, emptied), tmp_path / "study", Recorder()).run()
+        StudyRunner(tiny(), Corpus(corpus.name, corpus.labels, emptied), StudyFolder(tmp_path / "study")).run()
 
 
 def test_changed_data_are_refused(finished):
@@ -233,7 +232,7 @@ def test_changed_data_are_refused(finished):
     corpus = corpus_of(tiny())
     shorter = Corpus(corpus.name, corpus.labels, {**corpus.splits, "dev": corpus.splits["dev"][:-1]})
     with pytest.raises(UserError, match="no longer those that the study in"):
-        Study(tiny(), shorter, folder, Recorder()).run()
+        StudyRunner(tiny(), shorter, StudyFolder(folder)).run()
 
 
 def test_a_fresh_start_that_is_refused_deletes_nothing(finished, tmp_path):
@@ -249,7 +248,7 @@ def test_a_fresh_start_that_is_refused_deletes_nothing(finished, tmp_path):
 def test_a_process_killed_while_it_wrote_the_recipe_leaves_a_folder_that_can_be_used(tmp_path):
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "recipe.yaml.tmp").write_text("corpus: sam")
-    (tmp_path / "study" / LOCK).touch()
+    (tmp_path / "study" / LOCK_FILE).touch()
     run(tmp_path / "study", tiny(**{"final.model": "none", "sweeps": {}, "epochs": 1}))
     assert StudyFolder(tmp_path / "study").best_file.is_file()
 
@@ -266,11 +265,11 @@ def test_changed_checkpoint_files_are_refused(finished, tmp_path):
 
 def test_a_level_that_does_not_fit_the_memory_fails_and_the_search_goes_on(tmp_path):
     class TooLarge(Recorder):
-        """Stands for a GPU: what it raises is what TensorFlow raises there."""
+        """Stands for a GPU, where TensorFlow raises the same."""
 
-        def on_train_batch_end(self, run, done: int, steps: int, loss: float) -> None:
-            stage, values = self.runs[-1]
-            if values["batch_size"] == 32 or stage == "final":
+        def on_train_batch_end(self, trial: str, step: int, steps: int, loss: float) -> None:
+            config, _ = self.trials[-1]
+            if config.hyperparameters.batch_size == 32 or config.stage == FINAL:
                 raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
     folder = tmp_path / "study"
@@ -287,7 +286,7 @@ def test_a_level_that_does_not_fit_the_memory_fails_and_the_search_goes_on(tmp_p
 def test_two_processes_do_not_work_in_one_folder(tmp_path):
     folder = tmp_path / "study"
     folder.mkdir()
-    with (folder / LOCK).open("w") as lock:
+    with (folder / LOCK_FILE).open("w") as lock:
         lock.write("process 12345 on elsewhere")
         lock.flush()
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -299,7 +298,7 @@ def test_a_maximum_length_beyond_the_positions_is_refused_before_anything_is_wri
     for overrides in ({"max_length": 600}, {"sweeps": {"max_length": [32, 600]}}):
         with pytest.raises(UserError, match="max_length 600 is beyond the 512 positions of scratch:1x32"):
             run(tmp_path / "study", tiny(**overrides))
-    assert [path.name for path in (tmp_path / "study").iterdir()] == [LOCK]
+    assert [path.name for path in (tmp_path / "study").iterdir()] == [LOCK_FILE]
 
 
 @pytest.mark.parametrize(
@@ -312,18 +311,17 @@ def test_a_maximum_length_beyond_the_positions_is_refused_before_anything_is_wri
     ],
 )
 def test_what_a_later_act_could_not_do_is_refused_before_the_first(tmp_path, overrides, sentence):
-    told = Recorder()
+    recorder = Recorder()
     with pytest.raises(UserError, match=sentence):
-        run(tmp_path / "study", tiny(**overrides), callback=told)
-    assert told.steps == 0
+        run(tmp_path / "study", tiny(**overrides), callback=recorder)
+    assert recorder.steps == 0
 
 
-def test_a_final_run_whose_scores_were_lost_is_repeated(finished, tmp_path):
+def test_a_final_trial_whose_scores_were_lost_is_repeated(finished, tmp_path):
     folder, _ = finished
     shutil.copytree(folder, tmp_path / "study")
     (tmp_path / "study" / "final.json").unlink()
-    told = run(tmp_path / "study")
-    assert [stage for stage, _ in told.runs] == ["final"]
+    assert run(tmp_path / "study").stages == [FINAL]
     assert numbers(tmp_path / "study") == numbers(folder)
 
 
@@ -366,10 +364,10 @@ def electra(tmp_path) -> Path:
 
 def test_a_model_that_computes_padding_is_named_and_has_no_other_precision(electra, tmp_path):
     recipe = tiny(**{"model": str(electra), "final.model": "none", "sweeps": {}, "learning_rates": [1e-3], "epochs": 1})
-    told = run(tmp_path / "study", recipe)
-    assert [note for note in told.notes if "electra" in note] == [
-        f"{electra} is of type electra, whose own forward pass computes padding too: unless batching is set, texts of "
-        "like length share a batch."
+    recorder = run(tmp_path / "study", recipe)
+    assert [message for message in recorder.messages if "electra" in message] == [
+        f"{electra} is of type electra, whose own forward pass computes padding too: unless group_by_length is set, "
+        "texts of similar length share a batch."
     ]
     hyperparameters = recipe.hyperparameters.model_copy(update={"precision": "bf16"})
     with pytest.raises(UserError, match=r"precision bf16 is for BERT; \S+ is of type 'electra': use fp32"):

@@ -1,4 +1,4 @@
-"""A study on workers: the same numbers as in one process, whoever dies; and who may not work."""
+"""A study on workers: the same numbers as in one process, whichever worker is lost; and hosts that are refused."""
 
 import shutil
 import sys
@@ -10,10 +10,12 @@ import pytest
 import ray_cluster
 import tiny_study
 
+from bertgrid_tf import __version__
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.study import workers
-from bertgrid_tf.study.workers import WorkerOptions
+from bertgrid_tf.study.workers import WorkerConfig, WorkerOptions, WorkerTask
+from bertgrid_tf.trial_config import GRID, INTERACTIONS, SEEDS
 from tuners.ray_pool import Share
 
 SAME = ("sweeps.csv", "grid.csv", "model/model.safetensors")
@@ -25,9 +27,9 @@ def numbers(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> Path:
+def single_process(tmp_path_factory) -> Path:
     """The folder of a study in one process."""
-    folder = tmp_path_factory.mktemp("alone") / "study"
+    folder = tmp_path_factory.mktemp("single_process") / "study"
     tiny_study.run(folder)
     return folder
 
@@ -40,43 +42,45 @@ def hosts():
     cluster.shutdown()
 
 
-def test_three_workers_on_two_hosts_find_what_one_process_finds_though_two_are_lost(hosts, alone, tmp_path):
+def test_three_workers_on_two_hosts_give_the_numbers_of_one_process_though_two_are_lost(
+    hosts, single_process, tmp_path
+):
     cluster, second = hosts
 
     class Unlucky(tiny_study.Recorder):
         """Loses a worker in its sweep and a host in its grid, each while an epoch is trained."""
 
-        def on_trial_begin(self, run, stage, *rest) -> None:
-            super().on_trial_begin(run, stage, *rest)
-            if stage == "sweep:context" and len(self.runs) == 2:
+        def on_trial_begin(self, trial, config, steps) -> None:
+            super().on_trial_begin(trial, config, steps)
+            if config.stage == "sweep:context" and len(self.trials) == 2:
                 threading.Thread(target=ray_cluster.kill_one_worker).start()
-            if stage == "grid" and len(self.runs) == 4:
+            if config.stage == GRID and len(self.trials) == 4:
                 threading.Thread(target=self.shut_down).start()
 
         def shut_down(self) -> None:
             ray_cluster.wait_for(lambda: ray_cluster.workers(host=second))
             cluster.remove_node(second, allow_graceful=False)
 
-    told = Unlucky()
-    tiny_study.run(tmp_path / "study", callback=told, workers=WorkerOptions(3, cluster.address))
-    assert numbers(tmp_path / "study") == numbers(alone)
-    assert told.workers == (3, "1 CPU core")
-    assert [run for run in told.lost if run is not None]
-    assert told.steps == 0  # nothing was trained here
+    recorder = Unlucky()
+    tiny_study.run(tmp_path / "study", callback=recorder, workers=WorkerOptions(3, cluster.address))
+    assert numbers(tmp_path / "study") == numbers(single_process)
+    assert recorder.workers == (3, "1 CPU core")
+    assert [trial for trial in recorder.lost if trial is not None]
+    assert recorder.steps == 0  # nothing was trained in this process
 
 
-def test_a_study_begun_on_workers_goes_on_in_one_process(alone, tmp_path):
+def test_a_study_begun_on_workers_goes_on_in_one_process(single_process, tmp_path):
     class Stopped(tiny_study.Recorder):
-        def on_epoch_end(self, run, epoch, metrics) -> None:
-            super().on_epoch_end(run, epoch, metrics)
+        def on_epoch_end(self, trial, epoch, metrics) -> None:
+            super().on_epoch_end(trial, epoch, metrics)
             if len(self.epochs) == 2:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         tiny_study.run(tmp_path / "study", callback=Stopped(), workers=WorkerOptions(2))
-    assert StudyFolder(tmp_path / "study").rows(tmp_path / "study" / "sweeps.csv")
+    assert StudyFolder(tmp_path / "study").read_sweeps()
     tiny_study.run(tmp_path / "study")
-    assert numbers(tmp_path / "study") == numbers(alone)
+    assert numbers(tmp_path / "study") == numbers(single_process)
 
 
 def test_a_host_with_another_version_or_none_is_refused(hosts, tmp_path, monkeypatch):
@@ -86,11 +90,13 @@ def test_a_host_with_another_version_or_none_is_refused(hosts, tmp_path, monkeyp
         ("9.9.9", r"has bertgrid-tf 9\.9\.9, the study's own bertgrid-tf 0"),
         (None, "has no bertgrid-tf"),
     ):
-        # What a process of that host finds in the place of this package.
+        # Stands for the package in every process of that host.
         site = tmp_path / str(version) / "sitecustomize.py"
         site.parent.mkdir()
-        found = f"type(sys)('bertgrid_tf'); sys.modules['bertgrid_tf'].__version__ = {version!r}" if version else "None"
-        site.write_text(f"import sys; sys.modules['bertgrid_tf'] = {found}")
+        module = (
+            f"type(sys)('bertgrid_tf'); sys.modules['bertgrid_tf'].__version__ = {version!r}" if version else "None"
+        )
+        site.write_text(f"import sys; sys.modules['bertgrid_tf'] = {module}")
         monkeypatch.setenv("PYTHONPATH", str(site.parent))
         other = cluster.add_node(num_cpus=2)
         with pytest.raises(UserError, match=sentence):
@@ -98,30 +104,28 @@ def test_a_host_with_another_version_or_none_is_refused(hosts, tmp_path, monkeyp
         cluster.remove_node(other)
 
 
-def test_a_worker_that_lacks_the_checkpoint_or_the_results_folder_says_so(tmp_path):
+def test_a_worker_that_lacks_the_checkpoint_or_the_study_folder_is_refused(tmp_path):
     recipe = tiny_study.tiny()
     folder = tmp_path / "study"
     folder.mkdir()
-    (folder / workers.LOCK).write_text("process 1 on here")
-    job = workers.WorkerConfig(
-        tiny_study.corpus_of(recipe), recipe, folder, folder / "predictions", {"scratch:1x32": "scratch:1x32"}
-    )
+    StudyFolder(folder).lock_file.write_text("process 1 on here")
+    config = WorkerConfig(tiny_study.corpus_of(recipe), recipe, folder, {"scratch:1x32": "scratch:1x32"}, 1)
 
-    def order(**changes) -> workers.WorkerTask:
-        base = workers.WorkerTask.of(job, WorkerOptions(2))
-        return replace(base, **changes)
+    def start(**changes) -> object:
+        task = WorkerTask(config, __version__, "process 1 on here", str(tmp_path), None)
+        return workers._trial_runner(replace(task, **changes))
 
-    assert workers._runs(order()).recipe == recipe
-    with pytest.raises(UserError, match="does not see the results folder"):
-        workers._runs(order(owner="process 2 on here"))
+    assert start()
+    with pytest.raises(UserError, match="does not see the study folder"):
+        start(owner="process 2 on here")
     with pytest.raises(UserError, match=r"has bertgrid-tf 0.*, the study's own bertgrid-tf 9\.9\.9"):
-        workers._runs(order(version="9.9.9"))
-    elsewhere = replace(job, recipe=tiny_study.tiny(model=str(tmp_path / "checkpoint")))
+        start(version="9.9.9")
+    elsewhere = replace(config, recipe=tiny_study.tiny(model=str(tmp_path / "checkpoint")))
     with pytest.raises(UserError, match=r"The worker on .* cannot train: .*checkpoint"):
-        workers._runs(order(job=elsewhere))
-    other = replace(job, checkpoints={"scratch:1x32": "abc"})
+        start(config=elsewhere)
+    other = replace(config, checkpoints={"scratch:1x32": "abc"})
     with pytest.raises(UserError, match="has other files of the checkpoint scratch:1x32"):
-        workers._runs(order(job=other))
+        start(config=other)
 
 
 @pytest.mark.parametrize(
@@ -133,18 +137,18 @@ def test_a_worker_that_lacks_the_checkpoint_or_the_results_folder_says_so(tmp_pa
     ],
 )
 def test_workers_that_cannot_be_had_are_refused_before_anything_runs(asked, sentence, tmp_path):
-    told = tiny_study.Recorder()
+    recorder = tiny_study.Recorder()
     with pytest.raises(ValueError, match=sentence):
-        tiny_study.run(tmp_path / "study", callback=told, workers=asked)
-    assert not told.runs
+        tiny_study.run(tmp_path / "study", callback=recorder, workers=asked)
+    assert not recorder.trials
 
 
 def test_the_final_model_has_as_many_gpus_as_a_host_has():
-    start_workers = workers.WorkerPool(WorkerOptions(None), [Share(8, 4), Share(8, 2)])
-    assert (start_workers.count, start_workers.each) == (6, "a GPU of its own")
-    assert [start_workers.final_gpus(asked) for asked in (1, 3, "all")] == [1, 3, 4]
+    pool = workers.WorkerPool(WorkerOptions(None), [Share(8, 4), Share(8, 2)])
+    assert (pool.count, pool.share) == (6, "a GPU of its own")
+    assert [pool.final_gpus(asked) for asked in (1, 3, "all")] == [1, 3, 4]
     with pytest.raises(UserError, match=r"on 5 GPUs, since no host has more than 4: choose --final-gpus 4 or all"):
-        start_workers.final_gpus(5)
+        pool.final_gpus(5)
     assert workers.WorkerPool(WorkerOptions(None), [Share(8, 0), Share(8, 0)]).count == 2
 
 
@@ -154,18 +158,15 @@ def test_without_ray_one_sentence_says_how_to_get_it(tmp_path, monkeypatch):
         tiny_study.run(tmp_path / "study", workers=WorkerOptions(2))
 
 
-def test_what_looks_at_the_winner_again_is_carried_by_workers_too(alone, tmp_path):
-    found = []
-    for name, carriers in (("here", None), ("workers", WorkerOptions(2))):
-        folder = shutil.copytree(alone, tmp_path / name)
+def test_follow_up_trials_run_on_workers_too(single_process, tmp_path):
+    losses = []
+    for name, options in (("here", None), ("workers", WorkerOptions(2))):
+        folder = shutil.copytree(single_process, tmp_path / name)
         shutil.rmtree(folder / "model")  # until it is there, more seeds may be asked for
-        told = tiny_study.run(folder, tiny_study.tiny(repeats=2, audit=True), workers=carriers)
-        assert bool(told.steps) == (carriers is None)
-        found.append(
-            [
-                (run.name, run.stage, [epoch["loss"] for epoch in run.epochs])
-                for run in StudyFolder(folder).read_follow_ups()
-            ]
-        )
-    assert {stage for _, stage, _ in found[0]} == {"repeats", "audit"}
-    assert found[0] == found[1]
+        asked = tiny_study.tiny(n_seeds=2, check_interactions=True)
+        recorder = tiny_study.run(folder, asked, workers=options)
+        assert bool(recorder.steps) == (options is None)
+        trials = StudyFolder(folder).read_follow_ups()
+        assert {trial.config.stage for trial in trials} == {SEEDS, INTERACTIONS}
+        losses.append({trial.name: [epoch["loss"] for epoch in trial.epochs] for trial in trials})
+    assert losses[0] == losses[1]
