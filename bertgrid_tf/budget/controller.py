@@ -149,7 +149,7 @@ class BudgetController:
             winner = self._asked.model_copy(update={"hyperparameters": config.hyperparameters})
             configs = [config, final_trial(winner, epochs, self._final_gpus)]
             works = [self._workload(one) for one in configs if one is not None]
-            seconds = sum(self.estimator.run_seconds(work, epochs) or 0.0 for work in works)
+            seconds = sum(self.estimator.trial_seconds(work, epochs) or 0.0 for work in works)
             if MARGIN * seconds > self._deadline.left:
                 self.log.add("leave_out", trial=trial.name)
                 return False

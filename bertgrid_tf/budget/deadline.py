@@ -155,7 +155,7 @@ class Deadline:
         return 0.0 if config is None else self._seconds_of(config, epochs)
 
     def _seconds_of(self, config: TrialConfig, epochs: int) -> float:
-        return self._estimator.run_seconds(self._workload(config), epochs) or 0.0
+        return self._estimator.trial_seconds(self._workload(config), epochs) or 0.0
 
     def _best_epoch(self) -> int:
         """Return the epoch of the best cell so far; 0 without any."""

@@ -1,4 +1,4 @@
-"""The seconds of a study: predicted from what has been measured of it, and how far off that was."""
+"""The seconds of a study: measured so far, and predicted from that for the rest."""
 
 import heapq
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -10,11 +10,11 @@ from bertgrid_tf.storage.records import StageTime
 from bertgrid_tf.training.workload import EpochWorkload
 
 START = "start"
-"""The time of no stage: TensorFlow starts, the checkpoint is read, the data are checked."""
+"""The stage before the first: TensorFlow starts, the checkpoint is read, the data are checked."""
 FIRST_STEPS = 10
 """Training steps behind the first prediction."""
 RECENT = 3
-"""Latest epochs of a kind of work whose mean is its speed."""
+"""Latest epochs of a kind of workload whose mean is its speed."""
 
 
 @dataclass(frozen=True)
@@ -22,21 +22,21 @@ class StageWork:
     """One stage as planned.
 
     Attributes:
-        name: `sweep:PARAMETER`, `grid`, `repeats`, `audit` or `final`.
-        runs: Of each run, the work of an epoch and the number of epochs.
-        at_most: Whether it is open which runs there will be, `runs` being the most epochs of them.
-        undecided: Of every earlier sweep without a winner, the work at its start and at each level. Any of them may
+        name: Its name (`trial_config`).
+        trials: Of each trial, the workload of an epoch and the number of epochs.
+        at_most: Whether the trials are open, and the epochs of `trials` are their upper bound.
+        undecided: Of every earlier sweep without a winner, the workload at its start and at each level. Any level may
             win, so the stage is predicted at their mean.
     """
 
     name: str
-    runs: tuple[tuple[EpochWorkload, int], ...]
+    trials: tuple[tuple[EpochWorkload, int], ...]
     at_most: bool = False
     undecided: tuple[tuple[EpochWorkload, tuple[EpochWorkload, ...]], ...] = ()
 
 
 class Throughput:
-    """The speed of every kind of work."""
+    """The speed of every kind of workload."""
 
     def __init__(self) -> None:
         self._measured: dict[Hashable, list[tuple[EpochWorkload, float]]] = {}
@@ -48,36 +48,38 @@ class Throughput:
         self._measured[work.kind] = [*self._measured.pop(work.kind, []), (work, seconds)][-RECENT:]
 
     def guess(self, work: EpochWorkload, seconds: float) -> None:
-        """Record the seconds of an epoch, estimated from a few steps or with the tracing of the model in them; they
-        count until the kind is measured."""
+        """Record the seconds of an epoch by a few of its steps or with tracing; they count until it is measured."""
         self._guessed.pop(work.kind, None)
         self._guessed[work.kind] = [(work, seconds)]
 
     def seconds(self, work: EpochWorkload) -> float | None:
         """Predict the seconds of an epoch; None before anything was measured.
 
-        A kind that was not measured yet is derived, by the ratio of the costs, from the last one of the same model,
-        else from the last of all.
+        A kind without a measurement is derived, by the ratio of the costs, from the last kind of the same model, else
+        from the last of all.
         """
-        seen = [*self._guessed.values(), *self._measured.values()]
-        if not seen:
+        nearest: list[tuple[EpochWorkload, float]] = []
+        closeness = (False, False)
+        for epochs in (*self._guessed.values(), *self._measured.values()):
+            known = epochs[0][0]
+            # Of equally close kinds the last.
+            if (close := (known.kind == work.kind, known.model == work.model)) >= closeness:
+                nearest, closeness = epochs, close
+        if not nearest:
             return None
-        nearest = max(
-            enumerate(seen), key=lambda one: (one[1][0][0].kind == work.kind, one[1][0][0].model == work.model, one[0])
-        )[1]
         return work.cost * sum(seconds for _, seconds in nearest) / sum(done.cost for done, _ in nearest)
 
 
 @dataclass
-class _Run:
-    """A run that has begun.
+class _Trial:
+    """A trial that has begun.
 
     Attributes:
         loads: Whether its model had to be built.
-        began, scored, heard: When it began, was last scored, last reported.
+        began, scored, heard: Times of its beginning, its latest score and its latest report.
         epoch: Epochs scored.
         trained: Whether an epoch was trained in this process, rather than restored.
-        first, last: When the running epoch's first and latest step ended, and their numbers.
+        first, last: Time and number of the current epoch's first and latest step.
     """
 
     stage: str
@@ -94,7 +96,7 @@ class _Run:
     last: tuple[float, int] = (0.0, 0)
 
     def step_seconds(self) -> float | None:
-        """Return the mean of the running epoch's steps but the first, in which the model may be traced."""
+        """Return the mean of the current epoch's steps but the first, in which the model may be traced."""
         if self.first is None or self.last[1] == self.first[1]:
             return None
         return (self.last[0] - self.first[0]) / (self.last[1] - self.first[1])
@@ -103,19 +105,19 @@ class _Run:
 class TimeEstimator:
     """Measures a study's time, and predicts what is left of it.
 
-    An epoch takes its work's cost times the seconds per cost that were measured for its kind (`Throughput`); a run
-    takes its epochs and, before the first of them, the reset of the model or, where another one is needed, building
-    and tracing it. Runs beside one another are laid out on the workers, the longest first.
+    An epoch takes its workload's cost times the seconds per cost that were measured for its kind (`Throughput`); a
+    trial takes its epochs and, before the first of them, the reset of the model or, where another model is needed, its
+    building and tracing. Trials in parallel are laid out on the workers, the longest first.
 
     Attributes:
-        workers: Number of runs at a time.
-        throughput: The speed of every kind of work.
+        workers: Number of trials at a time.
+        throughput: The speed of every kind of workload.
         restored: Whether the latest epoch was trained earlier.
 
     Args:
         began: When this session began, by `now`; this moment if None.
-        workers: Number of runs at a time.
-        earlier: What the study's earlier sessions have measured.
+        workers: Number of trials at a time.
+        earlier: The times of the study's earlier sessions.
         now: Returns the time in seconds.
     """
 
@@ -134,19 +136,19 @@ class TimeEstimator:
         self._stage = START
         self._times = {time.stage: time for time in (StageTime(START), *earlier)}
         self._expected: dict[str, StageWork] = {}
-        self._runs: dict[str, _Run] = {}
+        self._trials: dict[str, _Trial] = {}
         self._loaded: list[Hashable] = []
         self._startup: tuple[float, int] = (0.0, 1)
         self._resets: list[float] = []
 
-    # What happens
+    # Events
 
     def expect(self, stages: Sequence[StageWork], anew: bool = False) -> None:
         """Announce all stages of the study in order, as planned now.
 
         Args:
-            stages: Those that are over do not matter.
-            anew: Whether what was predicted of the stages before is dropped.
+            stages: The stages; those that are over do not matter.
+            anew: Whether to drop the earlier predictions.
         """
         self._expected = {stage.name: stage for stage in stages}
         for stage in stages:
@@ -156,76 +158,75 @@ class TimeEstimator:
                 time.at_beginning = time.after_first_epoch = None
             self._predict(self._stage)
 
-    def recall(self, run: str, stage: str, work: EpochWorkload, epochs: int, seconds: Sequence[float]) -> None:
-        """Record a run that ended in an earlier session, with the seconds of its epochs."""
+    def recall(self, trial: str, stage: str, work: EpochWorkload, epochs: int, seconds: Sequence[float]) -> None:
+        """Record a trial that ended in an earlier session, with the seconds of its epochs."""
         now = self._now()
-        self._runs[run] = _Run(stage, work, epochs, False, now, now, now, len(seconds), ended=True)
+        self._trials[trial] = _Trial(stage, work, epochs, False, now, now, now, len(seconds), ended=True)
         for number, lasting in enumerate(seconds):
             # In a session's first epoch the model may have been traced.
             (self.throughput.measure if number else self.throughput.guess)(work, lasting)
 
-    def begin(self, run: str, stage: str, work: EpochWorkload, epochs: int) -> None:
-        """Record that a run begins, or goes on."""
+    def begin(self, trial: str, stage: str, work: EpochWorkload, epochs: int) -> None:
+        """Record that a trial begins or resumes."""
         now = self._now()
         if stage != self._stage:
             self.times()
             self._stage = stage
-        self._runs.pop(run, None)
-        active = [other for other in self._runs.values() if not other.ended]
+        self._trials.pop(trial, None)
+        active = [other for other in self._trials.values() if not other.ended]
         if len(active) >= self.workers:
-            # It was ended before its last epoch.
+            # The trial was stopped before its last epoch.
             min(active, key=lambda other: other.heard).ended = True
-        # Of workers, each builds its model with its first run.
+        # Every worker builds its model with its first trial.
         loads = self._loads(work.model, self._loaded) or len(self._loaded) < self.workers
-        self._runs[run] = _Run(stage, work, epochs, loads, now, now, now)
+        self._trials[trial] = _Trial(stage, work, epochs, loads, now, now, now)
         self._loaded.append(work.model)
         self._predict(stage)
 
-    def step(self, run: str, done: int) -> None:
-        """Record the end of the `done`-th training step of a run's epoch."""
-        told, now = self._runs[run], self._now()
-        told.heard, told.last = now, (now, done)
-        told.first = told.first or told.last
-        if not told.trained and (step := told.step_seconds()) is not None:
-            self.throughput.guess(told.work, self._epoch_of(told.work, step))
+    def step(self, trial: str, done: int) -> None:
+        """Record the end of training step `done` (from 1) of a trial's epoch."""
+        current, now = self._trials[trial], self._now()
+        current.heard, current.last = now, (now, done)
+        current.first = current.first or current.last
+        if not current.trained and (step := current.step_seconds()) is not None:
+            self.throughput.guess(current.work, self._epoch_of(current.work, step))
         if done == FIRST_STEPS:
-            self._predict(told.stage)
+            self._predict(current.stage)
 
-    def epoch(self, run: str, epoch: int, seconds: float, diverged: bool = False) -> None:
-        """Record that an epoch of a run was scored: now or, where no step came before, in an earlier session or by a
-        worker.
+    def epoch(self, trial: str, epoch: int, seconds: float, diverged: bool = False) -> None:
+        """Record the score of an epoch: of now or, without steps before it, of a worker or an earlier session.
 
         Args:
-            run: Its name.
-            epoch: Counted from 1.
+            trial: The name of the trial.
+            epoch: The epoch, from 1.
             seconds: As reported with the epoch.
-            diverged: Whether the run ends with it.
+            diverged: Whether the trial ends with it.
         """
-        told, now = self._runs[run], self._now()
-        self.restored = told.first is None and now - told.scored < seconds / 2
-        seconds, sure = self._measured(told, epoch, seconds, now)
+        current, now = self._trials[trial], self._now()
+        self.restored = current.first is None and now - current.scored < seconds / 2
+        seconds, sure = self._measured(current, epoch, seconds, now)
         if not diverged:
-            (self.throughput.measure if sure else self.throughput.guess)(told.work, seconds)
-        if not told.epoch and (told.first or self.workers > 1):
-            self._prepared(told, max(0.0, now - told.began - seconds))
-        told.trained = told.first is not None
-        told.epoch, told.first, told.scored, told.heard = epoch, None, now, now
-        told.ended = diverged or epoch == told.epochs
-        self._predict(told.stage)
+            (self.throughput.measure if sure else self.throughput.guess)(current.work, seconds)
+        if not current.epoch and (current.first or self.workers > 1):
+            self._prepared(current, max(0.0, now - current.began - seconds))
+        current.trained = current.first is not None
+        current.epoch, current.first, current.scored, current.heard = epoch, None, now, now
+        current.ended = diverged or epoch == current.epochs
+        self._predict(current.stage)
 
-    def _measured(self, run: _Run, epoch: int, seconds: float, now: float) -> tuple[float, bool]:
-        """Return an epoch's seconds, and whether they are sure to be without building and tracing."""
-        if run.first is None:
-            # Restored, or a worker's: it may have been the first of its process.
+    def _measured(self, trial: _Trial, epoch: int, seconds: float, now: float) -> tuple[float, bool]:
+        """Return the seconds of an epoch, and whether they surely exclude building and tracing."""
+        if trial.first is None:
+            # Of an earlier session or a worker, whose first epoch it may have been.
             return seconds, epoch > 1
-        if run.trained:
-            return now - run.scored, True
-        if (step := run.step_seconds()) is None:
-            return seconds, not run.loads
-        # Where the model's training was traced, its scoring was too.
-        return (self._epoch_of(run.work, step) if run.loads else now - run.first[0] + step), True
+        if trial.trained:
+            return now - trial.scored, True
+        if (step := trial.step_seconds()) is None:
+            return seconds, not trial.loads
+        # With the training of the model, its evaluation was traced too.
+        return (self._epoch_of(trial.work, step) if trial.loads else now - trial.first[0] + step), True
 
-    # What it takes
+    # Predictions
 
     @property
     def stage(self) -> str:
@@ -253,26 +254,26 @@ class TimeEstimator:
         left, elapsed = self.left(), self.elapsed()
         return None if left is None else elapsed / max(elapsed + left, 1e-9)
 
-    def run_left(self, run: str) -> float | None:
-        """Return the seconds until a run's end."""
-        told = self._runs[run]
-        return 0.0 if told.ended else self._run_left(told)
+    def run_left(self, trial: str) -> float | None:
+        """Return the seconds until the end of a trial."""
+        current = self._trials[trial]
+        return 0.0 if current.ended else self._left_of(current)
 
-    def epoch_left(self, run: str) -> float | None:
-        """Return the seconds until the end of a run's epoch."""
-        told = self._runs[run]
-        return 0.0 if told.ended else self._epoch_left(told)
+    def epoch_left(self, trial: str) -> float | None:
+        """Return the seconds until the end of a trial's epoch."""
+        current = self._trials[trial]
+        return 0.0 if current.ended else self._epoch_left(current)
 
-    def run_seconds(self, work: EpochWorkload, epochs: int) -> float | None:
-        """Predict the seconds of a run that would begin now."""
-        return self._run_seconds(work, epochs, self._loads(work.model, self._loaded))
+    def trial_seconds(self, work: EpochWorkload, epochs: int) -> float | None:
+        """Predict the seconds of a trial that would begin now."""
+        return self._trial_seconds(work, epochs, self._loads(work.model, self._loaded))
 
     def seconds(self, stages: Iterable[StageWork]) -> float | None:
         """Predict the seconds of whole stages."""
-        return _sum(self._laid_out(stage, stage.runs, ()) for stage in stages)
+        return _sum(self._laid_out(stage, stage.trials, ()) for stage in stages)
 
     def times(self) -> list[StageTime]:
-        """Return what every stage was predicted to take, and took up to now."""
+        """Return predicted and measured time of every stage up to now."""
         now = self._now()
         self._times.setdefault(self._stage, StageTime(self._stage)).measured += now - self._counted
         self._counted = now
@@ -282,7 +283,7 @@ class TimeEstimator:
         """Predict a stage as it begins, and all of them after the first epoch."""
         if stage in self._expected and self._times[stage].at_beginning is None:
             self._times[stage].at_beginning = self._total(stage)
-        scored = any(run.epoch for run in self._runs.values())
+        scored = any(trial.epoch for trial in self._trials.values())
         if scored and all(self._times[name].after_first_epoch is None for name in self._expected):
             for name in self._expected:
                 self._times[name].after_first_epoch = self._total(name)
@@ -293,29 +294,29 @@ class TimeEstimator:
 
     def _stage_left(self, name: str) -> float | None:
         stage = self._expected[name]
-        begun = [run for run in self._runs.values() if run.stage == name]
-        waiting = list(stage.runs)
-        for run in begun:
+        begun = [trial for trial in self._trials.values() if trial.stage == name]
+        waiting = list(stage.trials)
+        for trial in begun:
             if waiting:
-                as_planned = (run.work, run.epochs)
+                as_planned = (trial.work, trial.epochs)
                 waiting.remove(as_planned if as_planned in waiting else waiting[0])
         return self._laid_out(stage, waiting, begun)
 
     def _laid_out(
-        self, stage: StageWork, waiting: Iterable[tuple[EpochWorkload, int]], begun: Sequence[_Run]
+        self, stage: StageWork, waiting: Iterable[tuple[EpochWorkload, int]], begun: Sequence[_Trial]
     ) -> float | None:
-        """Return the seconds of a stage's waiting runs and of what is left of those that have begun."""
+        """Return the seconds of a stage's waiting trials, and of the rest of the trials that have begun."""
         under_way: list[float | None] = []
         lasting: list[float | None] = []
         if stage.at_most:
-            planned = _sum(self._run_seconds(work, epochs, False) for work, epochs in stage.runs)
-            done = _sum(self._run_seconds(run.work, run.epoch, False) for run in begun)
+            planned = _sum(self._trial_seconds(work, epochs, False) for work, epochs in stage.trials)
+            done = _sum(self._trial_seconds(trial.work, trial.epoch, False) for trial in begun)
             lasting = [None if planned is None or done is None else max(0.0, planned - done) / self.workers]
         else:
-            under_way = [self._run_left(run) for run in begun if not run.ended]
+            under_way = [self._left_of(trial) for trial in begun if not trial.ended]
             loaded = list(self._loaded)
             for work, epochs in waiting:
-                lasting.append(self._run_seconds(work, epochs, self._loads(work.model, loaded)))
+                lasting.append(self._trial_seconds(work, epochs, self._loads(work.model, loaded)))
                 loaded.append(work.model)
         factor = 1.0
         for start, levels in stage.undecided:
@@ -325,41 +326,45 @@ class TimeEstimator:
             return None
         return factor * makespan(filter(None, lasting), self.workers, filter(None, under_way))
 
-    def _run_left(self, run: _Run) -> float | None:
-        return _sum([self._epoch_left(run), *[self.throughput.seconds(run.work)] * (run.epochs - run.epoch - 1)])
+    def _left_of(self, trial: _Trial) -> float | None:
+        return _sum(
+            [self._epoch_left(trial), *[self.throughput.seconds(trial.work)] * (trial.epochs - trial.epoch - 1)]
+        )
 
-    def _epoch_left(self, run: _Run) -> float | None:
-        seconds = self.throughput.seconds(run.work)
+    def _epoch_left(self, trial: _Trial) -> float | None:
+        seconds = self.throughput.seconds(trial.work)
         if seconds is None:
             return None
-        if run.first is not None:
-            return seconds * (1 - run.last[1] / run.work.steps * run.work.training_cost / run.work.cost)
-        if run.epoch or self.workers == 1:
-            begun = 0.0 if run.epoch else self._overhead(run.work, run.loads)
-            return max(0.0, begun + seconds - (self._now() - run.scored))
+        if trial.first is not None:
+            return seconds * (1 - trial.last[1] / trial.work.steps * trial.work.training_cost / trial.work.cost)
+        if trial.epoch or self.workers == 1:
+            begun = 0.0 if trial.epoch else self._overhead(trial.work, trial.loads)
+            return max(0.0, begun + seconds - (self._now() - trial.scored))
         return seconds
 
-    def _run_seconds(self, work: EpochWorkload, epochs: int, loads: bool) -> float | None:
+    def _trial_seconds(self, work: EpochWorkload, epochs: int, loads: bool) -> float | None:
         seconds = self.throughput.seconds(work)
         return None if seconds is None else epochs * seconds + self._overhead(work, loads)
 
     def _overhead(self, work: EpochWorkload, loads: bool) -> float:
-        """Return the seconds before a run's first epoch."""
+        """Return the seconds before the first epoch of a trial."""
         if loads:
             # A model is built and traced layer by layer.
             seconds, layers = self._startup
             return seconds * work.layers / layers
         return mean(self._resets) if self._resets else 0.0
 
-    def _prepared(self, run: _Run, seconds: float) -> None:
-        if run.loads:
-            self._startup = seconds, run.work.layers
+    def _prepared(self, trial: _Trial, seconds: float) -> None:
+        if trial.loads:
+            self._startup = seconds, trial.work.layers
         else:
             self._resets.append(seconds)
 
     def _loads(self, model: Hashable, loaded: Sequence[Hashable]) -> bool:
-        """Return whether a run must build its model: a worker keeps one at a time, its last, and several build theirs
-        in the time of one."""
+        """Return whether a trial must build its model, as a worker keeps only its last.
+
+        Several workers build their models in the time of one.
+        """
         return model not in loaded[-self.workers :]
 
     @staticmethod
@@ -368,12 +373,16 @@ class TimeEstimator:
 
 
 def makespan(seconds: Iterable[float], workers: int, begun: Iterable[float] = ()) -> float:
-    """Return how long runs take on workers, the longest begun first (Graham's LPT rule).
+    """Return the seconds that trials take on workers, the longest first (Graham's LPT rule, 1969).
+
+    Example:
+        >>> makespan([2, 3, 4], workers=2)
+        5.0
 
     Args:
-        seconds: Of each run.
-        workers: Their number.
-        begun: Seconds left of each run that a worker carries already.
+        seconds: Seconds of each trial.
+        workers: Number of workers.
+        begun: Seconds left of each trial that a worker has begun.
     """
     ends = [*begun, *[0.0] * workers][:workers]
     heapq.heapify(ends)
@@ -383,6 +392,6 @@ def makespan(seconds: Iterable[float], workers: int, begun: Iterable[float] = ()
 
 
 def _sum(seconds: Iterable[float | None]) -> float | None:
-    """Return the sum; None where one is not known."""
+    """Return the sum; None where a summand is unknown."""
     known = list(seconds)
     return None if None in known else sum(one for one in known if one is not None)

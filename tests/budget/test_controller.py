@@ -11,10 +11,12 @@ from tiny_study import SECONDS, Recorder, run, tiny
 
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.budget.time_budget import Budget, BudgetLog
+from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.storage.study_folder import StudyFolder
-from bertgrid_tf.training.trial_runner import TrialRunner
+from bertgrid_tf.training.model_cache import ModelCache
+from bertgrid_tf.trial_config import FINAL, TrialConfig
 
 # Of 4 steps an epoch: 2 epochs of sweeping, 4 of the grid, and a final model of 2 at most.
 WHOLE = {"learning_rate": 1e-3}
@@ -34,19 +36,28 @@ class Time:
         self.now += self.step_seconds
 
 
+class EveryModel:
+    """The models of one corpus, none of which is ever dropped."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+        self.trainers: dict[str, Trainer] = {}
+
+    def trainer(self, hyperparameters: Hyperparameters, gpus: int = 1) -> Trainer:
+        if hyperparameters.model not in self.trainers:
+            self.trainers[hyperparameters.model] = ModelCache(self.corpus).trainer(hyperparameters, gpus)
+        return self.trainers[hyperparameters.model]
+
+
 @pytest.fixture(scope="module", autouse=True)
 def one_model_each():
     """A model is built and traced once for all studies here: most of what a study of seconds takes."""
-    build, built = TrialRunner.trainer, {}
-
-    def trainer(self: TrialRunner, hyperparameters: Hyperparameters, final: bool = False) -> Trainer:
-        what = (self.recipe.max_train_samples, hyperparameters.model)
-        if what not in built:
-            built[what] = build(self, hyperparameters, final)
-        return built[what]
-
+    models: dict[str, EveryModel] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrialRunner, "trainer", trainer)
+        patch.setattr(
+            "bertgrid_tf.training.trial_runner.ModelCache",
+            lambda corpus: models.setdefault(corpus.fingerprint(), EveryModel(corpus)),
+        )
         yield
 
 
@@ -57,8 +68,10 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     return passing
 
 
-def study(folder: Path, time: Time, seconds: float | None = None, then: Callable[[], None] = lambda: None, **recipe):
-    """What a study within so many seconds was told of."""
+def study(
+    folder: Path, time: Time, seconds: float | None = None, then: Callable[[], None] = lambda: None, **recipe
+) -> Recorder:
+    """Runs a study, within a budget if `seconds` is one, and calls `then` after every step."""
 
     def step() -> None:
         time.pass_step()
@@ -88,22 +101,22 @@ def decided(folder: Path) -> list[str]:
 
 
 def test_a_budget_that_everything_fits_changes_nothing_and_nothing_is_trained_twice(whole, time, tmp_path):
-    told = study(tmp_path / "study", time, 1000)
+    recorder = study(tmp_path / "study", time, 1000)
     assert tables(tmp_path / "study") == tables(whole)
     planned = 2 + 4 + len(StudyFolder(whole).read_final().epochs)
-    assert told.steps == 4 * planned
+    assert recorder.steps == 4 * planned
     assert decided(tmp_path / "study") == ["recipe", "grid"]
     fits = "All that was asked for fits --budget 16m40s."
-    assert told.notes == [f"{fits} What of the grid fits is chosen again after the sweeps.", fits]
+    assert recorder.messages == [f"{fits} What of the grid fits is chosen again after the sweeps.", fits]
 
 
 def test_what_does_not_fit_is_left_out_and_the_study_ends_in_time_with_a_final_model(time, tmp_path):
     folder = tmp_path / "study"
-    told = study(folder, time, 40)
+    recorder = study(folder, time, 40)
     study_folder = StudyFolder(folder)
     assert time.now <= 40
     assert study_folder.model.is_dir()
-    assert "Chosen to fit --budget 40s, without" in told.notes[0]
+    assert "Chosen to fit --budget 40s, without" in recorder.messages[0]
     assert BudgetLog(study_folder.budget_file).chosen(tiny(**WHOLE)) != tiny(**WHOLE)
     # What was asked for stays the study's recipe; the rest of its table is empty.
     assert study_folder.read_recipe() == tiny(**WHOLE)
@@ -119,16 +132,12 @@ def test_a_refused_study_has_not_begun_and_the_least_named_is_enough(time, tmp_p
     assert not list(StudyFolder(folder).predictions.iterdir())
     least = float(str(refused.value).split("give --budget ")[1].split("s")[0])
     time.now = 0.0
-    told = study(folder, time, least)
+    recorder = study(folder, time, least)
     assert time.now <= least
-    assert [stage for stage, _ in told.runs] == ["sweep:context", "grid", "final"]
-    assert results_of_sweeps(folder) == []
+    assert recorder.stages == ["sweep:context", "grid", "final"]
+    assert StudyFolder(folder).read_sweeps() == []
     assert StudyFolder(folder).read_best().learning_rates == [1e-3]
     assert len(StudyFolder(folder).read_final().epochs) == 1
-
-
-def results_of_sweeps(folder: Path) -> list[dict[str, str]]:
-    return StudyFolder(folder).read_sweeps()
 
 
 def test_the_first_ten_steps_show_that_nothing_fits(time, tmp_path):
@@ -141,11 +150,11 @@ def test_the_first_ten_steps_show_that_nothing_fits(time, tmp_path):
 def test_a_trial_of_a_longer_schedule_than_fits_is_ended_and_does_not_count(time, tmp_path):
     recipe = {"max_train_samples": 400, "sweeps": {}, "epochs": 6, "learning_rates": [1e-3], "final.model": "none"}
     folder = tmp_path / "study"
-    told = study(folder, time, 100, **recipe)
+    recorder = study(folder, time, 100, **recipe)
     epochs = BudgetLog(StudyFolder(folder).budget_file).chosen(tiny(**recipe)).epochs
     assert epochs < 6
-    assert told.steps == 9 + epochs * told.runs[0][1]["of_steps"]
-    assert [values["schedule_epochs"] for _, values in told.runs] == [6, epochs]
+    assert recorder.steps == 9 + epochs * recorder.trials[0][1]
+    assert [config.schedule_epochs for config in recorder.configs] == [6, epochs]
     assert [path.name for path in folder.glob("trial_*")] == ["trial_0000"]
     assert time.now <= 100
 
@@ -154,9 +163,9 @@ def test_a_sweep_that_begins_goes_on_where_only_later_ones_are_left_out(time, tm
     recipe = {"sweeps": {"context": ["current", "current+previous"], "max_length": [48, 32]}, "max_train_samples": 400}
     recipe |= {"learning_rates": [1e-3], "epochs": 1, "sweep_epochs": 2, "final.model": "none"}
     folder = tmp_path / "study"
-    told = study(folder, time, 210, **recipe)
-    assert [stage for stage, _ in told.runs] == ["sweep:context", "sweep:context", "grid"]
-    assert told.steps == sum(values["of_epochs"] * values["of_steps"] for _, values in told.runs)
+    recorder = study(folder, time, 210, **recipe)
+    assert recorder.stages == ["sweep:context", "sweep:context", "grid"]
+    assert recorder.steps == sum(config.stop_epoch * steps for config, steps in recorder.trials)
     assert time.now <= 210
     # Another session narrows the search in the same way.
     assert study(folder, time, **recipe).steps == 0
@@ -168,9 +177,9 @@ def test_a_study_that_becomes_slow_ends_its_search_in_time_for_the_final_model(t
         time.step_seconds = 1.0 if time.now < 8 else 4.0
 
     folder = tmp_path / "study"
-    told = study(folder, time, 60, slower, sweeps={})
+    recorder = study(folder, time, 60, slower, sweeps={})
     study_folder = StudyFolder(folder)
-    assert told.notes == ["All that was asked for fits --budget 1m."]
+    assert recorder.messages == ["All that was asked for fits --budget 1m."]
     assert time.now <= 60
     assert study_folder.model.is_dir()
     assert decided(folder) == ["recipe", "grid", "stop"]
@@ -181,9 +190,9 @@ def test_a_final_model_that_is_slower_than_predicted_is_ended_after_an_epoch_tha
     folder = tmp_path / "study"
 
     class Slow(Recorder):
-        def on_trial_begin(self, run, stage, *rest) -> None:
-            super().on_trial_begin(run, stage, *rest)
-            time.step_seconds = 30.0 if stage == "final" else 1.0
+        def on_trial_begin(self, trial: str, config: TrialConfig, steps: int) -> None:
+            super().on_trial_begin(trial, config, steps)
+            time.step_seconds = 30.0 if config.stage == FINAL else 1.0
 
     recipe = {"learning_rates": [1e-3], "metric": "loss"}
     run(folder, tiny(**WHOLE | recipe), callback=Slow(time.pass_step), budget=Budget(200, 0.0))
@@ -223,9 +232,9 @@ def test_a_study_that_is_killed_and_resumed_does_what_it_had_decided(steps, cut,
         study(folder, time, 40, kill)
     before = decided(folder) if StudyFolder(folder).budget_file.exists() else []
     # A lost epoch's time is not known to the next session; it has what the estimator has counted.
-    time.now = sum(found.measured for found in StudyFolder(folder).read_times())
+    time.now = sum(stage.measured for stage in StudyFolder(folder).read_times())
     run(folder, tiny(**WHOLE), callback=Recorder(time.pass_step), budget=None if before else Budget(40, time.now))
-    # Nothing that was decided is decided again; how fast it goes is measured again.
+    # Decisions stand; the speed is measured anew.
     assert decided(folder)[: len(before)] == before
     assert decided(folder)[:2] == decided(cut)[:2] == ["recipe", "grid"]
     assert time.now <= 40

@@ -10,24 +10,23 @@ from tiny_study import Recorder, tiny
 from benchmarks.search.simulation import SimulatedPool
 from bertgrid_tf.budget.controller import BudgetController, NotChosenError
 from bertgrid_tf.budget.deadline import LEFT_OUT, TimedOracle
-from bertgrid_tf.budget.plan import space
+from bertgrid_tf.budget.plan import search_space
 from bertgrid_tf.budget.time_budget import Budget
-from bertgrid_tf.budget.time_estimator import Work
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
+from bertgrid_tf.training.workload import EpochWorkload
 from tuners.parallel import ParallelSearch
 
-WORK = Work("kind", "model", 1, 32, 4, 100.0, 10.0)
+WORK = EpochWorkload("kind", "model", 1, 32, 4, 100.0, 10.0)
 ROWS = {"sweeps": {}, "learning_rates": [4e-3, 2e-3, 1e-3], "learning_rate": 2e-3, "epochs": 4}
 SWEEP = {"sweeps": {"max_length": [16, 32, 48]}, "sweep_epochs": 2, "learning_rates": [1e-3], "epochs": 1}
 
 
 class Search:
-    """The search of a study within a budget, on `workers` workers that an epoch takes `seconds(run)`, `run` being the
-    number of runs that have begun."""
+    """The search of a study within a budget; an epoch takes a worker `seconds(trials)`, given the trials begun so far."""
 
     def __init__(
-        self, folder: Path, budget: float, workers: int, seconds: Callable[[int], float] = lambda run: 10.0, **recipe
+        self, folder: Path, budget: float, workers: int, seconds: Callable[[int], float] = lambda trials: 10.0, **recipe
     ) -> None:
         self.recipe = tiny(**recipe)
         self.study_folder = StudyFolder(folder)
@@ -38,12 +37,12 @@ class Search:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("bertgrid_tf.budget.controller.monotonic", lambda: self.pool.clock)
             self.controller = BudgetController(
-                self.recipe, lambda values: WORK, self.study_folder, Recorder(), Budget(budget, 0.0), workers, 1
+                self.recipe, lambda config: WORK, self.study_folder, Recorder(), Budget(budget, 0.0), workers, 1
             )
         try:
             self._search()
         except NotChosenError as ended:
-            self.pool.stop(ended.trial_id)
+            self.pool.stop(trial_name(ended.trial_id))
             self._search()
 
     def _run(self, values: Mapping, folder: Path) -> Iterator[dict[str, float]]:
@@ -52,14 +51,19 @@ class Search:
 
     def _search(self) -> None:
         objective = keras_tuner.Objective("accuracy", "max")
-        self.oracle = TimedOracle.over(space(self.recipe), objective, 1, self.recipe.search)
+        self.oracle = TimedOracle.over(search_space(self.recipe), objective, 1, search=self.recipe.search)
         self.oracle.verbose = 0
         self.controller.attach(self.oracle, None)
-        folder, told = self.study_folder.path, self.controller
+        folder, controller = self.study_folder.path, self.controller
         tuner = ParallelSearch(
-            self.pool, self.oracle, folder.parent, folder.name, on_trial=told.begin_trial, on_epoch_end=told.trial_epoch
+            self.pool,
+            self.oracle,
+            folder.parent,
+            folder.name,
+            on_trial_begin=controller.begin_trial,
+            on_epoch_end=controller.trial_epoch,
         )
-        told.resume()
+        controller.resume()
         tuner.search()
 
     def decided(self, *decisions: str) -> list[dict]:
@@ -93,9 +97,9 @@ def test_a_budget_that_nothing_fits_leaves_no_trial_behind(tmp_path):
 
 
 def test_rows_end_early_when_epochs_become_slow_and_the_search_ends_with_them(tmp_path):
-    search = Search(tmp_path / "study", 150, 2, lambda run: 10.0 if run < 2 else 60.0, **ROWS)
+    search = Search(tmp_path / "study", 150, 2, lambda trials: 10.0 if trials < 2 else 60.0, **ROWS)
     assert [search.decided("recipe")[0]["without"], len(search.decided("end"))] == ["", 1]
-    stopped = {line["run"]: line["epoch"] for line in search.decided("stop")}
+    stopped = {line["trial"]: line["epoch"] for line in search.decided("stop")}
     assert stopped
     assert all(epoch < 4 for epoch in stopped.values())
     assert len(search.oracle.trials) == 2
@@ -104,8 +108,8 @@ def test_rows_end_early_when_epochs_become_slow_and_the_search_ends_with_them(tm
 
 
 def test_a_level_that_no_longer_fits_is_left_out_and_the_grid_begins_whatever_the_time(tmp_path):
-    slow = Search(tmp_path / "study", 100, 1, lambda run: 10.0 if run < 2 else 60.0, **SWEEP)
-    left_out = [line["run"] for line in slow.decided("leave_out")]
+    slow = Search(tmp_path / "study", 100, 1, lambda trials: 10.0 if trials < 2 else 60.0, **SWEEP)
+    left_out = [line["trial"] for line in slow.decided("leave_out")]
     assert left_out
     failed = [trial for trial in slow.oracle.trials.values() if trial.status == "FAILED"]
     assert [trial.message for trial in failed] == [LEFT_OUT] * len(left_out)
@@ -114,7 +118,7 @@ def test_a_level_that_no_longer_fits_is_left_out_and_the_grid_begins_whatever_th
 
 
 def test_a_search_that_was_ended_is_not_gone_on_with(tmp_path):
-    first = Search(tmp_path / "study", 150, 2, lambda run: 10.0 if run < 2 else 60.0, **ROWS)
-    again = Search(tmp_path / "study", 150, 2, **ROWS)
-    assert not again.began
-    assert again.oracle.cells() == first.oracle.cells()
+    first = Search(tmp_path / "study", 150, 2, lambda trials: 10.0 if trials < 2 else 60.0, **ROWS)
+    second = Search(tmp_path / "study", 150, 2, **ROWS)
+    assert not second.began
+    assert second.oracle.cells() == first.oracle.cells()

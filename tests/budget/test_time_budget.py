@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_study import tiny
 
-from bertgrid_tf.budget.plan import stage_runs
+from bertgrid_tf.budget.plan import stage_trials
 from bertgrid_tf.budget.time_budget import MARGIN, BudgetLog, candidates, choose, left_out, parse, too_short, written
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe
@@ -21,14 +21,14 @@ WHOLE = {
 
 
 def epochs(recipe: Recipe) -> float:
-    return sum(int(run["stop_epoch"]) for _, runs in stage_runs(recipe) for run in runs)
+    return sum(config.stop_epoch for _, configs in stage_trials(recipe) for config in configs)
 
 
 @st.composite
 def recipes(draw: st.DrawFn) -> Recipe:
     rates = draw(st.lists(st.sampled_from(WHOLE["learning_rates"]), min_size=1, unique=True))
     sweeps = draw(st.sets(st.sampled_from(sorted(WHOLE["sweeps"]))))
-    grid, search = draw(
+    grid_schedule, search = draw(
         st.sampled_from([("shared", "grid"), ("shared", "climb"), ("shared", "asha"), ("per-cell", "grid")])
     )
     return tiny(
@@ -36,9 +36,9 @@ def recipes(draw: st.DrawFn) -> Recipe:
             "learning_rates": rates,
             "epochs": draw(st.integers(1, 10)),
             "sweeps": {name: WHOLE["sweeps"][name] for name in sorted(sweeps)},
-            # More than the grid's, so that no run of a sweep is one of the grid's too.
+            # More than the grid's, so that no trial of a sweep is one of the grid's too.
             "sweep_epochs": 11,
-            "grid": grid,
+            "grid_schedule": grid_schedule,
             "search": search,
             "final.model": draw(st.sampled_from(["none", "scratch:2x32"])),
         }
@@ -64,8 +64,8 @@ def test_a_time_as_written_can_be_given_as_a_budget_and_is_no_shorter(seconds):
 
 
 def test_what_is_given_up_first_is_filling_the_grid_and_last_are_the_epochs():
-    found = candidates(tiny(**WHOLE))
-    kept = [(r.search, len(r.learning_rates), r.epochs, list(r.sweeps)) for r in found]
+    fitting = candidates(tiny(**WHOLE))
+    kept = [(r.search, len(r.learning_rates), r.epochs, list(r.sweeps)) for r in fitting]
     every = ["context", "batch_size", "max_length"]
     assert kept == [
         ("grid", 6, 6, every),
@@ -84,14 +84,14 @@ def test_what_is_given_up_first_is_filling_the_grid_and_last_are_the_epochs():
         ("climb", 1, 1, ["batch_size"]),
     ]
     # Those nearest to the start's, in the recipe's order; of equally near ones the first.
-    assert found[3].learning_rates == [8e-3, 4e-3, 2e-3, 1e-3]
-    assert found[9].learning_rates == [4e-3, 2e-3, 1e-3]
-    assert found[-1].learning_rates == [2e-3]
+    assert fitting[3].learning_rates == [8e-3, 4e-3, 2e-3, 1e-3]
+    assert fitting[9].learning_rates == [4e-3, 2e-3, 1e-3]
+    assert fitting[-1].learning_rates == [2e-3]
 
 
 def test_a_grid_too_small_to_be_climbed_is_filled():
-    found = candidates(tiny(**WHOLE | {"learning_rates": [4e-3, 2e-3, 1e-3], "epochs": 2, "sweeps": {}}))
-    assert [(r.search, len(r.learning_rates), r.epochs) for r in found] == [
+    fitting = candidates(tiny(**WHOLE | {"learning_rates": [4e-3, 2e-3, 1e-3], "epochs": 2, "sweeps": {}}))
+    assert [(r.search, len(r.learning_rates), r.epochs) for r in fitting] == [
         ("grid", 3, 2),
         ("grid", 3, 1),
         ("grid", 2, 1),
@@ -101,14 +101,14 @@ def test_a_grid_too_small_to_be_climbed_is_filled():
 
 @given(recipes())
 def test_every_candidate_is_a_recipe_that_trains_no_more_than_the_one_before_and_keeps_the_final_model(asked):
-    found = candidates(asked)
-    costs = [epochs(recipe) for recipe in found]
+    fitting = candidates(asked)
+    costs = [epochs(recipe) for recipe in fitting]
     assert costs == sorted(costs, reverse=True)
-    for recipe in found:
+    for recipe in fitting:
         assert Recipe.model_validate(recipe.model_dump()) == recipe
         assert recipe.final == asked.final
         assert recipe.hyperparameters == asked.hyperparameters
-    assert (found[-1].learning_rates, found[-1].epochs) == ([found[-1].learning_rates[0]], 1)
+    assert (fitting[-1].learning_rates, fitting[-1].epochs) == ([fitting[-1].learning_rates[0]], 1)
 
 
 @given(recipes(), st.floats(1, 1000), st.floats(1, 1000), st.floats(0, 100), st.floats(0.1, 10))
@@ -123,8 +123,8 @@ def test_what_is_chosen_fits_and_a_larger_budget_never_leaves_more_out(asked, bu
         chosen, budget = choose(asked, seconds, least, spent), least
     assert spent + MARGIN * seconds(chosen) <= budget
     larger = choose(asked, seconds, budget + more, spent)
-    found = candidates(asked)
-    assert found.index(larger) <= found.index(chosen)
+    fitting = candidates(asked)
+    assert fitting.index(larger) <= fitting.index(chosen)
     assert set(chosen.learning_rates) <= set(larger.learning_rates)
     assert chosen.epochs <= larger.epochs
     assert set(chosen.sweeps) <= set(larger.sweeps)
@@ -145,35 +145,35 @@ def test_a_budget_that_nothing_fits_is_refused_with_the_least_that_would_do():
 
 def test_what_is_left_out_is_named():
     whole = tiny(**WHOLE)
-    found = candidates(whole)
+    fitting = candidates(whole)
     assert left_out(whole, whole) == ""
-    assert left_out(whole, found[1]) == "filling the grid, which is climbed instead"
-    assert left_out(whole, found[8]) == (
+    assert left_out(whole, fitting[1]) == "filling the grid, which is climbed instead"
+    assert left_out(whole, fitting[8]) == (
         "filling the grid, which is climbed instead, the learning rates 0.0005 and 0.00025, "
         "3 of the grid's 6 epochs and the sweeps of context and max_length"
     )
 
 
-def test_decisions_are_found_again_whatever_the_process_died_of(tmp_path):
+def test_decisions_are_read_whatever_the_process_died_of(tmp_path):
     path = tmp_path / "budget.jsonl"
     whole = tiny(**WHOLE)
     chosen = candidates(whole)[8]
     BudgetLog(path).choose(60, whole, chosen)
-    BudgetLog(path).add("stop", run="learning_rate=0.001", epoch=2)
+    BudgetLog(path).add("stop", trial="learning_rate=0.001", epoch=2)
     with path.open("a") as file:
         file.write('{"decision": "en')
-    found = BudgetLog(path)
-    assert found.seconds == 60
-    assert found.chosen(whole) == chosen
-    assert found.swept(whole).sweeps == chosen.sweeps
-    assert not found.of("end")
-    found.add("end")
+    log = BudgetLog(path)
+    assert log.seconds == 60
+    assert log.chosen(whole) == chosen
+    assert log.swept(whole).sweeps == chosen.sweeps
+    assert not log.of("end")
+    log.add("end")
     assert [json.loads(line)["decision"] for line in path.read_text().splitlines()] == ["recipe", "stop", "end"]
     chosen_for, late = BudgetLog(path).sentences()
     assert chosen_for.startswith("Chosen to fit --budget 1m, without filling the grid")
     assert late == (
         "For lack of time within --budget 1m: learning_rate=0.001 was ended after epoch 2, "
-        "the search was ended before all of its runs had begun."
+        "the search was ended before all of its trials had begun."
     )
 
 
@@ -188,15 +188,15 @@ def test_what_is_chosen_of_the_grid_after_the_sweeps_is_what_counts(tmp_path):
     ]
 
 
-def test_a_damaged_file_of_decisions_is_said(tmp_path):
+def test_a_damaged_file_of_decisions_is_refused(tmp_path):
     (tmp_path / "budget.jsonl").write_text('{"decision"\n{"decision": "end"}\n')
     with pytest.raises(UserError, match=r"budget\.jsonl is damaged: restore it from a copy"):
         BudgetLog(tmp_path / "budget.jsonl")
 
 
-def test_a_study_without_a_budget_has_nothing_to_say(tmp_path):
-    found = BudgetLog(tmp_path / "budget.jsonl")
-    assert found.seconds is None
-    assert found.sentences() == []
-    assert found.chosen(tiny()) == tiny()
+def test_a_study_without_a_budget_has_no_decisions(tmp_path):
+    log = BudgetLog(tmp_path / "budget.jsonl")
+    assert log.seconds is None
+    assert log.sentences() == []
+    assert log.chosen(tiny()) == tiny()
     assert not (tmp_path / "budget.jsonl").exists()

@@ -1,4 +1,4 @@
-"""The clock on a simulated time: what it predicts is what then happens."""
+"""The time estimator on a simulated time: what it predicts is what then happens."""
 
 from dataclasses import replace
 
@@ -6,38 +6,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertgrid_tf.budget.time_estimator import START, StageWork, TimeEstimator, Work, makespan
+from bertgrid_tf.budget.time_estimator import START, StageWork, TimeEstimator, makespan
 from bertgrid_tf.storage.records import StageTime
+from bertgrid_tf.training.workload import EpochWorkload
 
-SMALL = Work("small", "small", 2, 128, 20, 5_000.0, 600.0)
-LONGER = replace(SMALL, kind="longer", tokens=9_000.0, scored=1_100.0)
-LARGE = Work("large", "large", 4, 256, 20, 9_000.0, 1_100.0)
+SMALL = EpochWorkload("small", "small", 2, 128, 20, 5_000.0, 600.0)
+LONGER = replace(SMALL, kind="longer", tokens=9_000.0, evaluated_tokens=1_100.0)
+LARGE = EpochWorkload("large", "large", 4, 256, 20, 9_000.0, 1_100.0)
 
 
 class Simulated:
     """A study whose every second is known: `speed` seconds per unit of cost, `startup` to build and trace a model,
-    `reset` before any other run."""
+    `reset` before any other trial."""
 
     def __init__(self, workers: int = 1, speed: float = 1e-8, startup: float = 30.0, reset: float = 0.5) -> None:
         self.now = 0.0
-        self.clock = TimeEstimator(0.0, workers, now=lambda: self.now)
+        self.estimator = TimeEstimator(0.0, workers, now=lambda: self.now)
         self.speed, self.startup, self.reset = speed, startup, reset
         self._model: object = None
 
-    def run(self, name: str, stage: str, work: Work, epochs: int, stop_epoch: int | None = None) -> None:
-        self.clock.begin(name, stage, work, epochs)
+    def run(self, name: str, stage: str, work: EpochWorkload, epochs: int, stop_epoch: int | None = None) -> None:
+        self.estimator.begin(name, stage, work, epochs)
         self.now += self.reset if self._model == work.model else self.startup * work.layers / 2
         traced, self._model = self._model != work.model, work.model
         for epoch in range(1, (stop_epoch or epochs) + 1):
             for step in range(1, work.steps + 1):
-                self.now += self.speed * work.training / work.steps
-                self.clock.step(name, step)
+                self.now += self.speed * work.training_cost / work.steps
+                self.estimator.step(name, step)
             # The first scoring is traced too.
-            self.now += self.speed * (work.cost - work.training) + 2.0 * (traced and epoch == 1)
-            self.clock.epoch(name, epoch, self.speed * work.cost + 2.0 * (traced and epoch == 1))
+            self.now += self.speed * (work.cost - work.training_cost) + 2.0 * (traced and epoch == 1)
+            self.estimator.epoch(name, epoch, self.speed * work.cost + 2.0 * (traced and epoch == 1))
 
 
-def stages(*levels: Work, rates: int = 3, epochs: int = 4, final: Work = LARGE) -> list[StageWork]:
+def stages(*levels: EpochWorkload, rates: int = 3, epochs: int = 4, final: EpochWorkload = LARGE) -> list[StageWork]:
     return [
         StageWork("sweep:layout", tuple((level, 2) for level in levels)),
         StageWork("grid", ((levels[0], epochs),) * rates),
@@ -46,11 +47,11 @@ def stages(*levels: Work, rates: int = 3, epochs: int = 4, final: Work = LARGE) 
 
 
 def study(simulated: Simulated, planned: list[StageWork]) -> list[StageTime]:
-    simulated.clock.expect(planned)
+    simulated.estimator.expect(planned)
     for stage in planned:
-        for number, (work, epochs) in enumerate(stage.runs):
+        for number, (work, epochs) in enumerate(stage.trials):
             simulated.run(f"{stage.name}{number}", stage.name, work, epochs)
-    return simulated.clock.times()
+    return simulated.estimator.times()
 
 
 def test_what_is_predicted_after_the_first_epoch_is_what_every_stage_takes():
@@ -76,125 +77,125 @@ def test_the_time_left_after_the_first_epoch_is_within_15_percent_where_a_kind_s
 ):
     simulated = Simulated(1, speed, startup, reset)
     planned = stages(*levels, rates=rates, epochs=epochs)
-    simulated.clock.expect(planned)
+    simulated.estimator.expect(planned)
     simulated.run("first", "sweep:layout", levels[0], 2, stop_epoch=1)
-    predicted = simulated.clock.left()
-    runs = [(stage.name, *run) for stage in planned for run in stage.runs]
-    truth = sum(epochs * speed * work.cost for _, work, epochs in runs) - speed * levels[0].cost
-    truth += (len(runs) - 2) * reset + startup * LARGE.layers / 2
+    predicted = simulated.estimator.left()
+    trials = [(stage.name, *trial) for stage in planned for trial in stage.trials]
+    truth = sum(epochs * speed * work.cost for _, work, epochs in trials) - speed * levels[0].cost
+    truth += (len(trials) - 2) * reset + startup * LARGE.layers / 2
     # What a reset and the trace of scoring take is not known yet.
-    assert abs(predicted - truth) <= 0.15 * truth + reset * len(runs) + 2 * (LARGE.layers / 2)
+    assert abs(predicted - truth) <= 0.15 * truth + reset * len(trials) + 2 * (LARGE.layers / 2)
 
 
 def test_the_time_left_falls_as_time_goes_by_and_is_nothing_at_the_end():
     simulated = Simulated()
-    simulated.clock.expect([StageWork("grid", ((SMALL, 3),))])
-    assert simulated.clock.left() is None
-    assert simulated.clock.share() is None
+    simulated.estimator.expect([StageWork("grid", ((SMALL, 3),))])
+    assert simulated.estimator.left() is None
+    assert simulated.estimator.share() is None
     simulated.run("0", "grid", SMALL, 3, stop_epoch=1)
     epoch = simulated.speed * SMALL.cost
-    assert simulated.clock.left() == pytest.approx(2 * epoch)
+    assert simulated.estimator.left() == pytest.approx(2 * epoch)
     simulated.now += epoch / 2
-    assert simulated.clock.left() == pytest.approx(1.5 * epoch)
+    assert simulated.estimator.left() == pytest.approx(1.5 * epoch)
     simulated.now -= epoch / 2
     for epoch_number in (2, 3):
         simulated.now += epoch
-        simulated.clock.epoch("0", epoch_number, epoch)
-    assert simulated.clock.left() == 0
-    assert simulated.clock.share() == 1
+        simulated.estimator.epoch("0", epoch_number, epoch)
+    assert simulated.estimator.left() == 0
+    assert simulated.estimator.share() == 1
 
 
-def test_the_latest_epochs_say_how_fast_a_machine_is_now():
+def test_the_latest_epochs_are_a_machine_s_speed():
     simulated = Simulated()
-    simulated.clock.expect([StageWork("grid", ((SMALL, 9),) * 2)])
+    simulated.estimator.expect([StageWork("grid", ((SMALL, 9),) * 2)])
     simulated.run("0", "grid", SMALL, 9)
     simulated.speed *= 3
     simulated.run("1", "grid", SMALL, 9, stop_epoch=4)
-    assert simulated.clock.run_left("1") == pytest.approx(5 * simulated.speed * SMALL.cost, rel=0.01)
+    assert simulated.estimator.run_left("1") == pytest.approx(5 * simulated.speed * SMALL.cost, rel=0.01)
 
 
-def test_a_run_that_ends_before_its_last_epoch_is_not_waited_for():
+def test_a_trial_that_ends_before_its_last_epoch_is_not_waited_for():
     simulated = Simulated()
-    simulated.clock.expect([StageWork("grid", ((SMALL, 4),) * 2)])
+    simulated.estimator.expect([StageWork("grid", ((SMALL, 4),) * 2)])
     simulated.run("0", "grid", SMALL, 4, stop_epoch=1)
     simulated.run("1", "grid", SMALL, 4, stop_epoch=3)
-    assert simulated.clock.left() == pytest.approx(simulated.speed * SMALL.cost)
+    assert simulated.estimator.left() == pytest.approx(simulated.speed * SMALL.cost)
 
 
-def test_a_diverged_run_has_ended_and_says_nothing_of_the_speed():
+def test_a_diverged_trial_has_ended_and_does_not_count_for_the_speed():
     simulated = Simulated()
-    simulated.clock.expect([StageWork("grid", ((SMALL, 4),))])
+    simulated.estimator.expect([StageWork("grid", ((SMALL, 4),))])
     simulated.run("0", "grid", SMALL, 4, stop_epoch=2)
     simulated.now += 1
-    simulated.clock.epoch("0", 3, 1.0, diverged=True)
-    assert simulated.clock.left() == 0
-    assert simulated.clock.throughput.seconds(SMALL) == pytest.approx(simulated.speed * SMALL.cost)
+    simulated.estimator.epoch("0", 3, 1.0, diverged=True)
+    assert simulated.estimator.left() == 0
+    assert simulated.estimator.throughput.seconds(SMALL) == pytest.approx(simulated.speed * SMALL.cost)
 
 
 def test_where_any_level_may_still_win_what_comes_after_is_predicted_at_their_mean():
-    clock = TimeEstimator(0.0, now=lambda: 0.0)
-    clock.throughput.measure(SMALL, 10.0)
-    clock.throughput.measure(LONGER, 30.0)
+    estimator = TimeEstimator(0.0, now=lambda: 0.0)
+    estimator.throughput.measure(SMALL, 10.0)
+    estimator.throughput.measure(LONGER, 30.0)
     grid = StageWork("grid", ((SMALL, 2),))
-    assert clock.seconds([grid]) == 20
-    assert clock.seconds([replace(grid, undecided=((SMALL, (SMALL, LONGER)),))]) == 40
+    assert estimator.seconds([grid]) == 20
+    assert estimator.seconds([replace(grid, undecided=((SMALL, (SMALL, LONGER)),))]) == 40
 
 
 def test_a_search_that_leaves_cells_out_takes_its_epochs_at_most_whichever_rows_they_are_of():
     simulated = Simulated(reset=0.0)
-    simulated.clock.expect([StageWork("grid", ((SMALL, 4), (SMALL, 2)), at_most=True)])
-    for run in range(5):
-        assert simulated.clock.left() is None or simulated.clock.left() > 0
-        simulated.run(str(run), "grid", SMALL, 4, stop_epoch=1)
-    assert simulated.clock.left() == pytest.approx(simulated.speed * SMALL.cost)
+    simulated.estimator.expect([StageWork("grid", ((SMALL, 4), (SMALL, 2)), at_most=True)])
+    for trial in range(5):
+        assert simulated.estimator.left() is None or simulated.estimator.left() > 0
+        simulated.run(str(trial), "grid", SMALL, 4, stop_epoch=1)
+    assert simulated.estimator.left() == pytest.approx(simulated.speed * SMALL.cost)
 
 
-def test_an_epoch_that_is_told_again_costs_no_time():
+def test_a_restored_epoch_costs_no_time():
     simulated = Simulated()
-    simulated.clock.expect([StageWork("grid", ((SMALL, 3),))])
-    simulated.clock.begin("0", "grid", SMALL, 3)
+    simulated.estimator.expect([StageWork("grid", ((SMALL, 3),))])
+    simulated.estimator.begin("0", "grid", SMALL, 3)
     for epoch in (1, 2):
-        simulated.clock.epoch("0", epoch, 40.0)
-        assert simulated.clock.restored
-    assert simulated.clock.left() == 40
+        simulated.estimator.epoch("0", epoch, 40.0)
+        assert simulated.estimator.restored
+    assert simulated.estimator.left() == 40
     simulated.now += 20
-    simulated.clock.epoch("0", 3, 20.0)
-    assert not simulated.clock.restored
-    assert simulated.clock.elapsed() == 20
+    simulated.estimator.epoch("0", 3, 20.0)
+    assert not simulated.estimator.restored
+    assert simulated.estimator.elapsed() == 20
 
 
 def test_a_resumed_study_knows_the_speed_and_the_time_of_the_sessions_before():
     earlier = [StageTime(START, measured=5.0), StageTime("grid", at_beginning=90.0, measured=40.0)]
-    clock = TimeEstimator(0.0, earlier=earlier, now=lambda: 10.0)
-    clock.expect([StageWork("grid", ((SMALL, 2),) * 3)])
-    clock.recall("0", "grid", SMALL, 2, [25.0, 20.0])
-    assert clock.left() == pytest.approx(80)
-    assert clock.elapsed() == 55
-    clock.begin("1", "grid", SMALL, 2)
-    assert [time.at_beginning for time in clock.times()] == [None, 90.0]
+    estimator = TimeEstimator(0.0, earlier=earlier, now=lambda: 10.0)
+    estimator.expect([StageWork("grid", ((SMALL, 2),) * 3)])
+    estimator.recall("0", "grid", SMALL, 2, [25.0, 20.0])
+    assert estimator.left() == pytest.approx(80)
+    assert estimator.elapsed() == 55
+    estimator.begin("1", "grid", SMALL, 2)
+    assert [time.at_beginning for time in estimator.times()] == [None, 90.0]
 
 
-def test_workers_share_what_is_left_and_the_longest_run_bounds_it():
-    clock = TimeEstimator(0.0, workers=2, now=lambda: 0.0)
-    clock.expect([StageWork("grid", ((SMALL, 2),) * 3)])
-    for run in ("0", "1"):
-        clock.begin(run, "grid", SMALL, 2)
-        clock.epoch(run, 1, 10.0)
-    # 10 s of either run, then 20 s of the third.
-    assert clock.left() == 30
+def test_workers_share_what_is_left_and_the_longest_trial_bounds_it():
+    estimator = TimeEstimator(0.0, workers=2, now=lambda: 0.0)
+    estimator.expect([StageWork("grid", ((SMALL, 2),) * 3)])
+    for trial in ("0", "1"):
+        estimator.begin(trial, "grid", SMALL, 2)
+        estimator.epoch(trial, 1, 10.0)
+    # 10 s of either trial, then 20 s of the third.
+    assert estimator.left() == 30
 
 
 @given(st.lists(st.floats(0, 1e6), max_size=20), st.integers(1, 8))
-def test_runs_beside_one_another_end_no_sooner_than_they_can_and_not_much_later(seconds, workers):
+def test_trials_beside_one_another_end_no_sooner_than_they_can_and_not_much_later(seconds, workers):
     longest, even = max(seconds, default=0), sum(seconds) / workers
     assert max(longest, even) * (1 - 1e-9) <= makespan(seconds, workers) <= (longest + even) * (1 + 1e-9)
     assert makespan(seconds, 1) == pytest.approx(sum(seconds))
 
 
 def test_a_larger_model_is_predicted_to_take_longer_and_more_tokens_too():
-    clock = TimeEstimator(0.0, now=lambda: 0.0)
-    clock.throughput.measure(SMALL, 10.0)
-    assert clock.throughput.seconds(SMALL) == 10
-    assert 10 < clock.throughput.seconds(LONGER) < clock.throughput.seconds(LARGE)
-    clock.throughput.measure(LARGE, 99.0)
-    assert clock.throughput.seconds(replace(LARGE, kind="other")) == 99
+    estimator = TimeEstimator(0.0, now=lambda: 0.0)
+    estimator.throughput.measure(SMALL, 10.0)
+    assert estimator.throughput.seconds(SMALL) == 10
+    assert 10 < estimator.throughput.seconds(LONGER) < estimator.throughput.seconds(LARGE)
+    estimator.throughput.measure(LARGE, 99.0)
+    assert estimator.throughput.seconds(replace(LARGE, kind="other")) == 99
