@@ -245,7 +245,7 @@ def test_the_folder_of_another_recipe_is_refused_with_the_keys_that_differ(bertg
     before = content(study)
     assert bertgrid(*TUNE, *words, "--results", study.parent).refusal == (
         f"{study} holds a study of another recipe (they differ in {keys}): give the same settings to go on, "
-        "another --study NAME, or --fresh to start over."
+        "choose another --study NAME, or --fresh to start over."
     )
     assert content(study) == before
 
