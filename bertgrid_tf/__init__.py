@@ -2,7 +2,7 @@
 
 Example:
     >>> import bertgrid_tf as bg
-    >>> bg.load_recipe("friends").epochs
+    >>> bg.load_recipe("sample", overrides={"epochs": 4}).epochs
     4
 """
 

@@ -290,10 +290,11 @@ def load_recipe(name: str, source: Path | Recipe | None = None, overrides: Mappi
     """
     packaged = RECIPES / f"{name}.yaml"
     known = source is not None or packaged.exists()
+    content: dict[str, Any] = {}
     if isinstance(source, Recipe):
         content = source.model_dump()
-    else:
-        content = _read(source or packaged) if known else {}
+    elif known:
+        content = _read(source or packaged)
     content.setdefault("corpus", name)
     overrides = overrides or {}
     if isinstance(own := content.get("sweeps"), dict):

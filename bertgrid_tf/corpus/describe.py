@@ -71,14 +71,7 @@ class TokenLengths:
 
 
 def describe(corpus: Corpus) -> dict[str, SplitDescription]:
-    """Describe every split of a corpus.
-
-    Args:
-        corpus: The corpus.
-
-    Returns:
-        The statistics of each split, in the order of the corpus's splits.
-    """
+    """Describe every split of a corpus."""
     return {split: _describe_split(corpus.labels, dialogues) for split, dialogues in corpus.splits.items()}
 
 

@@ -90,13 +90,6 @@ class Corpus:
     def from_splits(cls, name: str, splits: Mapping[str, Iterable[Dialogue]]) -> "Corpus":
         """Make a corpus with the labels of its training split.
 
-        Args:
-            name: The name of the corpus, for messages.
-            splits: The dialogues of each split.
-
-        Returns:
-            The corpus.
-
         Raises:
             UserError: The splits make no corpus; see `Corpus`.
 
@@ -125,26 +118,13 @@ class Corpus:
 
 
 def utterances(dialogues: Iterable[Dialogue]) -> Iterator[Utterance]:
-    """Yield every utterance, dialogue by dialogue.
-
-    Args:
-        dialogues: The dialogues.
-
-    Yields:
-        The utterances, in conversational order.
-    """
+    """Yield every utterance, dialogue by dialogue."""
     for dialogue in dialogues:
         yield from dialogue.utterances
 
 
 def dialogue_numbers(dialogues: Iterable[Dialogue]) -> np.ndarray:
-    """Number the dialogue of every utterance.
-
-    Args:
-        dialogues: The dialogues.
-
-    Returns:
-        The number of the dialogue, from 0, for every utterance, int64 [utterances].
+    """Number the dialogue of every utterance, from 0: int64 [utterances].
 
     Example:
         >>> from bertgrid_tf.corpus import Dialogue, Utterance, dialogue_numbers
@@ -156,12 +136,5 @@ def dialogue_numbers(dialogues: Iterable[Dialogue]) -> np.ndarray:
 
 
 def label_counts(dialogues: Iterable[Dialogue]) -> Counter[str | None]:
-    """Count the utterances of each class.
-
-    Args:
-        dialogues: The dialogues.
-
-    Returns:
-        The number of utterances for each class; the key None counts the unlabelled utterances.
-    """
+    """Count the utterances of each class; the key None counts the unlabelled ones."""
     return Counter(utterance.label for utterance in utterances(dialogues))

@@ -86,26 +86,12 @@ class Layout:
 
 
 def segment_count(context: str) -> int:
-    """Return the number of segments of an input.
-
-    Args:
-        context: The context, one of `CONTEXTS`.
-
-    Returns:
-        The number of segments.
-    """
+    """Return the number of segments of an input."""
     return len(_OFFSETS[context])
 
 
 def speaker_counts(dialogues: Iterable[Dialogue]) -> Counter[str]:
-    """Count the utterances of each speaker.
-
-    Args:
-        dialogues: The dialogues.
-
-    Returns:
-        The number of utterances for each speaker, without utterances that have no speaker.
-    """
+    """Count the utterances of each speaker, without those that have no speaker."""
     return Counter(utterance.speaker for utterance in utterances(dialogues) if utterance.speaker)
 
 

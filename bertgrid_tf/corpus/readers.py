@@ -23,12 +23,6 @@ def read_emotionlines(path: Path) -> tuple[Dialogue, ...]:
 
     Source: Chen et al., "EmotionLines: An Emotion Corpus of Multi-Party Conversations", LREC 2018.
 
-    Args:
-        path: The JSON file.
-
-    Returns:
-        The dialogues in the order of the file.
-
     Raises:
         UserError: The file is invalid; the message names the file and the dialogue, utterance or key, counted from 1.
     """
@@ -92,12 +86,6 @@ def read_nsmc(path: Path) -> tuple[Dialogue, ...]:
     Quotes are ordinary characters in this format, and some documents are empty. The label 0 means "negative" and 1
     "positive"; an empty label marks an unlabelled review. Every review is a dialogue of one utterance.
 
-    Args:
-        path: The tab-separated file.
-
-    Returns:
-        The reviews in the order of the file.
-
     Raises:
         UserError: The file is invalid; the message names the file and the line or column.
     """
@@ -122,12 +110,6 @@ def read_competition(path: Path) -> tuple[Dialogue, ...]:
 
     The file is a CSV table with the columns `id`, `i_dialog`, `i_utterance`, `speaker` and `utterance`. The id becomes
     the key of the utterance, and `fix_encoding` repairs texts and names.
-
-    Args:
-        path: The CSV file.
-
-    Returns:
-        The dialogues in the order of their first rows.
 
     Raises:
         UserError: The file is invalid; the message names the file and the line or column.

@@ -80,12 +80,6 @@ class _Line:
 def sample(seed: int = 0) -> Corpus:
     """Generate the corpus "sample": 8 classes, about 800, 200 and 200 utterances in dialogues of 5 to 12 lines.
 
-    Args:
-        seed: The seed; the same seed gives the same corpus on every machine.
-
-    Returns:
-        The corpus with the splits train, dev and test.
-
     Example:
         >>> from bertgrid_tf.corpus import sample
         >>> corpus = sample()

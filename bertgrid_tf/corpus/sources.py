@@ -115,18 +115,7 @@ def user_data_dir() -> Path:
 
 
 def find(source: str | Source, data_dirs: Iterable[Path]) -> Path | None:
-    """Find the folder that holds a file for every split of a public corpus.
-
-    Args:
-        source: The name of the corpus, or its `Source`.
-        data_dirs: The folders to search, in order: first the subfolder named after the corpus, then the folder itself.
-
-    Returns:
-        The first folder with all files, or None.
-
-    Raises:
-        UserError: The corpus is unknown.
-    """
+    """Find the first of `data_dirs`, or of their subfolders named after the corpus, that holds all splits."""
     source = _source(source)
     for data_dir in data_dirs:
         for folder in (Path(data_dir) / source.name, Path(data_dir)):
@@ -137,16 +126,6 @@ def find(source: str | Source, data_dirs: Iterable[Path]) -> Path | None:
 
 def missing(source: str | Source, folder: Path) -> tuple[str, ...]:
     """List the files of a public corpus that a study needs and a folder lacks.
-
-    Args:
-        source: The name of the corpus, or its `Source`.
-        folder: The folder to look in.
-
-    Returns:
-        The names of the missing files, at most one for each split.
-
-    Raises:
-        UserError: The corpus is unknown.
 
     Example:
         >>> from pathlib import Path
@@ -166,9 +145,6 @@ def load(source: str | Source, data_dirs: Iterable[Path], seed: int = 0) -> Corp
         source: The name of the corpus, or its `Source`.
         data_dirs: The folders to search, as in `find`.
         seed: The seed that decides which dialogues are held out.
-
-    Returns:
-        The corpus with the splits train, dev and, if published, test.
 
     Raises:
         UserError: The corpus is unknown, no folder holds its files, or a file cannot be read.
@@ -204,9 +180,6 @@ def fetch(
         folder: The folder for the files; it is made if it does not exist.
         progress: A callback that is called as bytes arrive.
         timeout: The seconds to wait for a host's answer, and for the next bytes of a stalled one.
-
-    Returns:
-        The folder with the files.
 
     Raises:
         UserError: The corpus is unknown; an existing file has other content; no host delivers the published content

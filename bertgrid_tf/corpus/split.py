@@ -25,9 +25,6 @@ def hold_out(
         share: The share of utterances to hold out, between 0 and 1.
         seed: The seed that decides which dialogues are held out.
 
-    Returns:
-        The kept dialogues and the held-out dialogues, each in the order of `dialogues`.
-
     Raises:
         UserError: The share is not between 0 and 1, or there are too few dialogues for two parts.
 
@@ -54,14 +51,6 @@ def limit(dialogues: Sequence[Dialogue], n_utterances: int, seed: int) -> tuple[
     """Choose dialogues with about `n_utterances` utterances, stratified by class.
 
     Every class has at least one utterance in the result, which may exceed a very low limit.
-
-    Args:
-        dialogues: The dialogues to choose from.
-        n_utterances: The number of utterances, at least 1; all dialogues are chosen if they have no more.
-        seed: The seed that decides which dialogues are chosen.
-
-    Returns:
-        The chosen dialogues, in the order of `dialogues`.
 
     Raises:
         UserError: The limit `n_utterances` is less than 1.
@@ -104,9 +93,6 @@ def _choose(
         seed: The seed that decides between equivalent dialogues.
         leave_some: Whether to leave at least one utterance of every class unchosen.
         cover: Whether to choose at least one utterance of every class.
-
-    Returns:
-        Whether each dialogue is chosen, bool [dialogues].
     """
     least = np.full(counts.shape[1], int(cover))
     most = counts.sum(axis=0) - int(leave_some)

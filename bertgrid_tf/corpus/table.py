@@ -68,13 +68,6 @@ def read_table(source: "TableSource", columns: Columns) -> tuple[Dialogue, ...]:
     decides. Cells may be quoted according to RFC 4180. A missing value of a DataFrame is an empty cell. The rows of a
     dialogue need not be adjacent.
 
-    Args:
-        source: The path of the file, or the DataFrame.
-        columns: The names of the columns.
-
-    Returns:
-        The dialogues in the order of their first rows, with their utterances in the order of the table.
-
     Raises:
         UserError: The table is invalid, or a label is empty although there is a label column; the message names the
             table, and its line, row (counted from 1) or column.
@@ -95,13 +88,6 @@ def read_split_table(source: "TableSource", columns: Columns) -> dict[str, tuple
     """Read a table with a split column.
 
     The same dialogue id in two splits stands for two dialogues. Only the test split may have no labels.
-
-    Args:
-        source: The path of the file, or the DataFrame.
-        columns: The names of the columns, with a split column.
-
-    Returns:
-        The dialogues of each split in the table, of "train", "dev" and "test".
 
     Raises:
         UserError: The table is invalid, as for `read_table`, or a cell of the split column names no split.
@@ -137,9 +123,6 @@ def load_table(
         validation_split: The share of training utterances for a dev split, between 0 and 1.
         seed: The seed that decides which dialogues are held out.
         name: The name of the corpus; None for the name of the file `train`.
-
-    Returns:
-        The corpus with the splits train, dev and, if given, test.
 
     Raises:
         UserError: A table is invalid, as for `read_table`; splits come from both a column and tables; or the splits

@@ -23,12 +23,6 @@ def fix_encoding(text: str) -> str:
 
     For example, U+0092 becomes ’, U+0096 becomes – and U+0085 becomes …; a no-break space becomes a space.
 
-    Args:
-        text: The text as decoded.
-
-    Returns:
-        The repaired text.
-
     Example:
         >>> from bertgrid_tf.corpus.text import fix_encoding
         >>> fix_encoding("It\x92s fine")
@@ -39,12 +33,6 @@ def fix_encoding(text: str) -> str:
 
 def read_text(path: Path) -> str:
     """Read a UTF-8 file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The text, without a byte order mark.
 
     Raises:
         UserError: The file is missing, is a folder, cannot be read, is empty, or is not UTF-8.

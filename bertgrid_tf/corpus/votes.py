@@ -10,18 +10,12 @@ VOTED = ("neutral", "joy", "sadness", "fear", "anger", "surprise", "disgust")
 
 
 def vote_shares(corpus: Corpus) -> np.ndarray:
-    """Compute the share of the raters' votes for each class of every training utterance.
+    """Compute the share of votes for each class of every training utterance, float32 [utterances, classes].
 
     Five raters assigned one of seven classes to every utterance of EmotionLines. The label is the class with at least
     three votes, or "non-neutral" without such a class. Raters could not vote for "non-neutral", so an utterance whose
     label has no vote is treated as if all raters had voted for the label. The label thus has the largest share of every
     utterance.
-
-    Args:
-        corpus: A corpus with votes in its training split.
-
-    Returns:
-        The shares, float32 [utterances, classes]; each row has a sum of 1.
 
     Raises:
         UserError: An utterance has no votes for the seven classes.

@@ -1,4 +1,4 @@
-"""The final model for other programs, as a SavedModel or in ONNX, checked against the study's own."""
+"""The final model for other programs, as a SavedModel or in ONNX."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.training.encoding import encode_dialogues
 
 TOLERANCE = 1e-4
-"""The most that a probability may differ by: many times what rounding does."""
+"""The largest difference of a probability that rounding can explain, many times over."""
 OPSET = 17
 CHECKED_TEXTS = 16
 
@@ -31,12 +31,12 @@ Served = Callable[[Batch], np.ndarray]
 
 @dataclass(frozen=True)
 class Exported:
-    """A model that was written.
+    """An exported model.
 
     Attributes:
-        folder: it lies in.
-        texts: it was checked on.
-        difference: the most that a probability of theirs differs from what the study's own model gives.
+        folder: The folder of its files.
+        texts: The number of texts that it was checked on.
+        difference: The largest difference of a probability from that of the study's own model.
     """
 
     folder: Path
@@ -45,22 +45,21 @@ class Exported:
 
 
 def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
-    """Writes the final model, with its tokenizer and label names (`id2label` in `config.json`) beside it.
+    """Write the final model, with its tokenizer and class names beside it, checked against the study's own.
 
-    It takes `input_ids`, `attention_mask` (1 on tokens, 0 on padding) and `token_type_ids`, int32 [batch, length], both
-    of any size, and gives float32 [batch, classes]: the model's `logits`, and `probabilities` with the study's
-    correction in them, as `predict` gives. It computes in float32, whatever the precision of the study's own matrix
-    products. `out` appears whole or not at all, and only after the written model was loaded by its own runtime and gave
-    the study's probabilities on made-up dialogues in the study's layout.
+    The model takes `input_ids`, `attention_mask` (1 on tokens, 0 on padding) and `token_type_ids`, int32
+    [batch, length], both of any size, and returns float32 [batch, classes]: `logits`, and `probabilities` with the
+    study's correction, as `predict` gives. It computes in float32, whatever the study's precision. `out` appears whole
+    or not at all, and only after the format's own runtime has given the study's probabilities on made-up dialogues.
 
     Args:
-        results: of the study whose final model is written.
+        study_folder: The study.
         format: "savedmodel", for TensorFlow and its servers, or "onnx", for ONNX Runtime.
-        out: a folder that is not there yet.
+        out: The folder to write, which must not exist.
 
     Raises:
-        UserError: there is no final model or no such format; what the format needs is not installed; `out` is there
-            already or cannot be written; or the written model gives other probabilities.
+        UserError: There is no final model or no such format, a package is missing, `out` exists or cannot be written,
+            or the written model gives other probabilities.
     """
     if format not in FORMATS:
         raise UserError(f"A model cannot be exported as {format!r}: choose from {', '.join(FORMATS)}.")
@@ -68,10 +67,7 @@ def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
         raise UserError(
             "onnx needs tf2onnx and ONNX Runtime, which are not installed: pip install 'bertgrid-tf[onnx]'."
         )
-    hyperparameters, metadata = (
-        study_folder.read_final().hyperparameters,
-        study_folder.read_metadata(),
-    )
+    hyperparameters, metadata = study_folder.read_final().hyperparameters, study_folder.read_metadata()
     if not study_folder.model.is_dir():
         raise UserError(
             f"The study in {study_folder.path} has no model folder yet: run its `tune` command again to go on."
@@ -102,7 +98,7 @@ def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
 
 
 def _signature(checkpoint: Checkpoint, correction: Correction) -> Any:
-    """The corrected model as one function, not yet traced."""
+    """Return the corrected model as one function, not yet traced."""
     names = ("input_ids", "attention_mask", "token_type_ids")
     offset = (correction.strength * np.log(correction.priors)).astype(np.float32)
 
@@ -165,7 +161,7 @@ def _blamed_on_onnx(checkpoint: Checkpoint) -> Iterator[None]:
 
 
 def _convert_erfc(graph: Any, node: Any, name: str, _: Any) -> None:
-    """erfc(x) = 1 - erf(x): TensorFlow's GELU has the one, ONNX only the other."""
+    """Replace erfc(x), which TensorFlow's GELU has and ONNX lacks, by 1 - erf(x)."""
     value, result = node.input[0], node.output[0]
     shape, dtype = graph.get_shape(result), graph.get_dtype(result)
     graph.remove_node(name)
@@ -178,7 +174,7 @@ FORMATS: dict[str, Callable[[Any, Checkpoint, Path], Served]] = {"savedmodel": _
 
 
 def _dialogue(checkpoint: Checkpoint, hyperparameters: Hyperparameters) -> Dialogue:
-    """Utterances of one word up to more than an input holds, of words drawn from the vocabulary."""
+    """Make up utterances of one word up to more than an input holds, drawn from the vocabulary."""
     random = np.random.default_rng(0)
     words = sorted(word for word in checkpoint.tokenizer.get_vocab() if word.isalpha())
     counts = random.permutation(np.geomspace(1, hyperparameters.max_length, CHECKED_TEXTS).astype(int))
@@ -187,7 +183,7 @@ def _dialogue(checkpoint: Checkpoint, hyperparameters: Hyperparameters) -> Dialo
 
 @contextmanager
 def _appearing(folder: Path) -> Iterator[Path]:
-    """Yields a folder to fill that becomes `folder` when the block ends, unless the block raises."""
+    """Yield a folder to fill that becomes `folder` when the block ends, unless the block raises."""
     part = folder.with_name(f".{folder.name}.part")
     try:
         shutil.rmtree(part, ignore_errors=True)

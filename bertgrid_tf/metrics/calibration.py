@@ -1,4 +1,8 @@
-"""Calibration of probabilities: reliability, temperature scaling, and bias-corrected temperature scaling."""
+"""Calibration of probabilities: reliability, temperature scaling, and bias-corrected temperature scaling.
+
+`truth` holds class ids, int [n]; `probabilities` are float [n, classes]; `dialogues` is the number of each text's
+dialogue, int [n].
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,14 +41,6 @@ def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = 15) ->
     Bins of equal width leave the low bins almost empty, and the error of an empty bin is noise: bins of equal numbers
     are less biased (Nixon et al. 2019, arXiv 1904.01685, section 4; Roelofs et al. 2022, arXiv 2012.08668). Equally
     confident texts share a bin, so that the order of the texts does not matter and there may be fewer bins.
-
-    Args:
-        truth: The class ids, int [n].
-        probabilities: The probabilities of the classes, float [n, classes].
-        bins: The largest number of bins.
-
-    Returns:
-        Confidence, accuracy and share of the texts for each bin.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == truth
@@ -65,14 +61,6 @@ def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, bin
 
     Source: Guo et al. 2017, On calibration of modern neural networks, arXiv 1706.04599, eq. 3.
 
-    Args:
-        truth: The class ids, int [n].
-        probabilities: The probabilities of the classes, float [n, classes].
-        bins: The largest number of bins.
-
-    Returns:
-        The error, a fraction of 1.
-
     Example:
         >>> import numpy as np
         >>> from bertgrid_tf.metrics.calibration import expected_calibration_error
@@ -83,14 +71,9 @@ def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, bin
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Scale probabilities to softmax(log p / temperature), which keeps the likeliest class.
+    """Scale probabilities to softmax(log p / temperature), float64, which keeps the likeliest class.
 
-    Args:
-        probabilities: The probabilities of the classes, float [n, classes].
-        temperature: The temperature, above 0; a temperature above 1 lowers the confidence, one below 1 raises it.
-
-    Returns:
-        The scaled probabilities, float64 [n, classes].
+    A temperature above 1 lowers the confidence, one below 1 raises it.
     """
     from scipy.special import softmax
 
@@ -101,10 +84,6 @@ def fit_temperature(truth: np.ndarray, probabilities: np.ndarray) -> float:
     """Fit the temperature of least cross-entropy.
 
     Source: Guo et al. 2017, On calibration of modern neural networks, arXiv 1706.04599, section 4.2.
-
-    Args:
-        truth: The class ids, int [n].
-        probabilities: The probabilities of the classes, float [n, classes].
 
     Returns:
         The temperature, from 0.1 to 10.
@@ -145,16 +124,7 @@ class Calibration:
 
 
 def calibrate(truth: np.ndarray, probabilities: np.ndarray, dialogues: np.ndarray) -> Calibration:
-    """Fit a temperature on dev, and measure its effect by cross-validation.
-
-    Args:
-        truth: The class ids, int [n].
-        probabilities: The probabilities of the classes, float [n, classes].
-        dialogues: The number of each text's dialogue, int [n].
-
-    Returns:
-        The temperature, with reliability and loss before and after.
-    """
+    """Fit a temperature on dev, and measure its effect by cross-validation."""
 
     def scale(fit: np.ndarray, held: np.ndarray) -> np.ndarray:
         return apply_temperature(probabilities[held], fit_temperature(truth[fit], probabilities[fit]))
@@ -208,15 +178,7 @@ class BiasCorrectedTemperature:
 
 
 def apply_bcts(probabilities: np.ndarray, scaling: BiasCorrectedTemperature) -> np.ndarray:
-    """Scale probabilities to softmax(log p / temperature + biases), which may change the likeliest class.
-
-    Args:
-        probabilities: The probabilities of the classes, float [n, classes].
-        scaling: The parameters, fitted on other texts.
-
-    Returns:
-        The scaled probabilities, float64 [n, classes].
-    """
+    """Scale probabilities to softmax(log p / temperature + biases), float64, which may change the likeliest class."""
     from scipy.special import softmax
 
     return softmax(_logits(probabilities) / scaling.temperature + scaling.biases, axis=1)
@@ -230,10 +192,6 @@ def fit_bcts(truth: np.ndarray, probabilities: np.ndarray) -> BiasCorrectedTempe
     class without texts finite; the prior weighs about as much as one text of each class.
 
     Source: Alexandari, Kundaje and Shrikumar 2020, arXiv 1901.06852.
-
-    Args:
-        truth: The class ids, int [n].
-        probabilities: The probabilities of the classes, float [n, classes].
 
     Returns:
         The temperature, from 0.1 to 10, and the biases.
@@ -259,7 +217,7 @@ def fit_bcts(truth: np.ndarray, probabilities: np.ndarray) -> BiasCorrectedTempe
 
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:
-    """Compute log p in float64, with the lower bound of p of `score.metrics.evaluate`."""
+    """Compute log p in float64, with the lower bound of p of `classification.evaluate`."""
     return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny, dtype=np.float64))
 
 

@@ -25,7 +25,7 @@ candidates, is added. With three seeds, 2 points apart (standard deviation), 4.9
 settings were significant. Where each candidate has one run, a p value is about these runs and not about other seeds:
 single runs of two equal settings differed significantly in 13 % (seeds 1 point apart) and 33 % (2 points).
 
-These figures are those of `pytest tests/score/test_promises.py -m "slow or not slow" -rP`.
+These figures are those of `pytest tests/metrics/test_promises.py -m "slow or not slow" -rP`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -128,17 +128,11 @@ class Interaction:
 def mcnemar(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
     """Compute the two-sided p value of McNemar's exact test that two classifiers have the same accuracy.
 
+    All arguments are class ids, int [n]: the true ones, and those that each classifier predicts.
+
     The test presumes that the texts are independent, and rejects too often where they are not.
 
     Source: McNemar 1947, Psychometrika 12:2.
-
-    Args:
-        truth: The class ids, int [n].
-        first: The class ids that the first classifier predicts, int [n].
-        second: The class ids that the second classifier predicts, int [n].
-
-    Returns:
-        The p value.
 
     Example:
         >>> import numpy as np
@@ -156,15 +150,9 @@ def mcnemar(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """Correct the p values of several tests for the family-wise error rate.
+    """Correct the p values of several tests for the family-wise error rate, in their order, float [tests].
 
     Source: Holm 1979, A simple sequentially rejective multiple test procedure, Scand. J. Stat. 6:2.
-
-    Args:
-        p: The p value of each test.
-
-    Returns:
-        The corrected p values, float [tests], in the order of `p`.
 
     Example:
         >>> from bertgrid_tf.metrics.compare import holm
@@ -180,31 +168,16 @@ def holm(p: Sequence[float]) -> np.ndarray:
 def interval(split: Split, candidate: Candidate, metric: str) -> tuple[float, float]:
     """Compute the 95 % interval of a candidate's mean score, over dialogues and, if there are several, runs.
 
-    Args:
-        split: The labelled texts.
-        candidate: The probabilities of each run, float [runs, n, classes].
-        metric: A metric of `metrics.evaluate`.
-
-    Returns:
-        The lower and the upper end, in the unit of the metric; NaN for a split of a single dialogue.
+    Both ends are in the unit of the metric, and NaN for a split of a single dialogue.
     """
     return _interval(_score_all(split, [candidate], metric), 0)
 
 
 def difference(split: Split, first: Candidate, second: Candidate, metric: str) -> Difference:
-    """Compare the scores of two candidates on the same draws of dialogues.
+    """Compare the scores of two candidates on the same draws of dialogues: that of the first less that of the second.
 
     The p value of a difference in accuracy is McNemar's where both candidates have one run and every dialogue is a
     single text. Every other p value is Student's and agrees with the interval.
-
-    Args:
-        split: The labelled texts.
-        first: The probabilities of the first candidate, float [runs, n, classes].
-        second: The probabilities of the second candidate, float [runs, n, classes]; the number of runs may differ.
-        metric: A metric of `metrics.evaluate`.
-
-    Returns:
-        The score of the first candidate less that of the second.
     """
     return _difference(_score_all(split, [first, second], metric), 0, 1)
 
@@ -220,15 +193,6 @@ def compare_with_best(split: Split, candidates: Sequence[Candidate], metric: str
     was significantly worse in 85 % (97 % where no dialogue suits either candidate more); one such candidate among 24
     in 96 %. A single good candidate stands out less: of 3, 9 and 23 candidates that are 5 points worse, 83, 72 and
     61 % were significantly worse.
-
-    Args:
-        split: The labelled texts.
-        candidates: The probabilities of each candidate, float [runs, n, classes].
-        metric: A metric of `metrics.evaluate`.
-        direction: The direction of improvement of the metric.
-
-    Returns:
-        The best candidate, and the difference of each candidate from it.
     """
     scored = _score_all(split, candidates, metric)
     best = int((scored.observed if direction == "max" else -scored.observed).argmax())
@@ -258,12 +222,6 @@ def selection_optimism(split: Split, candidates: Sequence[Candidate], metric: st
     In points of accuracy on 1,178 texts, means of 500 simulations with the truth in brackets: 24 equal candidates 2.26
     (2.10); the paper's 70 cells for Friends 2.41 (2.27); one of 10 candidates ahead by 3 points 1.08 (0.74), by 8
     points 0.01 (0.06, which is chance).
-
-    Args:
-        split: The labelled texts.
-        candidates: The probabilities of each candidate, float [runs, n, classes].
-        metric: A metric of `metrics.evaluate`.
-        direction: The direction of improvement of the metric.
 
     Returns:
         The optimism in the unit of the metric, at least 0, without the luck of the seeds; NaN for a split of a single
@@ -412,20 +370,7 @@ def _chunks(tally: _Tally, weigh: Callable[[np.random.Generator, int], np.ndarra
 
 @dataclass(frozen=True)
 class _Scored:
-    """The scores of candidates, with their variation over dialogues and runs.
-
-    Attributes:
-        split: The labelled texts.
-        candidates: The probabilities of each candidate, float [runs, n, classes].
-        metric: The metric of the scores.
-        dialogues: The number of dialogues.
-        observed: The mean score over runs on the split, float [candidates].
-        drawn: The mean score over runs on each draw of dialogues, float [draws, candidates].
-        runs: The number of runs of each candidate, int [candidates].
-        between_runs: The variance of the scores between runs of the same candidate, pooled over the candidates; 0
-            where every candidate has one run.
-        freedom: The degrees of freedom of `between_runs`.
-    """
+    """The scores of candidates, with their variation over dialogues and runs."""
 
     split: Split
     candidates: Sequence[Candidate]
@@ -487,13 +432,6 @@ def _contrast(scored: _Scored, coefficients: np.ndarray) -> Difference:
     The variance of the contrast is the variance over draws of dialogues plus the variance between runs. Where the
     scores of runs also vary by dialogue, both terms include that variation, so that the sum is conservative (Owen 2007,
     The pigeonhole bootstrap, Ann. Appl. Stat. 1). The degrees of freedom are Satterthwaite's (1946).
-
-    Args:
-        scored: The scores of the candidates.
-        coefficients: The factor of each candidate's score, [candidates].
-
-    Returns:
-        The weighted sum of the scores, with its uncertainty.
     """
     from scipy.stats import t
 

@@ -1,3 +1,4 @@
+import pandas as pd
 import pytest
 
 from bertgrid_tf.corpus import (
@@ -152,3 +153,39 @@ def test_splits_given_twice_or_no_label_column_are_refused(write, refusal):
     path = write("mine.csv", "part,text,label\ntrain,a,x\n")
     refusal(lambda: load_table(path, Columns("text", "label", split="part"), dev=path), path, "twice", "'part'")
     refusal(lambda: load_table(path, Columns("text")), path, "labels")
+
+
+def test_a_dataframe_is_read_as_the_file_that_it_makes(write):
+    frame = pd.DataFrame(
+        {"d": [2, 1, 2], "who": ["Ada", None, "Ben"], "text": [" a", "", 'c, "d"'], "label": [0, 1, 0]}
+    )
+    columns = Columns("text", "label", dialogue="d", speaker="who")
+    assert read_table(frame, columns) == read_table(write("t.csv", frame.to_csv(index=False)), columns)
+
+
+def test_class_ids_beside_a_missing_value_of_a_dataframe_stay_whole_numbers():
+    frame = pd.DataFrame({"text": ["a", "b", "c"], "label": [0, 1, None], "part": ["train", "train", "test"]})
+    splits = read_split_table(frame, Columns("text", "label", split="part"))
+    assert [dialogue.utterances[0].label for split in splits.values() for dialogue in split] == ["0", "1", None]
+
+
+@pytest.mark.parametrize(
+    ("frame", "parts"),
+    [
+        (pd.DataFrame({"text": [], "label": []}), ["no rows"]),
+        (pd.DataFrame({"sentence": ["a"], "label": ["x"]}), ["no column 'text'", "sentence, label"]),
+        (pd.DataFrame([["a", "b", "x"]], columns=["text", "text", "label"]), ["2 columns", "'text'"]),
+        (pd.DataFrame({"text": ["a", "b"], "label": ["x", float("nan")]}), ["row 2", "'label' is empty"]),
+    ],
+)
+def test_a_dataframe_that_cannot_be_read_is_refused_with_its_row_or_column(frame, parts, refusal):
+    refusal(lambda: read_table(frame, TEXT_LABEL), "The DataFrame", *parts)
+
+
+def test_splits_come_from_files_and_dataframes_alike(write):
+    train = pd.DataFrame({"text": ["a", "b"], "label": ["x", "y"]})
+    corpus = load_table(train, TEXT_LABEL, dev=write("dev.csv", "text,label\nc,x\n"))
+    assert {split: _texts(dialogues) for split, dialogues in corpus.splits.items()} == {
+        "train": [["a"], ["b"]],
+        "dev": [["c"]],
+    }

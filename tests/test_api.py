@@ -1,0 +1,242 @@
+"""The Python API: a study tuned on DataFrames, its tables, its model, its sentences."""
+
+import io
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_study
+
+import bertgrid_tf as bg
+
+SETTINGS = {
+    "text": "line",
+    "label": "mood",
+    "dialogue": "scene",
+    "speaker": "who",
+    "model": "scratch:1x32",
+    "final_model": "scratch:1x32",
+    "context": "current+previous",
+    "sweeps": {"batch_size": [8, 16]},
+    "sweep_epochs": 1,
+    "learning_rates": [2e-3, 1e-3],
+    "epochs": 2,
+    "n_seeds": 2,
+}
+
+
+class Epochs(bg.Callback):
+    """Remembers the trials whose epochs ended."""
+
+    def __init__(self) -> None:
+        self.trials: list[str] = []
+
+    def on_epoch_end(self, trial: str, epoch: int, metrics: object) -> None:
+        self.trials.append(trial)
+
+
+def frame_of(scenes: int) -> pd.DataFrame:
+    """Scenes of 3 lines whose rows take turns, so that no two rows of a scene are adjacent."""
+    rows = [
+        (f"s{scene}", "Ann" if line % 2 else "Bob", f"{('lovely', 'awful')[(scene + line) % 2]} film {line}", mood)
+        for line in range(3)
+        for scene in range(scenes)
+        for mood in [("good", "bad")[(scene + line) % 2]]
+    ]
+    return pd.DataFrame(rows, columns=["scene", "who", "line", "mood"])
+
+
+TRAIN, DEV = frame_of(20), frame_of(4)
+
+
+def tune(folder: Path, **arguments: object) -> bg.Study:
+    with tiny_study.blank_figures():
+        return bg.tune(
+            **{"train": TRAIN, "dev": DEV, "study": "moods", "results": folder, "progress": False} | arguments
+        )
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[bg.Study, Epochs, str]:
+    """A finished study, what a callback received of it, and what it printed."""
+    callback, out = Epochs(), io.StringIO()
+    with redirect_stdout(out):
+        study = tune(tmp_path_factory.mktemp("results"), callbacks=[callback], **SETTINGS)
+    return study, callback, out.getvalue()
+
+
+@pytest.fixture
+def study(tuned: tuple[bg.Study, Epochs, str]) -> bg.Study:
+    return tuned[0]
+
+
+def test_the_import_takes_no_time_and_no_tensorflow():
+    code = """if True:
+        import sys, time
+        began = time.perf_counter()
+        import bertgrid_tf
+        seconds = time.perf_counter() - began
+        dir(bertgrid_tf)
+        heavy = {"tensorflow", "transformers", "keras", "tf_keras", "keras_tuner", "pandas", "numpy", "pydantic"}
+        print(seconds < 0.3, sorted(heavy.intersection(sys.modules)))
+        bertgrid_tf.tune, bertgrid_tf.open_study, bertgrid_tf.Callback, bertgrid_tf.load_recipe
+        print("tensorflow" in sys.modules)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True []\nFalse\n"
+
+
+def test_every_public_name_exists():
+    assert all(getattr(bg, name) is not None for name in bg.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'tunes'"):
+        _ = bg.tunes
+
+
+def test_without_progress_nothing_is_printed(tuned):
+    assert tuned[2] == ""
+
+
+def test_the_grid_has_the_scores_of_the_cells_by_learning_rate_and_epoch(study):
+    cells = pd.read_csv(study.path / "cells.csv")
+    assert study.grid.index.tolist() == [2e-3, 1e-3]
+    assert study.grid.columns.tolist() == [1, 2]
+    for cell in cells.itertuples():
+        assert study.grid.loc[cell.learning_rate, cell.epoch] == cell.accuracy
+
+
+def test_sweeps_and_trials_are_tables_with_numbers(study):
+    assert study.sweeps[["parameter", "level", "status"]].to_numpy().tolist() == [
+        ["batch_size", "8", "COMPLETED"],
+        ["batch_size", "16", "COMPLETED"],
+    ]
+    assert study.sweeps["chosen"].sum() == 1
+    trials = study.trials
+    assert set(trials["stage"]) == {"sweep:batch_size", "grid", "seeds", "final"}
+    assert trials["trial"].is_unique
+    assert (trials["status"] == "COMPLETED").all()
+    assert trials["score"].between(0, 1).all()
+    assert trials.loc[trials["stage"] == "sweep:batch_size", "batch_size"].tolist() == [8, 16]
+    grid = trials[trials["stage"] == "grid"].set_index("learning_rate")
+    for rate, epoch in grid["epoch"].items():
+        assert grid.loc[rate, "score"] == study.grid.loc[rate, epoch] == study.grid.loc[rate].max()
+
+
+def test_a_callback_receives_the_epochs_of_every_trial(tuned):
+    study, callback, _ = tuned
+    assert {trial for trial in callback.trials if trial.startswith("trial_")} == set(study.trials["trial"][:4])
+    assert "final" in callback.trials
+
+
+def test_the_best_is_the_cell_that_the_final_model_repeats(study):
+    best, final = study.best, study.trials.iloc[-1]
+    assert best.hyperparameters.learning_rate == final["learning_rate"]
+    assert (best.epoch, best.schedule_epochs) == (final["epoch"], 2)
+    assert best.score.low <= best.score.value <= best.score.high
+    assert study.analysis.best.epoch == best.epoch
+    assert study.recipe.n_seeds == 2
+
+
+def test_strings_are_classified_in_their_order(study):
+    texts = ["lovely film 1", "awful film 2", "lovely film 1"]
+    table = study.predict(texts)
+    assert table.columns.tolist() == ["label", "p_bad", "p_good"]
+    np.testing.assert_allclose(table[["p_bad", "p_good"]].sum(axis=1), 1, atol=1e-5)
+    assert (table["label"] == table[["p_bad", "p_good"]].idxmax(axis=1).str.removeprefix("p_")).all()
+    np.testing.assert_allclose(table["p_bad"][0], table["p_bad"][2], atol=1e-6)
+
+
+def test_a_dataframe_s_rows_keep_their_order_and_index_and_see_their_dialogue(study):
+    whole = DEV.set_index(np.arange(len(DEV)) + 100)
+    table = study.predict(whole)
+    assert table.index.tolist() == whole.index.tolist()
+    for scene, rows in whole.groupby("scene"):
+        np.testing.assert_allclose(
+            table.loc[rows.index, "p_bad"], study.predict(rows)["p_bad"], atol=1e-5, err_msg=scene
+        )
+    alone = study.predict(whole["line"].tolist())
+    later = np.arange(len(whole)) >= 4
+    assert np.abs(table["p_bad"].to_numpy() - alone["p_bad"].to_numpy())[later].max() > 1e-4
+
+
+def test_columns_of_other_names_can_be_given(study):
+    renamed = DEV.rename(columns={"line": "words", "scene": "talk"})
+    table = study.predict(renamed, text="words", dialogue="talk", speaker="who")
+    np.testing.assert_allclose(table["p_bad"], study.predict(DEV)["p_bad"], atol=1e-6)
+    with pytest.raises(
+        bg.UserError, match="The DataFrame has no column 'line'; its columns are talk, who, words, mood"
+    ):
+        study.predict(renamed)
+
+
+def test_a_study_on_dataframes_is_evaluated_and_asks_for_them_when_it_is_opened_later(study):
+    metrics = study.evaluate("dev").metrics["final"]
+    assert metrics["accuracy"] == study.trials["score"].iloc[-1]
+    later = bg.open_study(study.path)
+    with pytest.raises(bg.UserError, match=r"The table of moods is missing: .* pass it again in Python"):
+        later.evaluate("dev")
+    assert later.evaluate("dev", data={"train": TRAIN, "dev": DEV}).metrics["final"] == metrics
+    with pytest.raises(bg.UserError, match="The data of moods are no longer those of the study"):
+        later.evaluate("dev", data=TRAIN)
+    assert pd.read_csv(study.path / "evaluations.csv")["split"].tolist().count("dev") >= 2
+
+
+def test_the_same_dataframes_resume_a_study_and_others_are_refused(study):
+    callback = Epochs()
+    tune(study.path.parent, callbacks=[callback], **SETTINGS)
+    assert callback.trials == []
+    with pytest.raises(bg.UserError, match="The data of moods are no longer those that the study in"):
+        tune(study.path.parent, **(SETTINGS | {"train": frame_of(21)}))
+
+
+def test_a_study_shows_itself_in_a_notebook(study):
+    html = study._repr_html_()
+    assert f"<strong>{study.path}</strong>" in html
+    assert "data:image/svg+xml;base64," in html
+    assert "learning_rate" in html or "learning rate" in html
+    assert "<script" not in html
+    assert repr(study) == f"Study({str(study.path)!r})"
+
+
+def test_a_report_is_drawn_and_its_path_returned(study):
+    with tiny_study.blank_figures():
+        file = study.report()
+    assert file == study.path / "report.html"
+    assert file.is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({}, "There is nothing to train on: name a corpus, or give a table as `train`."),
+        ({"dev": DEV}, "A dev or test table needs a training table: give `train`."),
+        ({"corpus": "freinds"}, "There is no recipe 'freinds': choose from friends, nsmc, sample"),
+        ({"corpus": "sample", "epochz": 3}, "There is no setting 'epochz'; choose from model, learning_rate"),
+        ({"corpus": "sample", "epochs": 0}, "Recipe sample: epochs must be at least 1, not 0."),
+        ({"corpus": "sample", "workers": 0}, "workers must be at least 1, not 0."),
+        ({"corpus": "sample", "study": "a/b"}, "'a/b' is no name for a study folder"),
+        ({"corpus": "sample", "budget": "soon"}, "--budget 'soon' is no time to spend"),
+        ({"train": TRAIN, "text": "words"}, "The train DataFrame has no column 'words'; its columns are scene, who"),
+        (
+            {"train": TRAIN.assign(mood=[None, *TRAIN["mood"][1:]]), "text": "line", "label": "mood"},
+            "The train DataFrame, row 1: the column 'mood' is empty; label the row or take it out.",
+        ),
+    ],
+)
+def test_what_cannot_be_tuned_is_an_exception_with_a_sentence(tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(bg.UserError) as refused:
+        bg.tune(**arguments, progress=False)
+    assert str(refused.value).startswith(sentence)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_study_is_refused(tmp_path, study):
+    with pytest.raises(bg.UserError, match="is no study folder"):
+        bg.open_study(tmp_path)
+    for texts, sentence in (("one", "predict takes a list of texts"), ([], "There are no texts to classify")):
+        with pytest.raises(bg.UserError, match=sentence):
+            study.predict(texts)
