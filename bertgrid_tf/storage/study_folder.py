@@ -47,7 +47,7 @@ class StudyFolder:
 
     `recipe.yaml` and `study.json` hold what was asked for and what it ran on; `oracle.json` and `trial_*/` KerasTuner's
     state; `sweeps.csv`, `grid.csv` and `cells.csv` the scores; `best.yaml` the winner as a recipe; `predictions/` the
-    dev predictions of every epoch; `lengths.csv` the token lengths of the winner's inputs; `follow_up/` the trials after
+    dev predictions of every epoch; `lengths.csv` the token lengths of the winner's inputs; `follow_up/` trials after
     the search; `soup.json` and `soup/` the averaged rows; `final/`, `final.json` and `model/` the final model's state,
     scores and files; `report.html` and `figures/` all of it to look at; `tensorboard/` logs; `evaluations.csv` and
     `evaluations/` which split was opened when, and the predictions there; `auto_settings.json` the values measured for

@@ -23,7 +23,7 @@ SWEEP = {"sweeps": {"max_length": [16, 32, 48]}, "sweep_epochs": 2, "learning_ra
 
 
 class Search:
-    """The search of a study within a budget; an epoch takes a worker `seconds(trials)`, given the trials begun so far."""
+    """The search of a study within a budget; an epoch takes a worker `seconds(trials)`, by the trials begun."""
 
     def __init__(
         self, folder: Path, budget: float, workers: int, seconds: Callable[[int], float] = lambda trials: 10.0, **recipe
