@@ -179,7 +179,7 @@ def test_a_plan_of_an_auto_names_the_batch_of_its_steps(capsys, monkeypatch, tmp
     texts = len(list(utterances(corpus_of(tiny(max_train_samples=600)).splits["train"])))
     batch = texts // LEAST_STEPS // 2 * 2
     for key in ("batch_size", "final.batch_size"):
-        assert f"{key} auto is measured when the study begins; the steps above are those of {batch}, as many as" in out
+        assert f"{key} auto is measured when the study begins; the steps above are those of {batch}, which" in out
     assert not Path("results").exists()
 
 
