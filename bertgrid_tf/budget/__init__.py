@@ -1,1 +1,1 @@
-"""What a study will cost, in epochs and seconds, and what of it fits a time budget."""
+"""The plan of a study in epochs and seconds, and its part that fits a time budget."""

@@ -1,4 +1,4 @@
-"""Callbacks: what a study reports while it runs."""
+"""Callbacks: the events of a study."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -12,8 +12,8 @@ from bertgrid_tf.trial_config import TrialConfig
 class Callback:
     """Receives the events of a study; every method does nothing unless it is overridden.
 
-    A trial is known by its name, which is that of its folder and of its predictions. With workers, trials run in other
-    processes: `on_train_batch_end` is not called then, and epochs of several trials come interleaved.
+    A trial is known by the name of its folder and predictions. With workers, trials run in other processes:
+    `on_train_batch_end` is not called then, and epochs of several trials come interleaved.
 
     Example:
         >>> class BestSoFar(Callback):
@@ -58,7 +58,7 @@ class Callback:
         """Receive the host of a lost worker; its trial, if it had one, resumes on another."""
 
     def on_study_end(self) -> None:
-        """Called when all of the study has ended and its files are written."""
+        """Receive the end of the study, whose files are written."""
 
 
 class CallbackList(Callback):

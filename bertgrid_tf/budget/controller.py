@@ -24,10 +24,10 @@ from tuners.tuner import discard
 
 
 class NotChosenError(Exception):
-    """The current trial is none of what fits the budget: it is deleted, and the search begins anew.
+    """The current trial is no part of the search that fits the budget: it is deleted, and the search begins anew.
 
     Attributes:
-        trial_id: The trial.
+        trial_id: The id of the trial.
     """
 
     def __init__(self, trial_id: str) -> None:
@@ -39,19 +39,19 @@ class BudgetController:
     """Reports a study's events to the estimator and the callbacks and, with a budget, keeps the study within it.
 
     The study begins with its first stage. As soon as its speed is known, after the first ten steps or else the first
-    epoch, what fits the budget is chosen, and chosen once more for the grid when the sweeps are decided.
+    epoch, the search that fits the budget is chosen; after the sweeps, the grid is chosen once more.
 
     Attributes:
-        estimator: The study's.
+        estimator: The time estimator of the study.
         log: The decisions for lack of time.
 
     Args:
-        recipe: What is asked for.
+        recipe: The whole recipe.
         workload: Estimates an epoch of a configuration.
-        folder: The study's.
+        folder: The study folder.
         callback: Called after the estimator.
-        budget: Of this session; None to continue with the study's own, if it has one.
-        workers: Trials at a time.
+        budget: The budget of this session; None for the budget that the study began with, if any.
+        workers: Number of trials at a time.
         final_gpus: GPUs that train the final model.
 
     Raises:
@@ -85,11 +85,11 @@ class BudgetController:
     # The search
 
     def attach(self, oracle: TimedOracle, examples: int | None) -> None:
-        """Keep a search within the budget, as already chosen if it was.
+        """Keep a search within the budget, narrowed as in an earlier session.
 
         Args:
-            oracle: Made for the whole recipe, without trials.
-            examples: As for the oracle.
+            oracle: The oracle of the whole recipe, without trials.
+            examples: As for `CasualGridOracle`.
         """
         self._oracle, self._examples = oracle, examples
         if self._budget is None:
@@ -123,7 +123,7 @@ class BudgetController:
 
         Raises:
             UserError: Nothing fits the budget.
-            NotChosenError: This trial does not.
+            NotChosenError: The trial is no part of the search that fits.
         """
         self.epoch(trial_name(trial.trial_id), epoch, metrics)
         # An epoch that is restored, or repeated after the loss of a worker, has been decided on.
@@ -148,7 +148,7 @@ class BudgetController:
         if self._deadline is not None:
             winner = self._asked.model_copy(update={"hyperparameters": config.hyperparameters})
             configs = [config, final_trial(winner, epochs, self._final_gpus)]
-            works = [self._workload(one) for one in configs if one is not None]
+            works = [self._workload(trained) for trained in configs if trained is not None]
             seconds = sum(self.estimator.trial_seconds(work, epochs) or 0.0 for work in works)
             if MARGIN * seconds > self._deadline.left:
                 self.log.add("leave_out", trial=trial.name)
@@ -186,7 +186,7 @@ class BudgetController:
 
     def write(self) -> None:
         """Write predicted and measured time by stage."""
-        # A study whose budget is still open has no times: by them it is seen to have begun without one.
+        # Times without a chosen budget mark a study that began without one (`_check`).
         if self.estimator.stage != START and not self._is_undecided:
             self._folder.write_times(self.estimator.times())
 
@@ -204,14 +204,14 @@ class BudgetController:
         undecided = sweeps[sweeps.index(parameter) :] if parameter in sweeps else []
         self.estimator.expect(stage_works(so_far, self._workload, undecided, self._final_gpus), anew)
 
-    # What fits
+    # Choice
 
     @property
     def _is_undecided(self) -> bool:
         return self._budget is not None and self.log.seconds is None
 
     def _choose(self) -> None:
-        """Choose what of the study fits the budget, if that is open and the speed is known."""
+        """Choose the search that fits the budget, if that is open and the speed is known."""
         if self._budget is None or not self._is_undecided or self.estimator.left() is None:
             return
         spent, config = self.estimator.elapsed(), self._config
@@ -237,7 +237,7 @@ class BudgetController:
         self._expect(config.stage, anew=True)
 
     def _choose_grid(self) -> None:
-        """Choose what of the grid fits, now that the sweeps are decided and the speed is known better."""
+        """Choose the grid that fits, by the winners of the sweeps and the speed so far."""
         assert self._deadline is not None
         assert self._budget is not None
         incumbent, spent = self._deadline.incumbent, self.estimator.elapsed()
@@ -248,7 +248,7 @@ class BudgetController:
         self._narrow()
 
     def _narrow(self) -> None:
-        """Narrow the search to what was chosen."""
+        """Narrow the search to the chosen one."""
         if self._deadline is None or self.log.seconds is None:
             return
         self._searched = self._deadline.recipe = self.log.chosen(self._asked)
@@ -256,7 +256,7 @@ class BudgetController:
         self._oracle.before_grid = None if self.log.of("grid") else self._choose_grid
 
     def _is_part(self, config: TrialConfig, chosen: Recipe) -> bool:
-        """Return whether a trial is one of a chosen recipe's too."""
+        """Return whether a trial belongs to a chosen recipe, too."""
         if config.stage != GRID:
             return config.stage.removeprefix("sweep:") in chosen.sweeps
         schedule = all(getattr(chosen, name) == getattr(self._asked, name) for name in ("sweeps", "search", "epochs"))

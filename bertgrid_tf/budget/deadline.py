@@ -1,4 +1,4 @@
-"""A search with a deadline: a trial that no longer fits is not begun, or is ended early."""
+"""A search with a deadline: a trial that no longer fits is not begun, or ends early."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,7 +23,7 @@ class TimedOracle(CasualGridOracle):
 
     Attributes:
         deadline: Decides which trials begin; None without a budget.
-        one_at_a_time: Whether a trial waits for the end of the one before it, whatever the number of workers.
+        one_at_a_time: Whether a trial waits for the end of the trial before it, whatever the number of workers.
         before_grid: Called once, before the first trial of the grid; may `narrow` the search.
     """
 
@@ -68,13 +68,13 @@ class Deadline:
     before the first epoch that does not fit. The first trial of the grid always begins: there is no winner without it.
 
     Attributes:
-        recipe: What is searched.
+        recipe: The searched recipe.
         ended: Whether no further trial of the grid may begin.
 
     Args:
-        seconds: The budget, of all sessions together.
-        recipe: What is searched.
-        oracle: The search.
+        seconds: The budget of all sessions together.
+        recipe: The searched recipe.
+        oracle: The oracle of the search.
         estimator: Measures the elapsed time, and predicts the rest.
         log: Holds earlier decisions, and receives new ones.
         workload: Estimates an epoch of a configuration.
@@ -140,7 +140,7 @@ class Deadline:
         return config.stage != GRID or self.recipe.grid_schedule == "per-cell"
 
     def _fits(self, config: TrialConfig, epoch: int, seconds: float) -> bool:
-        """Return whether seconds up to an epoch of a trial fit, with what must follow the trial."""
+        """Return whether seconds up to an epoch of a trial fit, with the stages that must follow the trial."""
         if config.stage == GRID:
             seconds += self._final_seconds(max(epoch, self._best_epoch()))
         else:
@@ -171,6 +171,6 @@ def trial_config(values: Mapping[str, Any]) -> TrialConfig:
 
 
 def title(config: TrialConfig) -> str:
-    """Return what tells a trial from the others of its stage, as `context=current`."""
+    """Return the level or learning rate that identifies a trial within its stage, as `context=current`."""
     parameter = "learning_rate" if config.stage == GRID else config.stage.removeprefix("sweep:")
     return f"{parameter}={getattr(config.hyperparameters, parameter)}"

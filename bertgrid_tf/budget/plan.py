@@ -1,4 +1,4 @@
-"""What a study will cost, before it runs."""
+"""The plan of a study: trials, epochs and steps of its stages."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -39,8 +39,8 @@ class StudyPlan:
     """A study's stages, beside the training of every combination of all levels.
 
     Attributes:
-        stages: In order. What comes after the search is an upper bound, since the winning epoch and the tied rows are
-            not known yet, and so is a grid that the search does not fill, whose number of trials is open besides.
+        stages: In order. The stages after the search are upper bounds, since the winning epoch and the tied rows are
+            open; so is a grid that the search does not fill, whose number of trials is open, too.
         product_trials: Trials of the full product, row sharing included.
         product_epochs: Epochs of the full product.
     """
@@ -66,7 +66,7 @@ class StudyPlan:
 
 
 def search_space(recipe: Recipe) -> SearchSpace:
-    """Return what the recipe searches."""
+    """Return the search space of a recipe."""
     return SearchSpace.of(
         recipe.learning_rates,
         recipe.epochs,
@@ -80,8 +80,8 @@ def search_space(recipe: Recipe) -> SearchSpace:
 def stage_trials(recipe: Recipe) -> list[tuple[str, list[TrialConfig]]]:
     """List the trials of every stage in order, at the initial hyperparameters.
 
-    After the search, trials are planned for all epochs, and further seeds for every row, since neither the winner nor
-    the cells that are tied with it are known yet.
+    After the search, trials are planned for all epochs, and further seeds for every row, since winner and tied rows
+    are open.
     """
     space, chosen = search_space(recipe), strategy(recipe.search)
     stages = [
@@ -126,7 +126,7 @@ def _cut(rows: list[TrialConfig], epochs: int) -> list[TrialConfig]:
 def stage_works(
     recipe: Recipe, workload: Callable[[TrialConfig], EpochWorkload], undecided: Collection[str], final_gpus: int
 ) -> list[StageWork]:
-    """Return the workload of every stage.
+    """Return every stage with its workloads.
 
     Args:
         recipe: Its hyperparameters are the initial ones, or the winners of the sweeps so far.

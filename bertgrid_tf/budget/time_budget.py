@@ -1,4 +1,4 @@
-"""A budget of time: which part of a recipe fits it, and what was decided because of it."""
+"""A time budget: the part of a recipe that fits it, and the log of the decisions."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def written(seconds: float) -> str:
     return "".join(f"{count}{unit}" for count, unit in ((hours, "h"), (minutes, "m"), (rest, "s")) if count) or "0s"
 
 
-# What fits
+# Choice
 
 
 def choose(asked: Recipe, seconds: Callable[[Recipe], float], budget: float, spent: float) -> Recipe | None:
@@ -147,7 +147,7 @@ def _listed(parts: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
-# What was decided
+# Decisions
 
 
 class BudgetLog:

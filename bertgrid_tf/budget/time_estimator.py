@@ -58,15 +58,11 @@ class Throughput:
         A kind without a measurement is derived, by the ratio of the costs, from the last kind of the same model, else
         from the last of all.
         """
-        nearest: list[tuple[EpochWorkload, float]] = []
-        closeness = (False, False)
-        for epochs in (*self._guessed.values(), *self._measured.values()):
-            known = epochs[0][0]
-            # Of equally close kinds the last.
-            if (close := (known.kind == work.kind, known.model == work.model)) >= closeness:
-                nearest, closeness = epochs, close
-        if not nearest:
+        known = [*self._guessed.values(), *self._measured.values()]
+        if not known:
             return None
+        # Reversed, since `max` returns the first of equally near kinds.
+        nearest = max(reversed(known), key=lambda seen: (seen[0][0].kind == work.kind, seen[0][0].model == work.model))
         return work.cost * sum(seconds for _, seconds in nearest) / sum(done.cost for done, _ in nearest)
 
 
@@ -256,13 +252,11 @@ class TimeEstimator:
 
     def run_left(self, trial: str) -> float | None:
         """Return the seconds until the end of a trial."""
-        current = self._trials[trial]
-        return 0.0 if current.ended else self._left_of(current)
+        return self._left_of(self._trials[trial])
 
     def epoch_left(self, trial: str) -> float | None:
         """Return the seconds until the end of a trial's epoch."""
-        current = self._trials[trial]
-        return 0.0 if current.ended else self._epoch_left(current)
+        return self._epoch_left(self._trials[trial])
 
     def trial_seconds(self, work: EpochWorkload, epochs: int) -> float | None:
         """Predict the seconds of a trial that would begin now."""
@@ -313,7 +307,7 @@ class TimeEstimator:
             done = _sum(self._trial_seconds(trial.work, trial.epoch, False) for trial in begun)
             lasting = [None if planned is None or done is None else max(0.0, planned - done) / self.workers]
         else:
-            under_way = [self._left_of(trial) for trial in begun if not trial.ended]
+            under_way = [self._left_of(trial) for trial in begun]
             loaded = list(self._loaded)
             for work, epochs in waiting:
                 lasting.append(self._trial_seconds(work, epochs, self._loads(work.model, loaded)))
@@ -327,13 +321,13 @@ class TimeEstimator:
         return factor * makespan(filter(None, lasting), self.workers, filter(None, under_way))
 
     def _left_of(self, trial: _Trial) -> float | None:
-        return _sum(
-            [self._epoch_left(trial), *[self.throughput.seconds(trial.work)] * (trial.epochs - trial.epoch - 1)]
-        )
+        later = 0 if trial.ended else trial.epochs - trial.epoch - 1
+        return _sum([self._epoch_left(trial), *[self.throughput.seconds(trial.work)] * later])
 
     def _epoch_left(self, trial: _Trial) -> float | None:
-        seconds = self.throughput.seconds(trial.work)
-        if seconds is None:
+        if trial.ended:
+            return 0.0
+        if (seconds := self.throughput.seconds(trial.work)) is None:
             return None
         if trial.first is not None:
             return seconds * (1 - trial.last[1] / trial.work.steps * trial.work.training_cost / trial.work.cost)

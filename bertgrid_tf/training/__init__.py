@@ -1,1 +1,1 @@
-"""One trial: hyperparameters × corpus ▶ metrics, epoch by epoch. Where dialogues meet BERT."""
+"""The trials of a study: hyperparameters × corpus ▶ dev metrics, epoch by epoch."""

@@ -25,7 +25,7 @@ from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.training.resampling import training_indices
 
 SAMPLED_UTTERANCES = 2_000
-"""Utterances, in whole dialogues, whose mean length is within 2 % of all utterances'."""
+"""Utterances of a sample, in whole dialogues; its mean length is within 2 % of the whole split's."""
 LAYOUT = ("model", "markers", "context", "speaker_format", "min_speaker_count", "max_length")
 """The hyperparameters that an input's token ids depend on."""
 
@@ -36,9 +36,9 @@ def encode_dialogues(
     """Encode every utterance in the layout of the hyperparameters.
 
     Args:
-        tokenizer: The checkpoint's.
-        dialogues: Of any split, labelled or not.
-        hyperparameters: Those of `LAYOUT` count.
+        tokenizer: The tokenizer of the checkpoint.
+        dialogues: Dialogues of any split, labelled or not.
+        hyperparameters: The hyperparameters, of which `LAYOUT` counts.
         speakers: The training split's `corpus.speaker_counts`.
     """
     layout = Layout(hyperparameters.context, hyperparameters.speaker_format, hyperparameters.min_speaker_count)
@@ -77,7 +77,7 @@ class CorpusEncoder:
 
     def split(self, hyperparameters: Hyperparameters, split: str) -> EncodedDataset:
         """Encode a split."""
-        # The layout alone is the key, so that trials of other sweeps find the split again.
+        # The layout alone is the key, so that trials of other sweeps share the encoded split.
         return self._encoded(split, tuple((name, getattr(hyperparameters, name)) for name in LAYOUT))
 
     def training_set(self, hyperparameters: Hyperparameters, seed: int) -> EncodedDataset:

@@ -1,4 +1,4 @@
-"""The model at hand: built once, and put back to its beginning by every trial that can use it."""
+"""The model of the current trial, kept for later trials of the same checkpoint."""
 
 import gc
 
@@ -13,7 +13,7 @@ from bertgrid_tf.training.encoding import marker_tokens, training_texts
 
 
 class ModelCache:
-    """Keeps the trainer of one model, and builds another when one is asked for.
+    """Keeps the trainer of one model until another model is asked for.
 
     Two large models at a time may not fit a GPU, so the former one is dropped first.
     """

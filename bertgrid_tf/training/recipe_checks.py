@@ -17,8 +17,8 @@ def check_recipe(recipe: Recipe, corpus: Corpus, final_here: bool = True) -> Non
     """Check a recipe without training.
 
     Args:
-        recipe: What is to be trained.
-        corpus: Its corpus.
+        recipe: The recipe to check.
+        corpus: The corpus of the recipe.
         final_here: Whether the final model is trained in this process, so that its GPUs are counted.
 
     Raises:
@@ -51,7 +51,7 @@ def _check_lengths(recipe: Recipe, model: str, texts: Iterable[str]) -> None:
 
 
 def padded_models(recipe: Recipe) -> dict[str, str]:
-    """Return the recipe's checkpoints that compute padding, since they are no BERT, with their types."""
+    """Return the type of every checkpoint that computes padding, since it is no BERT."""
     models = dict.fromkeys([*recipe.searched_models(), *recipe.final_models()])
     return {model: kind for model in models if (kind := architecture(model)) != "bert"}
 

@@ -10,9 +10,9 @@ def training_indices(corpus: Corpus, hyperparameters: Hyperparameters, seed: int
     """Resample the training split.
 
     Args:
-        corpus: Its training split is resampled.
-        hyperparameters: `oversample_ratio` and `undersample` count.
-        seed: Decides which texts are drawn.
+        corpus: The corpus with the training split.
+        hyperparameters: The hyperparameters, of which `oversample_ratio` and `undersample` count.
+        seed: Seed of the draws.
 
     Returns:
         Indices of training utterances, int64 [texts].

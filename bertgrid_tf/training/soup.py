@@ -19,10 +19,10 @@ class SoupMember:
     """The weights of a row after its best epoch.
 
     Attributes:
-        learning_rate: The row.
+        learning_rate: The learning rate of the row.
         epoch: The epoch, from 1.
         score: The study's metric on dev.
-        file: What `save_weights` wrote.
+        file: The file of `save_weights`.
     """
 
     learning_rate: float
@@ -48,10 +48,10 @@ def greedy_soup(
     The trainer's model is left with the average.
 
     Args:
-        trainer: Of the rows' checkpoint.
-        members: At least one.
+        trainer: The trainer of the rows' checkpoint.
+        members: One row or more.
         dev: The dev split.
-        recipe: Its metric decides.
+        recipe: The recipe, whose metric decides.
 
     Returns:
         The rows that were averaged, and the average's probabilities, float32 [texts, classes].

@@ -1,4 +1,4 @@
-"""One trial: a configuration on a corpus ▶ dev metrics, epoch by epoch. Where dialogues meet BERT."""
+"""One trial: a configuration on a corpus ▶ dev metrics, epoch by epoch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -25,8 +25,8 @@ class TrialRunner:
     """Runs the trials of one recipe on one corpus; models and encoded texts are kept for the next trial.
 
     Args:
-        corpus: Its train and dev splits are used; a test split is not looked at.
-        recipe: Its metric decides which epoch is an earlier one's better, and whether weights are kept for a soup.
+        corpus: The corpus, of which train and dev are used, and no test split.
+        recipe: The recipe, whose `metric` and `soup` decide of which epochs the weights are kept.
         predictions: Folder for the dev predictions of every epoch (`storage.predictions`).
         on_train_batch_end: Called after every training step (`bert.trainer.Trainer.run`).
     """
@@ -46,8 +46,8 @@ class TrialRunner:
         """Train one configuration, and yield the dev metrics of every epoch (`metrics.classification.evaluate`).
 
         Args:
-            config: The configuration; the final model's keeps its weights in `folder`.
-            folder: The trial's own folder, from which it resumes; its name is the trial's.
+            config: The configuration; a final model keeps its weights in `folder`.
+            folder: The folder of the trial, with its name, from which it resumes.
 
         Raises:
             keras_tuner.errors.FailedTrialError: The trial does not fit the memory; the search goes on without it.
@@ -62,7 +62,7 @@ class TrialRunner:
             yield result.metrics
         if result is not None and not result.diverged:
             checkpoint = self.models.trainer(config.hyperparameters, config.gpus).checkpoint
-            # Where plain transformers is to truncate.
+            # Plain transformers truncates there.
             checkpoint.tokenizer.model_max_length = config.hyperparameters.max_length
             checkpoint.save(model)
 

@@ -1,4 +1,4 @@
-"""How much an epoch of a configuration computes: what its time depends on."""
+"""The workload of an epoch, on which its time depends."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class EpochWorkload:
     """One epoch of a configuration.
 
     Attributes:
-        kind: Whatever the time of a token depends on: model, layout, maximum length, batch size …
+        kind: All that the time of a token depends on: model, layout, maximum length, batch size …
         model: The model that must be built for it.
         layers: Layers of the encoder.
         width: Width of the encoder.

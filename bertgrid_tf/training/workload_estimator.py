@@ -19,10 +19,10 @@ WITHOUT_EFFECT_ON_SPEED = (
 
 
 class WorkloadEstimator:
-    """Estimates epochs of one corpus; nothing is encoded for it but a sample.
+    """Estimates epochs of one corpus from an encoded sample.
 
     Args:
-        encoder: The corpus.
+        encoder: The encoder of the corpus.
         seed: Decides resampling.
     """
 

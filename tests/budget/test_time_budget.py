@@ -1,4 +1,4 @@
-"""What of a recipe fits a budget, and what was decided because of it."""
+"""The part of a recipe that fits a budget, and the log of the decisions."""
 
 import json
 
