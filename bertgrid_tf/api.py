@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -52,8 +53,8 @@ def tune(
     train: "Table | None" = None,
     dev: "Table | None" = None,
     test: "Table | None" = None,
-    text: str = "text",
-    label: str = "label",
+    text: str | None = None,
+    label: str | None = None,
     dialogue: str | None = None,
     speaker: str | None = None,
     split: str | None = None,
@@ -77,8 +78,8 @@ def tune(
         train: The training split as a DataFrame or a file's path; without `dev` a share of it is held out.
         dev: The dev split, likewise.
         test: The test split, likewise; only `evaluate` opens it.
-        text: The tables' column of the text.
-        label: The tables' column of the class.
+        text: The tables' column of the text; None for that of `recipe`, else "text".
+        label: The tables' column of the class; None for that of `recipe`, else "label".
         dialogue: The tables' column of the dialogue's id.
         speaker: The tables' column of the speaker.
         split: The column of `train` that says train, dev or test.
@@ -109,16 +110,22 @@ def tune(
     console = Console(quiet=not progress)
     frames: dict[str, pd.DataFrame] = {}
     if train is not None:
+        if not (isinstance(recipe, Recipe) and recipe.data):
+            text, label = text or "text", label or "label"
         columns = {"text": text, "label": label, "dialogue": dialogue, "speaker": speaker, "split": split}
         recipe_keys |= {f"data.{name}_column": column for name, column in columns.items() if column}
         for name, key, table in (("train", "file", train), ("dev", "dev_file", dev), ("test", "test_file", test)):
             if isinstance(table, pd.DataFrame):
                 frames[name] = table
-            elif table is not None:
+            elif isinstance(table, str | Path):
                 recipe_keys[f"data.{key}"] = table
+            elif table is not None:
+                raise UserError(f"{name} must be a DataFrame or the path of a table, not a {type(table).__name__}.")
         corpus = corpus or study or "data"
     elif dev is not None or test is not None:
         raise UserError("A dev or test table needs a training table: give `train`.")
+    elif text or label or dialogue or speaker or split:
+        raise UserError("The names of columns need a training table: give `train`.")
     elif corpus is None:
         raise UserError("There is nothing to train on: name a corpus, or give a table as `train`.")
     folder = Path(results) / _study_name(corpus if study is None else study)
@@ -127,10 +134,12 @@ def tune(
     memory = memory_limit(gpu_memory)
     if isinstance(budget, timedelta):
         budget = budget.total_seconds()
-    limit = Budget.of(budget) if isinstance(budget, str) else Budget(budget, monotonic()) if budget else None
+    if isinstance(budget, int | float) and not 0 < budget < inf:
+        raise UserError(f"budget must be a time of more than 0 seconds, not {budget}.")
+    limit = Budget.of(budget) if isinstance(budget, str) else None if budget is None else Budget(budget, monotonic())
     asked, data = load_corpus(corpus, recipe=recipe, data_dir=data_dir, frames=frames, console=console, **recipe_keys)
     planned = plan(with_defaults(asked), data)
-    # TensorFlow takes seconds to import: print first what goes on.
+    # TensorFlow takes seconds to import, hence a line before it.
     beginning = f"{asked.corpus}: {planned.trials} trials, up to {planned.epochs} epochs. Starting TensorFlow …"
     console.print(beginning, markup=False, highlight=False, soft_wrap=True)
     from bertgrid_tf.study.runner import StudyRunner
@@ -145,7 +154,7 @@ def tune(
             receivers = [display, *callbacks] if display else [*callbacks]
             analysis = StudyRunner(asked, data, StudyFolder(folder), receivers, fresh, options, limit).run()
     except TunerError as error:
-        # tuners speaks of its own arguments.
+        # The messages of tuners name its own arguments.
         sentence = str(error).replace("project_name", "--study NAME").replace("overwrite=True", "--fresh")
         raise UserError(sentence) from error
     return Study(folder, data_dir, frames, analysis)
@@ -155,7 +164,7 @@ def open_study(path: str | Path, data_dir: str | Path = "datasets") -> "Study":
     """Open the folder of a study that has begun.
 
     Raises:
-        UserError: The folder is none.
+        UserError: The folder is no study folder.
     """
     return Study(StudyFolder.existing(Path(path)).path, data_dir)
 
@@ -221,7 +230,7 @@ class Best:
 
 
 class Study:
-    """A study in its folder, ended or still running; attributes are read when they are asked for.
+    """A study in its folder, ended or still running; attributes are read at every access.
 
     Attributes:
         path: The study folder.
@@ -251,7 +260,7 @@ class Study:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe as it was asked for."""
+        """The recipe as given to `tune`, with `auto` where a setting is measured."""
         return self._folder.read_recipe()
 
     @property
@@ -325,7 +334,7 @@ class Study:
 
     def predict(
         self,
-        texts: Sequence[str] | pd.DataFrame,
+        texts: "Sequence[str] | pd.Series[str] | pd.DataFrame",
         *,
         text: str | None = None,
         dialogue: str | None = None,
@@ -336,7 +345,7 @@ class Study:
         """Classify new texts with the final model.
 
         Args:
-            texts: Strings that stand alone, or a DataFrame, whose dialogues give the context.
+            texts: Strings without context, as a list or a Series, or a DataFrame, whose dialogues give the context.
             text: The DataFrame's column of the text; None for that of the study's own tables, else "text".
             dialogue: The DataFrame's column of the dialogue's id; None for that of the study's own tables.
             speaker: The DataFrame's column of the speaker; None for that of the study's own tables.
@@ -345,7 +354,7 @@ class Study:
 
         Returns:
             A row for every text in the order given, with its `label` and a column `p_CLASS` of probabilities for every
-            class; the index is that of the DataFrame.
+            class; the index is that of the DataFrame or the Series.
 
         Raises:
             UserError: There is no such model or column, or the texts are in a language that the model does not know.
@@ -362,9 +371,11 @@ class Study:
                 columns = Columns(text or own, dialogue=dialogue, speaker=speaker)
             dialogues, index = read_texts(self._folder, texts, columns), texts.index
         else:
-            keyed = enumerate(map(str, texts), start=1)
-            dialogues = tuple(Dialogue((Utterance(one, key=str(number)),)) for number, one in keyed)
-            index = pd.RangeIndex(len(texts))
+            for number, one in enumerate(texts, start=1):
+                if not isinstance(one, str):
+                    raise UserError(f"Text {number} must be a string, not {one!r}.")
+            dialogues = tuple(Dialogue((Utterance(one, key=str(n)),)) for n, one in enumerate(texts, start=1))
+            index = texts.index if isinstance(texts, pd.Series) else pd.RangeIndex(len(texts))
         if not dialogues:
             raise UserError("There are no texts to classify: give at least one.")
         if soup not in self._predictors:
@@ -419,7 +430,7 @@ def memory_limit(size: str | int | None) -> int | None:
     """Return a size of memory, as "16GB", in bytes, without importing TensorFlow."""
     from bertgrid_tf.system.gpu import parse_memory
 
-    return parse_memory(size) if isinstance(size, str) else size
+    return None if size is None else parse_memory(size if isinstance(size, str) else f"{size}B")
 
 
 def prepare_device(console: "Console", activity: str, memory: int | None) -> None:

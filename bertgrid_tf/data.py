@@ -1,4 +1,4 @@
-"""A recipe's data ▶ a corpus: found, fetched, read, limited."""
+"""The data of a recipe ▶ a corpus: located, fetched, read, limited."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

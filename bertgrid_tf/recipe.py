@@ -345,7 +345,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def yaml_reason(error: yaml.YAMLError) -> str:
-    """Return what the YAML parser could not read, and where, on one line."""
+    """Return the reason and the place of a YAML error, on one line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}"
     return " ".join(str(error).split())
@@ -365,9 +365,9 @@ def _place(content: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _sentence(error: ValidationError) -> str:
-    """Return the first thing that is wrong: its dotted key and what it must be."""
+    """Return the first error: its dotted key and the constraint that its value breaks."""
     first = error.errors()[0]
-    # A key's place in a list, or among the types that its value may have, says nothing to the one who wrote it.
+    # A key's place in a list, or among the types that its value may have, is of no use to the user.
     keys = [part for part in first["loc"] if isinstance(part, str) and not part.startswith(_TYPES)]
     key = short_key(".".join(keys))
     kind = first["type"]

@@ -1,4 +1,4 @@
-"""A recipe as people write it: read, overridden, refused in a sentence, written again."""
+"""A recipe as people write it: read, overridden, refused in a sentence, written, read back."""
 
 from pathlib import Path
 
@@ -120,9 +120,9 @@ def test_an_emptied_sweep_is_the_base_for_those_that_follow():
     ],
 )
 def test_levels_take_the_type_of_their_parameter(parameter, levels, typed):
-    found = load_recipe("sample", None, {"sweeps": {parameter: levels}}).sweeps[parameter]
-    assert found == (typed or levels)
-    assert {type(level) for level in found} == {type(getattr(Hyperparameters(), parameter))}
+    swept = load_recipe("sample", None, {"sweeps": {parameter: levels}}).sweeps[parameter]
+    assert swept == (typed or levels)
+    assert {type(level) for level in swept} == {type(getattr(Hyperparameters(), parameter))}
 
 
 def test_levels_are_the_same_however_they_are_written(written):
@@ -237,8 +237,12 @@ def test_a_file_that_is_no_recipe_is_refused_with_its_name(written, text, senten
 
 def test_a_missing_recipe_file_a_folder_and_broken_utf_8_are_refused(tmp_path):
     (tmp_path / "latin.yaml").write_bytes("corpus: \xfc".encode("latin-1"))
-    for name, said in (("none.yaml", "does not exist"), (".", "is a folder"), ("latin.yaml", "is not UTF-8: line 1")):
-        with pytest.raises(UserError, match=said):
+    for name, sentence in (
+        ("none.yaml", "does not exist"),
+        (".", "is a folder"),
+        ("latin.yaml", "is not UTF-8: line 1"),
+    ):
+        with pytest.raises(UserError, match=sentence):
             load_recipe("sample", tmp_path / name)
 
 
@@ -252,24 +256,24 @@ def test_a_value_that_overrides_is_checked_as_one_that_is_written(written):
 
 
 def test_a_class_that_the_corpus_lacks_is_refused_with_those_it_has():
-    for overrides, said in (
+    for overrides, sentence in (
         ({"metric": "f1_rage"}, "Metric f1_rage: there is no class 'rage'; choose from anger, joy."),
         ({"undersample": "rage"}, "there is no class 'rage'; the classes are anger, joy"),
         ({"sweeps": {"undersample": ["none", "joy:0.5", "rage"]}}, "there is no class 'rage'"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=sentence):
             load_recipe("sample", None, overrides).check_classes(["anger", "joy"])
     load_recipe("sample", None, {"metric": "f1_joy", "undersample": "joy:0.5"}).check_classes(["anger", "joy"])
 
 
 @given(RECIPES)
-def test_a_recipe_written_and_read_again_is_the_same(tmp_path_factory, recipe):
+def test_a_recipe_written_and_read_back_is_the_same(tmp_path_factory, recipe):
     file = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
     file.write_text(recipe.to_yaml(), encoding="utf-8")
-    again = load_recipe("anything", file)
-    assert again == recipe
-    assert differing_keys(again, recipe) == []
-    assert [[type(level) for level in levels] for levels in again.sweeps.values()] == [
+    reread = load_recipe("anything", file)
+    assert reread == recipe
+    assert differing_keys(reread, recipe) == []
+    assert [[type(level) for level in levels] for levels in reread.sweeps.values()] == [
         [type(level) for level in levels] for levels in recipe.sweeps.values()
     ]
 

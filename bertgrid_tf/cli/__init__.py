@@ -1,4 +1,4 @@
-"""The command line. A command parses, calls the Python API and prints; what is heavy is imported where it is used."""
+"""The command line. A command parses, calls the Python API and prints; heavy libraries are imported in functions."""
 
 import sys
 from typing import Any

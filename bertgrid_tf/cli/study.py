@@ -11,7 +11,7 @@ from bertgrid_tf.errors import UserError
 
 
 def results(folder: StudyPath) -> None:
-    """Print a study's sweeps, table, winner and final scores again."""
+    """Print the sweeps, the grid, the winner and the final scores of a study."""
     from bertgrid_tf.analysis import analyze
     from bertgrid_tf.report.summary import print_summary
     from bertgrid_tf.storage.study_folder import StudyFolder

@@ -83,7 +83,7 @@ def tune(
     ] = None,
     dry_run: Annotated[bool, flag("--dry-run", "print the cost of the study, and stop")] = False,
 ) -> None:
-    """Sweep, fill the grid, train the final model. The same command again goes on where it stopped."""
+    """Sweep, fill the grid, train the final model. The same command resumes an interrupted study."""
     from bertgrid_tf import api
     from bertgrid_tf.report.summary import print_summary
     from bertgrid_tf.storage.study_folder import StudyFolder

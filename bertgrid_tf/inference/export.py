@@ -111,7 +111,7 @@ def _signature(checkpoint: Checkpoint, correction: Correction) -> Any:
 
 def _save_savedmodel(signature: Any, checkpoint: Checkpoint, folder: Path) -> Served:
     module = tf.Module()
-    module.variables_of_model = checkpoint.model.variables  # a SavedModel holds what hangs on its module
+    module.variables_of_model = checkpoint.model.variables  # a SavedModel holds the variables of its module
     try:
         tf.saved_model.save(module, str(folder), signatures=signature)
     except tf.errors.OpError as error:  # TensorFlow's word for a full disk

@@ -90,13 +90,13 @@ def test_a_dialogue_file_of_another_kind_is_refused(bertgrid, friends, damage, s
 def test_a_dialogue_file_that_is_not_utf_8_or_has_a_new_or_only_one_label_is_refused(bertgrid, friends):
     dev, train = (friends / "friends" / f"friends_{split}.json" for split in ("dev", "train"))
     whole = dev.read_text()
-    for path, text, said in (
+    for path, text, sentence in (
         (dev, whole.replace("joy", "rage"), "friends: the dev split has the label 'rage', which the train split lacks"),
         (dev, whole.replace("line 0", "l\udce9ne 0"), f"{dev} is not UTF-8: line 1 has the byte 0xe9"),
         (train, whole.replace("joy", "fear"), "friends: every utterance of the train split is labelled 'fear'"),
     ):
         path.write_bytes(text.encode("utf-8", "surrogateescape"))
-        assert bertgrid("tune", "friends", "--data-dir", friends).refusal.startswith(said)
+        assert bertgrid("tune", "friends", "--data-dir", friends).refusal.startswith(sentence)
         path.write_text(whole)
 
 
@@ -126,7 +126,7 @@ def test_data_describe_counts_classes_dialogues_and_tokens(bertgrid, own):
 
 
 @pytest.mark.parametrize("command", [("data", "fetch", "nsmc"), ("tune", "nsmc"), ("data", "describe", "nsmc")])
-def test_what_cannot_be_fetched_is_said_how_to_place_by_hand(bertgrid, monkeypatch, command):
+def test_a_failed_download_is_refused_with_how_to_place_the_files_by_hand(bertgrid, monkeypatch, command):
     for variable in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.setenv(variable, f"http://127.0.0.1:{closed_port()}")
         monkeypatch.setenv(variable.upper(), os.environ[variable])

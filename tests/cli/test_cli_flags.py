@@ -43,7 +43,7 @@ def commands() -> Iterator[tuple[str, typer.core.TyperCommand]]:
     yield from walk("", typer.main.get_command(cli.app))
 
 
-@pytest.mark.parametrize(("name", "command"), [pytest.param(*found, id=found[0]) for found in commands()])
+@pytest.mark.parametrize(("name", "command"), [pytest.param(*pair, id=pair[0]) for pair in commands()])
 def test_every_flag_can_be_given_as_an_environment_variable_of_its_own(monkeypatch, name, command):
     options = [parameter for parameter in command.params if isinstance(parameter, typer.core.TyperOption)]
     arguments = [f"{parameter.name}" for parameter in command.params if isinstance(parameter, typer.core.TyperArgument)]

@@ -19,7 +19,7 @@ from console_script import BRIEF, COLUMNS, TUNE, Answer, closed_port, content, o
 # A study, from one end to the other
 
 
-def test_tune_says_line_by_line_what_it_does_and_prints_the_summary(first_run):
+def test_tune_prints_a_line_per_epoch_and_the_summary(first_run):
     folder, out = first_run
     assert out.splitlines()[0] == "sample: 5 trials, up to 8 epochs. Starting TensorFlow …"
     assert re.fullmatch(r"Training on .+\.", out.splitlines()[1])
@@ -31,12 +31,12 @@ def test_tune_says_line_by_line_what_it_does_and_prints_the_summary(first_run):
         "grid learning_rate=0.001",
     ]
     assert runs[4].startswith("final model scratch:1x32, learning_rate=")
-    for said in ("Sweeps", "accuracy on dev by learning rate and epoch, percent", "Winner: learning_rate="):
-        assert said in out
+    for part in ("Sweeps", "accuracy on dev by learning rate and epoch, percent", "Winner: learning_rate="):
+        assert part in out
     assert f"bertgrid-tf predict {folder} FILE -o OUT" in out
 
 
-def test_what_is_no_terminal_gets_plain_whole_lines(first_run):
+def test_a_pipe_gets_plain_whole_lines(first_run):
     _, out = first_run
     epochs = [line for line in out.splitlines() if line.startswith("  epoch ")]
     assert len(epochs) >= 7
@@ -45,7 +45,7 @@ def test_what_is_no_terminal_gets_plain_whole_lines(first_run):
     assert "\r" not in out
 
 
-def test_a_terminal_gets_bars_and_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
+def test_a_terminal_gets_bars_and_ctrl_c_ends_cleanly_with_how_to_go_on(tmp_path):
     pty = pytest.importorskip("pty")
     child, terminal = pty.fork()
     if child == 0:
@@ -68,14 +68,14 @@ def test_a_terminal_gets_bars_and_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_
     assert "Stopped. Everything up to the last finished epoch is in results/sample: the same command goes on" in seen
 
 
-def test_results_prints_the_summary_again(bertgrid, first_run):
+def test_results_prints_the_summary_of_tune(bertgrid, first_run):
     folder, out = first_run
     answer = bertgrid("results", folder)
     assert answer.code == 0
     assert out.endswith(answer.out)
 
 
-def test_the_same_command_again_changes_nothing(bertgrid, study):
+def test_repeating_the_command_changes_nothing(bertgrid, study):
     # The first time it names the folder of this copy in best.yaml.
     assert bertgrid(*TUNE, "--results", study.parent).code == 0
     before = content(study)
@@ -101,20 +101,20 @@ def test_a_table_of_one_s_own_is_tuned_evaluated_and_predicted_with(bertgrid, ow
 
     before = content(folder)
     write_rows(own, own_rows()[:-4])
-    again = bertgrid("tune", "mine", "--data", own, *COLUMNS, *BRIEF, "--final-model", "scratch:1x32")
-    assert "no longer those that the study in results/mine began with" in again.refusal
+    changed = bertgrid("tune", "mine", "--data", own, *COLUMNS, *BRIEF, "--final-model", "scratch:1x32")
+    assert "no longer those that the study in results/mine began with" in changed.refusal
     assert "no longer those of the study in results/mine" in bertgrid("evaluate", folder, "--split", "dev").refusal
     assert content(folder) == before
 
 
 @pytest.mark.usefixtures("blank_figures")
-def test_the_command_in_best_yaml_trains_the_winner_again(bertgrid, study):
+def test_the_command_in_best_yaml_retrains_the_winner(bertgrid, study):
     assert bertgrid(*TUNE, "--results", study.parent).code == 0
     command = next(line for line in (study / "best.yaml").read_text().splitlines() if "bertgrid-tf tune" in line)
-    again = bertgrid(*shlex.split(command.partition("bertgrid-tf ")[2]))
-    assert again.code == 0, again.err
+    repeated = bertgrid(*shlex.split(command.partition("bertgrid-tf ")[2]))
+    assert repeated.code == 0, repeated.err
     first, second = (
-        answer.out.partition("Final model ")[2].splitlines()[:1] for answer in (bertgrid("results", study), again)
+        answer.out.partition("Final model ")[2].splitlines()[:1] for answer in (bertgrid("results", study), repeated)
     )
     assert first == second
     assert first
@@ -129,8 +129,8 @@ def test_names_with_spaces_brackets_and_letters_of_any_script_are_fine(bertgrid,
     )
     assert tuned.code == 0, tuned.err
     assert f"predict '{folder}/영화 [1]' FILE" in tuned.out
-    told = bertgrid("predict", folder / "영화 [1]", data, "-o", folder / "[out].csv")
-    assert told.out == f"80 texts labelled in {folder}/[out].csv.\n"
+    predicted = bertgrid("predict", folder / "영화 [1]", data, "-o", folder / "[out].csv")
+    assert predicted.out == f"80 texts labelled in {folder}/[out].csv.\n"
     evaluated = bertgrid("evaluate", folder / "영화 [1]", "--split", "dev")
     assert "영화 [1], dev split" in evaluated.out
     assert f"Written down in {folder}/영화 [1]/evaluations.csv.\n" in evaluated.out
@@ -193,7 +193,7 @@ HUB_AWAY = (
 )
 
 
-def test_a_hub_that_cannot_be_reached_is_said_so(tmp_path):
+def test_a_hub_that_cannot_be_reached_is_named_as_the_cause(tmp_path):
     # In a process of its own, since the hub's address is read when its library is imported.
     away = {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": f"http://127.0.0.1:{closed_port()}"}
     asked = process("tune", "sample", *BRIEF, "--model", "someone/some-bert", folder=tmp_path, **away)
@@ -201,12 +201,12 @@ def test_a_hub_that_cannot_be_reached_is_said_so(tmp_path):
     assert Answer(asked.returncode, out, err).refusal == HUB_AWAY
 
 
-def test_a_hub_that_is_switched_off_is_said_so(bertgrid, tmp_path, monkeypatch):
+def test_a_hub_that_is_switched_off_is_named_as_the_cause(bertgrid, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert bertgrid("tune", "sample", *BRIEF, "--model", "someone/some-bert").refusal == HUB_AWAY
 
 
-# Runs that diverge
+# Trials that diverge
 
 
 @pytest.mark.usefixtures("blank_figures")
@@ -229,7 +229,7 @@ def test_a_study_all_of_whose_rows_diverge_ends_in_one_sentence(bertgrid):
     assert pd.read_csv("results/sample/cells.csv")["accuracy"].isna().all()
 
 
-# The results folder
+# The study folder
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_trials_without_their_oracle_are_refused_in_the_command_line_s_words(ber
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "{}", '{"labels": 1}'])
-def test_damaged_facts_of_a_study_are_named(bertgrid, study, text):
+def test_damaged_metadata_of_a_study_are_named(bertgrid, study, text):
     for name, command in (
         ("study.json", [*TUNE, "--results", study.parent]),
         ("study.json", ["evaluate", study]),
@@ -324,7 +324,7 @@ def test_a_cut_table_is_named_and_tune_writes_it_anew(bertgrid, study, name):
 
 
 @pytest.mark.parametrize("command", [("results",), ("evaluate",), ("predict", "-o", "out.csv", "own.csv")])
-def test_what_is_no_results_folder_is_refused(bertgrid, tmp_path, command):
+def test_a_folder_without_a_study_is_refused(bertgrid, tmp_path, command):
     name, *rest = command
     for folder in (tmp_path / "none", tmp_path):
         assert bertgrid(name, folder, *rest).refusal == (
@@ -332,7 +332,7 @@ def test_what_is_no_results_folder_is_refused(bertgrid, tmp_path, command):
         )
 
 
-# The final model at work
+# The final model in use
 
 
 def test_opening_the_test_split_is_written_down_every_time(bertgrid, study):
@@ -362,12 +362,12 @@ def test_the_memory_that_a_final_model_may_take_has_a_cap(bertgrid, study, own, 
     assert refused == "--gpu-memory 20 GB is more than the 16 GB of Tesla T4: give less."
 
 
-def test_without_a_gpu_its_memory_s_cap_is_ignored_and_that_is_said(bertgrid, study, own, monkeypatch):
+def test_without_a_gpu_the_cap_on_its_memory_is_ignored_with_a_warning(bertgrid, study, own, monkeypatch):
     made_up_gpus.give(monkeypatch)
     monkeypatch.setenv("BERTGRID_GPU_MEMORY", "16GB")
     for words in (("evaluate", study), ("predict", study, own, "--text-column", "text", "-o", "out.csv")):
-        said = bertgrid(*words).out.splitlines()[0]
-        assert re.fullmatch(r"Computing on the CPU: .+, so that --gpu-memory is ignored\.", said)
+        line = bertgrid(*words).out.splitlines()[0]
+        assert re.fullmatch(r"Computing on the CPU: .+, so that --gpu-memory is ignored\.", line)
 
 
 def test_a_split_that_there_is_not_is_refused(bertgrid, study):
@@ -484,7 +484,7 @@ def test_what_cannot_be_labelled_is_refused_before_anything_is_written(bertgrid,
     assert content(Path.cwd()) == before
 
 
-# The evidence
+# Reports, comparisons, exports
 
 
 def test_a_report_is_drawn_with_the_study_and_anew_when_asked(bertgrid, study):
@@ -502,9 +502,9 @@ def test_a_report_is_drawn_with_the_study_and_anew_when_asked(bertgrid, study):
     assert (study / "model" / "README.md").read_text().startswith("---\nlibrary_name: transformers\n")
 
 
-def test_studies_stand_side_by_side_with_what_can_be_told_apart(bertgrid, study):
-    again = Path(shutil.copytree(study, study.parent / "follow_up"))
-    answer = bertgrid("compare", study, again)
+def test_compared_studies_stand_side_by_side_with_their_differences_tested(bertgrid, study):
+    copy = shutil.copytree(study, study.parent / "copy")
+    answer = bertgrid("compare", study, copy)
     assert "winner's accuracy" in answer.out
     assert "≈ best" in answer.out
     assert bertgrid("compare", study).refusal == "compare needs two study folders or more."

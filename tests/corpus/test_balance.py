@@ -28,7 +28,7 @@ def test_oversampling_keeps_every_example_and_meets_the_size_exactly(labels, rat
     }
     repeats = Counter(indices.tolist())
     for label in before:
-        of_class = [repeats[index] for index, found in enumerate(labels) if found == label]
+        of_class = [repeats[index] for index, other in enumerate(labels) if other == label]
         assert max(of_class) - min(of_class) <= 1
     np.testing.assert_array_equal(indices, np.sort(indices))
     np.testing.assert_array_equal(indices, resample(labels, ratio, seed=seed))

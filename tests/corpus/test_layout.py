@@ -32,7 +32,7 @@ SEGMENTS = {
 def test_each_context_orders_its_segments(context):
     segments, focus = SEGMENTS[context]
     assert format_inputs([THREE], Layout(context, "none")) == tuple(
-        Example(found, focus, label) for found, label in zip(segments, "xyz", strict=True)
+        Example(ordered, focus, label) for ordered, label in zip(segments, "xyz", strict=True)
     )
 
 

@@ -137,7 +137,7 @@ def test_the_real_friends_corpus_has_the_papers_counts(real_data):
         "test": 200,
     }
     lines = {split: list(utterances(dialogues)) for split, dialogues in splits.items()}
-    assert {split: len(found) for split, found in lines.items()} == {
+    assert {split: len(members) for split, members in lines.items()} == {
         "train": 10_561,
         "dev": 1_178,
         "test": 2_764,
@@ -152,7 +152,7 @@ def test_the_real_friends_corpus_has_the_papers_counts(real_data):
         "sadness": 351,
         "surprise": 1220,
     }
-    every = [line for found in lines.values() for line in found]
+    every = [line for members in lines.values() for line in members]
     assert all(len(line.votes) == 7 and sum(line.votes) == 5 for line in every)
     text = "".join(line.text + line.speaker for line in every)
     assert not any(unicodedata.category(character) == "Cc" or character == "\xa0" for character in text)

@@ -101,7 +101,7 @@ def test_labels_follow_the_rule_but_for_the_noise():
         assert followed[kind, False] < 0.12 * followed[kind, True]
 
 
-def test_what_is_said_next_does_not_depend_on_a_label():
+def test_the_next_utterance_does_not_depend_on_a_label():
     # Among informative lines of the same words the label varies by noise alone: what follows a noisy label
     # must be as often a short reply as what follows the others.
     follows = {True: Counter(), False: Counter()}

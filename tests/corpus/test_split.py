@@ -95,10 +95,10 @@ def test_a_limit_keeps_whole_dialogues_every_class_and_about_the_number(dialogue
 def test_a_limit_comes_close_and_keeps_the_shares(n_utterances):
     dialogues = sample().splits["train"]
     counts = label_counts(dialogues)
-    found = label_counts(limit(dialogues, n_utterances, 0))
-    assert found.total() == pytest.approx(n_utterances, abs=6)
+    limited = label_counts(limit(dialogues, n_utterances, 0))
+    assert limited.total() == pytest.approx(n_utterances, abs=6)
     for label, count in counts.items():
-        assert found[label] == pytest.approx(count * n_utterances / counts.total(), abs=3)
+        assert limited[label] == pytest.approx(count * n_utterances / counts.total(), abs=3)
 
 
 def test_a_limit_below_1_is_refused(refusal):

@@ -1,4 +1,4 @@
-"""What texts count by the size of their class, and what their raters said."""
+"""The weights of texts by the size of their class, and the shares of their raters' votes."""
 
 from dataclasses import replace
 
@@ -50,11 +50,11 @@ def corpus(*train: Utterance) -> Corpus:
 
 
 def test_votes_become_shares_of_the_corpus_s_own_classes():
-    found = corpus(
+    friends = corpus(
         Utterance("Hi!", "joy", votes=(2, 3, 0, 0, 0, 0, 0)),
         Utterance("Oh.", "surprise", votes=(1, 0, 0, 0, 0, 3, 1)),
     )
-    shares = [dict(zip(found.labels, row.tolist(), strict=True)) for row in vote_shares(found)[:2]]
+    shares = [dict(zip(friends.labels, row.tolist(), strict=True)) for row in vote_shares(friends)[:2]]
     assert {label: share for label, share in shares[0].items() if share} == pytest.approx({"neutral": 0.4, "joy": 0.6})
     assert {label: share for label, share in shares[1].items() if share} == pytest.approx(
         {"neutral": 0.2, "surprise": 0.6, "disgust": 0.2}
@@ -62,35 +62,35 @@ def test_votes_become_shares_of_the_corpus_s_own_classes():
 
 
 def test_a_label_that_nobody_could_vote_for_is_kept_whole():
-    found = corpus(Utterance("Hm.", "non-neutral", votes=(2, 2, 0, 0, 0, 1, 0)))
-    assert vote_shares(found)[0, found.labels.index("non-neutral")] == 1
+    friends = corpus(Utterance("Hm.", "non-neutral", votes=(2, 2, 0, 0, 0, 1, 0)))
+    assert vote_shares(friends)[0, friends.labels.index("non-neutral")] == 1
 
 
 def test_votes_for_a_class_that_the_corpus_lacks_do_not_count():
     lines = (Utterance("Hi!", "joy", votes=(1, 3, 0, 1, 0, 0, 0)), Utterance("So.", "neutral", votes=(5,) + (0,) * 6))
-    found = Corpus.from_splits("friends", {"train": [Dialogue(lines)], "dev": [Dialogue(lines)]})
-    np.testing.assert_allclose(vote_shares(found), [[0.75, 0.25], [0, 1]])
+    friends = Corpus.from_splits("friends", {"train": [Dialogue(lines)], "dev": [Dialogue(lines)]})
+    np.testing.assert_allclose(vote_shares(friends), [[0.75, 0.25], [0, 1]])
 
 
 @pytest.mark.parametrize("votes", [None, (), (1, 4)])
 def test_a_text_without_votes_is_named(votes, refusal):
-    found = corpus(Utterance("Hi!", "joy", votes=votes))
-    refusal(lambda: vote_shares(found), "soft_label_weight", "friends", "'Hi!'", "leave it at 0")
+    friends = corpus(Utterance("Hi!", "joy", votes=votes))
+    refusal(lambda: vote_shares(friends), "soft_label_weight", "friends", "'Hi!'", "leave it at 0")
 
 
 def test_on_friends_the_label_has_the_largest_share_of_every_text(real_data):
     splits = {split: read_emotionlines(real_data / f"friends/friends_{split}.json") for split in ("train", "dev")}
-    found = Corpus.from_splits("friends", splits)
-    shares = vote_shares(found)
+    friends = Corpus.from_splits("friends", splits)
+    shares = vote_shares(friends)
     np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
-    labels = [line.label for line in utterances(found.splits["train"])]
-    assert [found.labels[i] for i in shares.argmax(axis=1)] == labels
+    labels = [line.label for line in utterances(friends.splits["train"])]
+    assert [friends.labels[i] for i in shares.argmax(axis=1)] == labels
     # Raters disagreed on most lines, and a label has three of five votes at least.
     assert (shares.max(axis=1) < 1).mean() == pytest.approx(0.605, abs=1e-3)
     assert shares.max(axis=1).min() == pytest.approx(0.6)
 
 
 def test_the_votes_are_the_train_split_s():
-    found = corpus(Utterance("Hi!", "joy", votes=(2, 3, 0, 0, 0, 0, 0)))
-    without = {**found.splits, "dev": (Dialogue((Utterance("Hi!", "joy"),)),)}
-    np.testing.assert_array_equal(vote_shares(replace(found, splits=without)), vote_shares(found))
+    friends = corpus(Utterance("Hi!", "joy", votes=(2, 3, 0, 0, 0, 0, 0)))
+    without = {**friends.splits, "dev": (Dialogue((Utterance("Hi!", "joy"),)),)}
+    np.testing.assert_array_equal(vote_shares(replace(friends, splits=without)), vote_shares(friends))

@@ -180,7 +180,7 @@ def test_a_folder_that_cannot_be_made_is_named(study_folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", FORMATS_HERE)
-def test_a_full_disk_is_said_and_nothing_is_left_on_it(study_folder, tmp_path, name):
+def test_a_full_disk_is_named_and_nothing_is_left_on_it(study_folder, tmp_path, name):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
@@ -203,7 +203,7 @@ def test_onnx_without_its_packages_says_how_to_get_them(study_folder, tmp_path, 
 
 
 @with_onnx
-def test_a_model_that_onnx_cannot_say_is_refused_and_not_kept(study_folder, tmp_path, monkeypatch):
+def test_a_model_that_onnx_cannot_express_is_refused_and_not_kept(study_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("bertgrid_tf.inference.export.OPSET", 8)  # which has no erf
     with pytest.raises(UserError, match=r"A bert model of this kind cannot be exported as onnx \(.*as savedmodel"):
         export(study_folder, "onnx", tmp_path / "out")
@@ -242,10 +242,10 @@ def test_the_study_s_model_is_the_same_in_plain_transformers_in_tensorflow_and_p
     command = [sys.executable, "-c", PLAIN, str(study_folder.model), *TEXTS]
     done = subprocess.run(command, capture_output=True, text=True, env=plain)
     assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [one["framework"] for one in found] == (["tf", "pt"] if find_spec("torch") else ["tf"])
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["framework"] for one in answers] == (["tf", "pt"] if find_spec("torch") else ["tf"])
     expected = own.probabilities(encode(own.checkpoint.tokenizer, [((text,), 0) for text in TEXTS], 16))
-    for one in found:
+    for one in answers:
         assert one["unlike"] == []
         np.testing.assert_allclose(tf.nn.softmax(one["logits"]), expected, atol=1e-4)
         scores = [[answer[label] for label in LABELS] for answer in one["pipeline"]]

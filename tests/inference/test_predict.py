@@ -1,4 +1,4 @@
-"""What `predict` writes: the final model's probabilities with the study's correction, or with a shift allowed for."""
+"""The probabilities that `predict` writes: with the study's correction, or corrected for label shift."""
 
 import re
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ CORRECTION = Correction(strength=2.0, priors=[0.999, 0.001], temperature=1.5)
 
 
 def texts_of(share: float, seed: int) -> tuple[list[str], np.ndarray]:
-    """300 texts of which this share is good, and nine in ten have a word that says so; label ids int32 [300]."""
+    """300 texts of which this share is good, and nine in ten have a word of their class; label ids int32 [300]."""
     random = np.random.default_rng(seed)
     labels = (random.random(300) < share).astype(np.int32)
     words = np.where(random.random(300) < 0.9, labels, 1 - labels)
@@ -39,7 +39,7 @@ def texts_of(share: float, seed: int) -> tuple[list[str], np.ndarray]:
 
 @dataclass(frozen=True)
 class Made:
-    """A study's folder, and what its models say of texts before any correction."""
+    """A study's folder, and the uncorrected probabilities of its models."""
 
     study_folder: StudyFolder
     final: Trainer
@@ -65,7 +65,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     config = TrialConfig(Hyperparameters(learning_rate=5e-3, batch_size=8), 3, 3)
     metrics = [epoch.metrics for epoch in trainer.run(train, train, config, folder)]
     checkpoint.save(study_folder.model)
-    found = Made(
+    study = Made(
         study_folder, *(Trainer(load(str(one), LABELS)) for one in (study_folder.model, study_folder.soup_model))
     )
 
@@ -76,9 +76,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     study_folder.write_metadata(StudyMetadata("0" * 16, LABELS, {}, {}, {}))
     study_folder.write_final(FinalTrial(recipe.hyperparameters, 3, metrics))
     dev_texts, truth = texts_of(0.5, seed=1)
-    dev = Predictions(np.arange(300), truth, found.probabilities(dev_texts))
+    dev = Predictions(np.arange(300), truth, study.probabilities(dev_texts))
     write_predictions(predictions_file(study_folder.predictions, "final", 3), dev, LABELS)
-    return found
+    return study
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def table(path: Path, texts: list[str]) -> Path:
 
 
 def predict(study_folder: StudyFolder, texts: list[str], folder: Path, **flags: bool):
-    """What `predict_file` returns, the labels and the probabilities [texts, classes] that it writes."""
+    """Returns the summary of `predict_file`, and the labels and probabilities [texts, classes] that it writes."""
     summary = predict_file(
         study_folder, table(folder / "in.csv", texts), folder / "out.csv", Columns("text"), True, **flags
     )
