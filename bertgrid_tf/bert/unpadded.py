@@ -103,7 +103,7 @@ class Unpadded:
         return tf.tanh(self._dense(x, bert.pooler.dense))
 
     def _rows(self, lengths: tf.Tensor, texts: tf.Tensor, positions: tf.Tensor) -> _Rows:
-        """Lay tokens into rows: the longest text beside the shortest and so on, or each text alone if that is smaller."""
+        """Lay tokens into rows: the longest text beside the shortest and so on, or each text alone if smaller."""
         count, longest = tf.shape(lengths)[0], tf.reduce_max(lengths)
         order = tf.argsort(lengths, direction="DESCENDING")
         rank = tf.argsort(order)
