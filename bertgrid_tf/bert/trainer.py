@@ -132,7 +132,8 @@ class Trainer:
         self._predict = traced(
             lambda batch: self._map_batch(lambda *text: tf.nn.softmax(self._forward(*text)), batch), batches(labels)
         )
-        self._pool = traced(lambda batch: self._map_batch(self._forward.pooled, batch), batches(labels))
+        pooled = self._forward.pooled if isinstance(self._forward, Unpadded) else self._forward
+        self._pool = traced(lambda batch: self._map_batch(pooled, batch), batches(labels))
 
     @property
     def replicas(self) -> int:
