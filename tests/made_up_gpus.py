@@ -1,4 +1,4 @@
-"""GPUs that are not there, in TensorFlow's list of devices and in the driver's."""
+"""Made-up GPUs in TensorFlow's list of devices and in the driver's."""
 
 from types import SimpleNamespace
 

@@ -153,7 +153,7 @@ def load_tokenizer(name: str, texts: Iterable[str] = (), markers: Sequence[str] 
 
 
 def _load_weights(folder: Path, names: dict[str, Any], pieces: int) -> tuple[Any, frozenset[int]]:
-    """Load the classifier of a folder whose vocabulary has so many `pieces`; its fresh variables."""
+    """Load the classifier of a folder whose vocabulary has `pieces` tokens, and name its fresh variables."""
     config = read_config(folder, **names)
     classifier = TFBertForSequenceClassification if config.model_type == "bert" else TFAutoClassifier
     try:

@@ -34,18 +34,19 @@ def limit_memory(limit: int) -> None:
     Raises:
         UserError: A GPU has less memory.
     """
-    for gpu in (found := gpus()):
+    for gpu in gpus():
         if gpu.memory is not None and limit > gpu.memory:
             raise UserError(
                 f"--gpu-memory {readable(limit)} is more than the {readable(gpu.memory)} of {gpu.name}: give less."
             )
-    if not found:
+    devices = tf.config.list_physical_devices("GPU")
+    if not devices:
         return
     # A limit is a logical device's, for which TensorFlow ignores the configured growth and would allocate all of the
     # limit at once. The variable is still read by the allocator.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     capped = tf.config.LogicalDeviceConfiguration(memory_limit=limit // _MIB)
-    for device in tf.config.list_physical_devices("GPU"):
+    for device in devices:
         tf.config.set_logical_device_configuration(device, [capped])
 
 
@@ -61,13 +62,13 @@ def gpus() -> list[Gpu]:
     """Return the GPUs that TensorFlow lists, in its order."""
     devices = tf.config.list_physical_devices("GPU")
     driver = query_driver() if devices else None
-    found = []
+    listed = []
     for device in devices:
         details = tf.config.experimental.get_device_details(device)
         name = str(details.get("device_name", device.name))
         # NVML and CUDA number GPUs differently, and CUDA_VISIBLE_DEVICES renumbers them: both share only names.
-        found.append(Gpu(name, driver.memory(name) if driver else None, details.get("compute_capability")))
-    return found
+        listed.append(Gpu(name, driver.memory(name) if driver else None, details.get("compute_capability")))
+    return listed
 
 
 def device_name() -> str:

@@ -236,18 +236,19 @@ def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(name):
 
 HUB_SCRIPT = """
 import sys
-from bertgrid_tf.bert.checkpoint import load
+from bertgrid_tf.bert.checkpoint_files import complete_folder
 from bertgrid_tf.errors import UserError
 for name in sys.argv[1:]:
     try:
-        print("loaded", len(load(name, ("bad", "good")).fresh))
+        print("complete", *(file.name for file in complete_folder(name).glob("*.safetensors")))
     except UserError as error:
         print(error)
 """
+LOADED = "complete model.safetensors"
 
 
 def from_hub(address: str, cache: Path, *names: str, file_size: int = 0) -> list[str]:
-    """What loading hub models says, in a process of its own: the address is read when the hub's library is imported."""
+    """Locate hub models in a child process, since the hub's library reads the address when it is imported."""
     environment = {"HF_ENDPOINT": address, "HF_HOME": str(cache), "HF_TOKEN": "secret", "HF_HUB_DISABLE_XET": "1"}
     done = ordinary_user.run("-c", HUB_SCRIPT, *names, environment=environment, file_size=file_size)
     assert done.returncode == 0, done.stderr
@@ -257,32 +258,32 @@ def from_hub(address: str, cache: Path, *names: str, file_size: int = 0) -> list
 
 def test_the_hub_is_asked_once_and_its_cache_serves_when_it_is_gone_or_cannot_be_written(saved, tmp_path):
     with hub({"someone/tiny": saved}) as (address, asked):
-        said = from_hub(address, tmp_path, "someone/tiny", "someone/unknown")
+        output = from_hub(address, tmp_path, "someone/tiny", "someone/unknown")
         for folder, _, _ in os.walk(tmp_path / "hub"):
             Path(folder).chmod(0o555)
-        assert from_hub(address, tmp_path, "someone/tiny") == ["loaded 0"]
-    assert said[0] == "loaded 0"
-    assert said[1] == "someone/unknown is neither a folder here nor a (public) model on the hub."
+        assert from_hub(address, tmp_path, "someone/tiny") == [LOADED]
+    assert output[0] == LOADED
+    assert output[1] == "someone/unknown is neither a folder here nor a (public) model on the hub."
     assert not [path for path in asked if path.endswith(".h5")]
-    said = from_hub(address, tmp_path, "someone/tiny", "someone/other")
-    assert said[0] == "loaded 0"
-    assert said[1].startswith("Checkpoint someone/other is not in the local cache and the hub cannot be reached")
+    output = from_hub(address, tmp_path, "someone/tiny", "someone/other")
+    assert output[0] == LOADED
+    assert output[1].startswith("Checkpoint someone/other is not in the local cache and the hub cannot be reached")
 
 
 def test_a_cache_that_cannot_be_written_is_not_blamed_on_the_hub(saved, tmp_path):
     cache = tmp_path / "cache"
     cache.mkdir(mode=0o555)
     with hub({"someone/tiny": saved}) as (address, _):
-        said = from_hub(address, cache, "someone/tiny")
-    assert said[0].startswith(
+        output = from_hub(address, cache, "someone/tiny")
+    assert output[0].startswith(
         f"Checkpoint someone/tiny must be downloaded, but the cache {cache}/hub cannot be written (Permission denied): "
     )
 
 
 def test_a_full_disk_is_not_blamed_on_the_hub(saved, tmp_path):
     with hub({"someone/tiny": saved}) as (address, _):
-        said = from_hub(address, tmp_path, "someone/tiny", file_size=50_000)
-    assert said[0] == (
+        output = from_hub(address, tmp_path, "someone/tiny", file_size=50_000)
+    assert output[0] == (
         f"Checkpoint someone/tiny cannot be stored in {tmp_path}/hub (File too large): mend that, or set HF_HOME to "
         "another folder."
     )

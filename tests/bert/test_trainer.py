@@ -42,14 +42,14 @@ def test_it_learns(trainer, train, dev, tmp_path):
     assert results[-1].metrics["train_loss"] < results[0].metrics["train_loss"]
 
 
-def test_an_epoch_tells_what_its_products_alone_would_take_at_the_machine_s_rate(
+def test_an_epoch_has_the_time_of_its_matrix_products_at_the_machine_s_peak_rate(
     trainer, train, dev, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("bertgrid_tf.bert.trainer.peak", {"fp32": 1e9}.get)
-    found = run(trainer, train, dev, tmp_path, trial(stop_epoch=2))
+    results = run(trainer, train, dev, tmp_path, trial(stop_epoch=2))
     size = Dimensions.of(trainer.checkpoint.model.config, len(trainer.checkpoint.labels))
     expected = training_flops(size, train.texts.lengths) / 1e9
-    assert [epoch.metrics["limit_seconds"] for epoch in found] == pytest.approx([expected] * 2)
+    assert [epoch.metrics["limit_seconds"] for epoch in results] == pytest.approx([expected] * 2)
 
 
 def test_a_reset_run_equals_that_of_a_freshly_built_model(trainer, train, dev, texts, tmp_path):
@@ -207,14 +207,14 @@ def test_a_finished_run_keeps_no_weights(trainer, train, dev, tmp_path):
 
 @pytest.fixture(scope="module")
 def calm(texts) -> Trainer:
-    """With a model of its own, since targets are traced late; without dropout, whose draw is another in parts."""
+    """With a model of its own, since targets are traced late; without dropout, whose draw depends on micro-batches."""
     return Trainer(without_dropout(load("scratch:1x32", LABELS, texts=texts)))
 
 
 def test_targets_that_say_what_the_labels_say_train_alike(calm, train, dev, tmp_path):
     plain = run(calm, train, dev, tmp_path / "labels")
-    found = run(calm, replace(train, targets=one_hot(train.labels)), dev, tmp_path / "targets")
-    for one, other in zip(plain, found, strict=True):
+    results = run(calm, replace(train, targets=one_hot(train.labels)), dev, tmp_path / "targets")
+    for one, other in zip(plain, results, strict=True):
         np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
         assert one.metrics["train_loss"] == pytest.approx(other.metrics["train_loss"], abs=1e-5)
 
@@ -234,38 +234,38 @@ def test_the_focal_loss_counts_what_is_known_for_less(calm, train, dev, tmp_path
     losses = {}
     for gamma in (0.0, 1.0, 2.0):
         config = trial(focal_gamma=gamma)
-        found = run(calm, train, dev, tmp_path / str(gamma), config)
+        results = run(calm, train, dev, tmp_path / str(gamma), config)
         targets = replace(train, targets=one_hot(train.labels))
-        assert gamma == 0 or same(run(calm, targets, dev, tmp_path / f"{gamma} targets", config), found)
-        losses[gamma] = found[0].metrics["train_loss"]
+        assert gamma == 0 or same(run(calm, targets, dev, tmp_path / f"{gamma} targets", config), results)
+        losses[gamma] = results[0].metrics["train_loss"]
     assert losses[0] > 1.5 * losses[1] > 2.25 * losses[2]
 
 
-def test_weighted_targets_are_trained_in_parts_with_the_same_result(calm, train, dev, tmp_path):
+def test_weighted_targets_are_trained_in_micro_batches_with_the_same_result(calm, train, dev, tmp_path):
     weighed = replace(train, targets=one_hot(train.labels) * np.float32([0.5, 2.0]))
 
     def losses(folder: str, micro_batches: int) -> list[float]:
-        found: list[float] = []
+        results: list[float] = []
 
         def on_train_batch_end(done: int, total: int, loss: float) -> None:
             calm.micro_batches = micro_batches
-            found.append(loss)
+            results.append(loss)
 
         run(calm, weighed, dev, tmp_path / folder, trial(focal_gamma=1.0), on_train_batch_end=on_train_batch_end)
-        return found
+        return results
 
-    np.testing.assert_allclose(losses("in three parts", 3), losses("whole", 1), atol=1e-5)
+    np.testing.assert_allclose(losses("in three micro-batches", 3), losses("whole", 1), atol=1e-5)
 
 
 @pytest.mark.parametrize("head", ["refit", "smote", "rose"])
 def test_every_epoch_is_scored_with_a_refitted_head_and_trained_with_its_own(trainer, train, dev, tmp_path, head):
     plain = run(trainer, train, dev, tmp_path / "trained")
-    found = run(trainer, train, dev, tmp_path / head, trial(head_retraining=head))
-    assert [epoch.metrics["train_loss"] for epoch in found] == [epoch.metrics["train_loss"] for epoch in plain]
-    assert all((a.probabilities != b.probabilities).any() for a, b in zip(found, plain, strict=True))
+    results = run(trainer, train, dev, tmp_path / head, trial(head_retraining=head))
+    assert [epoch.metrics["train_loss"] for epoch in results] == [epoch.metrics["train_loss"] for epoch in plain]
+    assert all((a.probabilities != b.probabilities).any() for a, b in zip(results, plain, strict=True))
     kernel, bias = refit(trainer.features(train.texts), train.labels, head, CONFIG.seed)
     expected = tf.nn.softmax(trainer.features(dev.texts) @ kernel + bias)
-    np.testing.assert_allclose(found[-1].probabilities, expected, atol=1e-5)
+    np.testing.assert_allclose(results[-1].probabilities, expected, atol=1e-5)
 
 
 def test_a_resumed_run_with_refitted_heads_equals_an_uninterrupted_one(trainer, train, dev, tmp_path):

@@ -104,10 +104,10 @@ def gradients(bert: TFBertForSequenceClassification, logits: object) -> tuple[fl
 def test_loss_and_every_gradient_are_those_of_the_model_s_own_call(name, lengths):
     bert, inputs = model(name), batch(lengths, 2)
     plain_loss, plain = gradients(bert, lambda: own_logits(bert, inputs))
-    loss, found = gradients(bert, lambda: Unpadded(bert)(*inputs, False))
+    loss, ours = gradients(bert, lambda: Unpadded(bert)(*inputs, False))
     assert loss == pytest.approx(plain_loss, rel=1e-5)
     largest = max(np.abs(gradient).max() for gradient in plain)
-    for variable, one, other in zip(bert.trainable_variables, found, plain, strict=True):
+    for variable, one, other in zip(bert.trainable_variables, ours, plain, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5 * largest, err_msg=variable.name)
 
 
@@ -140,9 +140,9 @@ def test_in_training_every_dropout_layer_stands_where_the_model_s_own_call_has_i
 def test_coarser_products_give_nearly_the_same_logits(precision, tolerance):
     inputs = batch([20, 3, 11], 2)
     plain = own_logits(model("heads as wide as BERT-base's"), inputs).numpy()
-    found = Unpadded(model("heads as wide as BERT-base's"), precision)(*inputs, False).numpy()
-    assert found.dtype == np.float32
-    assert 0 < np.abs(found - plain).max() < tolerance * np.abs(plain).max()
+    ours = Unpadded(model("heads as wide as BERT-base's"), precision)(*inputs, False).numpy()
+    assert ours.dtype == np.float32
+    assert 0 < np.abs(ours - plain).max() < tolerance * np.abs(plain).max()
 
 
 @pytest.fixture(scope="module")
@@ -197,12 +197,12 @@ def test_training_is_that_with_the_model_s_own_call(trainers, plain, tmp_path):
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_coarser_products_train_alike(trainers, plain, tmp_path, precision):
-    found = Trained(trainers[precision], tmp_path / "run")
-    assert found.losses != plain.losses
-    assert np.allclose(found.losses, plain.losses, rtol=0, atol=0.02)
-    assert all(weight.dtype == np.float32 for weight in found.weights)
+    ours = Trained(trainers[precision], tmp_path / "run")
+    assert ours.losses != plain.losses
+    assert np.allclose(ours.losses, plain.losses, rtol=0, atol=0.02)
+    assert all(weight.dtype == np.float32 for weight in ours.weights)
     # Adam divides by the size of the gradients, so that only its moments show a factor that is left in them.
-    assert found.second_moment == pytest.approx(plain.second_moment, rel=0.1)
+    assert ours.second_moment == pytest.approx(plain.second_moment, rel=0.1)
 
 
 def test_fp16_leaves_out_steps_that_overflow_and_resumes_with_the_scale_that_they_led_to(trainers, calm, tmp_path):
@@ -245,7 +245,7 @@ def out_of_memory_beyond(trainer: Trainer, texts: int, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("fit", [4, 3, 1])
-def test_a_batch_beyond_the_memory_is_trained_in_parts_with_the_same_result(
+def test_a_batch_beyond_the_memory_is_trained_in_micro_batches_with_the_same_result(
     trainers, plain, tmp_path, monkeypatch, fit
 ):
     trainer = trainers["fp32"]
@@ -263,8 +263,8 @@ def test_a_single_text_beyond_the_memory_ends_the_run(trainers, tmp_path, monkey
 
 # TensorFlow says that tf.data's own functions are traced all the same.
 @pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
-@pytest.mark.parametrize("parts", [1, 2])
-def test_every_layer_of_every_part_of_every_step_draws_a_mask_of_its_own(checkpoint, monkeypatch, parts):
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_every_layer_of_every_micro_batch_of_every_step_draws_a_mask_of_its_own(checkpoint, monkeypatch, micro_batches):
     masks: list[bytes] = []
     draw = dropout._mask
 
@@ -274,9 +274,9 @@ def test_every_layer_of_every_part_of_every_step_draws_a_mask_of_its_own(checkpo
         return mask
 
     trainer = Trainer(checkpoint)
-    out_of_memory_beyond(trainer, 8 // parts, monkeypatch)
+    out_of_memory_beyond(trainer, 8 // micro_batches, monkeypatch)
     monkeypatch.setattr(dropout, "_mask", recorded)
-    # Of equal texts every part's masks have the same shapes, so that equal keys would give equal masks.
+    # Of equal texts every micro-batch's masks have the same shapes, so that equal keys would give equal masks.
     texts = labelled(checkpoint, 1, seed=2).texts.take(np.zeros(16, int))
     tf.config.run_functions_eagerly(True)
     try:
@@ -284,7 +284,7 @@ def test_every_layer_of_every_part_of_every_step_draws_a_mask_of_its_own(checkpo
     finally:
         tf.config.run_functions_eagerly(False)
     # After the embeddings, in attention and after it, after the feed-forward layer, before the classifier.
-    assert len(masks) == 5 * parts * 2
+    assert len(masks) == 5 * micro_batches * 2
     assert len(set(masks)) == len(masks)
 
 

@@ -165,7 +165,7 @@ def test_with_dropout_the_copies_stay_equal_and_the_draw_is_another(trainers, tr
 
 def test_every_device_drops_other_units_and_the_first_those_of_a_single_device():
     def masks(replicas: int) -> list[np.ndarray]:
-        """What two layers on each device make of ones."""
+        """The masks of two layers on each device."""
         with strategy(replicas).scope():
             model = tf_keras.Sequential([tf_keras.layers.Dropout(0.5), tf_keras.layers.Dropout(0.5)])
         key = DropoutKey(model)
@@ -179,9 +179,9 @@ def test_every_device_drops_other_units_and_the_first_those_of_a_single_device()
 
         return [device.numpy() for layer in drop() for device in layer]
 
-    found = masks(3)
-    assert len({mask.tobytes() for mask in found}) == 6
-    np.testing.assert_array_equal(masks(1), [found[0], found[3]])
+    drawn = masks(3)
+    assert len({mask.tobytes() for mask in drawn}) == 6
+    np.testing.assert_array_equal(masks(1), [drawn[0], drawn[3]])
 
 
 @SEVERAL

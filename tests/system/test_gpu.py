@@ -70,7 +70,7 @@ def test_the_driver_describes_itself_and_its_gpus(monkeypatch):
         (pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH, Driver(error="RM has detected an NVML/RM version mismatch.")),
     ],
 )
-def test_a_driver_that_does_not_start_is_told_from_none(monkeypatch, error, expected):
+def test_a_driver_that_does_not_start_is_distinguished_from_none(monkeypatch, error, expected):
     def fails() -> None:
         raise pynvml.NVMLError(error)
 
