@@ -105,15 +105,23 @@ class StudyFolder:
         """Return the ids of the search's trials that have begun, in order."""
         return sorted(file.parent.name.removeprefix(_TRIAL) for file in self.path.glob(f"{_TRIAL}*/trial.json"))
 
+    def delete_weights(self) -> None:
+        """Delete the weights that trials of the search, sweeps included, have kept for a soup."""
+        for file in self.path.glob(f"{_TRIAL}*/weights-*.npz"):
+            file.unlink()
+
     def read_trial(self, trial_id: str) -> "Trial":
         """Read a trial of the search that has begun, as KerasTuner keeps it."""
         from keras_tuner.engine.trial import Trial
 
-        return Trial.from_state(json.loads((self.trial_folder(trial_id) / "trial.json").read_text(encoding="utf-8")))
+        return Trial.from_state(self._read_trial_record(trial_id))
 
     def read_trials(self) -> list[dict[str, Any]]:
-        """Read KerasTuner's records of the search's trials that have begun, in order."""
-        return [self._read(self.trial_folder(trial_id) / "trial.json", dict[str, Any]) for trial_id in self.trial_ids()]
+        """Read KerasTuner's records of the search's trials that have begun, in order, without importing KerasTuner."""
+        return [self._read_trial_record(trial_id) for trial_id in self.trial_ids()]
+
+    def _read_trial_record(self, trial_id: str) -> dict[str, Any]:
+        return self._read(self.trial_folder(trial_id) / "trial.json", dict[str, Any])
 
     # Recipes
 

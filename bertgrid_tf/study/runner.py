@@ -230,8 +230,10 @@ class StudyRunner:
         best = oracle.best((cell.learning_rate, cell.epoch))
         config = TrialConfig.from_values(best.hyperparameters, self._recipe.seed)
         self._follow_up(INTERACTIONS, interaction_checks(self._recipe, config, scores.sweeps()))
-        if self._recipe.soup and not self._folder.soup_file.is_file():
-            self._average_rows(config, scores)
+        if self._recipe.soup:
+            if not self._folder.soup_file.is_file():
+                self._average_rows(config, scores)
+            self._folder.delete_weights()
         return best
 
     def _follow_up(self, stage: str, trials: Sequence[FollowUpTrial]) -> None:
@@ -276,8 +278,6 @@ class StudyRunner:
         left_out = [member for member in members if member not in averaged]
         cells, others = ([(row.learning_rate, row.epoch) for row in rows] for rows in (averaged, left_out))
         self._folder.write_soup(Soup(cells, others, metrics))
-        for member in members:
-            member.file.unlink()
 
     # Files
 

@@ -18,7 +18,7 @@ from bertgrid_tf.storage.predictions import Predictions, predictions_file, write
 from bertgrid_tf.training.encoding import CorpusEncoder
 from bertgrid_tf.training.model_cache import ModelCache
 from bertgrid_tf.training.soup import SoupMember, greedy_soup, save_weights
-from bertgrid_tf.trial_config import AFTER_SEARCH, FINAL, GRID, SOUP, TrialConfig
+from bertgrid_tf.trial_config import AFTER_SEARCH, FINAL, SOUP, TrialConfig
 
 
 class TrialRunner:
@@ -82,7 +82,7 @@ class TrialRunner:
         return averaged, evaluate(dev.labels, probabilities, self._corpus.labels)
 
     def _epochs(self, config: TrialConfig, folder: Path) -> Iterator[EpochResult]:
-        hyperparameters, keeps_weights = config.hyperparameters, self._recipe.soup and self._may_be_row(config)
+        hyperparameters, keeps_weights = config.hyperparameters, self._recipe.soup and config.stage not in AFTER_SEARCH
         try:
             trainer = self.models.trainer(hyperparameters, config.gpus)
             train = self.encoder.training_set(hyperparameters, config.seed)
@@ -103,11 +103,6 @@ class TrialRunner:
                 yield replace(result, metrics=result.metrics | tokens)
         except tf.errors.ResourceExhaustedError as error:
             raise keras_tuner.errors.FailedTrialError(f"out of memory: {error.message}") from error
-
-    def _may_be_row(self, config: TrialConfig) -> bool:
-        """Return whether the grid may have a trial as a row: its own, and a sweep's that is trained as long."""
-        as_long = config.schedule_epochs == self._recipe.epochs
-        return config.stage == GRID or (config.stage not in AFTER_SEARCH and as_long)
 
     def _write_predictions(self, trial: str, epoch: int, dev: EncodedDataset, probabilities: np.ndarray) -> None:
         predictions = Predictions(self._dev_dialogues, dev.labels, probabilities)
