@@ -38,7 +38,7 @@ SPREAD = 0.1
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """One search on a number of workers, in seconds; those of the oracle are real, all others simulated."""
 
     search: str
@@ -75,7 +75,7 @@ def train(hyperparameters: Mapping[str, Value], folder: Path) -> Iterator[dict[s
         yield {"val_accuracy": float(draw(hyperparameters, epoch).random())}
 
 
-def measure(name: str, searched: SearchSpace, workers: int) -> Measured:
+def measure(name: str, searched: SearchSpace, workers: int) -> Measurement:
     """Run a search on simulated workers."""
     oracle = CasualGridOracle.over(searched, "val_accuracy")
     oracle.verbose = 0
@@ -92,7 +92,7 @@ def measure(name: str, searched: SearchSpace, workers: int) -> Measured:
         reports += len(epochs)
         stages[trial.hyperparameters.values[STAGE]].append(sum(seconds(hyperparameters, epoch) for epoch in epochs))
     chain = sum(max(trials) for trials in stages.values())
-    return Measured(name, workers, pool.clock, max(pool.busy / workers, chain), pool.busy, took / reports)
+    return Measurement(name, workers, pool.clock, max(pool.busy / workers, chain), pool.busy, took / reports)
 
 
 def searches() -> dict[str, SearchSpace]:
@@ -104,7 +104,7 @@ def searches() -> dict[str, SearchSpace]:
     }
 
 
-def draw_figure(measured: list[Measured], path: Path) -> None:
+def draw_figure(measured: list[Measurement], path: Path) -> None:
     """Draw hours over workers."""
     import matplotlib
 

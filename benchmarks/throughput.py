@@ -46,7 +46,7 @@ class InPrecision(Contender):
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """A contender's epochs.
 
     Attributes:
@@ -61,7 +61,7 @@ class Measured:
         """Return the amount a second, given the amount of an epoch."""
         return amount / median(self.seconds)
 
-    def faster_than(self, other: "Measured") -> float:
+    def faster_than(self, other: "Measurement") -> float:
         """Return the median of the rounds' ratios of the other's seconds to these."""
         return median(theirs / mine for mine, theirs in zip(self.seconds, other.seconds, strict=True))
 
@@ -149,7 +149,7 @@ def main() -> None:
                     seconds[index].append(reply["seconds"])
 
     measured = {
-        (one.name, one.precision): Measured(tuple(taken), peak)
+        (one.name, one.precision): Measurement(tuple(taken), peak)
         for one, taken, peak in zip(everyone, seconds, peaks, strict=True)
     }
     flops = training_flops(size, texts.lengths)

@@ -15,7 +15,7 @@ transformers.logging.set_verbosity_error()
 Padding = Literal["maximum", "dynamic", "grouped"]
 
 
-class Rows(torch.utils.data.Dataset):
+class TextDataset(torch.utils.data.Dataset):
     """Texts without their padding, which a collator adds."""
 
     def __init__(self, texts: PaddedTexts) -> None:
@@ -131,12 +131,12 @@ def trainer(
         classifier,
         arguments,
         collate,
-        Rows(train),
-        eval_dataset=None if dev is None else Rows(dev),
+        TextDataset(train),
+        eval_dataset=None if dev is None else TextDataset(dev),
         compute_metrics=_accuracy,
         callbacks=callbacks,
     )
 
 
-def _accuracy(found: Any) -> dict[str, float]:
-    return {"accuracy": float((found.predictions.argmax(axis=1) == found.label_ids).mean())}
+def _accuracy(evaluated: Any) -> dict[str, float]:
+    return {"accuracy": float((evaluated.predictions.argmax(axis=1) == evaluated.label_ids).mean())}

@@ -202,8 +202,8 @@ def _epochs(trials: Sequence[ObservedTrial]) -> int:
 
 
 def _summarize(name: str, problems: Sequence[Problem], trials: Sequence[Sequence[ObservedTrial]]) -> Comparison:
-    epochs = [_epochs(found) for found in trials]
-    regrets = [problem.regret(found) for problem, found in zip(problems, trials, strict=True)]
+    epochs = [_epochs(observed) for observed in trials]
+    regrets = [problem.regret(observed) for problem, observed in zip(problems, trials, strict=True)]
     return Comparison(
         name,
         float(np.mean(epochs)),

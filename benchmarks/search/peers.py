@@ -52,16 +52,16 @@ class _Trained:
 
 def peers() -> dict[str, Peer]:
     """Return the installed peers by name."""
-    found: dict[str, Peer] = {
+    installed: dict[str, Peer] = {
         "random rows": random_rows,
         "KerasTuner Hyperband": keras_tuner_hyperband,
         "KerasTuner Bayesian": keras_tuner_bayesian,
     }
     if find_spec("optuna") is not None:
-        found["Optuna TPE"] = optuna_tpe("none")
-        found["Optuna TPE, median"] = optuna_tpe("median")
-        found["Optuna TPE, Hyperband"] = optuna_tpe("hyperband")
-    return found
+        installed["Optuna TPE"] = optuna_tpe("none")
+        installed["Optuna TPE, median"] = optuna_tpe("median")
+        installed["Optuna TPE, Hyperband"] = optuna_tpe("hyperband")
+    return installed
 
 
 def random_rows(space: SearchSpace, curve: Curve, seed: int, budget: int) -> list[ObservedTrial]:

@@ -53,8 +53,8 @@ def examine(study: str, study_folder: Path, dirs: list[Path]) -> Iterator[Findin
 
     Args:
         study: Name of a recipe that comes with the package.
-        results: Parent of the results folder.
-        dirs: Folders in which corpora are looked for (`data.data_dirs`).
+        study_folder: Parent of the study folder.
+        dirs: Folders that are searched for corpora (`data.data_dirs`).
 
     Raises:
         UserError: There is no such recipe.
@@ -162,13 +162,17 @@ def memory(shared: Path = Path("/dev/shm")) -> Finding:
 def folder(
     place: Path, otherwise: str, command: str = "…", volume: Path | None = None, status: Status = "problem"
 ) -> Finding:
-    """Check that a folder can be written and has space; see `container.NotWritable` for the other arguments.
+    """Check that a folder can be written and has space.
 
     Args:
+        place: The folder.
+        otherwise: Remedy beside making it writable (`container.NotWritable.remedy`).
+        command: Command that a container is to run again, likewise.
+        volume: The folder that a container mounts, if not `place` itself.
         status: Status where the folder cannot be written.
     """
-    if found := check_writable(place, volume):
-        return Finding(status, f"{place} {found.reason}", found.remedy(otherwise, command))
+    if obstacle := check_writable(place, volume):
+        return Finding(status, f"{place} {obstacle.reason}", obstacle.remedy(otherwise, command))
     free = shutil.disk_usage(nearest(place)).free
     text = f"{place}, {readable(free)} free"
     if free < _FREE_SPACE:
@@ -201,7 +205,8 @@ def tensorflow() -> Finding:
     from bertgrid_tf.bert import checkpoint, device  # noqa: F401
     from bertgrid_tf.system.gpu import query_driver
 
-    driver = f", driver {found.version}" if (found := query_driver()) and found.version else ""
+    query = query_driver()
+    driver = f", driver {query.version}" if query and query.version else ""
     text = f"{metadata.version('tensorflow')} on {device.device_name()}{driver}"
     if missing := device.missing_gpu():
         return Finding("warning" if missing.needs_attention else "ok", f"{text}: {missing.reason}", missing.remedy)
@@ -224,8 +229,8 @@ def checkpoints(models: list[str]) -> Finding:
         return Finding("problem", f"{text}; HF_HUB_OFFLINE is set", f"unset it, or {remedy}")
     if failure := _unreachable(constants.ENDPOINT):
         return Finding("problem", f"{text}; {constants.ENDPOINT} {failure}", f"connect, or {remedy}")
-    if found := check_writable(Path(constants.HF_HUB_CACHE), volume=Path(constants.HF_HOME)):
-        return Finding("problem", f"{text}; {found.folder} {found.reason}", found.remedy("set HF_HOME"))
+    if obstacle := check_writable(Path(constants.HF_HUB_CACHE), volume=Path(constants.HF_HOME)):
+        return Finding("problem", f"{text}; {obstacle.folder} {obstacle.reason}", obstacle.remedy("set HF_HOME"))
     return Finding("ok", f"{text}; the study downloads them from {constants.ENDPOINT}")
 
 

@@ -94,7 +94,7 @@ class WorkerPool:
         """Return how many GPUs of one host train the final model together; 1 for the CPU too.
 
         Raises:
-            UserError: No host has so many.
+            UserError: No host has as many.
         """
         from bertgrid_tf.bert.replicas import resolve_gpu_count
 
@@ -152,7 +152,7 @@ def start_workers(options: WorkerOptions) -> Iterator[WorkerPool]:
 
     Raises:
         UserError: Ray is not installed; a host of the cluster has another version of bertgrid-tf, or none.
-        tuners.TunerError: The cluster cannot be reached, or has no room for so many workers.
+        tuners.TunerError: The cluster cannot be reached, or has no room for the workers.
     """
     try:
         from tuners.ray_pool import cluster

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.throughput import BASELINE, Measured, contenders, products
+from benchmarks.throughput import BASELINE, Measurement, contenders, products
 from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.recipe import load_recipe
 
@@ -10,12 +10,12 @@ ROUNDS = st.lists(st.floats(0.1, 100), min_size=1, max_size=9)
 
 
 def test_a_rate_is_that_of_the_median_epoch():
-    assert Measured((1.0, 2.0, 40.0), 0).rate(64) == 32
+    assert Measurement((1.0, 2.0, 40.0), 0).rate(64) == 32
 
 
 @given(ROUNDS, st.floats(0.2, 5))
 def test_a_machine_that_slows_down_for_a_round_does_not_change_the_ratio(seconds, times):
-    theirs, ours = Measured(tuple(times * one for one in seconds), 0), Measured(tuple(seconds), 0)
+    theirs, ours = Measurement(tuple(times * one for one in seconds), 0), Measurement(tuple(seconds), 0)
     assert ours.faster_than(theirs) == pytest.approx(times)
 
 
