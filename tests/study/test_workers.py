@@ -112,7 +112,7 @@ def test_a_worker_that_lacks_the_checkpoint_or_the_study_folder_is_refused(tmp_p
     config = WorkerConfig(tiny_study.corpus_of(recipe), recipe, folder, {"scratch:1x32": "scratch:1x32"}, 1)
 
     def start(**changes) -> object:
-        task = WorkerTask(config, __version__, "process 1 on here", str(tmp_path), None)
+        task = WorkerTask(config, __version__, "process 1 on here", str(Path.cwd()), None)
         return workers._trial_runner(replace(task, **changes))
 
     assert start()
