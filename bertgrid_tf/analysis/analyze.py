@@ -1,6 +1,5 @@
 """The analysis of a whole study, from its folder."""
 
-import shlex
 from math import isnan
 from statistics import median
 
@@ -35,7 +34,7 @@ def analyze(folder: StudyFolder) -> StudyAnalysis:
     if (candidate := of_best if of_final is None else of_final) is not None:
         fitted = fit_correction(scores, candidate, (final or winner or recipe).hyperparameters)
         gains = [*averaging_gains(scores, test), *correction_gains(scores, candidate, fitted, test)]
-    command = f"bertgrid-tf tune {recipe.corpus} --recipe {shlex.quote(str(folder.best_file))} --study again"
+    command = folder.winner_command(recipe.corpus)
     return StudyAnalysis(
         folder=str(folder.path),
         recipe=recipe,

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from math import nan
 from pathlib import Path
@@ -142,6 +143,10 @@ class StudyFolder:
         if not self.best_file.is_file():
             raise UserError(f"The study in {self.path} has no winner yet: run its `tune` command again to go on.")
         return load_recipe(self.path.name, self.best_file)
+
+    def winner_command(self, corpus: str) -> str:
+        """Return the command that trains the winner in a study of its own."""
+        return f"bertgrid-tf tune {corpus} --recipe {shlex.quote(str(self.best_file))} --study again"
 
     def write_best(self, winner: Recipe, headline: str) -> None:
         """Write `best.yaml` with a comment in front."""

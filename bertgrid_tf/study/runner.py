@@ -1,6 +1,5 @@
 """One study in three acts: sweeps ▶ learning-rate × epoch grid ▶ final model."""
 
-import shlex
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -307,8 +306,7 @@ class StudyRunner:
             winner,
             f"The winner: learning rate {best.learning_rate:g}, epoch {best.epoch} of {schedule_epochs}; "
             f"{recipe.metric} on dev {best.score:.4f}.\n"
-            f"Train it again: bertgrid-tf tune {recipe.corpus} --recipe {shlex.quote(str(self._folder.best_file))} "
-            "--study again",
+            f"Train it again: {self._folder.winner_command(recipe.corpus)}",
         )
         return winner
 
