@@ -11,7 +11,7 @@ DOCKER ?= docker
 VENV := .venv
 BIN := $(VENV)/bin
 COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate \
-	--custom-compile-command "make lock" --extra ray setup.cfg
+	--custom-compile-command "make lock" --extra files --extra ray setup.cfg
 
 .PHONY: install tune test lint docs lock image image-test clean
 
