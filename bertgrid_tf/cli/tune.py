@@ -128,10 +128,10 @@ def _print_plan(console: Console, name: str, recipe: Recipe, data_dir: Path, mem
     from bertgrid_tf.api import load_corpus
     from bertgrid_tf.budget.plan import plan
     from bertgrid_tf.report.plan import guess_line, plan_table
-    from bertgrid_tf.study.auto_settings import autos, estimated, value
+    from bertgrid_tf.study.auto_settings import auto_keys, estimate_auto, key_value
 
     asked, corpus = load_corpus(name, recipe=recipe, data_dir=data_dir, console=console)
-    guessed = estimated(asked, corpus, memory) if autos(asked) else asked
+    guessed = estimate_auto(asked, corpus, memory) if auto_keys(asked) else asked
     console.print(plan_table(plan(guessed, corpus)))
-    for key in autos(asked):
-        console.print(guess_line(key, value(guessed, key)), markup=False, highlight=False, soft_wrap=True)
+    for key in auto_keys(asked):
+        console.print(guess_line(key, key_value(guessed, key)), markup=False, highlight=False, soft_wrap=True)

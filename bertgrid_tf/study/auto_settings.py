@@ -1,6 +1,6 @@
-"""Values for the settings that a recipe leaves `auto`: measured once, before the search, and kept with the study.
+"""Values of the settings that a recipe leaves `auto`: measured once, before the search, and kept with the study.
 
-A resumed study takes over what it began with, on whatever machine, so that all of its runs are comparable.
+A resumed study keeps its values on whatever machine, so that all of its trials are comparable.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bertgrid_tf.budget.callbacks import Callback
 from bertgrid_tf.corpus import Corpus, utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import AUTO, Hyperparameters, Value
-from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.recipe import Recipe, short_key
 from bertgrid_tf.storage.records import MeasuredSetting
 from bertgrid_tf.system.host import readable
 from bertgrid_tf.system.isolated_process import Send, run_isolated
@@ -49,44 +50,58 @@ class AutoSetting:
     """A key of the recipe that may be `auto`.
 
     Attributes:
-        of: What its value depends on; as long as that is the same, a measured value holds.
-        measure: Measures the value, for a recipe in which the keys before it have theirs.
+        of: Returns the inputs of the measurement; a measured value holds as long as they are the same.
+        measure: Measures the value for a recipe in which the keys before it have their values.
     """
 
     of: Callable[[Recipe], Mapping[str, Value]]
     measure: Callable[[Recipe, Corpus, HostShare], MeasuredSetting]
 
 
-def autos(recipe: Recipe) -> list[str]:
-    """The dotted keys to be measured, in their order."""
-    return [key for key in AUTOS if value(recipe, key) == AUTO and (key != FINAL_BATCH_SIZE or recipe.final_models())]
+def auto_keys(recipe: Recipe) -> list[str]:
+    """List the dotted keys of a recipe that are to be measured, in their order."""
+    return [
+        key
+        for key in AUTO_SETTINGS
+        if key_value(recipe, key) == AUTO and (key != FINAL_BATCH_SIZE or recipe.final_models())
+    ]
 
 
 def resolve(
-    recipe: Recipe, kept: Mapping[str, MeasuredSetting], measure: Callable[[str, Recipe], MeasuredSetting]
+    recipe: Recipe,
+    kept: Mapping[str, MeasuredSetting],
+    measure: Callable[[str, Recipe], MeasuredSetting],
+    callback: Callback,
 ) -> tuple[Recipe, dict[str, MeasuredSetting]]:
     """Replace every `auto` of a recipe.
 
     Args:
-        recipe: As asked.
+        recipe: The study's recipe.
         kept: Earlier measurements, by key.
         measure: Measures a key of a recipe in which the keys before it have their values.
+        callback: Receives the values.
 
     Returns:
         The recipe, and the measurements behind it, new and kept.
     """
     measured: dict[str, MeasuredSetting] = {}
-    for key in autos(recipe):
+    for key in auto_keys(recipe):
         setting = kept.get(key)
-        if setting is None or dict(setting.of) != dict(AUTOS[key].of(recipe)):
+        if setting is None or dict(setting.of) != dict(AUTO_SETTINGS[key].of(recipe)):
+            callback.on_message(f"Measuring {short_key(key)} auto: a minute or two.")
             setting = measure(key, recipe)
+            callback.on_auto_setting(key, setting)
+        else:
+            callback.on_message(
+                f"{short_key(key)} auto is {setting.value}, as measured on {setting.on} when the study began."
+            )
         measured[key] = setting
-        recipe = replaced(recipe, {key: setting.value})
+        recipe = with_values(recipe, {key: setting.value})
     return recipe, measured
 
 
-def replaced(recipe: Recipe, values: Mapping[str, Value]) -> Recipe:
-    """The recipe with other values for some dotted keys."""
+def with_values(recipe: Recipe, values: Mapping[str, Value]) -> Recipe:
+    """Copy a recipe with other values of some dotted keys."""
     for key, new in values.items():
         profile, name = key.split(".")
         changed = getattr(recipe, profile).model_copy(update={name: new})
@@ -95,12 +110,14 @@ def replaced(recipe: Recipe, values: Mapping[str, Value]) -> Recipe:
 
 
 def with_defaults(recipe: Recipe) -> Recipe:
-    """The recipe with the default for every `auto`, for results that do not depend on it, as the number of runs."""
-    return replaced(recipe, {key: Hyperparameters.model_fields[key.split(".")[1]].default for key in autos(recipe)})
+    """Copy a recipe with the default for every `auto`, for a plan that does not depend on it."""
+    return with_values(
+        recipe, {key: Hyperparameters.model_fields[key.split(".")[1]].default for key in auto_keys(recipe)}
+    )
 
 
-def value(recipe: Recipe, key: str) -> Value | None:
-    """The value of a dotted key."""
+def key_value(recipe: Recipe, key: str) -> Value | None:
+    """Return the value of a dotted key."""
     profile, name = key.split(".")
     current: Value | None = getattr(getattr(recipe, profile), name)
     return current
@@ -127,8 +144,8 @@ def _measure_precision(recipe: Recipe, corpus: Corpus, share: HostShare) -> Meas
         because = f"{other.precision} was {other.examples_per_second / plain.examples_per_second:.2f} × as fast as fp32"
         because += f", and its mean loss {abs(other.loss / plain.loss - 1):.1%} off"
     curve: list[Mapping[str, Value]] = [
-        {"precision": one.precision, "examples/s": round(one.examples_per_second, 1), "loss": round(one.loss, 4)}
-        for one in timings
+        {"precision": t.precision, "examples/s": round(t.examples_per_second, 1), "loss": round(t.loss, 4)}
+        for t in timings
     ]
     return MeasuredSetting(choice.precision, _precision_depends_on(recipe), device_name(), because, curve)
 
@@ -152,7 +169,7 @@ def _time_precisions(question: tuple[Recipe, Corpus, int | None], send: Send) ->
 
 
 def _batch_depends_on(key: str, recipe: Recipe) -> dict[str, Value]:
-    """All models, the greatest maximum length and the widest precision of the runs that share a batch size."""
+    """Return all models, the greatest maximum length and the widest precision of the trials that share a batch size."""
     models = recipe.final_models() if key == FINAL_BATCH_SIZE else recipe.searched_models()
     max_length = max([recipe.hyperparameters.max_length, *map(int, recipe.sweeps.get("max_length", ()))])
     wide = "fp32" in recipe.sweeps.get("precision", ())
@@ -161,7 +178,7 @@ def _batch_depends_on(key: str, recipe: Recipe) -> dict[str, Value]:
 
 
 def _most_demanding(key: str, recipe: Recipe, corpus: Corpus, gpus: int) -> "Question":
-    """The largest of the models that share a batch size, with the part of a batch that one of `gpus` trains."""
+    """Return the largest of the models that share a batch size, and the part of a batch that one of `gpus` trains."""
     from bertgrid_tf.bert.dimensions import dimensions
     from bertgrid_tf.bert.probe import Question
 
@@ -183,7 +200,7 @@ def _measure_batch(key: str, recipe: Recipe, corpus: Corpus, share: HostShare) -
     question = _most_demanding(key, recipe, corpus, gpus)
     device, on_gpu, limit = available(share.sharers)
     points = probe(question, limit)
-    # Nothing beyond what was measured.
+    # No batch beyond the measured ones.
     batch = largest(points, limit, min(question.most, points[-1].batch))
     because = f"it takes {predicted(points, batch) / limit:.0%} of the {readable(limit)} there"
     if batch == largest(points, float("inf"), question.most):
@@ -202,20 +219,20 @@ def _measure_batch(key: str, recipe: Recipe, corpus: Corpus, share: HostShare) -
     return MeasuredSetting(batch * gpus, _batch_depends_on(key, recipe), device, because, curve)
 
 
-AUTOS = {PRECISION: AutoSetting(_precision_depends_on, _measure_precision)} | {
+AUTO_SETTINGS = {PRECISION: AutoSetting(_precision_depends_on, _measure_precision)} | {
     key: AutoSetting(partial(_batch_depends_on, key), partial(_measure_batch, key))
     for key in (BATCH_SIZE, FINAL_BATCH_SIZE)
 }
 """Every key that may be `auto`, in the order in which they are measured."""
 
 
-def estimated(recipe: Recipe, corpus: Corpus, gpu_memory: int | None = None) -> Recipe:
+def estimate_auto(recipe: Recipe, corpus: Corpus, gpu_memory: int | None = None) -> Recipe:
     """Estimate every `auto` of a recipe for a plan, without measuring or loading a model.
 
     Args:
-        recipe: As asked.
-        corpus: Its own.
-        gpu_memory: Bytes that may be taken of each GPU; None for all.
+        recipe: The study's recipe.
+        corpus: The recipe's corpus.
+        gpu_memory: Most that TensorFlow may take of each GPU, in bytes; None for all.
     """
     from bertgrid_tf.bert.device import gpus, limit_memory
     from bertgrid_tf.bert.dimensions import dimensions
@@ -226,12 +243,12 @@ def estimated(recipe: Recipe, corpus: Corpus, gpu_memory: int | None = None) -> 
         limit_memory(gpu_memory)
     final_gpus = len(gpus()) or 1 if recipe.final.gpus == "all" else recipe.final.gpus
     _, on_gpu, limit = available()
-    if PRECISION in autos(recipe):
-        recipe = replaced(recipe, {PRECISION: "fp32"})  # which takes the most memory
-    for key in autos(recipe):
+    if PRECISION in auto_keys(recipe):
+        recipe = with_values(recipe, {PRECISION: "fp32"})  # which takes the most memory
+    for key in auto_keys(recipe):
         devices = final_gpus if key == FINAL_BATCH_SIZE else 1
         run = _most_demanding(key, recipe, corpus, devices)
         size = dimensions(run.model, len(corpus.labels))
         points = [Point(n, estimate(size, n, run.max_length, run.precision, on_gpu), 0.0) for n in (1, 2)]
-        recipe = replaced(recipe, {key: largest(points, limit, run.most) * devices})
+        recipe = with_values(recipe, {key: largest(points, limit, run.most) * devices})
     return recipe

@@ -14,7 +14,7 @@ from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.records import MeasuredSetting
 from bertgrid_tf.storage.study_folder import StudyFolder
-from bertgrid_tf.study.auto_settings import AUTOS, HostShare
+from bertgrid_tf.study.auto_settings import AUTO_SETTINGS, HostShare
 from bertgrid_tf.study.workers import WorkerConfig, WorkerPool
 from bertgrid_tf.training.trial_runner import TrialRunner
 from bertgrid_tf.trial_config import FINAL, TrialConfig
@@ -66,7 +66,7 @@ class TrialExecution:
         """Measure an `auto` key of a recipe in which the keys before it have their values."""
         gpus = self.final_gpus() if key.startswith("final.") else 1
         if self.workers is None:
-            return AUTOS[key].measure(recipe, self.corpus, HostShare(final_gpus=gpus))
+            return AUTO_SETTINGS[key].measure(recipe, self.corpus, HostShare(final_gpus=gpus))
         return self.workers.measure(self._config(recipe.seed), key, gpus)
 
     @contextmanager

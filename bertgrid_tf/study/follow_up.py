@@ -1,19 +1,28 @@
 """The trials after the search: further seeds of tied rows, and interaction checks of the sweeps."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
+from math import isnan
 
-from bertgrid_tf.analysis import CellAnalysis, SweepAnalysis
+import keras_tuner
+
+from bertgrid_tf.analysis.records import CellAnalysis, SweepAnalysis
+from bertgrid_tf.budget.controller import BudgetController
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.records import FollowUpTrial
+from bertgrid_tf.study.execution import TrialExecution
+from bertgrid_tf.training.trial_runner import TrialRunner
 from bertgrid_tf.trial_config import INTERACTIONS, SEEDS, TrialConfig
+from tuners.pool import Pool, follow
 
 
 def seed_repeats(recipe: Recipe, winner: TrialConfig, cells: Sequence[CellAnalysis]) -> list[FollowUpTrial]:
-    """List the rows with cells of the tied set, with every further seed, up to the last of these cells.
+    """List the rows with cells of the tied set, with each of the recipe's further seeds, up to the last of these cells.
 
     Args:
-        recipe: Its `n_seeds` counts the seeds.
+        recipe: The study's recipe.
         winner: The winning trial.
         cells: The cells of the grid.
     """
@@ -39,10 +48,10 @@ def seed_repeats(recipe: Recipe, winner: TrialConfig, cells: Sequence[CellAnalys
 
 
 def interaction_checks(recipe: Recipe, winner: TrialConfig, sweeps: Sequence[SweepAnalysis]) -> list[FollowUpTrial]:
-    """List the runner-up of every sweep, at the winning learning rate and epoch.
+    """List the runner-up of every sweep, at the winning learning rate and epoch, if the recipe checks interactions.
 
     Args:
-        recipe: Says whether interactions are checked.
+        recipe: The study's recipe.
         winner: The winning trial, stopped after the winning epoch.
         sweeps: The sweeps' levels with their scores.
     """
@@ -57,3 +66,45 @@ def interaction_checks(recipe: Recipe, winner: TrialConfig, sweeps: Sequence[Swe
             config = replace(config, stage=INTERACTIONS, parameter=sweep.parameter)
             trials.append(FollowUpTrial(f"interaction_{sweep.parameter}", config))
     return trials
+
+
+def run_follow_ups(
+    stage: str,
+    trials: Sequence[FollowUpTrial],
+    execution: TrialExecution,
+    runner: TrialRunner,
+    controller: BudgetController,
+) -> None:
+    """Run the trials of a stage after the search, unless they have ended or do not fit the budget."""
+    ended = {trial.name for trial in execution.folder.read_follow_ups()}
+    waiting = [trial for trial in trials if trial.name not in ended]
+    if waiting:
+        controller.expect(stage, [trial.config for trial in waiting])
+    for seed, group in groupby(waiting, key=lambda trial: trial.config.seed):
+        with execution.pool(seed) as pool:
+            for trial in group:
+                if controller.begin_follow_up(trial):
+                    _run(trial, execution, runner, controller, pool)
+
+
+def _run(
+    trial: FollowUpTrial,
+    execution: TrialExecution,
+    runner: TrialRunner,
+    controller: BudgetController,
+    pool: Pool | None,
+) -> None:
+    name, config, folder = trial.name, trial.config, execution.folder.follow_up / trial.name
+    folder.mkdir(parents=True, exist_ok=True)
+    epochs: list[Mapping[str, float]] = []
+    try:
+        run = runner.run(config, folder) if pool is None else follow(pool, name, config.values, folder)
+        for metrics in run:
+            controller.epoch(name, len(epochs) + 1, metrics)
+            epochs.append(metrics)
+    except keras_tuner.errors.FailedTrialError as error:
+        execution.callback.on_message(f"{name} failed, and does not count: {error}")
+    finite = [metrics for metrics in epochs if not isnan(metrics[execution.recipe.metric])]
+    execution.folder.write_follow_up(replace(trial, epochs=finite))
+    execution.callback.on_trial_end(name)
+    shutil.rmtree(folder)

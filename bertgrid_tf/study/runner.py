@@ -1,11 +1,8 @@
 """One study in three acts: sweeps ▶ learning-rate × epoch grid ▶ final model."""
 
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from itertools import groupby
-from math import isnan
 from time import monotonic
 
 import keras_tuner
@@ -20,23 +17,23 @@ from bertgrid_tf.budget.time_budget import Budget
 from bertgrid_tf.corpus import Corpus, utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Hyperparameters
-from bertgrid_tf.recipe import NO_MODEL, Recipe, short_key
+from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.write_report import write_report
-from bertgrid_tf.storage.records import FollowUpTrial, MeasuredSetting, Soup
-from bertgrid_tf.storage.study_folder import StudyFolder, trial_name, weights_file
+from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
 from bertgrid_tf.study import preparation
 from bertgrid_tf.study.auto_settings import resolve
 from bertgrid_tf.study.execution import TrialExecution
 from bertgrid_tf.study.final_model import train_final_model
-from bertgrid_tf.study.follow_up import interaction_checks, seed_repeats
+from bertgrid_tf.study.follow_up import interaction_checks, run_follow_ups, seed_repeats
+from bertgrid_tf.study.selection import cheapest_level, write_winner
+from bertgrid_tf.study.soup import average_rows
 from bertgrid_tf.study.workers import WorkerOptions, WorkerPool, start_workers
 from bertgrid_tf.training.recipe_checks import check_recipe, checkpoint_identities, padded_models
-from bertgrid_tf.training.soup import SoupMember
 from bertgrid_tf.training.trial_runner import TrialRunner
 from bertgrid_tf.training.workload_estimator import WorkloadEstimator
 from bertgrid_tf.trial_config import INTERACTIONS, SEEDS, TrialConfig
 from tuners import Best, CasualGridOracle, SweepLevel, TunerError
-from tuners.pool import Pool, follow
+from tuners.pool import Pool
 
 FIRST_REPORT_SECONDS = 30
 
@@ -95,7 +92,7 @@ class StudyRunner:
             with start_workers(self._workers) if self._workers else nullcontext() as workers:
                 self._prepare(workers, checkpoints)
                 winner = self._select_winner(self._search())
-                best = self._write_best(winner)
+                best = write_winner(winner, self._recipe, self._folder)
                 if (final := final_trial(best, winner.epoch)) is not None:
                     train_final_model(final, self._execution, self._runner, self._controller)
                 self._controller.write()
@@ -109,11 +106,12 @@ class StudyRunner:
         if workers is not None:
             self._callback.on_workers_begin(workers.count, workers.share)
             workers.final_gpus(self._asked.final.gpus)
-        arguments = (self._folder, checkpoints, self._callback, workers)
-        execution = TrialExecution(self._corpus, self._asked, *arguments)
+        execution = TrialExecution(self._corpus, self._asked, self._folder, checkpoints, self._callback, workers)
         check_recipe(self._asked, self._corpus, final_here=workers is None)
-        settings = self._resolve_auto(execution)
-        self._execution = TrialExecution(self._corpus, self._recipe, *arguments)
+        kept = {} if self._fresh else self._folder.read_auto_settings()
+        # Before this process takes any of a GPU's memory.
+        self._recipe, settings = resolve(self._asked, kept, execution.measure, self._callback)
+        self._execution = replace(execution, recipe=self._recipe)
         for model, kind in padded_models(self._recipe).items():
             self._callback.on_message(
                 f"{model} is of type {kind}, whose own forward pass computes padding too: unless group_by_length is "
@@ -126,34 +124,10 @@ class StudyRunner:
         preparation.write_beginning(self._folder, self._asked, self._corpus, checkpoints)
         self._folder.write_auto_settings(settings)
         self._workload = WorkloadEstimator(self._runner.encoder, self._recipe.seed)
-        gpus = self._execution.final_gpus() if self._recipe.final_models() else 1
+        devices = (self._execution.count, self._execution.final_gpus() if self._recipe.final_models() else 1)
         self._controller = BudgetController(
-            self._recipe,
-            self._workload.epoch,
-            self._folder,
-            self._callback,
-            self._budget,
-            self._execution.count,
-            gpus,
+            self._recipe, self._workload.epoch, self._folder, self._callback, self._budget, *devices
         )
-
-    def _resolve_auto(self, execution: TrialExecution) -> dict[str, MeasuredSetting]:
-        """Give every `auto` of the recipe a value, before this process takes any of a GPU's memory."""
-        kept = {} if self._fresh else self._folder.read_auto_settings()
-
-        def measure(key: str, recipe: Recipe) -> MeasuredSetting:
-            self._callback.on_message(f"Measuring {short_key(key)} auto: a minute or two.")
-            setting = execution.measure(key, recipe)
-            self._callback.on_auto_setting(key, setting)
-            return setting
-
-        self._recipe, settings = resolve(self._asked, kept, measure)
-        for key, setting in settings.items():
-            if setting is kept.get(key):
-                self._callback.on_message(
-                    f"{short_key(key)} auto is {setting.value}, as measured on {setting.on} when the study began."
-                )
-        return settings
 
     # Acts one and two
 
@@ -200,17 +174,7 @@ class StudyRunner:
         return oracle
 
     def _cheapest_level(self, levels: Sequence[SweepLevel]) -> SweepLevel:
-        """Return the level that takes the least to train, of those that are tied with a sweep's best."""
-        scores = StudyScores(self._folder)
-        probabilities = {level: scores.of(trial_name(level.trial_id or ""), level.epoch or 0) for level in levels}
-        ranked = scores.rank(probabilities)
-        start = TrialConfig(self._recipe.hyperparameters, self._recipe.epochs, self._recipe.epochs)
-
-        def cost(level: SweepLevel) -> float:
-            config = start.with_hyperparameters(**{level.parameter: level.level})
-            return self._workload.epoch(config).cost * (level.epoch or 0)
-
-        return min((level for level in levels if ranked[level].tied), key=cost)
+        return cheapest_level(levels, StudyScores(self._folder), self._recipe, self._workload.epoch)
 
     def _select_winner(self, oracle: CasualGridOracle) -> Best:
         """Select the winning cell after all seeds of the tied set; then check interactions, and average rows."""
@@ -220,63 +184,20 @@ class StudyRunner:
             raise UserError(
                 f"Every trial of the grid diverged or failed ({self._folder.path}): try lower --learning-rates."
             ) from error
+        after_search = (self._execution, self._runner, self._controller)
+        scores = StudyScores(self._folder)
         if self._recipe.n_seeds > 1:
             config = TrialConfig.from_values(best.hyperparameters, self._recipe.seed)
-            self._follow_up(SEEDS, seed_repeats(self._recipe, config, StudyScores(self._folder).cells))
-        scores = StudyScores(self._folder)
+            run_follow_ups(SEEDS, seed_repeats(self._recipe, config, scores.cells), *after_search)
+            scores = StudyScores(self._folder)
         cell = scores.winner()
         assert cell is not None
         best = oracle.best((cell.learning_rate, cell.epoch))
         config = TrialConfig.from_values(best.hyperparameters, self._recipe.seed)
-        self._follow_up(INTERACTIONS, interaction_checks(self._recipe, config, scores.sweeps()))
+        run_follow_ups(INTERACTIONS, interaction_checks(self._recipe, config, scores.sweeps()), *after_search)
         if self._recipe.soup:
-            if not self._folder.soup_file.is_file():
-                self._average_rows(config, scores)
-            self._folder.delete_weights()
+            average_rows(config, scores, self._folder, self._runner)
         return best
-
-    def _follow_up(self, stage: str, trials: Sequence[FollowUpTrial]) -> None:
-        """Run the trials of a stage after the search that have not ended yet."""
-        ended = {trial.name for trial in self._folder.read_follow_ups()}
-        waiting = [trial for trial in trials if trial.name not in ended]
-        if waiting:
-            self._controller.expect(stage, [trial.config for trial in waiting])
-        for seed, group in groupby(waiting, key=lambda trial: trial.config.seed):
-            with self._execution.pool(seed) as pool:
-                for trial in group:
-                    if self._controller.begin_follow_up(trial):
-                        self._run_follow_up(trial, pool)
-
-    def _run_follow_up(self, trial: FollowUpTrial, pool: Pool | None) -> None:
-        folder, name, config = self._folder.follow_up / trial.name, trial.name, trial.config
-        folder.mkdir(parents=True, exist_ok=True)
-        epochs: list[Mapping[str, float]] = []
-        try:
-            run = self._runner.run(config, folder) if pool is None else follow(pool, name, config.values, folder)
-            for metrics in run:
-                self._controller.epoch(name, len(epochs) + 1, metrics)
-                epochs.append(metrics)
-        except keras_tuner.errors.FailedTrialError as error:
-            self._callback.on_message(f"{name} failed, and does not count: {error}")
-        scored = [metrics for metrics in epochs if not isnan(metrics[self._recipe.metric])]
-        self._folder.write_follow_up(replace(trial, epochs=scored))
-        self._callback.on_trial_end(name)
-        shutil.rmtree(folder)
-
-    def _average_rows(self, winner: TrialConfig, scores: StudyScores) -> None:
-        """Average the weights of the grid's rows; one whose weights were lost with a killed process is left out."""
-        members = []
-        for cell in scores.cells:
-            folder = self._folder.path / scores.trial_of(cell.learning_rate, cell.epoch)
-            file = weights_file(folder, cell.epoch)
-            if cell.score is not None and file.is_file():
-                members.append(SoupMember(cell.learning_rate, cell.epoch, cell.score.value, file))
-        if not members:
-            return
-        averaged, metrics = self._runner.average_weights(winner.hyperparameters, members, self._folder.soup_model)
-        left_out = [member for member in members if member not in averaged]
-        cells, others = ([(row.learning_rate, row.epoch) for row in rows] for rows in (averaged, left_out))
-        self._folder.write_soup(Soup(cells, others, metrics))
 
     # Files
 
@@ -284,31 +205,6 @@ class StudyRunner:
         self._folder.write_sweeps(oracle.sweep_results)
         if cells := oracle.cells():
             self._folder.write_cells(cells, oracle.table(), self._recipe.metric)
-
-    def _write_best(self, best: Best) -> Recipe:
-        """Write the winner as a recipe; the recipe."""
-        recipe, hyperparameters = self._recipe, Hyperparameters.from_values(best.hyperparameters)
-        schedule_epochs = int(best.hyperparameters["schedule_epochs"])
-        changes = {
-            "hyperparameters": hyperparameters,
-            "sweeps": {},
-            "n_seeds": 1,
-            "check_interactions": False,
-            "soup": False,
-            "learning_rates": [best.learning_rate],
-            "epochs": schedule_epochs,
-            "final": recipe.final.model_copy(
-                update={"model": recipe.final.model_for(hyperparameters.model) or NO_MODEL}
-            ),
-        }
-        winner = recipe.model_copy(update=changes)
-        self._folder.write_best(
-            winner,
-            f"The winner: learning rate {best.learning_rate:g}, epoch {best.epoch} of {schedule_epochs}; "
-            f"{recipe.metric} on dev {best.score:.4f}.\n"
-            f"Train it again: {self._folder.winner_command(recipe.corpus)}",
-        )
-        return winner
 
     def _write_report(self, analysis: StudyAnalysis | None = None) -> None:
         """Write the report; a study does not end for want of one."""

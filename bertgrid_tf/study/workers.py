@@ -17,7 +17,7 @@ from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.records import MeasuredSetting
 from bertgrid_tf.storage.study_folder import StudyFolder
-from bertgrid_tf.study.auto_settings import AUTOS, HostShare
+from bertgrid_tf.study.auto_settings import AUTO_SETTINGS, HostShare
 from bertgrid_tf.trial_config import FINAL, TrialConfig
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ class WorkerTask:
 
 def _measure(task: WorkerTask, key: str, host_share: HostShare) -> MeasuredSetting:
     _trial_runner(task)
-    return AUTOS[key].measure(task.config.recipe, task.config.corpus, host_share)
+    return AUTO_SETTINGS[key].measure(task.config.recipe, task.config.corpus, host_share)
 
 
 def _trainable(task: WorkerTask) -> Callable[..., Iterator[Mapping[str, float]]]:

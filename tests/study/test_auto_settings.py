@@ -12,6 +12,7 @@ from bertgrid_tf import cli
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.memory import MIB, estimate
+from bertgrid_tf.budget.callbacks import Callback
 from bertgrid_tf.corpus import utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe
@@ -19,13 +20,13 @@ from bertgrid_tf.storage.records import MeasuredSetting
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.study import auto_settings
 from bertgrid_tf.study.auto_settings import (
-    AUTOS,
+    AUTO_SETTINGS,
     BATCH_SIZE,
     FINAL_BATCH_SIZE,
     LEAST_STEPS,
     PRECISION,
     HostShare,
-    autos,
+    auto_keys,
     resolve,
     with_defaults,
 )
@@ -35,7 +36,7 @@ SETTING = MeasuredSetting(24, {}, "a device", "fits", [{"texts": 24}])
 
 
 def setting_for(key: str, recipe: Recipe) -> MeasuredSetting:
-    return replace(SETTING, of=AUTOS[key].of(recipe))
+    return replace(SETTING, of=AUTO_SETTINGS[key].of(recipe))
 
 
 def not_measured(key: str, recipe: Recipe) -> MeasuredSetting:
@@ -43,7 +44,7 @@ def not_measured(key: str, recipe: Recipe) -> MeasuredSetting:
 
 
 def test_a_recipe_without_auto_needs_nothing():
-    assert resolve(tiny(), {}, not_measured) == (tiny(), {})
+    assert resolve(tiny(), {}, not_measured, Callback()) == (tiny(), {})
 
 
 def test_every_auto_gets_its_value_and_later_ones_see_earlier_ones():
@@ -51,36 +52,36 @@ def test_every_auto_gets_its_value_and_later_ones_see_earlier_ones():
     seen = []
 
     def measure(key: str, recipe: Recipe) -> MeasuredSetting:
-        seen.append((key, auto_settings.value(recipe, BATCH_SIZE)))
+        seen.append((key, auto_settings.key_value(recipe, BATCH_SIZE)))
         return setting_for(key, recipe)
 
-    recipe, kept = resolve(asked, {}, measure)
+    recipe, kept = resolve(asked, {}, measure, Callback())
     assert seen == [(BATCH_SIZE, "auto"), (FINAL_BATCH_SIZE, 24)]
     assert recipe == tiny(**{"batch_size": 24, "final.batch_size": 24})
-    assert not autos(recipe)
-    assert resolve(asked, kept, not_measured) == (recipe, kept)
+    assert not auto_keys(recipe)
+    assert resolve(asked, kept, not_measured, Callback()) == (recipe, kept)
 
 
 def test_a_value_that_was_measured_for_something_else_is_measured_anew():
     asked = tiny(**{"final.batch_size": "auto"})
-    _, kept = resolve(asked, {}, setting_for)
+    _, kept = resolve(asked, {}, setting_for, Callback())
     other = tiny(**{"final.batch_size": "auto", "final.model": "scratch:3x32"})
     with pytest.raises(AssertionError, match=r"final\.batch_size is measured anew"):
-        resolve(other, kept, not_measured)
+        resolve(other, kept, not_measured, Callback())
     # The same model on other GPUs goes on with what it began with.
     more = tiny(**{"final.batch_size": "auto", "final.gpus": "all"})
-    assert resolve(more, kept, not_measured)[0].final.batch_size == 24
+    assert resolve(more, kept, not_measured, Callback())[0].final.batch_size == 24
 
 
 def test_without_a_final_model_its_batch_is_not_measured():
-    assert autos(tiny(**{"final.model": "none", "final.batch_size": "auto"})) == []
+    assert auto_keys(tiny(**{"final.model": "none", "final.batch_size": "auto"})) == []
 
 
 def test_the_most_demanding_of_all_trials_is_measured():
     recipe = tiny(
         **{"batch_size": "auto", "sweeps": {"max_length": [16, 96], "model": ["scratch:1x64", "scratch:1x32"]}}
     )
-    of = AUTOS[BATCH_SIZE].of(recipe)
+    of = AUTO_SETTINGS[BATCH_SIZE].of(recipe)
     assert of == {"model": "scratch:1x32, scratch:1x64", "max_length": 96, "precision": "fp32"}
     question = auto_settings._most_demanding(BATCH_SIZE, recipe, corpus_of(recipe), 1)
     assert (question.model, question.max_length) == ("scratch:1x64", 96)
@@ -133,7 +134,7 @@ def test_a_study_trains_with_the_batch_that_it_measured(study):
 
 def test_a_study_that_goes_on_takes_what_it_began_with_though_another_would_be_measured(study, tmp_path, monkeypatch):
     study_folder, recorder = study
-    monkeypatch.setitem(AUTOS, BATCH_SIZE, replace(AUTOS[BATCH_SIZE], measure=not_measured))
+    monkeypatch.setitem(AUTO_SETTINGS, BATCH_SIZE, replace(AUTO_SETTINGS[BATCH_SIZE], measure=not_measured))
     resumed = tiny_study.run(study_folder.path, tiny(**AUTO))
     assert resumed.steps == 0
     assert not resumed.auto_settings
@@ -143,7 +144,7 @@ def test_a_study_that_goes_on_takes_what_it_began_with_though_another_would_be_m
 
 def test_a_study_begun_afresh_measures_afresh(study, monkeypatch):
     study_folder, _ = study
-    monkeypatch.setitem(AUTOS, BATCH_SIZE, replace(AUTOS[BATCH_SIZE], measure=lambda *_: SETTING))
+    monkeypatch.setitem(AUTO_SETTINGS, BATCH_SIZE, replace(AUTO_SETTINGS[BATCH_SIZE], measure=lambda *_: SETTING))
     recorder = tiny_study.run(study_folder.path, tiny(**AUTO), fresh=True)
     assert recorder.configs[0].hyperparameters.batch_size == 24
     assert study_folder.read_auto_settings()[BATCH_SIZE].value == 24
@@ -198,7 +199,7 @@ def test_the_estimate_is_within_20_percent_of_what_is_measured(precision):
     recipe = tiny(**{"model": "scratch:4x256", "max_length": 64, "batch_size": "auto", "precision": precision})
     recipe = recipe.model_copy(update={"max_train_samples": None})
     corpus = corpus_of(recipe)
-    setting = AUTOS[BATCH_SIZE].measure(recipe, corpus, HostShare())
+    setting = AUTO_SETTINGS[BATCH_SIZE].measure(recipe, corpus, HostShare())
     texts = [utterance.text for utterance in utterances(corpus.splits["train"])]
     size = Dimensions.of(
         load(recipe.hyperparameters.model, corpus.labels, texts=texts).model.config, len(corpus.labels)
@@ -209,9 +210,9 @@ def test_the_estimate_is_within_20_percent_of_what_is_measured(precision):
 
 def test_the_fastest_precision_is_measured_in_a_process_of_its_own_and_before_the_batch_size():
     asked = tiny(precision="auto", batch_size="auto")
-    assert autos(asked) == [PRECISION, BATCH_SIZE]
+    assert auto_keys(asked) == [PRECISION, BATCH_SIZE]
     corpus = corpus_of(asked)
-    setting = AUTOS[PRECISION].measure(asked, corpus, HostShare())
+    setting = AUTO_SETTINGS[PRECISION].measure(asked, corpus, HostShare())
     assert setting.value in ("fp32", "bf16")
     assert [line["precision"] for line in setting.curve] == ["fp32", "bf16"]
     losses = [line["loss"] for line in setting.curve]
@@ -219,11 +220,11 @@ def test_the_fastest_precision_is_measured_in_a_process_of_its_own_and_before_th
     assert all(line["examples/s"] > 0 for line in setting.curve)
     assert "as fast as fp32" in setting.because
     # What is measured after it sees it.
-    recipe, _ = resolve(asked, {PRECISION: replace(setting, value="bf16")}, setting_for)
-    assert AUTOS[BATCH_SIZE].of(recipe)["precision"] == "bf16"
+    recipe, _ = resolve(asked, {PRECISION: replace(setting, value="bf16")}, setting_for, Callback())
+    assert AUTO_SETTINGS[BATCH_SIZE].of(recipe)["precision"] == "bf16"
 
 
 def test_a_precision_that_cannot_be_measured_is_one_sentence(tmp_path):
     asked = tiny(precision="auto", model=str(tmp_path))
     with pytest.raises(UserError, match=r"is not a checkpoint: it has no config\.json"):
-        AUTOS[PRECISION].measure(asked, corpus_of(tiny()), HostShare())
+        AUTO_SETTINGS[PRECISION].measure(asked, corpus_of(tiny()), HostShare())
