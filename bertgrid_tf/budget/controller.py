@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from math import isnan
+from math import inf, isnan
 from time import monotonic
 
 from keras_tuner.engine.trial import Trial
@@ -10,24 +10,31 @@ from keras_tuner.engine.trial import Trial
 from bertgrid_tf.budget.callbacks import Callback
 from bertgrid_tf.budget.deadline import Deadline, TimedOracle, trial_config
 from bertgrid_tf.budget.plan import final_trial, search_space, stage_trials, stage_works
-from bertgrid_tf.budget.time_budget import MARGIN, Budget, BudgetLog, candidates, choose, too_short, written
+from bertgrid_tf.budget.time_budget import (
+    MARGIN,
+    Budget,
+    BudgetLog,
+    candidates,
+    choose,
+    format_duration,
+    too_short_error,
+)
 from bertgrid_tf.budget.time_estimator import FIRST_STEPS, START, StageWork, TimeEstimator
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.records import FollowUpTrial
 from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
 from bertgrid_tf.training.workload import EpochWorkload
-from bertgrid_tf.trial_config import AFTER_SEARCH, FINAL, GRID, TrialConfig
+from bertgrid_tf.trial_config import FINAL, GRID, INTERACTIONS, SEEDS, TrialConfig
 from tuners.state import ENDED
 from tuners.tuner import discard
 
 
 class NotChosenError(Exception):
-    """The current trial is no part of the search that fits the budget: it is deleted, and the search begins anew.
+    """The current trial does not fit the budget: it is deleted, and the search restarts.
 
     Attributes:
-        trial_id: The id of the trial.
+        trial_id: Id of the trial.
     """
 
     def __init__(self, trial_id: str) -> None:
@@ -39,10 +46,10 @@ class BudgetController:
     """Reports a study's events to the estimator and the callbacks and, with a budget, keeps the study within it.
 
     The study begins with its first stage. As soon as its speed is known, after the first ten steps or else the first
-    epoch, the search that fits the budget is chosen; after the sweeps, the grid is chosen once more.
+    epoch, the part that fits the budget is chosen, and that of the grid once more when the sweeps are decided.
 
     Attributes:
-        estimator: The time estimator of the study.
+        estimator: The study's estimator.
         log: The decisions for lack of time.
 
     Args:
@@ -50,8 +57,8 @@ class BudgetController:
         workload: Estimates an epoch of a configuration.
         folder: The study folder.
         callback: Called after the estimator.
-        budget: The budget of this session; None for the budget that the study began with, if any.
-        workers: Number of trials at a time.
+        budget: Budget of this session; None to continue with the study's own, if it has one.
+        workers: Trials at a time.
         final_gpus: GPUs that train the final model.
 
     Raises:
@@ -73,31 +80,27 @@ class BudgetController:
             _check(budget.seconds, self.log.seconds, folder)
         self.estimator = TimeEstimator(budget.began if budget else None, workers, folder.read_times(), monotonic)
         self._budget = budget.seconds if budget else self.log.seconds
-        self._asked = self._searched = recipe
+        self._asked = recipe
         self._workload = workload
         self._folder = folder
         self._callback = callback
         self._final_gpus = final_gpus
-        self._deadline: Deadline | None = None
         self._running = ""
         callback.on_study_begin(folder, self.estimator)
 
     # The search
 
     def attach(self, oracle: TimedOracle, examples: int | None) -> None:
-        """Keep a search within the budget, narrowed as in an earlier session.
+        """Keep a search within the budget, narrowed to the chosen part if there is one.
 
         Args:
-            oracle: The oracle of the whole recipe, without trials.
-            examples: As for `CasualGridOracle`.
+            oracle: Made for the whole recipe, without trials.
+            examples: As for the oracle.
         """
         self._oracle, self._examples = oracle, examples
-        if self._budget is None:
-            return
-        self._deadline = Deadline(
-            self._budget, self._asked, oracle, self.estimator, self.log, self._workload, self._final_gpus
-        )
-        oracle.deadline, oracle.one_at_a_time = self._deadline, self._is_undecided
+        arguments = (self._asked, oracle, self.estimator, self.log, self._workload, self._final_gpus)
+        self._deadline = oracle.deadline = Deadline(self._budget or inf, *arguments)
+        oracle.one_at_a_time = self._is_undecided
         self._narrow()
 
     def resume(self) -> None:
@@ -106,9 +109,9 @@ class BudgetController:
         for trial in self._oracle.trials.values():
             if trial.status in ENDED and trial.metrics.exists("seconds"):
                 config = trial_config(trial.hyperparameters.values)
-                seconds = [float(seen.mean()) for seen in trial.metrics.get_history("seconds")]
-                name, work = trial_name(trial.trial_id), self._workload(config)
-                self.estimator.recall(name, config.stage, work, config.stop_epoch, seconds)
+                seconds = [float(observation.mean()) for observation in trial.metrics.get_history("seconds")]
+                arguments = (config.stage, self._workload(config), config.stop_epoch, seconds)
+                self.estimator.add_ended(trial_name(trial.trial_id), *arguments)
 
     def begin_trial(self, trial: Trial) -> None:
         """Report that a trial of the search begins or resumes."""
@@ -123,13 +126,12 @@ class BudgetController:
 
         Raises:
             UserError: Nothing fits the budget.
-            NotChosenError: The trial is no part of the search that fits.
+            NotChosenError: This trial does not fit.
         """
         self.epoch(trial_name(trial.trial_id), epoch, metrics)
-        # An epoch that is restored, or repeated after the loss of a worker, has been decided on.
+        # An epoch that is restored, or repeated after the loss of a worker, was decided on before.
         restored = epoch < len(self._oracle.history(trial))
-        config = trial_config(trial.hyperparameters.values)
-        return self._deadline is None or restored or self._deadline.goes_on(config, epoch)
+        return restored or self._deadline.goes_on(trial_config(trial.hyperparameters.values), epoch)
 
     # After the search
 
@@ -142,17 +144,14 @@ class BudgetController:
         """Report that a trial after the search begins or resumes.
 
         Returns:
-            False if it must be left out for the final model to fit behind it.
+            Whether it begins, which it does not where the final model would not fit after it.
         """
         config, epochs = trial.config, trial.config.stop_epoch
-        if self._deadline is not None:
-            winner = self._asked.model_copy(update={"hyperparameters": config.hyperparameters})
-            configs = [config, final_trial(winner, epochs, self._final_gpus)]
-            works = [self._workload(trained) for trained in configs if trained is not None]
-            seconds = sum(self.estimator.trial_seconds(work, epochs) or 0.0 for work in works)
-            if MARGIN * seconds > self._deadline.left:
-                self.log.add("leave_out", trial=trial.name)
-                return False
+        winner = self._asked.model_copy(update={"hyperparameters": config.hyperparameters})
+        configs = (config, final_trial(winner, epochs, self._final_gpus))
+        if MARGIN * sum(self._deadline.trial_seconds(each, epochs) for each in configs) > self._deadline.left:
+            self.log.add("leave_out", trial=trial.name)
+            return False
         self._begin(trial.name, config)
         return True
 
@@ -164,9 +163,8 @@ class BudgetController:
     def final_epoch(self, config: TrialConfig, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Report an epoch of the final model; return whether there is time for another."""
         self.epoch(FINAL, epoch, metrics)
-        if self._deadline is None or self.estimator.restored or epoch == config.stop_epoch:
-            return True
-        return (self.estimator.throughput.seconds(self._workload(config)) or 0.0) <= self._deadline.left
+        decided = self.estimator.restored or epoch == config.stop_epoch
+        return decided or self._deadline.epoch_seconds(config) <= self._deadline.left
 
     # Events
 
@@ -186,32 +184,31 @@ class BudgetController:
 
     def write(self) -> None:
         """Write predicted and measured time by stage."""
-        # Times without a chosen budget mark a study that began without one (`_check`).
+        # Times mark a study that began without a budget, so a study whose budget is still open has none.
         if self.estimator.stage != START and not self._is_undecided:
             self._folder.write_times(self.estimator.times())
 
     def _begin(self, trial: str, config: TrialConfig) -> None:
         self._running = trial
-        work = self._workload(config)
-        self.estimator.begin(trial, config.stage, work, config.stop_epoch)
-        self._callback.on_trial_begin(trial, config, work.steps)
+        workload = self._workload(config)
+        self.estimator.begin(trial, config.stage, workload, config.stop_epoch)
+        self._callback.on_trial_begin(trial, config, workload.steps)
 
     def _expect(self, stage: str, anew: bool = False) -> None:
         """Announce the stages of the search and after it, `stage` being the current one."""
-        hyperparameters = Hyperparameters.from_values(self._oracle.incumbent)
-        so_far = self._searched.model_copy(update={"hyperparameters": hyperparameters})
-        sweeps, parameter = list(so_far.sweeps), stage.removeprefix("sweep:")
+        incumbent, parameter = self._deadline.incumbent, stage.removeprefix("sweep:")
+        sweeps = list(incumbent.sweeps)
         undecided = sweeps[sweeps.index(parameter) :] if parameter in sweeps else []
-        self.estimator.expect(stage_works(so_far, self._workload, undecided, self._final_gpus), anew)
+        self.estimator.expect(stage_works(incumbent, self._workload, undecided, self._final_gpus), anew)
 
-    # Choice
+    # The choice of a part that fits
 
     @property
     def _is_undecided(self) -> bool:
         return self._budget is not None and self.log.seconds is None
 
     def _choose(self) -> None:
-        """Choose the search that fits the budget, if that is open and the speed is known."""
+        """Choose the part of the study that fits the budget, if that is open and the speed is known."""
         if self._budget is None or not self._is_undecided or self.estimator.left() is None:
             return
         spent, config = self.estimator.elapsed(), self._config
@@ -223,12 +220,12 @@ class BudgetController:
             for path in self._folder.predictions.glob(f"{trial_name('')}*"):
                 path.unlink()
         if chosen is None:
-            raise too_short(self._asked, self._seconds, self._budget, spent)
+            raise too_short_error(self._asked, self._seconds, self._budget, spent)
         self.log.choose(self._budget, self._asked, chosen)
         grid = next(stage for stage, trials in stage_trials(chosen) if trials) == GRID
         if grid or config.stage == GRID:
             self.log.choose_grid(self._asked, chosen)
-        self._report_choice("" if grid else " What of the grid fits is chosen again after the sweeps.")
+        self._report_choice("" if grid else " The part of the grid that fits is chosen after the sweeps.")
         if not keep:
             self.estimator.expect((), anew=True)
             raise NotChosenError(self._trial_id)
@@ -237,40 +234,36 @@ class BudgetController:
         self._expect(config.stage, anew=True)
 
     def _choose_grid(self) -> None:
-        """Choose the grid that fits, by the winners of the sweeps and the speed so far."""
-        assert self._deadline is not None
-        assert self._budget is not None
+        """Choose the part of the grid that fits, now that the sweeps are decided and the speed is known better."""
         incumbent, spent = self._deadline.incumbent, self.estimator.elapsed()
         grid = self._asked.model_copy(update={"hyperparameters": incumbent.hyperparameters, "sweeps": {}})
-        chosen = choose(grid, self._seconds, self._budget, spent) or candidates(grid)[-1]
+        chosen = choose(grid, self._seconds, self._deadline.seconds, spent) or candidates(grid)[-1]
         self.log.choose_grid(self._asked, chosen.model_copy(update={"sweeps": incumbent.sweeps}))
         self._report_choice("")
         self._narrow()
 
     def _narrow(self) -> None:
-        """Narrow the search to the chosen one."""
-        if self._deadline is None or self.log.seconds is None:
-            return
-        self._searched = self._deadline.recipe = self.log.chosen(self._asked)
-        self._oracle.narrow(search_space(self._searched), self._searched.search, self._examples)
-        self._oracle.before_grid = None if self.log.of("grid") else self._choose_grid
+        """Narrow the search to the chosen part, if there is one."""
+        if self.log.seconds is not None:
+            searched = self._deadline.recipe = self.log.chosen(self._asked)
+            self._oracle.narrow(search_space(searched), searched.search, self._examples)
+            self._oracle.before_grid = None if self.log.of("grid") else self._choose_grid
 
     def _is_part(self, config: TrialConfig, chosen: Recipe) -> bool:
-        """Return whether a trial belongs to a chosen recipe, too."""
+        """Return whether a trial belongs to a chosen recipe too."""
         if config.stage != GRID:
             return config.stage.removeprefix("sweep:") in chosen.sweeps
         schedule = all(getattr(chosen, name) == getattr(self._asked, name) for name in ("sweeps", "search", "epochs"))
         return chosen == self._asked or (schedule and config.hyperparameters.learning_rate in chosen.learning_rates)
 
     def _report_choice(self, later: str) -> None:
-        fits = f"All that was asked for fits --budget {written(self._budget or 0)}."
+        fits = f"The whole study fits --budget {format_duration(self._deadline.seconds)}."
         self._callback.on_message((" ".join(self.log.sentences()) or fits) + later)
 
     def _seconds(self, recipe: Recipe) -> float:
-        # Further seeds and interaction checks take what time is left.
-        optional = [stage for stage in AFTER_SEARCH if stage != FINAL]
-        works = stage_works(recipe, self._workload, list(recipe.sweeps), self._final_gpus)
-        return self.estimator.seconds(work for work in works if work.name not in optional) or 0.0
+        # Further seeds and interaction checks take the time that the others leave.
+        stages = stage_works(recipe, self._workload, list(recipe.sweeps), self._final_gpus)
+        return self.estimator.seconds(stage for stage in stages if stage.name not in (SEEDS, INTERACTIONS))
 
 
 def _check(budget: float, began_with: float | None, folder: StudyFolder) -> None:
@@ -279,6 +272,6 @@ def _check(budget: float, began_with: float | None, folder: StudyFolder) -> None
         raise UserError(f"The study in {folder.path} began without a budget: go on without --budget, {otherwise}")
     if began_with is not None and began_with != budget:
         raise UserError(
-            f"The study in {folder.path} was cut down to --budget {written(began_with)} when it began: go on with "
-            f"that or without --budget, {otherwise}"
+            f"The study in {folder.path} was cut down to --budget {format_duration(began_with)} when it began: go on "
+            f"with that or without --budget, {otherwise}"
         )

@@ -1,6 +1,7 @@
-"""A search with a deadline: a trial that no longer fits is not begun, or ends early."""
+"""A search with a deadline: a trial that no longer fits is not begun, or is ended early."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from keras_tuner.engine.trial import Trial, TrialStatus
@@ -22,19 +23,19 @@ class TimedOracle(CasualGridOracle):
     """A `CasualGridOracle` whose trials must fit a time budget.
 
     Attributes:
-        deadline: Decides which trials begin; None without a budget.
-        one_at_a_time: Whether a trial waits for the end of the trial before it, whatever the number of workers.
+        deadline: Decides which trials begin; to be set before the search.
+        one_at_a_time: Whether a trial waits for the end of the one before it, whatever the number of workers.
         before_grid: Called once, before the first trial of the grid; may `narrow` the search.
     """
 
-    deadline: "Deadline | None" = None
+    deadline: "Deadline"
     one_at_a_time = False
     before_grid: Callable[[], None] | None = None
 
     def create_trial(self, tuner_id: str) -> Trial:
         """Return the next trial; a level of a sweep that does not fit becomes a failed trial on the way."""
         trial = super().create_trial(tuner_id)
-        while self.deadline is not None and trial.status == TrialStatus.RUNNING:
+        while trial.status == TrialStatus.RUNNING:
             config = trial_config(trial.hyperparameters.values)
             if config.stage == GRID or self.history(trial) or self.deadline.admits(config):
                 break
@@ -45,8 +46,6 @@ class TimedOracle(CasualGridOracle):
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """See `CasualGridOracle`; the search ends with the first trial of the grid that does not fit."""
-        if self.deadline is None:
-            return super().populate_space(trial_id)
         if self.one_at_a_time and self.ongoing_trials:
             return {"status": TrialStatus.IDLE}
         if self.before_grid is not None and self.stage == GRID:
@@ -61,6 +60,7 @@ class TimedOracle(CasualGridOracle):
         return response
 
 
+@dataclass
 class Deadline:
     """Decides which trials begin and go on, so that the final model still ends within the budget.
 
@@ -68,60 +68,48 @@ class Deadline:
     before the first epoch that does not fit. The first trial of the grid always begins: there is no winner without it.
 
     Attributes:
-        recipe: The searched recipe.
-        ended: Whether no further trial of the grid may begin.
-
-    Args:
-        seconds: The budget of all sessions together.
-        recipe: The searched recipe.
-        oracle: The oracle of the search.
-        estimator: Measures the elapsed time, and predicts the rest.
+        seconds: Budget of all sessions together; infinite without one.
+        recipe: The part of the study's recipe that is searched.
+        oracle: The search.
+        estimator: Measures the elapsed time, and predicts the remaining time.
         log: Holds earlier decisions, and receives new ones.
         workload: Estimates an epoch of a configuration.
         final_gpus: GPUs that train the final model.
     """
 
-    def __init__(
-        self,
-        seconds: float,
-        recipe: Recipe,
-        oracle: CasualGridOracle,
-        estimator: TimeEstimator,
-        log: BudgetLog,
-        workload: Callable[[TrialConfig], EpochWorkload],
-        final_gpus: int,
-    ) -> None:
-        self.recipe = recipe
-        self.ended = bool(log.of("end"))
-        self._seconds = seconds
-        self._oracle = oracle
-        self._estimator = estimator
-        self._log = log
-        self._workload = workload
-        self._gpus = final_gpus
+    seconds: float
+    recipe: Recipe
+    oracle: CasualGridOracle
+    estimator: TimeEstimator
+    log: BudgetLog
+    workload: Callable[[TrialConfig], EpochWorkload]
+    final_gpus: int
 
     @property
     def left(self) -> float:
         """Seconds of the budget that are left."""
-        return self._seconds - self._estimator.elapsed()
+        return self.seconds - self.estimator.elapsed()
+
+    @property
+    def ended(self) -> bool:
+        """Whether no further trial of the grid may begin."""
+        return bool(self.log.of("end"))
 
     @property
     def incumbent(self) -> Recipe:
         """The recipe with the sweeps' winners so far as its hyperparameters."""
-        hyperparameters = Hyperparameters.from_values(self._oracle.incumbent)
-        return self.recipe.model_copy(update={"hyperparameters": hyperparameters})
+        return self.recipe.model_copy(update={"hyperparameters": Hyperparameters.from_values(self.oracle.incumbent)})
 
     def admits(self, config: TrialConfig) -> bool:
         """Return whether a trial may begin; log it if not."""
         grid = config.stage == GRID
         epochs = config.stop_epoch if self._is_whole(config) else 1
-        if (grid and not self._best_epoch()) or self._fits(config, 1, self._seconds_of(config, epochs)):
+        if (grid and not self._best_epoch()) or self._fits(config, 1, self.trial_seconds(config, epochs)):
             return True
         if grid:
-            self.ended = True
-            self._log.add("end")
+            self.log.add("end")
         else:
-            self._log.add("leave_out", trial=title(config))
+            self.log.add("leave_out", trial=title(config))
         return False
 
     def goes_on(self, config: TrialConfig, epoch: int) -> bool:
@@ -129,38 +117,38 @@ class Deadline:
         if self._is_whole(config) or epoch >= config.stop_epoch:
             return True
         stop = {"trial": title(config), "epoch": epoch}
-        if any(stop.items() <= line.items() for line in self._log.of("stop")):
+        if any(stop.items() <= line.items() for line in self.log.of("stop")):
             return False
-        if self._fits(config, epoch + 1, self._estimator.throughput.seconds(self._workload(config)) or 0.0):
+        if self._fits(config, epoch + 1, self.epoch_seconds(config)):
             return True
-        self._log.add("stop", **stop)
+        self.log.add("stop", **stop)
         return False
+
+    def epoch_seconds(self, config: TrialConfig) -> float:
+        """Predict the seconds of a trial's epoch; 0 before anything was measured."""
+        return self.estimator.throughput.seconds(self.workload(config))
+
+    def trial_seconds(self, config: TrialConfig | None, epochs: int) -> float:
+        """Predict the seconds of the first epochs of a trial; 0 for none, and before anything was measured."""
+        return 0.0 if config is None else self.estimator.trial_seconds(self.workload(config), epochs)
 
     def _is_whole(self, config: TrialConfig) -> bool:
         return config.stage != GRID or self.recipe.grid_schedule == "per-cell"
 
     def _fits(self, config: TrialConfig, epoch: int, seconds: float) -> bool:
-        """Return whether seconds up to an epoch of a trial fit, with the stages that must follow the trial."""
-        if config.stage == GRID:
-            seconds += self._final_seconds(max(epoch, self._best_epoch()))
-        else:
+        """Return whether seconds up to an epoch of a trial fit, with what must follow the trial."""
+        incumbent, epochs = self.incumbent, max(epoch, self._best_epoch())
+        if config.stage != GRID:
             # One row of the grid, and a final model of as many epochs.
             epochs = self.recipe.epochs
-            row = TrialConfig(self.incumbent.hyperparameters, epochs, epochs)
-            seconds += self._seconds_of(row, epochs) + self._final_seconds(epochs)
+            seconds += self.trial_seconds(TrialConfig(incumbent.hyperparameters, epochs, epochs), epochs)
+        seconds += self.trial_seconds(final_trial(incumbent, epochs, self.final_gpus), epochs)
         return MARGIN * seconds <= self.left
-
-    def _final_seconds(self, epochs: int) -> float:
-        config = final_trial(self.incumbent, epochs, self._gpus)
-        return 0.0 if config is None else self._seconds_of(config, epochs)
-
-    def _seconds_of(self, config: TrialConfig, epochs: int) -> float:
-        return self._estimator.trial_seconds(self._workload(config), epochs) or 0.0
 
     def _best_epoch(self) -> int:
         """Return the epoch of the best cell so far; 0 without any."""
         try:
-            return self._oracle.best().epoch
+            return self.oracle.best().epoch
         except TunerError:
             return 0
 
@@ -171,6 +159,6 @@ def trial_config(values: Mapping[str, Any]) -> TrialConfig:
 
 
 def title(config: TrialConfig) -> str:
-    """Return the level or learning rate that identifies a trial within its stage, as `context=current`."""
+    """Return a trial's value in its stage, as `context=current`."""
     parameter = "learning_rate" if config.stage == GRID else config.stage.removeprefix("sweep:")
     return f"{parameter}={getattr(config.hyperparameters, parameter)}"

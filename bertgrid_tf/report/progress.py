@@ -189,7 +189,7 @@ class ProgressBars(ProgressLines):
         if not self._workers:
             self._show("epoch", current.step, current.steps, estimator.epoch_left(trial), note)
             done, total = current.epoch * current.steps + current.step, current.epochs * current.steps
-            self._show("trial", done, total, estimator.run_left(trial))
+            self._show("trial", done, total, estimator.trial_left(trial))
         left, elapsed = estimator.left(), estimator.elapsed()
         self._show("study", elapsed, None if left is None else elapsed + left, left)
 

@@ -1,9 +1,11 @@
 """Files that are whole or absent: what a killed process leaves can always be read."""
 
+import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import tuners.files
 from bertgrid_tf.errors import UserError
@@ -15,7 +17,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """As `tuners.files.replacing`; makes the folder, and raises UserError where that or the writing fails."""
+    """Replace a file atomically (`tuners.files.replacing`), and make its folder.
+
+    Raises:
+        UserError: The folder cannot be made, or the file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -28,11 +34,45 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8, whole or not at all."""
+    """Write text as UTF-8, whole or not at all."""
     with replacing(path) as file:
         file.write(text.encode())
 
 
 def write_table(path: Path, table: "pandas.DataFrame") -> None:
-    """Writes a table as CSV, whole or not at all: numbers exactly, "nan" where there is none."""
+    """Write a table as CSV, whole or not at all: numbers exactly, missing ones as "nan"."""
     write_text(path, table.to_csv(index=False, na_rep="nan", lineterminator="\n"))
+
+
+class JsonLines:
+    """A file of JSON objects, a line each, that is only appended to.
+
+    Attributes:
+        records: The objects, in order.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        # A killed process leaves at most its last line half written, with a record that had no effect yet.
+        whole, _, self._torn = text.rpartition("\n")
+        try:
+            self.records: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
+        except ValueError as error:
+            raise UserError(
+                f"{path} is damaged: restore it from a copy, or start the study over with --fresh."
+            ) from error
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Append an object, which is on the disk when this returns."""
+        if self._torn:
+            os.truncate(self._path, self._path.stat().st_size - len(self._torn.encode()))
+            self._torn = ""
+        self.records.append(record)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())

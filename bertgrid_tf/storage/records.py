@@ -9,14 +9,14 @@ from bertgrid_tf.trial_config import TrialConfig
 
 @dataclass(frozen=True)
 class StudyMetadata:
-    """What a study ran on (`study.json`).
+    """The data, checkpoints, libraries and machine of a study (`study.json`).
 
     Attributes:
-        fingerprint: Of the corpus (`Corpus.fingerprint`).
+        fingerprint: Fingerprint of the corpus (`Corpus.fingerprint`).
         labels: Class names in the order of their ids.
         speakers: Utterances per speaker in the training split.
         checkpoints: Hash of each model of the search (`bert.checkpoint.identity`).
-        versions: Of bertgrid-tf and of the libraries that the numbers depend on.
+        versions: Versions of bertgrid-tf and of the libraries that the numbers depend on.
         hardware: Devices and host, in words.
         classes: Utterances per class in train and in dev.
     """
@@ -35,8 +35,8 @@ class FinalTrial:
     """The final model's trial (`final.json`).
 
     Attributes:
-        hyperparameters: Those of the final profile.
-        schedule_epochs: Epochs over which its schedule was spread.
+        hyperparameters: Hyperparameters of the final profile.
+        schedule_epochs: Epochs over which the learning-rate schedule was spread.
         epochs: Dev metrics after each epoch trained; the last are the model's.
         gpus: GPUs that trained it together; 1 for the CPU too.
     """
@@ -57,9 +57,9 @@ class MeasuredSetting:
     """The measured value of an `auto` setting (`auto_settings.json`).
 
     Attributes:
-        value: Of the recipe's key.
-        of: What the value was measured for; for anything else it is measured anew.
-        on: The device.
+        value: The value.
+        of: Inputs of the measurement; for others the value is measured anew.
+        on: Name of the device.
         because: The reason, a clause whose subject is the value.
         curve: The measurements, a line each, every line with the same columns.
     """
@@ -76,8 +76,8 @@ class FollowUpTrial:
     """A trial after the search (`follow_up/NAME.json`): another seed of a tied row, or an interaction check.
 
     Attributes:
-        name: Of its predictions and of its folder while it runs.
-        config: What it trains.
+        name: Name of its predictions, and of its folder while it runs.
+        config: Its configuration.
         epochs: Dev metrics after each epoch, up to the last or until it diverged; empty before it has ended.
     """
 
@@ -106,10 +106,10 @@ class StageTime:
     """Predicted and measured time of a stage over all sessions, in seconds (a line of `times.csv`).
 
     Attributes:
-        stage: Its name.
-        at_beginning: Predicted when it began; of the first stage, after its first steps.
-        after_first_epoch: Predicted after the first epoch of the study.
-        measured: So far; the time that a killed session spent on an unfinished epoch is not known.
+        stage: Name of the stage.
+        at_beginning: Prediction at the stage's beginning; of the first stage, after its first steps.
+        after_first_epoch: Prediction after the first epoch of the study.
+        measured: Measured time, without that of a killed session's unfinished epoch.
     """
 
     stage: str

@@ -106,8 +106,8 @@ def test_a_budget_that_everything_fits_changes_nothing_and_nothing_is_trained_tw
     planned = 2 + 4 + len(StudyFolder(whole).read_final().epochs)
     assert recorder.steps == 4 * planned
     assert decided(tmp_path / "study") == ["recipe", "grid"]
-    fits = "All that was asked for fits --budget 16m40s."
-    assert recorder.messages == [f"{fits} What of the grid fits is chosen again after the sweeps.", fits]
+    fits = "The whole study fits --budget 16m40s."
+    assert recorder.messages == [f"{fits} The part of the grid that fits is chosen after the sweeps.", fits]
 
 
 def test_what_does_not_fit_is_left_out_and_the_study_ends_in_time_with_a_final_model(time, tmp_path):
@@ -179,7 +179,7 @@ def test_a_study_that_becomes_slow_ends_its_search_in_time_for_the_final_model(t
     folder = tmp_path / "study"
     recorder = study(folder, time, 60, slower, sweeps={})
     study_folder = StudyFolder(folder)
-    assert recorder.messages == ["All that was asked for fits --budget 1m."]
+    assert recorder.messages == ["The whole study fits --budget 1m."]
     assert time.now <= 60
     assert study_folder.model.is_dir()
     assert decided(folder) == ["recipe", "grid", "stop"]

@@ -1,4 +1,4 @@
-"""Searches with a budget on simulated workers: epochs take the seconds that the test says; nothing is trained."""
+"""Searches with a budget on simulated workers: a test decides on the seconds of an epoch, and nothing is trained."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,16 +17,24 @@ from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
 from bertgrid_tf.training.workload import EpochWorkload
 from tuners.parallel import ParallelSearch
 
-WORK = EpochWorkload("kind", "model", 1, 32, 4, 100.0, 10.0)
+WORKLOAD = EpochWorkload("kind", "model", 1, 32, 4, 100.0, 10.0)
 ROWS = {"sweeps": {}, "learning_rates": [4e-3, 2e-3, 1e-3], "learning_rate": 2e-3, "epochs": 4}
 SWEEP = {"sweeps": {"max_length": [16, 32, 48]}, "sweep_epochs": 2, "learning_rates": [1e-3], "epochs": 1}
 
 
 class Search:
-    """The search of a study within a budget; an epoch takes a worker `seconds(trials)`, by the trials begun."""
+    """The search of a study within a budget.
+
+    Args:
+        folder: The study folder.
+        budget: Budget in seconds.
+        workers: Trials at a time.
+        seconds: Returns the seconds of an epoch, given the number of trials that have begun.
+        recipe: Overrides of the tiny recipe.
+    """
 
     def __init__(
-        self, folder: Path, budget: float, workers: int, seconds: Callable[[int], float] = lambda trials: 10.0, **recipe
+        self, folder: Path, budget: float, workers: int, seconds: Callable[[int], float] = lambda trial: 10.0, **recipe
     ) -> None:
         self.recipe = tiny(**recipe)
         self.study_folder = StudyFolder(folder)
@@ -37,7 +45,7 @@ class Search:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("bertgrid_tf.budget.controller.monotonic", lambda: self.pool.clock)
             self.controller = BudgetController(
-                self.recipe, lambda config: WORK, self.study_folder, Recorder(), Budget(budget, 0.0), workers, 1
+                self.recipe, lambda config: WORKLOAD, self.study_folder, Recorder(), Budget(budget, 0.0), workers, 1
             )
         try:
             self._search()
@@ -97,7 +105,7 @@ def test_a_budget_that_nothing_fits_leaves_no_trial_behind(tmp_path):
 
 
 def test_rows_end_early_when_epochs_become_slow_and_the_search_ends_with_them(tmp_path):
-    search = Search(tmp_path / "study", 150, 2, lambda trials: 10.0 if trials < 2 else 60.0, **ROWS)
+    search = Search(tmp_path / "study", 150, 2, lambda trial: 10.0 if trial < 2 else 60.0, **ROWS)
     assert [search.decided("recipe")[0]["without"], len(search.decided("end"))] == ["", 1]
     stopped = {line["trial"]: line["epoch"] for line in search.decided("stop")}
     assert stopped
@@ -108,7 +116,7 @@ def test_rows_end_early_when_epochs_become_slow_and_the_search_ends_with_them(tm
 
 
 def test_a_level_that_no_longer_fits_is_left_out_and_the_grid_begins_whatever_the_time(tmp_path):
-    slow = Search(tmp_path / "study", 100, 1, lambda trials: 10.0 if trials < 2 else 60.0, **SWEEP)
+    slow = Search(tmp_path / "study", 100, 1, lambda trial: 10.0 if trial < 2 else 60.0, **SWEEP)
     left_out = [line["trial"] for line in slow.decided("leave_out")]
     assert left_out
     failed = [trial for trial in slow.oracle.trials.values() if trial.status == "FAILED"]
@@ -117,8 +125,8 @@ def test_a_level_that_no_longer_fits_is_left_out_and_the_grid_begins_whatever_th
     assert slow.oracle.table().tried.all()
 
 
-def test_a_search_that_was_ended_is_not_gone_on_with(tmp_path):
-    first = Search(tmp_path / "study", 150, 2, lambda trials: 10.0 if trials < 2 else 60.0, **ROWS)
-    second = Search(tmp_path / "study", 150, 2, **ROWS)
-    assert not second.began
-    assert second.oracle.cells() == first.oracle.cells()
+def test_a_search_that_was_ended_is_not_resumed(tmp_path):
+    first = Search(tmp_path / "study", 150, 2, lambda trial: 10.0 if trial < 2 else 60.0, **ROWS)
+    resumed = Search(tmp_path / "study", 150, 2, **ROWS)
+    assert not resumed.began
+    assert resumed.oracle.cells() == first.oracle.cells()

@@ -1,4 +1,4 @@
-"""The part of a recipe that fits a budget, and the log of the decisions."""
+"""The part of a recipe that fits a budget, and the decisions for lack of time."""
 
 import json
 
@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from tiny_study import tiny
 
 from bertgrid_tf.budget.plan import stage_trials
-from bertgrid_tf.budget.time_budget import MARGIN, BudgetLog, candidates, choose, left_out, parse, too_short, written
+from bertgrid_tf.budget.time_budget import (
+    MARGIN,
+    BudgetLog,
+    candidates,
+    choose,
+    format_duration,
+    left_out,
+    parse_duration,
+    too_short_error,
+)
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe
 
@@ -21,14 +30,14 @@ WHOLE = {
 
 
 def epochs(recipe: Recipe) -> float:
-    return sum(config.stop_epoch for _, configs in stage_trials(recipe) for config in configs)
+    return sum(trial.stop_epoch for _, trials in stage_trials(recipe) for trial in trials)
 
 
 @st.composite
 def recipes(draw: st.DrawFn) -> Recipe:
     rates = draw(st.lists(st.sampled_from(WHOLE["learning_rates"]), min_size=1, unique=True))
     sweeps = draw(st.sets(st.sampled_from(sorted(WHOLE["sweeps"]))))
-    grid_schedule, search = draw(
+    grid, search = draw(
         st.sampled_from([("shared", "grid"), ("shared", "climb"), ("shared", "asha"), ("per-cell", "grid")])
     )
     return tiny(
@@ -38,7 +47,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
             "sweeps": {name: WHOLE["sweeps"][name] for name in sorted(sweeps)},
             # More than the grid's, so that no trial of a sweep is one of the grid's too.
             "sweep_epochs": 11,
-            "grid_schedule": grid_schedule,
+            "grid_schedule": grid,
             "search": search,
             "final.model": draw(st.sampled_from(["none", "scratch:2x32"])),
         }
@@ -49,23 +58,23 @@ def recipes(draw: st.DrawFn) -> Recipe:
     ("text", "seconds"), [("2h", 7200), ("90m", 5400), ("1h30m", 5400), ("5400s", 5400), (" 1.5H ", 5400), ("1m5s", 65)]
 )
 def test_a_budget_is_hours_minutes_and_seconds(text, seconds):
-    assert parse(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "2", "h", "0m", "-1h", "30m1h", "2 days"])
-def test_what_is_no_time_is_refused(text):
+def test_a_budget_that_is_no_duration_is_refused(text):
     with pytest.raises(UserError, match=r"is no time to spend: write it as 2h, 90m, 1h30m or 5400s"):
-        parse(text)
+        parse_duration(text)
 
 
 @given(st.floats(0.01, 1e7))
 def test_a_time_as_written_can_be_given_as_a_budget_and_is_no_shorter(seconds):
-    assert seconds <= parse(written(seconds)) < seconds + 1
+    assert seconds <= parse_duration(format_duration(seconds)) < seconds + 1
 
 
 def test_what_is_given_up_first_is_filling_the_grid_and_last_are_the_epochs():
-    fitting = candidates(tiny(**WHOLE))
-    kept = [(r.search, len(r.learning_rates), r.epochs, list(r.sweeps)) for r in fitting]
+    found = candidates(tiny(**WHOLE))
+    kept = [(r.search, len(r.learning_rates), r.epochs, list(r.sweeps)) for r in found]
     every = ["context", "batch_size", "max_length"]
     assert kept == [
         ("grid", 6, 6, every),
@@ -84,14 +93,14 @@ def test_what_is_given_up_first_is_filling_the_grid_and_last_are_the_epochs():
         ("climb", 1, 1, ["batch_size"]),
     ]
     # Those nearest to the start's, in the recipe's order; of equally near ones the first.
-    assert fitting[3].learning_rates == [8e-3, 4e-3, 2e-3, 1e-3]
-    assert fitting[9].learning_rates == [4e-3, 2e-3, 1e-3]
-    assert fitting[-1].learning_rates == [2e-3]
+    assert found[3].learning_rates == [8e-3, 4e-3, 2e-3, 1e-3]
+    assert found[9].learning_rates == [4e-3, 2e-3, 1e-3]
+    assert found[-1].learning_rates == [2e-3]
 
 
 def test_a_grid_too_small_to_be_climbed_is_filled():
-    fitting = candidates(tiny(**WHOLE | {"learning_rates": [4e-3, 2e-3, 1e-3], "epochs": 2, "sweeps": {}}))
-    assert [(r.search, len(r.learning_rates), r.epochs) for r in fitting] == [
+    found = candidates(tiny(**WHOLE | {"learning_rates": [4e-3, 2e-3, 1e-3], "epochs": 2, "sweeps": {}}))
+    assert [(r.search, len(r.learning_rates), r.epochs) for r in found] == [
         ("grid", 3, 2),
         ("grid", 3, 1),
         ("grid", 2, 1),
@@ -101,14 +110,14 @@ def test_a_grid_too_small_to_be_climbed_is_filled():
 
 @given(recipes())
 def test_every_candidate_is_a_recipe_that_trains_no_more_than_the_one_before_and_keeps_the_final_model(asked):
-    fitting = candidates(asked)
-    costs = [epochs(recipe) for recipe in fitting]
+    found = candidates(asked)
+    costs = [epochs(recipe) for recipe in found]
     assert costs == sorted(costs, reverse=True)
-    for recipe in fitting:
+    for recipe in found:
         assert Recipe.model_validate(recipe.model_dump()) == recipe
         assert recipe.final == asked.final
         assert recipe.hyperparameters == asked.hyperparameters
-    assert (fitting[-1].learning_rates, fitting[-1].epochs) == ([fitting[-1].learning_rates[0]], 1)
+    assert (found[-1].learning_rates, found[-1].epochs) == ([found[-1].learning_rates[0]], 1)
 
 
 @given(recipes(), st.floats(1, 1000), st.floats(1, 1000), st.floats(0, 100), st.floats(0.1, 10))
@@ -118,13 +127,15 @@ def test_what_is_chosen_fits_and_a_larger_budget_never_leaves_more_out(asked, bu
 
     chosen = choose(asked, seconds, budget, spent)
     if chosen is None:
-        least = parse(str(too_short(asked, seconds, budget, spent)).split("give --budget ")[1].split()[0])
+        least = parse_duration(
+            str(too_short_error(asked, seconds, budget, spent)).split("give --budget ")[1].split()[0]
+        )
         assert least > budget
         chosen, budget = choose(asked, seconds, least, spent), least
     assert spent + MARGIN * seconds(chosen) <= budget
     larger = choose(asked, seconds, budget + more, spent)
-    fitting = candidates(asked)
-    assert fitting.index(larger) <= fitting.index(chosen)
+    found = candidates(asked)
+    assert found.index(larger) <= found.index(chosen)
     assert set(chosen.learning_rates) <= set(larger.learning_rates)
     assert chosen.epochs <= larger.epochs
     assert set(chosen.sweeps) <= set(larger.sweeps)
@@ -133,28 +144,28 @@ def test_what_is_chosen_fits_and_a_larger_budget_never_leaves_more_out(asked, bu
 def test_a_budget_that_nothing_fits_is_refused_with_the_least_that_would_do():
     asked = tiny(**WHOLE)
     assert choose(asked, lambda recipe: 10 * epochs(recipe), 20, 5) is None
-    assert str(too_short(asked, lambda recipe: 10 * epochs(recipe), 20, 5)) == (
+    assert str(too_short_error(asked, lambda recipe: 10 * epochs(recipe), 20, 5)) == (
         "--budget 20s is too short: one epoch at one learning rate and the final model would end after about 27s here: "
         "give --budget 27s or more, a smaller --final-model or --final-model none."
     )
     without = tiny(**WHOLE | {"final.model": "none"})
-    assert str(too_short(without, lambda recipe: 1000 * epochs(recipe), 10, 5)).endswith(
+    assert str(too_short_error(without, lambda recipe: 1000 * epochs(recipe), 10, 5)).endswith(
         "one epoch at one learning rate would end after about 19m here: give --budget 19m or more or a smaller --model."
     )
 
 
 def test_what_is_left_out_is_named():
     whole = tiny(**WHOLE)
-    fitting = candidates(whole)
+    found = candidates(whole)
     assert left_out(whole, whole) == ""
-    assert left_out(whole, fitting[1]) == "filling the grid, which is climbed instead"
-    assert left_out(whole, fitting[8]) == (
+    assert left_out(whole, found[1]) == "filling the grid, which is climbed instead"
+    assert left_out(whole, found[8]) == (
         "filling the grid, which is climbed instead, the learning rates 0.0005 and 0.00025, "
         "3 of the grid's 6 epochs and the sweeps of context and max_length"
     )
 
 
-def test_decisions_are_read_whatever_the_process_died_of(tmp_path):
+def test_decisions_are_read_back_whatever_the_process_died_of(tmp_path):
     path = tmp_path / "budget.jsonl"
     whole = tiny(**WHOLE)
     chosen = candidates(whole)[8]
@@ -165,7 +176,6 @@ def test_decisions_are_read_whatever_the_process_died_of(tmp_path):
     log = BudgetLog(path)
     assert log.seconds == 60
     assert log.chosen(whole) == chosen
-    assert log.swept(whole).sweeps == chosen.sweeps
     assert not log.of("end")
     log.add("end")
     assert [json.loads(line)["decision"] for line in path.read_text().splitlines()] == ["recipe", "stop", "end"]
@@ -188,7 +198,7 @@ def test_what_is_chosen_of_the_grid_after_the_sweeps_is_what_counts(tmp_path):
     ]
 
 
-def test_a_damaged_file_of_decisions_is_refused(tmp_path):
+def test_a_damaged_file_of_decisions_is_one_sentence(tmp_path):
     (tmp_path / "budget.jsonl").write_text('{"decision"\n{"decision": "end"}\n')
     with pytest.raises(UserError, match=r"budget\.jsonl is damaged: restore it from a copy"):
         BudgetLog(tmp_path / "budget.jsonl")

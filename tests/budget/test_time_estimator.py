@@ -1,4 +1,4 @@
-"""The time estimator on a simulated time: what it predicts is what then happens."""
+"""The time estimator on a simulated clock."""
 
 from dataclasses import replace
 
@@ -16,8 +16,7 @@ LARGE = EpochWorkload("large", "large", 4, 256, 20, 9_000.0, 1_100.0)
 
 
 class Simulated:
-    """A study whose every second is known: `speed` seconds per unit of cost, `startup` to build and trace a model,
-    `reset` before any other trial."""
+    """A simulated study: `speed` seconds per unit of cost, `startup` to build a model, `reset` otherwise."""
 
     def __init__(self, workers: int = 1, speed: float = 1e-8, startup: float = 30.0, reset: float = 0.5) -> None:
         self.now = 0.0
@@ -80,11 +79,11 @@ def test_the_time_left_after_the_first_epoch_is_within_15_percent_where_a_kind_s
     simulated.estimator.expect(planned)
     simulated.run("first", "sweep:layout", levels[0], 2, stop_epoch=1)
     predicted = simulated.estimator.left()
-    trials = [(stage.name, *trial) for stage in planned for trial in stage.trials]
-    truth = sum(epochs * speed * work.cost for _, work, epochs in trials) - speed * levels[0].cost
-    truth += (len(trials) - 2) * reset + startup * LARGE.layers / 2
+    runs = [(stage.name, *run) for stage in planned for run in stage.trials]
+    truth = sum(epochs * speed * work.cost for _, work, epochs in runs) - speed * levels[0].cost
+    truth += (len(runs) - 2) * reset + startup * LARGE.layers / 2
     # What a reset and the trace of scoring take is not known yet.
-    assert abs(predicted - truth) <= 0.15 * truth + reset * len(trials) + 2 * (LARGE.layers / 2)
+    assert abs(predicted - truth) <= 0.15 * truth + reset * len(runs) + 2 * (LARGE.layers / 2)
 
 
 def test_the_time_left_falls_as_time_goes_by_and_is_nothing_at_the_end():
@@ -105,13 +104,13 @@ def test_the_time_left_falls_as_time_goes_by_and_is_nothing_at_the_end():
     assert simulated.estimator.share() == 1
 
 
-def test_the_latest_epochs_are_a_machine_s_speed():
+def test_the_latest_epochs_decide_on_the_speed():
     simulated = Simulated()
     simulated.estimator.expect([StageWork("grid", ((SMALL, 9),) * 2)])
     simulated.run("0", "grid", SMALL, 9)
     simulated.speed *= 3
     simulated.run("1", "grid", SMALL, 9, stop_epoch=4)
-    assert simulated.estimator.run_left("1") == pytest.approx(5 * simulated.speed * SMALL.cost, rel=0.01)
+    assert simulated.estimator.trial_left("1") == pytest.approx(5 * simulated.speed * SMALL.cost, rel=0.01)
 
 
 def test_a_trial_that_ends_before_its_last_epoch_is_not_waited_for():
@@ -134,19 +133,19 @@ def test_a_diverged_trial_has_ended_and_does_not_count_for_the_speed():
 
 def test_where_any_level_may_still_win_what_comes_after_is_predicted_at_their_mean():
     estimator = TimeEstimator(0.0, now=lambda: 0.0)
-    estimator.throughput.measure(SMALL, 10.0)
-    estimator.throughput.measure(LONGER, 30.0)
+    estimator.throughput.add(SMALL, 10.0)
+    estimator.throughput.add(LONGER, 30.0)
     grid = StageWork("grid", ((SMALL, 2),))
     assert estimator.seconds([grid]) == 20
     assert estimator.seconds([replace(grid, undecided=((SMALL, (SMALL, LONGER)),))]) == 40
 
 
-def test_a_search_that_leaves_cells_out_takes_its_epochs_at_most_whichever_rows_they_are_of():
+def test_a_search_that_leaves_cells_out_takes_its_epochs_at_most_whichever_rows_they_belong_to():
     simulated = Simulated(reset=0.0)
     simulated.estimator.expect([StageWork("grid", ((SMALL, 4), (SMALL, 2)), at_most=True)])
-    for trial in range(5):
+    for run in range(5):
         assert simulated.estimator.left() is None or simulated.estimator.left() > 0
-        simulated.run(str(trial), "grid", SMALL, 4, stop_epoch=1)
+        simulated.run(str(run), "grid", SMALL, 4, stop_epoch=1)
     assert simulated.estimator.left() == pytest.approx(simulated.speed * SMALL.cost)
 
 
@@ -168,34 +167,46 @@ def test_a_resumed_study_knows_the_speed_and_the_time_of_the_sessions_before():
     earlier = [StageTime(START, measured=5.0), StageTime("grid", at_beginning=90.0, measured=40.0)]
     estimator = TimeEstimator(0.0, earlier=earlier, now=lambda: 10.0)
     estimator.expect([StageWork("grid", ((SMALL, 2),) * 3)])
-    estimator.recall("0", "grid", SMALL, 2, [25.0, 20.0])
+    estimator.add_ended("0", "grid", SMALL, 2, [25.0, 20.0])
     assert estimator.left() == pytest.approx(80)
     assert estimator.elapsed() == 55
     estimator.begin("1", "grid", SMALL, 2)
     assert [time.at_beginning for time in estimator.times()] == [None, 90.0]
 
 
-def test_workers_share_what_is_left_and_the_longest_trial_bounds_it():
+def test_workers_share_what_is_left_and_the_longest_run_bounds_it():
     estimator = TimeEstimator(0.0, workers=2, now=lambda: 0.0)
     estimator.expect([StageWork("grid", ((SMALL, 2),) * 3)])
-    for trial in ("0", "1"):
-        estimator.begin(trial, "grid", SMALL, 2)
-        estimator.epoch(trial, 1, 10.0)
-    # 10 s of either trial, then 20 s of the third.
+    for run in ("0", "1"):
+        estimator.begin(run, "grid", SMALL, 2)
+        estimator.epoch(run, 1, 10.0)
+    # 10 s of either run, then 20 s of the third.
     assert estimator.left() == 30
 
 
 @given(st.lists(st.floats(0, 1e6), max_size=20), st.integers(1, 8))
-def test_trials_beside_one_another_end_no_sooner_than_they_can_and_not_much_later(seconds, workers):
+def test_trials_on_workers_end_no_sooner_than_they_can_and_not_much_later(seconds, workers):
     longest, even = max(seconds, default=0), sum(seconds) / workers
     assert max(longest, even) * (1 - 1e-9) <= makespan(seconds, workers) <= (longest + even) * (1 + 1e-9)
     assert makespan(seconds, 1) == pytest.approx(sum(seconds))
 
 
+def test_an_interruption_in_a_trial_s_first_epoch_does_not_count_for_the_others():
+    simulated = Simulated()
+    simulated.estimator.expect([StageWork("grid", ((SMALL, 3),) * 3)])
+    simulated.estimator.begin("0", "grid", SMALL, 3)
+    epoch = simulated.speed * SMALL.cost
+    for step in range(1, SMALL.steps + 1):
+        simulated.now += epoch / SMALL.steps + 60 * (step in (1, SMALL.steps))
+        simulated.estimator.step("0", step)
+    simulated.estimator.epoch("0", 1, epoch + 120)
+    assert simulated.estimator.left() == pytest.approx(8 * epoch, rel=0.2)
+
+
 def test_a_larger_model_is_predicted_to_take_longer_and_more_tokens_too():
     estimator = TimeEstimator(0.0, now=lambda: 0.0)
-    estimator.throughput.measure(SMALL, 10.0)
+    estimator.throughput.add(SMALL, 10.0)
     assert estimator.throughput.seconds(SMALL) == 10
     assert 10 < estimator.throughput.seconds(LONGER) < estimator.throughput.seconds(LARGE)
-    estimator.throughput.measure(LARGE, 99.0)
+    estimator.throughput.add(LARGE, 99.0)
     assert estimator.throughput.seconds(replace(LARGE, kind="other")) == 99
