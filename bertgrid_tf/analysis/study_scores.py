@@ -140,17 +140,29 @@ class StudyScores:
             if len(candidate := self._seeds(place)) > 1
         ]
 
+    def tied_at_first(self) -> list[tuple[float, int]]:
+        """List learning rate and epoch of the cells that are tied by the study's own seed alone.
+
+        Further seeds never change this list, so a study that is killed between them still trains all of them.
+        """
+        return [_place(row) for row in self._cells if self._ranked_at_first.get(_place(row), _UNSCORED).tied]
+
+    @cached_property
+    def _ranked_at_first(self) -> dict[_Place, RankedCandidate]:
+        """The cells with a score, by one seed; of equal ones first that of fewer epochs, then of the earlier row."""
+        places = [_place(row) for row in self._cells if not isnan(float(row[self.recipe.metric]))]
+        places.sort(key=lambda place: place[1])
+        return self.rank({place: self.of_cell(*place) for place in places})
+
     @cached_property
     def _ranked(self) -> dict[_Place, RankedCandidate]:
-        """The cells with a score, the preferred of equal ones first: fewer epochs, then the earlier row.
+        """The cells with a score, in the same order.
 
         Only cells that were tied with one seed are trained with further seeds. They are compared by all of their
         seeds, and no other cell counts as tied then.
         """
-        places = [_place(row) for row in self._cells if not isnan(float(row[self.recipe.metric]))]
-        places.sort(key=lambda place: place[1])
-        ranked = self.rank({place: self.of_cell(*place) for place in places})
-        repeated = {place: seeds for place in places if len(seeds := self._seeds(place)) > 1}
+        ranked = self._ranked_at_first
+        repeated = {place: seeds for place in ranked if len(seeds := self._seeds(place)) > 1}
         if repeated:
             ranked = {place: replace(cell, tied=False, best=False) for place, cell in ranked.items()}
             ranked |= self.rank(repeated)

@@ -8,7 +8,7 @@ from math import isnan
 
 import keras_tuner
 
-from bertgrid_tf.analysis.records import CellAnalysis, SweepAnalysis
+from bertgrid_tf.analysis.records import SweepAnalysis
 from bertgrid_tf.budget.controller import BudgetController
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.records import FollowUpTrial
@@ -18,21 +18,19 @@ from bertgrid_tf.trial_config import INTERACTIONS, SEEDS, TrialConfig
 from tuners.pool import Pool, follow
 
 
-def seed_repeats(recipe: Recipe, winner: TrialConfig, cells: Sequence[CellAnalysis]) -> list[FollowUpTrial]:
-    """List the rows with cells of the tied set, with each of the recipe's further seeds, up to the last of these cells.
+def seed_repeats(recipe: Recipe, winner: TrialConfig, tied: Sequence[tuple[float, int]]) -> list[FollowUpTrial]:
+    """List the rows with tied cells, with each of the recipe's further seeds, up to the last of these cells.
 
     Args:
         recipe: The study's recipe.
         winner: The winning trial.
-        cells: The cells of the grid.
+        tied: Learning rate and epoch of the tied cells (`StudyScores.tied_at_first`).
     """
     last: dict[tuple[float, int], int] = {}
-    for cell in cells:
-        if cell.tied:
-            # Each cell of a per-cell grid has a schedule of its own.
-            schedule = winner.schedule_epochs if recipe.grid_schedule == "shared" else cell.epoch
-            row = (cell.learning_rate, schedule)
-            last[row] = max(cell.epoch, last.get(row, 0))
+    for rate, epoch in tied:
+        # Each cell of a per-cell grid has a schedule of its own.
+        row = (rate, winner.schedule_epochs if recipe.grid_schedule == "shared" else epoch)
+        last[row] = max(epoch, last.get(row, 0))
     trials = []
     for seed in range(recipe.seed + 1, recipe.seed + recipe.n_seeds):
         for (rate, schedule), epoch in last.items():

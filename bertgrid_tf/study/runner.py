@@ -188,7 +188,7 @@ class StudyRunner:
         scores = StudyScores(self._folder)
         if self._recipe.n_seeds > 1:
             config = TrialConfig.from_values(best.hyperparameters, self._recipe.seed)
-            run_follow_ups(SEEDS, seed_repeats(self._recipe, config, scores.cells), *after_search)
+            run_follow_ups(SEEDS, seed_repeats(self._recipe, config, scores.tied_at_first()), *after_search)
             scores = StudyScores(self._folder)
         cell = scores.winner()
         assert cell is not None

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from tiny_study import Recorder, run, tiny
 
-from bertgrid_tf.analysis import CellAnalysis, LevelAnalysis, ScoreEstimate, SweepAnalysis, analyze
+from bertgrid_tf.analysis import LevelAnalysis, ScoreEstimate, SweepAnalysis, analyze
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.study_folder import StudyFolder
@@ -13,10 +13,6 @@ from bertgrid_tf.trial_config import GRID, INTERACTIONS, SEEDS, TrialConfig
 
 SCORE = ScoreEstimate(0.5, 0.4, 0.6)
 FOLLOW_UP = {"n_seeds": 2, "check_interactions": True, "final.model": "none"}
-
-
-def cell(rate: float, epoch: int, tied: bool) -> CellAnalysis:
-    return CellAnalysis(rate, epoch, SCORE, 0.5, tied, {})
 
 
 def level(value: str, score: float | None, chosen: bool = False) -> LevelAnalysis:
@@ -28,9 +24,9 @@ def winner(recipe: Recipe, schedule_epochs: int = 3, stop_epoch: int = 3, **chan
 
 
 def test_every_row_with_tied_cells_is_repeated_up_to_the_last_of_them():
-    cells = [cell(1e-3, 1, True), cell(1e-3, 2, True), cell(1e-3, 3, False), cell(5e-4, 2, False), cell(2e-4, 3, True)]
+    tied = [(1e-3, 1), (1e-3, 2), (2e-4, 3)]
     recipe = tiny(n_seeds=3, epochs=3, seed=7)
-    trials = seed_repeats(recipe, winner(recipe), cells)
+    trials = seed_repeats(recipe, winner(recipe), tied)
     configs = [trial.config for trial in trials]
     assert [
         (config.seed, config.hyperparameters.learning_rate, config.schedule_epochs, config.stop_epoch)
@@ -41,10 +37,10 @@ def test_every_row_with_tied_cells_is_repeated_up_to_the_last_of_them():
     per_cell = tiny(n_seeds=2, epochs=3, grid_schedule="per-cell")
     schedules = [
         (trial.config.schedule_epochs, trial.config.stop_epoch)
-        for trial in seed_repeats(per_cell, winner(per_cell), cells)
+        for trial in seed_repeats(per_cell, winner(per_cell), tied)
     ]
     assert schedules == [(1, 1), (2, 2), (3, 3)]
-    assert seed_repeats(tiny(), winner(tiny()), cells) == []
+    assert seed_repeats(tiny(), winner(tiny()), tied) == []
 
 
 def test_the_runner_up_is_the_best_level_that_was_not_chosen():
@@ -108,11 +104,13 @@ def test_tied_rows_get_another_seed_and_sweeps_an_interaction_check(followed_up)
     assert not [path for path in study_folder.follow_up.iterdir() if path.is_dir()]
 
 
-def test_a_study_that_was_stopped_after_the_search_goes_on_from_there(followed_up, tmp_path):
+@pytest.mark.parametrize("ended_repeats", [0, 1])
+def test_a_study_that_was_stopped_after_the_search_goes_on_from_there(followed_up, tmp_path, ended_repeats):
     study_folder, recorder = followed_up
-    search = recorder.trials[: recorder.stages.index(SEEDS)]
-    steps = sum(config.stop_epoch * steps for config, steps in search)
-    assert {config.stage for config, _ in search} == {"sweep:context", GRID}
+    assert recorder.stages.count(SEEDS) == 2
+    ended = recorder.trials[: recorder.stages.index(SEEDS) + ended_repeats]
+    steps = sum(config.stop_epoch * steps for config, steps in ended)
+    assert {config.stage for config, _ in ended} == {"sweep:context", GRID, *[SEEDS] * ended_repeats}
 
     class StoppedError(Exception):
         pass
