@@ -149,6 +149,7 @@ class Trainer:
         folder: Path,
         on_train_batch_end: OnTrainBatchEnd | None = None,
         keep_weights: bool = False,
+        before_save: Callable[[EpochResult], None] | None = None,
     ) -> Iterator[EpochResult]:
         """Train, and yield after every epoch.
 
@@ -164,6 +165,8 @@ class Trainer:
             on_train_batch_end: Called with steps done in the epoch, steps of an epoch, and loss.
             keep_weights: Whether the last epoch's weights are saved too, so that a finished run leaves the trained
                 model in place when it is resumed.
+            before_save: Called with the result of every epoch that is trained here, before the state is saved: files
+                that it writes exist for every saved epoch, since an epoch that is killed earlier is trained again.
 
         Raises:
             UserError: The saved state is damaged, or only BERT has the wanted head.
@@ -198,6 +201,8 @@ class Trainer:
             if not ended:
                 for variable, value in trained:
                     variable.assign(value)
+            if before_save:
+                before_save(history[-1])
             self._save(folder, history, weights=keep_weights or not ended)
             yield history[-1]
 

@@ -91,15 +91,23 @@ class TrialRunner:
             if trainer.unpadded:
                 tokens["train_padding"] = 0.0
             best = -np.inf
+
+            def keep(result: EpochResult) -> None:
+                nonlocal best
+                if result.probabilities is None:
+                    return
+                self._write_predictions(folder.name, result.epoch, dev, result.probabilities)
+                score = self._recipe.signed(result.metrics[self._recipe.metric])
+                # The weights of a restored epoch are gone from the model.
+                if keeps_weights and score > best and not result.restored:
+                    save_weights(trainer, folder, result.epoch)
+                best = max(best, score)
+
             for result in trainer.run(
-                train, dev, config, folder, self._on_train_batch_end, keep_weights=config.stage == FINAL
+                train, dev, config, folder, self._on_train_batch_end, config.stage == FINAL, before_save=keep
             ):
-                if result.probabilities is not None:
-                    self._write_predictions(folder.name, result.epoch, dev, result.probabilities)
-                    score = self._recipe.signed(result.metrics[self._recipe.metric])
-                    if keeps_weights and score > best and not result.restored:
-                        save_weights(trainer, folder, result.epoch)
-                    best = max(best, score)
+                if result.restored:
+                    keep(result)
                 yield replace(result, metrics=result.metrics | tokens)
         except tf.errors.ResourceExhaustedError as error:
             raise keras_tuner.errors.FailedTrialError(f"out of memory: {error.message}") from error

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,31 @@ def test_weights_are_kept_while_a_row_gets_better_and_not_when_it_is_restored(re
     # A resumed trial reports its epochs with later weights in place: they are not that epoch's.
     list(runner.run(config, folder))
     assert not weights(folder)
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_an_epoch_that_is_saved_has_its_predictions_and_weights(recipe, runner, tmp_path, monkeypatch, epoch):
+    class KilledError(Exception):
+        pass
+
+    def replace(source: str, target: Path) -> None:
+        names.append(Path(target).name)
+        if Path(target).name == "state.npz" and names.count("state.npz") == epoch:
+            raise KilledError
+        os_replace(source, target)
+
+    names: list[str] = []
+    os_replace = os.replace
+    config = TrialConfig(recipe.hyperparameters, 2, 2, recipe.seed)
+    (whole := tmp_path / "whole").mkdir()
+    list(runner.run(config, whole))
+    (folder := tmp_path / "killed").mkdir()
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(os, "replace", replace)
+        list(runner.run(config, folder))
+    assert f"killed-{epoch}.csv" in names
+    list(runner.run(config, folder))
+    assert weights(folder) == weights(whole)
 
 
 @pytest.mark.parametrize(
