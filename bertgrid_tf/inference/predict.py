@@ -149,10 +149,10 @@ def read_texts(folder: StudyFolder, source: "TableSource", columns: Columns | No
         )
     if columns is None:
         return read_table(source, replace(own, label=None, split=None))
-    dialogue, speaker = (name if name in given else None for name in (own.dialogue, own.speaker))
-    return read_table(
-        source, replace(columns, dialogue=columns.dialogue or dialogue, speaker=columns.speaker or speaker)
-    )
+    speaker, order = (name if name in given else None for name in (own.speaker, own.order))
+    if not columns.dialogue and set(own.dialogue_columns) <= set(given):
+        columns = replace(columns, dialogue=own.dialogue, order=order, consecutive=own.consecutive)
+    return read_table(source, replace(columns, speaker=columns.speaker or speaker))
 
 
 def _shift(

@@ -17,7 +17,7 @@ from bertgrid_tf.budget.controller import BudgetController, NotChosenError
 from bertgrid_tf.budget.deadline import TimedOracle
 from bertgrid_tf.budget.plan import final_trial, search_space
 from bertgrid_tf.budget.time_budget import Budget
-from bertgrid_tf.corpus import Corpus, utterances
+from bertgrid_tf.corpus import Corpus, check_corpus, utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.recipe import NO_MODEL, Recipe, short_key
@@ -112,6 +112,9 @@ class StudyRunner:
         arguments = (self._folder, checkpoints, self._callback, workers)
         execution = TrialExecution(self._corpus, self._asked, *arguments)
         check_recipe(self._asked, self._corpus, final_here=workers is None)
+        findings = check_corpus(self._corpus)
+        for finding in findings:
+            self._callback.on_message(finding.message)
         settings = self._resolve_auto(execution)
         self._execution = TrialExecution(self._corpus, self._recipe, *arguments)
         for model, kind in padded_models(self._recipe).items():
@@ -123,7 +126,7 @@ class StudyRunner:
         self._runner.models.trainer(self._recipe.hyperparameters)  # reads the weights before anything is deleted
         if self._fresh:
             preparation.empty_folder(self._folder)
-        preparation.write_beginning(self._folder, self._asked, self._corpus, checkpoints)
+        preparation.write_beginning(self._folder, self._asked, self._corpus, findings, checkpoints)
         self._folder.write_auto_settings(settings)
         self._workload = WorkloadEstimator(self._runner.encoder, self._recipe.seed)
         gpus = self._execution.final_gpus() if self._recipe.final_models() else 1
