@@ -341,7 +341,7 @@ class Study:
         texts: "Sequence[str] | pd.Series[str] | pd.DataFrame",
         *,
         text: str | None = None,
-        dialogue: str | None = None,
+        dialogue: str | Sequence[str] | None = None,
         speaker: str | None = None,
         soup: bool = False,
         correct_shift: bool = False,
@@ -351,7 +351,7 @@ class Study:
         Args:
             texts: Strings without context, as a list or a Series, or a DataFrame, whose dialogues give the context.
             text: The DataFrame's column of the text; None for that of the study's own tables, else "text".
-            dialogue: The DataFrame's column of the dialogue's id; None for that of the study's own tables.
+            dialogue: The DataFrame's column of the dialogue's id, or several; None for that of the study's own tables.
             speaker: The DataFrame's column of the speaker; None for that of the study's own tables.
             soup: Whether to use the soup instead of the final model.
             correct_shift: Whether to correct for other shares of the classes than on dev, where they are detected.

@@ -121,9 +121,10 @@ def _choose(
 
     if groups is None or len(np.unique(groups)) == len(groups):
         return choose_each()
-    # A group takes the place of its first dialogue in the order, so that few equal texts change little.
-    firsts = np.sort(np.unique(groups[order], return_index=True)[1])
-    group_order = groups[order][firsts]
+    # A group takes the place of one dialogue in the order, so that few equal texts change little. The place of the
+    # earliest would hold out frequent texts before rare ones.
+    one_of_each = np.unique(groups, return_index=True)[1]
+    group_order = np.argsort(np.argsort(order)[one_of_each])
     of_group = np.zeros((len(group_order), counts.shape[1]), np.int64)
     np.add.at(of_group, groups, counts)
     if alone:
