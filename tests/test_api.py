@@ -140,8 +140,8 @@ def test_findings_about_the_data_begin_a_study_and_are_in_its_report(tuned):
     findings = [
         "Warning: 12 of the 12 texts of dev (100.0 %) stand in train too, as 'lovely film 0', 'awful film 1', "
         "'lovely film 2': take them out of one of the two, since the scores on dev are too good by them.",
-        "Warning: 20 dialogue ids come back after another id, and are read as one dialogue each, as "
-        "'s0' (The train DataFrame, row 21), 's1' (The train DataFrame, row 22), 's2' (The train DataFrame, row 23): ",
+        "Warning: The train DataFrame: 20 dialogues go on after another one has begun, since the id comes back, "
+        "as 's0' (row 21), 's1' (row 22), 's2' (row 23): ",
     ]
     page = html.unescape((study.path / "report.html").read_text(encoding="utf-8"))
     for finding in findings:
@@ -150,7 +150,7 @@ def test_findings_about_the_data_begin_a_study_and_are_in_its_report(tuned):
 
 
 def test_strict_refuses_findings_before_anything_is_trained(tmp_path):
-    with pytest.raises(bg.UserError, match=r"^--strict refuses the data \(3 warnings\): 20 dialogue ids come back"):
+    with pytest.raises(bg.UserError, match=r"^--strict refuses the data \(3 warnings\): The train DataFrame: 20 dial"):
         tune(tmp_path, strict=True, **SETTINGS)
     assert not list(tmp_path.iterdir())
 

@@ -100,7 +100,7 @@ def tune(
 
     console, asked = Console(), read_recipe(name, recipe, context.params)
     if dry_run:
-        _print_plan(console, name, asked, data_dir, api.memory_limit(gpu_memory))
+        _print_plan(console, name, asked, data_dir, api.memory_limit(gpu_memory), strict)
         return
     callbacks = []
     if tensorboard:
@@ -135,13 +135,19 @@ def tune(
     print_summary(console, StudyFolder(done.path), done.analysis)
 
 
-def _print_plan(console: Console, name: str, recipe: Recipe, data_dir: Path, memory: int | None) -> None:
+def _print_plan(console: Console, name: str, recipe: Recipe, data_dir: Path, memory: int | None, strict: bool) -> None:
     from bertgrid_tf.api import load_corpus
     from bertgrid_tf.budget.plan import plan
+    from bertgrid_tf.corpus import check_corpus, refuse_warnings
+    from bertgrid_tf.report.corpora import findings_text
     from bertgrid_tf.report.plan import guess_line, plan_table
     from bertgrid_tf.study.auto_settings import autos, estimated, value
 
     asked, corpus = load_corpus(name, recipe=recipe, data_dir=data_dir, console=console)
+    if findings := check_corpus(corpus):
+        console.print(findings_text(findings), soft_wrap=not console.is_terminal)
+    if strict:
+        refuse_warnings(findings)
     guessed = estimated(asked, corpus, memory) if autos(asked) else asked
     console.print(plan_table(plan(guessed, corpus)))
     for key in autos(asked):

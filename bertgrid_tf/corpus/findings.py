@@ -130,22 +130,18 @@ def refuse_other_targets(where: str, counts: Mapping[str | None, int]) -> None:
             f"its most important label, {otherwise}."
         )
     numbers, fractions = _numbers(labels)
-    once = len(labels) > texts / 2
-    if len(labels) > 2 and numbers and ((fractions and (len(labels) > MANY_VALUES or once)) or _many(labels, once)):
+    many, once = len(labels) > MANY_VALUES, len(labels) > texts / 2
+    if len(labels) > 2 and numbers and ((many and once) or (fractions and (many or once))):
         raise UserError(
             f"{where}: the {len(labels):,} different labels of {texts:,} training texts are numbers, as "
             f"{_listed(map(spelling, labels))}, which looks like regression: only classes can be predicted, so put the "
             f"numbers into ranges, {otherwise}."
         )
-    if _many(labels, once):
+    if many and once:
         raise UserError(
             f"{where}: {texts:,} training texts have {len(labels):,} different labels, as "
             f"{_listed(map(spelling, labels))}: choose the column of the classes with --label-column, {otherwise}."
         )
-
-
-def _many(labels: Sequence[str], once: bool) -> bool:
-    return once and len(labels) > MANY_VALUES
 
 
 def _numbers(labels: Iterable[str]) -> tuple[bool, bool]:

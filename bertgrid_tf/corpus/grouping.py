@@ -80,14 +80,32 @@ def group(
         kind = _kind([row.orders[0] for row in rows])
         for of_dialogue in members.values():
             of_dialogue.sort(key=lambda row: kind(row.orders[0]))
-        findings += _repeated_places(order, members)
+        findings += _finding(
+            rows,
+            {dialogue: "" for dialogue, own in members.items() if len({row.orders[0] for row in own}) < len(own)},
+            ("has", "have"),
+            f"a value of the column {order!r} twice",
+            "check whether dialogue ids restart; utterances of equal values keep the order of their rows",
+        )
     # Shuffled rows with an order of their own are one dialogue all right.
     if not order or findings:
-        findings += _returning_ids(returning)
-    if not order:
-        for number, column in enumerate(like_order):
-            findings += _disagreement(column, number, members)
-    return tuple(Dialogue(tuple([row.utterance for row in of_it])) for of_it in members.values()), findings
+        findings += _finding(
+            rows,
+            returning,
+            ("goes", "go"),
+            "on after another one has begun, since the id comes back",
+            "where ids restart, name every column of the id (--dialogue-column Season,Episode) or give --dialogue-ids "
+            "consecutive; where rows are shuffled, name the column of their order (--order-column)",
+        )
+    for number, column in enumerate(() if order else like_order):
+        findings += _finding(
+            rows,
+            _out_of_order(number, members),
+            ("is", "are"),
+            f"in another order than the column {column!r}, which looks like the order of the utterances",
+            f"--order-column {column} sorts by it",
+        )
+    return tuple(Dialogue(tuple([row.utterance for row in own])) for own in members.values()), findings
 
 
 def torn_dialogues(rows: Sequence[Row]) -> list[Finding]:
@@ -96,28 +114,34 @@ def torn_dialogues(rows: Sequence[Row]) -> list[Finding]:
     An id may be in several splits that are numbered each for itself; neighbours of one id meet there by chance at most
     where one split ends.
     """
-    torn = [
-        after for before, after in pairwise(rows) if before.dialogue == after.dialogue and before.split != after.split
-    ]
-    if len(torn) < len({row.split for row in rows}):
+    torn = [row for before, row in pairwise(rows) if before.dialogue == row.dialogue and before.split != row.split]
+    return _finding(
+        rows,
+        {row.dialogue: row.place for row in torn} if len(torn) >= len({row.split for row in rows}) else {},
+        ("is", "are"),
+        "torn apart by the split column",
+        "give all rows of a dialogue the same split, since a context ends where the split changes",
+    )
+
+
+def _finding(
+    rows: Sequence[Row], concerned: Mapping[str, str], verbs: tuple[str, str], rest: str, advice: str
+) -> list[Finding]:
+    """Make a finding about dialogues, by their ids, each with its place or other details; none where there are none."""
+    if not concerned:
         return []
-    number = len({row.dialogue for row in torn})
-    return [
-        Finding(
-            "warning",
-            f"{number:,} {plural(number, 'dialogue')} {plural(number, 'is', 'are')} torn apart by the split column",
-            number,
-            tuple(row.place for row in torn[:EXAMPLES]),
-            "give all rows of a dialogue the same split, since a context ends where the split changes",
-        )
+    table, _, _ = rows[0].place.rpartition(", ")
+    examples = [
+        repr(dialogue.replace(ID_JOINT, ", ")) + (f" ({detail.removeprefix(f'{table}, ')})" if detail else "")
+        for dialogue, detail in list(concerned.items())[:EXAMPLES]
     ]
-
-
-def _shown(dialogue: str) -> str:
-    return repr(dialogue.replace(ID_JOINT, ", "))
+    number = len(concerned)
+    sentence = f"{table}: {number:,} {plural(number, 'dialogue')} {plural(number, *verbs)} {rest}"
+    return [Finding("warning", sentence, number, tuple(examples), advice)]
 
 
 def _kind(cells: Sequence[str]) -> Callable[[str], Any]:
+    """Return the type as which the cells are sorted: whole numbers, numbers, or texts."""
     for kind in (int, float):
         try:
             if all(isfinite(kind(cell)) for cell in cells):
@@ -127,65 +151,14 @@ def _kind(cells: Sequence[str]) -> Callable[[str], Any]:
     return str
 
 
-def _repeated_places(order: str, members: Mapping[str, Sequence[Row]]) -> list[Finding]:
-    repeated = [
-        dialogue
-        for dialogue, rows in members.items()
-        if len(rows) > 1 and len({row.orders[0] for row in rows}) < len(rows)
-    ]
-    if not repeated:
-        return []
-    return [
-        Finding(
-            "warning",
-            f"{len(repeated):,} {plural(len(repeated), 'dialogue')} {plural(len(repeated), 'has', 'have')} a value of "
-            f"the column {order!r} twice",
-            len(repeated),
-            tuple(map(_shown, repeated[:EXAMPLES])),
-            "check whether dialogue ids restart; utterances of equal values keep the order of their rows",
-        )
-    ]
-
-
-def _returning_ids(returning: Mapping[str, str]) -> list[Finding]:
-    if not returning:
-        return []
-    number = len(returning)
-    return [
-        Finding(
-            "warning",
-            f"{number:,} dialogue {plural(number, 'id comes', 'ids come')} back after another id, and "
-            f"{plural(number, 'is', 'are')} read as one dialogue{'' if number == 1 else ' each'}",
-            number,
-            tuple(f"{_shown(dialogue)} ({place})" for dialogue, place in list(returning.items())[:EXAMPLES]),
-            "where ids restart, name every column of the id (--dialogue-column Season,Episode) or give --dialogue-ids "
-            "consecutive; where rows are shuffled, name the column of their order (--order-column)",
-        )
-    ]
-
-
-def _disagreement(column: str, number: int, members: Mapping[str, Sequence[Row]]) -> list[Finding]:
+def _out_of_order(number: int, members: Mapping[str, Sequence[Row]]) -> dict[str, str]:
+    """Return the dialogues, with their places, that a column sorts otherwise; none where the column is no order."""
     disagreeing = {}
     for dialogue, rows in members.items():
         cells = [row.orders[number] for row in rows]
         if not all(cell.removeprefix("-").isdecimal() for cell in cells) or len(set(cells)) < len(cells):
-            return []
+            return {}
         places = list(map(int, cells))
         if places != sorted(places):
-            disagreeing[dialogue] = places
-    if not disagreeing:
-        return []
-    examples = [
-        f"{_shown(dialogue)} ({', '.join(map(str, places[:5]))}{', …' * (len(places) > 5)})"
-        for dialogue, places in list(disagreeing.items())[:EXAMPLES]
-    ]
-    return [
-        Finding(
-            "warning",
-            f"in {len(disagreeing):,} of {len(members):,} dialogues the rows are in another order than the column "
-            f"{column!r}, which looks like the order of the utterances",
-            len(disagreeing),
-            tuple(examples),
-            f"--order-column {column} sorts by it",
-        )
-    ]
+            disagreeing[dialogue] = ", ".join(map(str, places[:5])) + ", …" * (len(places) > 5)
+    return disagreeing

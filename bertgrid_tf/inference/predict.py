@@ -156,8 +156,8 @@ def read_texts(
     if columns is None:
         return read_table(source, replace(own, label=None, split=None), findings)
     speaker, order = (name if name in given else None for name in (own.speaker, own.order))
-    if not columns.dialogue and set(own.dialogue_columns) <= set(given):
-        columns = replace(columns, dialogue=own.dialogue, order=order, consecutive=own.consecutive)
+    if dialogue := columns.dialogue or (own.dialogue if set(own.dialogue_columns) <= set(given) else None):
+        columns = replace(columns, dialogue=dialogue, order=order, consecutive=own.consecutive)
     return read_table(source, replace(columns, speaker=columns.speaker or speaker), findings)
 
 

@@ -64,7 +64,7 @@ def test_an_id_that_comes_back_is_named_with_its_line(write):
     dialogues, [finding] = read(path, DIALOGUES)
     assert dialogues == [("hello", "bye", "other"), ("mid",)]
     assert finding == (
-        f"Warning: 1 dialogue id comes back after another id, and is read as one dialogue, as '0' ({path}, line 5): "
+        f"Warning: {path}: 1 dialogue goes on after another one has begun, since the id comes back, as '0' (line 5): "
         "where ids restart, name every column of the id (--dialogue-column Season,Episode) or give --dialogue-ids "
         "consecutive; where rows are shuffled, name the column of their order (--order-column)."
     )
@@ -93,9 +93,10 @@ def test_an_empty_part_of_an_id_is_refused(write, refusal):
 
 def test_a_split_column_that_tears_dialogues_apart_is_named(write):
     torn = "d,text,label,part\n" + "".join(f"{d},{d}.{n},x,{p}\n" for d in "ab" for n, p in enumerate(("train", "dev")))
-    findings = []
-    read_split_table(write("t.csv", torn), Columns("text", "label", "d", split="part"), findings)
-    assert [finding.sentence for finding in findings] == ["2 dialogues are torn apart by the split column"]
+    path, findings = write("t.csv", torn), []
+    read_split_table(path, Columns("text", "label", "d", split="part"), findings)
+    assert [finding.sentence for finding in findings] == [f"{path}: 2 dialogues are torn apart by the split column"]
+    assert findings[0].examples == ("'a' (line 3)", "'b' (line 5)")
 
 
 def test_splits_that_are_numbered_each_for_itself_tear_nothing_apart(write):
@@ -112,11 +113,12 @@ OUT_OF_ORDER = "d,Utterance_ID,text\nx,10,third\nx,2,second\nx,1,first\ny,1,one\
 
 
 def test_a_column_that_looks_like_an_order_and_disagrees_is_named(write):
-    dialogues, findings = read(write("t.csv", OUT_OF_ORDER), DIALOGUES)
+    path = write("t.csv", OUT_OF_ORDER)
+    dialogues, findings = read(path, DIALOGUES)
     assert dialogues == [("third", "second", "first"), ("one", "two")]
     assert findings == [
-        "Warning: in 1 of 2 dialogues the rows are in another order than the column 'Utterance_ID', which looks like "
-        "the order of the utterances, as 'x' (10, 2, 1): --order-column Utterance_ID sorts by it."
+        f"Warning: {path}: 1 dialogue is in another order than the column 'Utterance_ID', which looks like the order "
+        "of the utterances, as 'x' (10, 2, 1): --order-column Utterance_ID sorts by it."
     ]
 
 
@@ -143,8 +145,8 @@ def test_an_order_that_repeats_itself_in_a_dialogue_is_named_with_the_ids_that_c
     dialogues, findings = read(path, Columns("text", dialogue="d", order="turn"))
     assert dialogues == [("a", "d", "b"), ("c",)]
     assert [finding.partition(",")[0] for finding in findings] == [
-        "Warning: 1 dialogue has a value of the column 'turn' twice",
-        "Warning: 1 dialogue id comes back after another id",
+        f"Warning: {path}: 1 dialogue has a value of the column 'turn' twice",
+        f"Warning: {path}: 1 dialogue goes on after another one has begun",
     ]
 
 
