@@ -24,8 +24,8 @@ FEW_TEXTS = 5
 MANY_VALUES = 20
 """The number of classes up to which numbers may be classes, as grades are, and distinct labels a small table."""
 
-CONSTANT_SHARE = 0.2
-"""The share of the training texts from which on one text is conspicuous."""
+REPEATED_SHARE = 0.2
+"""The share of the training texts from which on repeated ones are conspicuous."""
 
 EXAMPLES, _EXAMPLE_LENGTH = 3, 60
 
@@ -245,16 +245,15 @@ def _check_texts(corpus: Corpus) -> Iterable[Finding]:
                 (),
                 "check the text column, or take such rows out",
             )
-        if split == "train" and _alone(dialogues) and texts:
-            ((text, count),) = texts.most_common(1)
-            if count >= max(FEW_TEXTS, CONSTANT_SHARE * total):
-                yield Finding(
-                    "warning",
-                    f"{count:,} of the {total:,} training texts are one text",
-                    count,
-                    (_quoted(text),),
-                    "check the text column, or keep one of them",
-                )
+        again = texts.total() - len(texts)
+        if split == "train" and _alone(dialogues) and again >= REPEATED_SHARE * total:
+            yield Finding(
+                "warning",
+                f"{again:,} of the {total:,} training texts repeat another one",
+                again,
+                tuple(f"{_quoted(text)} ({count:,} times)" for text, count in texts.most_common(EXAMPLES) if count > 1),
+                "check the text column, or keep one of each",
+            )
 
 
 def _check_repetitions(corpus: Corpus) -> Iterable[Finding]:

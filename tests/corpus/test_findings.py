@@ -393,11 +393,12 @@ def test_classes_with_few_training_texts_or_none_in_dev_are_named():
     ]
 
 
-def test_empty_texts_and_a_text_that_most_rows_repeat_are_named():
+def test_empty_texts_and_texts_that_repeat_each_other_are_named():
     train = [*TRAIN, ("", "a"), *[("see above", "a")] * 8]
     assert messages(train) == [
         "Warning: 1 of the 29 texts of train is empty: check the text column, or take such rows out.",
-        "Warning: 8 of the 29 training texts are one text, as 'see above': check the text column, or keep one of them.",
+        "Warning: 7 of the 29 training texts repeat another one, as 'see above' (8 times): check the text column, or "
+        "keep one of each.",
     ]
 
 
