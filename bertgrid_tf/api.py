@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bertgrid_tf.corpus import Columns, Corpus, Dialogue, Utterance
+from bertgrid_tf.corpus import Columns, Corpus, Dialogue, Utterance, check_corpus, refuse_warnings
 from bertgrid_tf.data import data_dirs, open_corpus
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Hyperparameters
@@ -55,7 +55,7 @@ def tune(
     test: "Table | None" = None,
     text: str | None = None,
     label: str | None = None,
-    dialogue: str | None = None,
+    dialogue: str | Sequence[str] | None = None,
     speaker: str | None = None,
     split: str | None = None,
     study: str | None = None,
@@ -69,6 +69,7 @@ def tune(
     ray_address: str | None = None,
     gpu_memory: str | int | None = None,
     budget: str | float | timedelta | None = None,
+    strict: bool = False,
     **recipe_keys: Any,
 ) -> "Study":
     """Sweep, fill the learning-rate × epoch grid, train the final model; the same call resumes where it stopped.
@@ -80,7 +81,7 @@ def tune(
         test: The test split, likewise; only `evaluate` opens it.
         text: The tables' column of the text; None for that of `recipe`, else "text".
         label: The tables' column of the class; None for that of `recipe`, else "label".
-        dialogue: The tables' column of the dialogue's id.
+        dialogue: The tables' column of the dialogue's id, or several that make it together.
         speaker: The tables' column of the speaker.
         split: The column of `train` that says train, dev or test.
         study: The name of the study folder; None for the corpus's name.
@@ -94,6 +95,7 @@ def tune(
         ray_address: HOST:PORT of a Ray cluster that this host has joined, or "auto".
         gpu_memory: The most that TensorFlow may take of each GPU, in bytes or as "16GB".
         budget: The time for the whole study, in seconds or as "1h30m"; trials that do not fit are left out.
+        strict: Whether to refuse data with findings that are graver than a note (`corpus.check_corpus`).
         recipe_keys: Keys of the recipe or hyperparameters, as `epochs=4`, `sweeps={"context": ["current"]}`,
             `final_model="bert-large-cased"`.
 
@@ -138,6 +140,8 @@ def tune(
         raise UserError(f"budget must be a time of more than 0 seconds, not {budget}.")
     limit = Budget.of(budget) if isinstance(budget, str) else None if budget is None else Budget(budget, monotonic())
     asked, data = load_corpus(corpus, recipe=recipe, data_dir=data_dir, frames=frames, console=console, **recipe_keys)
+    if strict:
+        refuse_warnings(check_corpus(data))
     planned = plan(with_defaults(asked), data)
     # TensorFlow takes seconds to import, hence a line before it.
     beginning = f"{asked.corpus}: {planned.trials} trials, up to {planned.epochs} epochs. Starting TensorFlow …"
@@ -337,7 +341,7 @@ class Study:
         texts: "Sequence[str] | pd.Series[str] | pd.DataFrame",
         *,
         text: str | None = None,
-        dialogue: str | None = None,
+        dialogue: str | Sequence[str] | None = None,
         speaker: str | None = None,
         soup: bool = False,
         correct_shift: bool = False,
@@ -347,7 +351,7 @@ class Study:
         Args:
             texts: Strings without context, as a list or a Series, or a DataFrame, whose dialogues give the context.
             text: The DataFrame's column of the text; None for that of the study's own tables, else "text".
-            dialogue: The DataFrame's column of the dialogue's id; None for that of the study's own tables.
+            dialogue: The DataFrame's column of the dialogue's id, or several; None for that of the study's own tables.
             speaker: The DataFrame's column of the speaker; None for that of the study's own tables.
             soup: Whether to use the soup instead of the final model.
             correct_shift: Whether to correct for other shares of the classes than on dev, where they are detected.

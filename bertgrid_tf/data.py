@@ -79,7 +79,15 @@ def fetch(name: str, dirs: Sequence[Path], progress: DownloadProgress | None = N
 
 def columns(data: Data) -> Columns:
     """Return the columns of the user's tables."""
-    return Columns(data.text_column, data.label_column, data.dialogue_column, data.speaker_column, data.split_column)
+    return Columns(
+        data.text_column,
+        data.label_column,
+        data.dialogue_column,
+        data.speaker_column,
+        data.split_column,
+        order=data.order_column,
+        consecutive=data.dialogue_ids == "consecutive",
+    )
 
 
 def _tables(name: str, data: Data, seed: int, frames: "Frames") -> Corpus:
@@ -101,4 +109,6 @@ def _tables(name: str, data: Data, seed: int, frames: "Frames") -> Corpus:
         validation_split=data.validation_split,
         seed=seed,
         name=name,
+        normalize_labels=data.normalize_labels,
+        any_classes=data.yes_these_are_classes,
     )

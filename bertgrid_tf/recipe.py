@@ -46,7 +46,17 @@ class Data(Strict):
     )
     text_column: str = Field(description="column of the text")
     label_column: str = Field(description="column of the class")
-    dialogue_column: str | None = Field(None, description="column of the dialogue's id")
+    dialogue_column: str | list[str] | None = Field(
+        None, description="column of the dialogue's id, or several that make it together, separated by commas"
+    )
+    dialogue_ids: Literal["unique", "consecutive"] = Field(
+        "unique",
+        description="`unique`: an id that comes back goes on with its dialogue; `consecutive`: a new dialogue begins "
+        "wherever the id changes",
+    )
+    order_column: str | None = Field(
+        None, description="column that sorts the rows of a dialogue, if not the order of the rows"
+    )
     speaker_column: str | None = Field(None, description="column of the speaker")
     split_column: str | None = Field(None, description="column that says train, dev or test")
     dev_file: AbsolutePath | None = Field(None, description="table of the dev split")
@@ -54,6 +64,20 @@ class Data(Strict):
     validation_split: float = Field(
         0.1, gt=0, lt=1, description="share of the training split that becomes dev where there is none"
     )
+    normalize_labels: bool = Field(
+        False,
+        description="labels that differ only in case, blanks, invisible characters, encoding, or the `.0` of a whole "
+        "number are one class, spelt as most of them are",
+    )
+    yes_these_are_classes: bool = Field(
+        False, description="labels that look like numbers to predict, or like several labels in a cell, are classes"
+    )
+
+    @model_validator(mode="after")
+    def _dialogues_to_order(self) -> Self:
+        if not self.dialogue_column and (self.order_column or self.dialogue_ids != "unique"):
+            raise ValueError("order_column and dialogue_ids are about dialogues: give --dialogue-column too")
+        return self
 
 
 class Final(Strict):

@@ -1,5 +1,6 @@
 """The Python API: a study tuned on DataFrames, its tables, its model, its errors."""
 
+import html
 import io
 import subprocess
 import sys
@@ -30,10 +31,14 @@ SETTINGS = {
 
 
 class Epochs(bg.Callback):
-    """Remembers the trials whose epochs ended."""
+    """Remembers the trials whose epochs ended, and the messages."""
 
     def __init__(self) -> None:
         self.trials: list[str] = []
+        self.messages: list[str] = []
+
+    def on_message(self, message: str) -> None:
+        self.messages.append(message)
 
     def on_epoch_end(self, trial: str, epoch: int, metrics: object) -> None:
         self.trials.append(trial)
@@ -128,6 +133,26 @@ def test_a_callback_receives_the_epochs_of_every_trial(tuned):
     study, callback, _ = tuned
     assert {trial for trial in callback.trials if trial.startswith("trial_")} == set(study.trials["trial"][:4])
     assert "final" in callback.trials
+
+
+def test_findings_about_the_data_begin_a_study_and_are_in_its_report(tuned):
+    study, callback, _ = tuned
+    findings = [
+        "Warning: 12 of the 12 texts of dev (100.0 %) stand in train too, as 'lovely film 0', 'awful film 1', "
+        "'lovely film 2': take them out of one of the two, since the scores on dev are too good by them.",
+        "Warning: The train DataFrame: 20 dialogues go on after another one has begun, since the id comes back, "
+        "as 's0' (row 21), 's1' (row 22), 's2' (row 23): ",
+    ]
+    page = html.unescape((study.path / "report.html").read_text(encoding="utf-8"))
+    for finding in findings:
+        assert any(message.startswith(finding) for message in callback.messages)
+        assert finding in page
+
+
+def test_strict_refuses_findings_before_anything_is_trained(tmp_path):
+    with pytest.raises(bg.UserError, match=r"^--strict refuses the data \(3 warnings\): The train DataFrame: 20 dial"):
+        tune(tmp_path, strict=True, **SETTINGS)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_best_is_the_cell_that_the_final_model_repeats(study):

@@ -10,13 +10,18 @@ from bertgrid_tf.cli.options import (
     CorpusName,
     DataDir,
     DialogueColumn,
+    DialogueIds,
+    IsStrict,
     LabelColumn,
     Model,
+    NormalizeLabels,
+    OrderColumn,
     OwnData,
     Sets,
     SpeakerColumn,
     SplitColumn,
     TextColumn,
+    YesTheseAreClasses,
     read_recipe,
 )
 
@@ -42,18 +47,29 @@ def describe(
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     dialogue_column: DialogueColumn = None,
+    dialogue_ids: DialogueIds = None,
+    order_column: OrderColumn = None,
     speaker_column: SpeakerColumn = None,
     split_column: SplitColumn = None,
+    normalize_labels: NormalizeLabels = False,
+    yes_these_are_classes: YesTheseAreClasses = False,
+    strict: IsStrict = False,
     data_dir: DataDir = DATASETS,
 ) -> None:
-    """Count classes, dialogues and tokens of a corpus."""
+    """Count classes, dialogues and tokens of a corpus, and list what looks wrong."""
     from bertgrid_tf.api import load_corpus
-    from bertgrid_tf.report.corpora import classes_table, lengths_table, tokens_table
+    from bertgrid_tf.corpus import check_corpus, refuse_warnings
+    from bertgrid_tf.corpus import describe as describe_splits
+    from bertgrid_tf.report.corpora import classes_table, findings_text, lengths_table, tokens_table
 
     console = Console()
     asked = read_recipe(name, None, context.params)
     recipe, corpus = load_corpus(name, recipe=asked, data_dir=data_dir, console=console)
-    console.print(classes_table(corpus), lengths_table(corpus))
+    splits, findings = describe_splits(corpus), check_corpus(corpus)
+    console.print(classes_table(corpus, splits), lengths_table(corpus, splits))
+    console.print(findings_text(findings), soft_wrap=not console.is_terminal)
+    if strict:
+        refuse_warnings(findings)
     from bertgrid_tf.training.encoding import token_lengths
 
     console.print(tokens_table(token_lengths(corpus, recipe.hyperparameters), recipe.hyperparameters))

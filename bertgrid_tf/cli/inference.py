@@ -85,6 +85,8 @@ def predict(
     with batches_bar(console) as on_batch_end:
         summary = predict_file(study, file, out, columns, proba, soup, correct_shift, on_batch_end)
     console.print(f"{summary.texts:,} texts labelled in {out}.", markup=False, highlight=False, soft_wrap=True)
+    for finding in summary.findings:
+        console.print(finding.message, markup=False, highlight=False, soft_wrap=True)
     if shift := shift_sentence(summary):
         console.print(shift, markup=False, highlight=False, soft_wrap=True)
 

@@ -44,6 +44,11 @@ TextColumn = Annotated[str | None, setting("--text-column")]
 LabelColumn = Annotated[str | None, setting("--label-column")]
 DialogueColumn = Annotated[str | None, setting("--dialogue-column")]
 SplitColumn = Annotated[str | None, setting("--split-column")]
+DialogueIds = Annotated[str | None, setting("--dialogue-ids")]
+OrderColumn = Annotated[str | None, setting("--order-column")]
+NormalizeLabels = Annotated[bool, setting("--normalize-labels")]
+YesTheseAreClasses = Annotated[bool, setting("--yes-these-are-classes")]
+IsStrict = Annotated[bool, flag("--strict", "refuse data with a finding that is graver than a note")]
 SpeakerColumn = Annotated[str | None, setting("--speaker-column")]
 Model = Annotated[str | None, setting("--model")]
 Sets = Annotated[list[str] | None, flag("--set", "KEY=VALUE of the recipe; repeatable")]
@@ -58,6 +63,7 @@ SETTINGS = (
     *("model", "final_model", "final_gpus", "learning_rates", "epochs", "search", "selection", "n_seeds"),
     *("check_interactions", "soup", "metric", "max_train_samples", "seed", "data", "text_column", "label_column"),
     *("dialogue_column", "speaker_column", "split_column", "dev_file", "test_file", "validation_split"),
+    *("dialogue_ids", "order_column", "normalize_labels", "yes_these_are_classes"),
 )
 """The parameters of commands that set a key of the recipe."""
 

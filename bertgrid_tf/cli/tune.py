@@ -13,15 +13,20 @@ from bertgrid_tf.cli.options import (
     CorpusName,
     DataDir,
     DialogueColumn,
+    DialogueIds,
     GpuMemory,
+    IsStrict,
     LabelColumn,
     Model,
+    NormalizeLabels,
+    OrderColumn,
     OwnData,
     ResultsParent,
     Sets,
     SpeakerColumn,
     SplitColumn,
     TextColumn,
+    YesTheseAreClasses,
     flag,
     read_recipe,
     setting,
@@ -58,11 +63,16 @@ def tune(
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     dialogue_column: DialogueColumn = None,
+    dialogue_ids: DialogueIds = None,
+    order_column: OrderColumn = None,
     speaker_column: SpeakerColumn = None,
     split_column: SplitColumn = None,
     dev_file: Annotated[Path | None, setting("--dev-file")] = None,
     test_file: Annotated[Path | None, setting("--test-file")] = None,
     validation_split: Annotated[str | None, setting("--validation-split")] = None,
+    normalize_labels: NormalizeLabels = False,
+    yes_these_are_classes: YesTheseAreClasses = False,
+    strict: IsStrict = False,
     data_dir: DataDir = DATASETS,
     results: ResultsParent = RESULTS,
     study: Annotated[str | None, flag("--study", "the study folder's name, if not NAME")] = None,
@@ -90,7 +100,7 @@ def tune(
 
     console, asked = Console(), read_recipe(name, recipe, context.params)
     if dry_run:
-        _print_plan(console, name, asked, data_dir, api.memory_limit(gpu_memory))
+        _print_plan(console, name, asked, data_dir, api.memory_limit(gpu_memory), strict)
         return
     callbacks = []
     if tensorboard:
@@ -111,6 +121,7 @@ def tune(
             ray_address=ray_address,
             gpu_memory=gpu_memory,
             budget=budget,
+            strict=strict,
         )
     except KeyboardInterrupt:
         console.print(
@@ -124,13 +135,19 @@ def tune(
     print_summary(console, StudyFolder(done.path), done.analysis)
 
 
-def _print_plan(console: Console, name: str, recipe: Recipe, data_dir: Path, memory: int | None) -> None:
+def _print_plan(console: Console, name: str, recipe: Recipe, data_dir: Path, memory: int | None, strict: bool) -> None:
     from bertgrid_tf.api import load_corpus
     from bertgrid_tf.budget.plan import plan
+    from bertgrid_tf.corpus import check_corpus, refuse_warnings
+    from bertgrid_tf.report.corpora import findings_text
     from bertgrid_tf.report.plan import guess_line, plan_table
     from bertgrid_tf.study.auto_settings import auto_keys, estimate_auto, key_value
 
     asked, corpus = load_corpus(name, recipe=recipe, data_dir=data_dir, console=console)
+    if findings := check_corpus(corpus):
+        console.print(findings_text(findings), soft_wrap=not console.is_terminal)
+    if strict:
+        refuse_warnings(findings)
     guessed = estimate_auto(asked, corpus, memory) if auto_keys(asked) else asked
     console.print(plan_table(plan(guessed, corpus)))
     for key in auto_keys(asked):

@@ -10,6 +10,7 @@ from bertgrid_tf.corpus.describe import (
 )
 from bertgrid_tf.corpus.dialogue import Corpus, Dialogue, Utterance, dialogue_numbers, label_counts, utterances
 from bertgrid_tf.corpus.download import DownloadProgress
+from bertgrid_tf.corpus.findings import Finding, check_corpus, refuse_warnings
 from bertgrid_tf.corpus.layout import (
     CONTEXTS,
     NONE_MARKER,
@@ -49,12 +50,14 @@ __all__ = [
     "DialogueLengths",
     "DownloadProgress",
     "Example",
+    "Finding",
     "Layout",
     "Source",
     "SourceFile",
     "SplitDescription",
     "TokenLengths",
     "Utterance",
+    "check_corpus",
     "describe",
     "describe_tokens",
     "dialogue_numbers",
@@ -73,6 +76,7 @@ __all__ = [
     "read_nsmc",
     "read_split_table",
     "read_table",
+    "refuse_warnings",
     "resample",
     "sample",
     "segment_count",

@@ -5,10 +5,15 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bertgrid_tf.corpus.labels import label_key, spelling
 from bertgrid_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from bertgrid_tf.corpus.findings import Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,16 @@ class Dialogue:
 
     utterances: tuple[Utterance, ...]
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts of the utterances."""
+        return tuple([utterance.text for utterance in self.utterances])
+
+    @property
+    def labels(self) -> tuple[str | None, ...]:
+        """The labels of the utterances."""
+        return tuple([utterance.label for utterance in self.utterances])
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -49,6 +64,7 @@ class Corpus:
         name: The name of the corpus, for messages.
         labels: The class names of the training split, sorted; the id of a class is its index.
         splits: The dialogues of "train", "dev" and, if there is one, "test", whose utterances may be unlabelled.
+        findings: The findings of reading the corpus; `corpus.check_corpus` adds those about its content.
 
     Raises:
         UserError: On construction: train or dev is missing, a split is empty, an utterance of train or dev has no
@@ -58,19 +74,20 @@ class Corpus:
     name: str
     labels: tuple[str, ...]
     splits: Mapping[str, tuple[Dialogue, ...]]
+    findings: tuple["Finding", ...] = ()
 
     def __post_init__(self) -> None:
         """Check that the splits make a corpus to train and select on."""
-        for split in ("train", "dev", *self.splits):
-            counts = label_counts(self.splits.get(split, ()))
-            if not counts:
+        counts = {split: label_counts(self.splits.get(split, ())) for split in ("train", "dev", *self.splits)}
+        for split, of_split in counts.items():
+            if not of_split:
                 raise UserError(f"{self.name}: the {split} split has no utterances; give it at least one.")
-            if None in counts and split != "test":
+            if None in of_split and split != "test":
                 raise UserError(
-                    f"{self.name}: {counts[None]} utterances of the {split} split have no label; "
+                    f"{self.name}: {of_split[None]} utterances of the {split} split have no label; "
                     "label them or take them out."
                 )
-        trained = {label for label in label_counts(self.splits["train"]) if label is not None}
+        trained = {label for label in counts["train"] if label is not None}
         if len(trained) < 2:
             raise UserError(
                 f"{self.name}: every utterance of the train split is labelled {min(trained)!r}; "
@@ -78,16 +95,27 @@ class Corpus:
             )
         if list(self.labels) != sorted(trained):
             raise ValueError(f"labels {self.labels} are not the train split's, sorted: {sorted(trained)}")
-        for split, dialogues in self.splits.items():
-            unknown = sorted({label for label in label_counts(dialogues) if label is not None} - trained)
-            if unknown:
-                raise UserError(
-                    f"{self.name}: the {split} split has the label {unknown[0]!r}, which the train split "
-                    f"lacks (it has {', '.join(self.labels)}); add training examples of it or take it out."
-                )
+        for split, of_split in counts.items():
+            if unknown := sorted({label for label in of_split if label is not None} - trained):
+                raise UserError(f"{self.name}: the {split} split has the label {self._not_in_train(unknown[0])}.")
+
+    def _not_in_train(self, label: str) -> str:
+        """Return a label that train lacks, with the class that it is probably meant to be."""
+        meant = next((known for known in self.labels if label_key(known) == label_key(label)), None)
+        if meant is not None:
+            return (
+                f"{spelling(label)}, which the train split spells {spelling(meant)}; give --normalize-labels, "
+                "or correct one of the two"
+            )
+        return (
+            f"{label!r}, which the train split lacks (it has {', '.join(self.labels)}); add training examples of it or "
+            "take it out"
+        )
 
     @classmethod
-    def from_splits(cls, name: str, splits: Mapping[str, Iterable[Dialogue]]) -> "Corpus":
+    def from_splits(
+        cls, name: str, splits: Mapping[str, Iterable[Dialogue]], findings: Iterable["Finding"] = ()
+    ) -> "Corpus":
         """Make a corpus with the labels of its training split.
 
         Raises:
@@ -102,7 +130,7 @@ class Corpus:
         """
         dialogues = {split: tuple(members) for split, members in splits.items()}
         labels = {label for label in label_counts(dialogues.get("train", ())) if label is not None}
-        return cls(name, tuple(sorted(labels)), dialogues)
+        return cls(name, tuple(sorted(labels)), dialogues, tuple(findings))
 
     def fingerprint(self) -> str:
         """Return a hash of all texts, labels, speakers, votes, keys and splits, 16 hexadecimal digits."""

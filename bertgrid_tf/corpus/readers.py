@@ -109,12 +109,12 @@ def read_competition(path: Path) -> tuple[Dialogue, ...]:
     """Read the unlabelled dialogues of the class competition, which are taken from EmotionLines.
 
     The file is a CSV table with the columns `id`, `i_dialog`, `i_utterance`, `speaker` and `utterance`. The id becomes
-    the key of the utterance, and `fix_encoding` repairs texts and names.
+    the key of the utterance, `i_utterance` orders a dialogue, and `fix_encoding` repairs texts and names.
 
     Raises:
         UserError: The file is invalid; the message names the file and the line or column.
     """
-    dialogues = read_table(path, Columns(text="utterance", dialogue="i_dialog", speaker="speaker", key="id"))
+    columns = Columns(text="utterance", dialogue="i_dialog", speaker="speaker", key="id", order="i_utterance")
     return tuple(
         Dialogue(
             tuple(
@@ -124,5 +124,5 @@ def read_competition(path: Path) -> tuple[Dialogue, ...]:
                 for line in dialogue.utterances
             )
         )
-        for dialogue in dialogues
+        for dialogue in read_table(path, columns)
     )

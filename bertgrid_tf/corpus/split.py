@@ -16,9 +16,10 @@ def hold_out(
 ) -> tuple[tuple[Dialogue, ...], tuple[Dialogue, ...]]:
     """Hold out a share of the dialogues, stratified by class.
 
-    Of independent texts, the held-out part has the share of each class to within one text. Of longer dialogues, it has
-    the share of each class as closely as whole dialogues allow. Every class has at least one utterance in the kept
-    part.
+    Dialogues with the same texts stay on one side, so that no score is too good by them. Of independent texts, the
+    held-out part has the share of each class to within one text, if equal texts allow it; a class with nothing but
+    equal texts is divided all the same. Of longer dialogues, it has the share of each class as closely as whole
+    dialogues allow. Every class has at least one utterance in the kept part.
 
     Args:
         dialogues: The dialogues to split.
@@ -38,7 +39,7 @@ def hold_out(
     if not 0 < share < 1:
         raise UserError(f"The held-out share is {share}; it must lie between 0 and 1.")
     counts = _class_counts(dialogues)
-    held = _choose(counts, share * counts.sum(axis=0), seed, leave_some=True)
+    held = _choose(counts, share * counts.sum(axis=0), seed, leave_some=True, groups=_equal_dialogues(dialogues))
     if not held.any() or held.all():
         raise UserError(
             f"{len(dialogues)} dialogues with {int(counts.sum())} utterances are too few to hold out a share "
@@ -82,8 +83,20 @@ def _class_counts(dialogues: Sequence[Dialogue]) -> np.ndarray:
     return counts
 
 
+def _equal_dialogues(dialogues: Sequence[Dialogue]) -> np.ndarray:
+    """Number the dialogues so that those with the same texts have the same number, int64 [dialogues]."""
+    numbers: dict[tuple[str, ...], int] = {}
+    return np.array([numbers.setdefault(dialogue.texts, len(numbers)) for dialogue in dialogues], np.int64)
+
+
 def _choose(
-    counts: np.ndarray, targets: np.ndarray, seed: int, *, leave_some: bool = False, cover: bool = False
+    counts: np.ndarray,
+    targets: np.ndarray,
+    seed: int,
+    *,
+    leave_some: bool = False,
+    cover: bool = False,
+    groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """Choose dialogues whose class counts are close to `targets`.
 
@@ -93,13 +106,33 @@ def _choose(
         seed: The seed that decides between equivalent dialogues.
         leave_some: Whether to leave at least one utterance of every class unchosen.
         cover: Whether to choose at least one utterance of every class.
+        groups: The number of each dialogue's group, which is chosen as a whole, [dialogues]; None for no groups.
     """
     least = np.full(counts.shape[1], int(cover))
     most = counts.sum(axis=0) - int(leave_some)
     order = np.random.default_rng(seed).permutation(len(counts))
-    if (counts.sum(axis=1) == 1).all():
-        return _choose_texts(counts, _round_to_total(targets, least, most), order)
-    return _choose_dialogues(counts, targets, least, most, order)
+    alone = (counts.sum(axis=1) == 1).all()
+    sizes = _round_to_total(targets, least, most) if alone else targets
+
+    def choose_each() -> np.ndarray:
+        if alone:
+            return _choose_texts(counts, sizes, order)
+        return _choose_dialogues(counts, sizes, least, most, order)
+
+    if groups is None or len(np.unique(groups)) == len(groups):
+        return choose_each()
+    # A group takes the place of one dialogue in the order, so that few equal texts change little. The place of the
+    # earliest would hold out frequent texts before rare ones.
+    one_of_each = np.unique(groups, return_index=True)[1]
+    group_order = np.argsort(np.argsort(order)[one_of_each])
+    of_group = np.zeros((len(group_order), counts.shape[1]), np.int64)
+    np.add.at(of_group, groups, counts)
+    if alone:
+        chosen = _choose_groups(of_group, sizes, group_order)[groups]
+        missed = counts[chosen].sum(axis=0) == 0
+        return chosen | _choose_texts(counts, sizes * missed, order)
+    chosen = _choose_dialogues(of_group, sizes, least, most, group_order)[groups]
+    return chosen if chosen.any() else choose_each()
 
 
 def _round_to_total(targets: np.ndarray, least: np.ndarray, most: np.ndarray) -> np.ndarray:
@@ -115,6 +148,18 @@ def _choose_texts(counts: np.ndarray, sizes: np.ndarray, order: np.ndarray) -> n
     classes = counts.argmax(axis=1)[order]
     for label, size in enumerate(sizes):
         chosen[order[classes == label][:size]] = True
+    return chosen
+
+
+def _choose_groups(counts: np.ndarray, sizes: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Choose groups of texts, each whose classes all have room left, in order."""
+    chosen, room = np.zeros(len(counts), dtype=bool), sizes.copy()
+    for index in order:
+        if (counts[index] <= room).all():
+            chosen[index] = True
+            room -= counts[index]
+            if not room.any():
+                break
     return chosen
 
 

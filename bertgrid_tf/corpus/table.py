@@ -2,12 +2,16 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertgrid_tf.corpus.dialogue import Corpus, Dialogue, Utterance
+from bertgrid_tf.corpus.dialogue import Corpus, Dialogue, Utterance, label_counts
+from bertgrid_tf.corpus.findings import Finding, refuse_other_targets
+from bertgrid_tf.corpus.grouping import ID_JOINT, Row, group, looks_like_order, torn_dialogues
+from bertgrid_tf.corpus.labels import normalized_labels
 from bertgrid_tf.corpus.split import hold_out
 from bertgrid_tf.corpus.text import read_text
 from bertgrid_tf.errors import UserError
@@ -38,35 +42,44 @@ class Columns:
     Attributes:
         text: The column of the texts to classify.
         label: The column of the class names; None for a table without labels.
-        dialogue: The column of the dialogue ids; None if every row stands alone.
+        dialogue: The column of the dialogue ids, or several that make an id together, separated by commas or in a
+            list; None if every row stands alone.
         speaker: The column of the speakers' names; None for a table without speakers.
         split: The column with train, dev (also: val, valid, validation) or test; None if files or a held-out share
             decide.
         key: The column of the row ids; None to number the rows from 1.
+        order: The column that sorts the rows of a dialogue; None to keep the order of the rows.
+        consecutive: Whether a dialogue ends where the id changes; otherwise an id that comes back goes on with its
+            dialogue.
     """
 
     text: str
     label: str | None = None
-    dialogue: str | None = None
+    dialogue: str | Sequence[str] | None = None
     speaker: str | None = None
     split: str | None = None
     key: str | None = None
+    order: str | None = None
+    consecutive: bool = False
+
+    @property
+    def dialogue_columns(self) -> tuple[str, ...]:
+        """The columns that make a dialogue's id together."""
+        names = self.dialogue.split(",") if isinstance(self.dialogue, str) else self.dialogue or ()
+        return tuple(name.strip() for name in names)
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    place: str
-    split: str
-    dialogue: str
-    utterance: Utterance
-
-
-def read_table(source: "TableSource", columns: Columns) -> tuple[Dialogue, ...]:
+def read_table(source: "TableSource", columns: Columns, findings: list[Finding] | None = None) -> tuple[Dialogue, ...]:
     r"""Read a CSV file or TSV file with a header line, or a DataFrame, regardless of a split column.
 
     Commas separate the cells of `*.csv`, tabs those of `*.tsv` and `*.tab`; for other names a tab in the header
     decides. Cells may be quoted according to RFC 4180. A missing value of a DataFrame is an empty cell. The rows of a
     dialogue need not be adjacent.
+
+    Args:
+        source: The path of the table, or a DataFrame.
+        columns: The names of its columns.
+        findings: Receives the findings about the ids and the order of the dialogues.
 
     Raises:
         UserError: The table is invalid, or a label is empty although there is a label column; the message names the
@@ -79,15 +92,18 @@ def read_table(source: "TableSource", columns: Columns) -> tuple[Dialogue, ...]:
         >>> read_table(frame, Columns("review", "sentiment"))[0].utterances[0].label
         'positive'
     """
-    rows = _rows(source, columns)
+    rows, like_order = _rows(source, columns)
     _refuse_unlabelled(columns, rows)
-    return _dialogues(rows)
+    return _grouped(columns, rows, like_order, findings)
 
 
-def read_split_table(source: "TableSource", columns: Columns) -> dict[str, tuple[Dialogue, ...]]:
+def read_split_table(
+    source: "TableSource", columns: Columns, findings: list[Finding] | None = None
+) -> dict[str, tuple[Dialogue, ...]]:
     """Read a table with a split column.
 
-    The same dialogue id in two splits stands for two dialogues. Only the test split may have no labels.
+    The same dialogue id in two splits stands for two dialogues. Only the test split may have no labels. The arguments
+    are those of `read_table`.
 
     Raises:
         UserError: The table is invalid, as for `read_table`, or a cell of the split column names no split.
@@ -95,9 +111,13 @@ def read_split_table(source: "TableSource", columns: Columns) -> dict[str, tuple
     """
     if columns.split is None:
         raise ValueError("columns.split names no column")
-    rows = _rows(source, columns)
+    rows, like_order = _rows(source, columns)
+    if findings is not None:
+        findings += torn_dialogues(rows)
     splits = {split: [row for row in rows if row.split == split] for split in ("train", "dev", "test")}
-    return {split: _labelled(columns, split, members) for split, members in splits.items() if members}
+    return {
+        split: _labelled(columns, split, members, like_order, findings) for split, members in splits.items() if members
+    }
 
 
 def load_table(
@@ -109,6 +129,8 @@ def load_table(
     validation_split: float = 0.1,
     seed: int = 0,
     name: str | None = None,
+    normalize_labels: bool = False,
+    any_classes: bool = False,
 ) -> Corpus:
     """Load a corpus from the user's own tables.
 
@@ -123,18 +145,21 @@ def load_table(
         validation_split: The share of training utterances for a dev split, between 0 and 1.
         seed: The seed that decides which dialogues are held out.
         name: The name of the corpus; None for the name of the file `train`.
+        normalize_labels: Whether labels that differ in case, blanks or encoding alone are one class; see
+            `labels.normalized_labels`.
+        any_classes: Whether labels that look like another task's are classes all the same.
 
     Raises:
-        UserError: A table is invalid, as for `read_table`; splits come from both a column and tables; or the splits
-            make no corpus.
+        UserError: A table is invalid, as for `read_table`; splits come from both a column and tables; the labels look
+            like those of regression or multi-label classification; or the splits make no corpus.
     """
-    where = _name(train)
+    where, findings = _name(train), list[Finding]()
     if columns.label is None:
         raise UserError(f"{where}: name the column that holds the labels.")
     if columns.split is None:
         tables = {"train": train, "dev": dev, "test": test}
         splits = {
-            split: _labelled(columns, split, _rows(table, columns))
+            split: _labelled(columns, split, *_rows(table, columns), findings)
             for split, table in tables.items()
             if table is not None
         }
@@ -144,12 +169,16 @@ def load_table(
             "choose one of the two."
         )
     else:
-        splits = read_split_table(train, columns)
+        splits = read_split_table(train, columns, findings)
         if "train" not in splits:
             raise UserError(f"{where} has no row whose column {columns.split!r} says train.")
+    if normalize_labels:
+        splits = _with_normalized_labels(splits)
+    if not any_classes:
+        refuse_other_targets(where, label_counts(splits["train"]))
     if "dev" not in splits:
         splits["train"], splits["dev"] = hold_out(splits["train"], validation_split, seed)
-    return Corpus.from_splits(name or (train.stem if isinstance(train, Path) else "data"), splits)
+    return Corpus.from_splits(name or (train.stem if isinstance(train, Path) else "data"), splits, findings)
 
 
 def column_names(source: "TableSource") -> list[str]:
@@ -246,48 +275,83 @@ def _name(source: "TableSource") -> str:
     return str(source) if isinstance(source, Path) else str(source.attrs.get("name", "The DataFrame"))
 
 
-def _rows(source: "TableSource", columns: Columns) -> list[_Row]:
-    names = {field.name: getattr(columns, field.name) for field in fields(columns)}
+def _rows(source: "TableSource", columns: Columns) -> tuple[list[Row], tuple[str, ...]]:
+    """Read the rows of a table, and the names of the columns that look like the order of a dialogue's utterances."""
+    names = {name: getattr(columns, name) for name in ("text", "label", "speaker", "split", "key")}
     names = {name: column for name, column in names.items() if column is not None}
-    wanted, unit = list(names.values()), "line" if isinstance(source, Path) else "row"
+    parts, like_order = columns.dialogue_columns, tuple[str, ...]()
+    if parts and columns.order is None:
+        taken = (*names.values(), *parts)
+        like_order = tuple(name for name in column_names(source) if looks_like_order(name) and name not in taken)
+    orders = (columns.order,) if columns.order else like_order
+    wanted, unit = [*names.values(), *parts, *orders], "line" if isinstance(source, Path) else "row"
     table = select(source, quoted_rows(source), wanted) if isinstance(source, Path) else _frame_rows(source, wanted)
-    rows: list[_Row] = []
+    rows: list[Row] = []
     number_of_key: dict[str, int] = {}
+    previous, began = tuple[str, ...](), 0
     for index, (number, cells) in enumerate(table, start=1):
         place = f"{_name(source)}, {unit} {number}"
-        cell = dict(zip(names, (content.strip(BLANKS) for content in cells), strict=True))
+        contents = tuple([content.strip(BLANKS) for content in cells])
+        cell = dict(zip(names, contents, strict=False))
         key = cell.get("key", str(index))
         if number_of_key.setdefault(key, number) != number:
             raise UserError(
                 f"{place}: the id {key!r} in the column {columns.key!r} stands on {unit} {number_of_key[key]} already; "
                 "ids must differ."
             )
-        dialogue = cell.get("dialogue", str(index))
-        if not dialogue:
-            raise UserError(f"{place}: the column {columns.dialogue!r} is empty; name the row's dialogue.")
+        dialogue = contents[len(names) : len(names) + len(parts)]
+        if not all(dialogue):
+            raise UserError(f"{place}: the column {parts[dialogue.index('')]!r} is empty; name the row's dialogue.")
+        began, previous = (began if dialogue == previous else number), dialogue
+        order = contents[len(names) + len(parts) :]
+        if columns.order and not order[0]:
+            raise UserError(f"{place}: the column {columns.order!r} is empty; give the row's place in its dialogue.")
         split = cell.get("split", "train")
         if split.lower() not in _SPLITS:
             raise UserError(f"{place}: the column {columns.split!r} says {split!r}; it must be train, dev or test.")
         utterance = Utterance(cell["text"], cell.get("label") or None, cell.get("speaker") or None, key=key)
-        rows.append(_Row(place, _SPLITS[split.lower()], dialogue, utterance))
-    return rows
+        beginning = (f"{unit} {began}",) if columns.consecutive else ()
+        named = ID_JOINT.join((*dialogue, *beginning)) if parts else str(index)
+        rows.append(Row(place, _SPLITS[split.lower()], named, utterance, order))
+    return rows, like_order
 
 
-def _labelled(columns: Columns, split: str, rows: Sequence[_Row]) -> tuple[Dialogue, ...]:
+def _labelled(
+    columns: Columns,
+    split: str,
+    rows: Sequence[Row],
+    like_order: Sequence[str],
+    findings: list[Finding] | None,
+) -> tuple[Dialogue, ...]:
     """Make the dialogues of a split; all labels of the test split may be empty."""
     if split != "test" or any(row.utterance.label for row in rows):
         _refuse_unlabelled(columns, rows)
-    return _dialogues(rows)
+    return _grouped(columns, rows, like_order, findings)
 
 
-def _refuse_unlabelled(columns: Columns, rows: Sequence[_Row]) -> None:
+def _grouped(
+    columns: Columns, rows: Sequence[Row], like_order: Sequence[str], findings: list[Finding] | None
+) -> tuple[Dialogue, ...]:
+    dialogues, about_them = group(rows, columns.order, like_order)
+    if findings is not None:
+        findings += about_them
+    return dialogues
+
+
+def _refuse_unlabelled(columns: Columns, rows: Sequence[Row]) -> None:
     empty = next((row for row in rows if columns.label is not None and row.utterance.label is None), None)
     if empty is not None:
         raise UserError(f"{empty.place}: the column {columns.label!r} is empty; label the row or take it out.")
 
 
-def _dialogues(rows: Sequence[_Row]) -> tuple[Dialogue, ...]:
-    members: dict[str, list[Utterance]] = {}
-    for row in rows:
-        members.setdefault(row.dialogue, []).append(row.utterance)
-    return tuple(Dialogue(tuple(utterances)) for utterances in members.values())
+def _with_normalized_labels(splits: Mapping[str, Sequence[Dialogue]]) -> dict[str, tuple[Dialogue, ...]]:
+    """Give every label the spelling that is most frequent in all splits; a blank one is no label."""
+    counts = Counter(label for dialogues in splits.values() for d in dialogues for label in d.labels if label)
+    chosen = normalized_labels(counts)
+    return {
+        split: tuple(
+            Dialogue(tuple(replace(line, label=line.label and (chosen[line.label] or None)) for line in d.utterances))
+            for d in dialogues
+        )
+        for split, dialogues in splits.items()
+    }

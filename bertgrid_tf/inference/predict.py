@@ -12,6 +12,7 @@ from bertgrid_tf.bert.trainer import OnTrainBatchEnd
 from bertgrid_tf.corpus import (
     Columns,
     Dialogue,
+    Finding,
     dialogue_numbers,
     read_competition,
     read_nsmc,
@@ -46,12 +47,14 @@ class PredictionSummary:
         shift: The test of whether the classes have other shares in the texts than in dev; None for the soup, whose
             probabilities the test does not know.
         shift_corrected: Whether the probabilities are corrected for other shares.
+        findings: What in the table's dialogues is probably not as it should be.
     """
 
     texts: int
     labels: tuple[str, ...]
     shift: LabelShift | None
     shift_corrected: bool
+    findings: Sequence[Finding] = ()
 
 
 def predict_dialogues(
@@ -117,27 +120,30 @@ def predict_file(
     Raises:
         UserError: There is no such model, the file cannot be read, or `out` cannot be written.
     """
-    given = column_names(file)
+    given, findings = column_names(file), list[Finding]()
     if columns is None and set(given) >= COMPETITION_COLUMNS:
         dialogues, names = read_competition(file), ["Id", "Expected"]
     else:
         nsmc = columns is None and given == NSMC_COLUMNS
-        dialogues, names = read_nsmc(file) if nsmc else read_texts(folder, file, columns), ["id", "label"]
+        dialogues, names = read_nsmc(file) if nsmc else read_texts(folder, file, columns, findings), ["id", "label"]
     _refuse_out(out, file)
     predictor = Predictor(folder, soup)
     table, summary = predict_dialogues(folder, predictor, dialogues, soup, correct_shift, on_batch_end)
     table = table if proba else table[["key", "label"]]
     write_table(out, table.set_axis([*names, *table.columns[2:]], axis=1))
-    return summary
+    return replace(summary, findings=findings)
 
 
-def read_texts(folder: StudyFolder, source: "TableSource", columns: Columns | None) -> tuple[Dialogue, ...]:
+def read_texts(
+    folder: StudyFolder, source: "TableSource", columns: Columns | None, findings: list[Finding] | None = None
+) -> tuple[Dialogue, ...]:
     """Read the texts of a table; dialogues and speakers are in the study's own columns, where the table has them.
 
     Args:
         folder: The study.
         source: The path of the table, or a DataFrame.
         columns: The table's columns; None for those of the study's own tables.
+        findings: Receives the findings about the ids and the order of the dialogues.
     """
     data = folder.read_recipe().data
     own = columns_of(data) if data else Columns("")
@@ -148,11 +154,11 @@ def read_texts(folder: StudyFolder, source: "TableSource", columns: Columns | No
             f"--text-column; its columns are {', '.join(given)}."
         )
     if columns is None:
-        return read_table(source, replace(own, label=None, split=None))
-    dialogue, speaker = (name if name in given else None for name in (own.dialogue, own.speaker))
-    return read_table(
-        source, replace(columns, dialogue=columns.dialogue or dialogue, speaker=columns.speaker or speaker)
-    )
+        return read_table(source, replace(own, label=None, split=None), findings)
+    speaker, order = (name if name in given else None for name in (own.speaker, own.order))
+    if dialogue := columns.dialogue or (own.dialogue if set(own.dialogue_columns) <= set(given) else None):
+        columns = replace(columns, dialogue=dialogue, order=order, consecutive=own.consecutive)
+    return read_table(source, replace(columns, speaker=columns.speaker or speaker), findings)
 
 
 def _shift(

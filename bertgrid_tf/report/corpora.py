@@ -7,8 +7,9 @@ import numpy as np
 from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Column, Table
+from rich.text import Text
 
-from bertgrid_tf.corpus import SOURCES, Corpus, describe, describe_tokens, find
+from bertgrid_tf.corpus import SOURCES, Corpus, Finding, SplitDescription, describe_tokens, find
 from bertgrid_tf.hyperparameters import Hyperparameters
 
 
@@ -23,9 +24,8 @@ def corpora_table(dirs: Sequence[Path]) -> RenderableType:
     return table
 
 
-def classes_table(corpus: Corpus) -> RenderableType:
+def classes_table(corpus: Corpus, splits: Mapping[str, SplitDescription]) -> RenderableType:
     """Return the utterances of every class in each split."""
-    splits = describe(corpus)
     table = _table(f"{corpus.name}: utterances by class", "class", splits)
     for label in corpus.labels:
         row = [f"{split.classes[label]:,} ({split.classes[label] / split.utterances:.1%})" for split in splits.values()]
@@ -37,9 +37,8 @@ def classes_table(corpus: Corpus) -> RenderableType:
     return table
 
 
-def lengths_table(corpus: Corpus) -> RenderableType:
+def lengths_table(corpus: Corpus, splits: Mapping[str, SplitDescription]) -> RenderableType:
     """Return dialogues, speakers and lengths of each split."""
-    splits = describe(corpus)
     table = _table(f"{corpus.name}: dialogues", "", splits)
     for name in ("dialogues", "speakers", "empty"):
         title = "empty texts" if name == "empty" else name
@@ -48,6 +47,14 @@ def lengths_table(corpus: Corpus) -> RenderableType:
     shown = (f"{length.min} / {length.mean:.1f} / {length.median:g} / {length.max}" for length in lengths)
     table.add_row("utterances per dialogue: min / mean / median / max", *shown)
     return table
+
+
+def findings_text(findings: Sequence[Finding]) -> RenderableType:
+    """Return a line for every finding about a corpus, or that there is none."""
+    if not findings:
+        return "Nothing in the data looks wrong."
+    styles = {"note": "", "warning": "bold yellow", "error": "bold red"}
+    return Text("\n").join(Text(finding.message, styles[finding.severity]) for finding in findings)
 
 
 def tokens_table(lengths: Mapping[str, np.ndarray], hyperparameters: Hyperparameters) -> RenderableType:

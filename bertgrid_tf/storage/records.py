@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bertgrid_tf.corpus import Finding
 from bertgrid_tf.hyperparameters import Hyperparameters, Value
 from bertgrid_tf.trial_config import TrialConfig
 
@@ -19,6 +20,7 @@ class StudyMetadata:
         versions: Versions of bertgrid-tf and of the libraries that the numbers depend on.
         hardware: Devices and host, in words.
         classes: Utterances per class in train and in dev.
+        findings: What in the data is probably not as it should be, the gravest first.
     """
 
     fingerprint: str
@@ -28,6 +30,7 @@ class StudyMetadata:
     versions: Mapping[str, str]
     hardware: str = ""
     classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    findings: Sequence[Finding] = ()
 
 
 @dataclass(frozen=True)

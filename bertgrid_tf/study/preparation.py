@@ -4,14 +4,14 @@ import fcntl
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 from bertgrid_tf import __version__
 from bertgrid_tf.bert.device import hardware
-from bertgrid_tf.corpus import Corpus, label_counts, speaker_counts
+from bertgrid_tf.corpus import Corpus, Finding, label_counts, speaker_counts
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe, differing_keys
 from bertgrid_tf.storage.records import StudyMetadata
@@ -129,7 +129,13 @@ def delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_beginning(folder: StudyFolder, recipe: Recipe, corpus: Corpus, checkpoints: Mapping[str, str]) -> None:
+def write_beginning(
+    folder: StudyFolder,
+    recipe: Recipe,
+    corpus: Corpus,
+    findings: Sequence[Finding],
+    checkpoints: Mapping[str, str],
+) -> None:
     """Write what was asked for and what it runs on, unless the study resumes."""
     if folder.recipe_file.exists() and folder.metadata_file.exists():
         return
@@ -139,5 +145,7 @@ def write_beginning(folder: StudyFolder, recipe: Recipe, corpus: Corpus, checkpo
     classes = {split: {label: count[label] for label in corpus.labels} for split, count in counts.items()}
     folder.write_recipe(recipe)
     folder.write_metadata(
-        StudyMetadata(corpus.fingerprint(), corpus.labels, speakers, checkpoints, versions, hardware(), classes)
+        StudyMetadata(
+            corpus.fingerprint(), corpus.labels, speakers, checkpoints, versions, hardware(), classes, findings
+        )
     )

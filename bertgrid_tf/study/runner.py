@@ -14,7 +14,7 @@ from bertgrid_tf.budget.controller import BudgetController, NotChosenError
 from bertgrid_tf.budget.deadline import TimedOracle
 from bertgrid_tf.budget.plan import final_trial, search_space
 from bertgrid_tf.budget.time_budget import Budget
-from bertgrid_tf.corpus import Corpus, utterances
+from bertgrid_tf.corpus import Corpus, check_corpus, utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.recipe import Recipe
@@ -108,6 +108,9 @@ class StudyRunner:
             workers.final_gpus(self._asked.final.gpus)
         execution = TrialExecution(self._corpus, self._asked, self._folder, checkpoints, self._callback, workers)
         check_recipe(self._asked, self._corpus, final_here=workers is None)
+        findings = check_corpus(self._corpus)
+        for finding in findings:
+            self._callback.on_message(finding.message)
         kept = {} if self._fresh else self._folder.read_auto_settings()
         # Before this process takes any of a GPU's memory.
         self._recipe, settings = resolve(self._asked, kept, execution.measure, self._callback)
@@ -121,7 +124,7 @@ class StudyRunner:
         self._runner.models.trainer(self._recipe.hyperparameters)  # reads the weights before anything is deleted
         if self._fresh:
             preparation.empty_folder(self._folder)
-        preparation.write_beginning(self._folder, self._asked, self._corpus, checkpoints)
+        preparation.write_beginning(self._folder, self._asked, self._corpus, findings, checkpoints)
         self._folder.write_auto_settings(settings)
         self._workload = WorkloadEstimator(self._runner.encoder, self._recipe.seed)
         devices = (self._execution.count, self._execution.final_gpus() if self._recipe.final_models() else 1)

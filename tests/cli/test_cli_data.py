@@ -125,6 +125,38 @@ def test_data_describe_counts_classes_dialogues_and_tokens(bertgrid, own):
     assert "scratch:1x32, context current+previous, speakers colon" in " ".join(answer.out.split())
 
 
+def test_data_describe_lists_what_looks_wrong_and_strict_refuses_it(bertgrid, own):
+    rows = [[str(number // 4 % 10), *row[1:]] for number, row in enumerate(own_rows())]
+    describe = ("data", "describe", "mine", "--data", write_rows(own, rows), *COLUMNS, "--model", "scratch:1x32")
+    findings = [line for line in bertgrid(*describe).out.splitlines() if line.startswith("Warning: ")]
+    assert [finding.partition(", ")[0] for finding in findings] == [
+        f"Warning: {own}: 10 dialogues go on after another one has begun",
+        "Warning: 8 of the 8 texts of dev (100.0 %) stand in train too",
+    ]
+    refused = bertgrid(*describe, "--strict").refusal
+    assert refused.startswith(f"--strict refuses the data (2 warnings): {own}: 10 dialogues go on after another")
+    assert "10 dialogues" not in bertgrid(*describe, "--dialogue-ids", "consecutive").out
+
+
+def test_a_dry_run_lists_what_looks_wrong_too(bertgrid, own):
+    dry = ("tune", "mine", "--data", own, *COLUMNS, "--model", "scratch:1x32", "--no-sweeps", "--dry-run")
+    assert "Warning: 8 of the 8 texts of dev (100.0 %) stand in train too" in bertgrid(*dry).out
+    assert bertgrid(*dry, "--strict").refusal.startswith("--strict refuses the data (1 warning): 8 of the 8 texts")
+
+
+def test_labels_of_another_task_are_refused_unless_they_are_classes(bertgrid, own):
+    write_rows(own, [[*row[:3], ("joy|anger", "joy")[number % 2]] for number, row in enumerate(own_rows())])
+    describe = ("data", "describe", "mine", "--data", own, *COLUMNS, "--model", "scratch:1x32")
+    assert "(multi-label), as 'joy|anger'" in bertgrid(*describe).refusal
+    assert bertgrid(*describe, "--yes-these-are-classes").code == 0
+
+
+def test_an_order_without_dialogues_is_refused(bertgrid, own):
+    columns = ("--text-column", "text", "--label-column", "label", "--order-column", "who")
+    refused = bertgrid("data", "describe", "mine", "--data", own, *columns).refusal
+    assert refused.endswith("order_column and dialogue_ids are about dialogues: give --dialogue-column too.")
+
+
 @pytest.mark.parametrize("command", [("data", "fetch", "nsmc"), ("tune", "nsmc"), ("data", "describe", "nsmc")])
 def test_a_failed_download_is_refused_with_how_to_place_the_files_by_hand(bertgrid, monkeypatch, command):
     for variable in ("http_proxy", "https_proxy", "all_proxy"):

@@ -126,6 +126,16 @@ def test_without_a_correction_the_probabilities_are_the_model_s(made, tmp_path):
     assert labels == likeliest(made.probabilities(texts))
 
 
+def test_dialogue_ids_that_come_back_in_a_table_to_predict_are_a_finding(made, tmp_path):
+    path = tmp_path / "in.csv"
+    path.write_text(
+        "d,text\n" + "".join(f"{d},{text}\n" for d, text in zip("010", texts_of(0.5, seed=2)[0][:3], strict=True))
+    )
+    summary = predict_file(made.study_folder, path, tmp_path / "out.csv", Columns("text", dialogue="d"))
+    assert [finding.examples for finding in summary.findings] == [("'0' (line 4)",)]
+    assert pd.read_csv(tmp_path / "out.csv")["id"].tolist() == [1, 3, 2]
+
+
 @pytest.mark.parametrize("asked", [False, True], ids=["plain", "correct_shift"])
 def test_the_soup_s_probabilities_are_its_own_whatever_corrects_the_final_model_s(corrected, tmp_path, asked):
     texts, _ = texts_of(0.9, seed=3)
