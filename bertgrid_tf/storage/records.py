@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from bertgrid_tf.hyperparameters import Hyperparameters, Value
 from bertgrid_tf.trial_config import TrialConfig
 
@@ -28,6 +30,11 @@ class StudyMetadata:
     versions: Mapping[str, str]
     hardware: str = ""
     classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def shares(self) -> np.ndarray:
+        """Return the share of each class in the training split, float64 [classes]."""
+        texts = np.array([self.classes["train"][label] for label in self.labels])
+        return texts / texts.sum()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from bertgrid_tf.bert.encode import EncodedDataset
 from bertgrid_tf.bert.trainer import EpochResult, OnTrainBatchEnd
 from bertgrid_tf.corpus import Corpus, dialogue_numbers
 from bertgrid_tf.hyperparameters import Hyperparameters
-from bertgrid_tf.metrics.classification import evaluate
+from bertgrid_tf.metrics.classification import directions, evaluate
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.predictions import Predictions, predictions_file, write_predictions
 from bertgrid_tf.training.encoding import CorpusEncoder
@@ -79,7 +79,8 @@ class TrialRunner:
         self._write_predictions(SOUP, 1, dev, probabilities)
         if len(averaged) > 1:
             trainer.checkpoint.save(model)
-        return averaged, evaluate(dev.labels, probabilities, self._corpus.labels)
+        metrics = [*directions(self._corpus.labels), self._recipe.metric]
+        return averaged, evaluate(dev.labels, probabilities, self._corpus.labels, metrics)
 
     def _epochs(self, config: TrialConfig, folder: Path) -> Iterator[EpochResult]:
         hyperparameters, keeps_weights = config.hyperparameters, self._recipe.soup and config.stage not in AFTER_SEARCH
@@ -90,17 +91,22 @@ class TrialRunner:
             tokens = {"train_tokens": float(train.texts.lengths.sum())}
             if trainer.unpadded:
                 tokens["train_padding"] = 0.0
-            best = -np.inf
+            best, metric = -np.inf, self._recipe.metric
             for result in trainer.run(
                 train, dev, config, folder, self._on_train_batch_end, keep_weights=config.stage == FINAL
             ):
+                metrics = result.metrics | tokens
+                # The trainer does not know metrics over named classes.
+                metrics.setdefault(metric, np.nan)
                 if result.probabilities is not None:
                     self._write_predictions(folder.name, result.epoch, dev, result.probabilities)
-                    score = self._recipe.signed(result.metrics[self._recipe.metric])
+                    if metric not in result.metrics:
+                        metrics |= evaluate(dev.labels, result.probabilities, self._corpus.labels, [metric])
+                    score = self._recipe.signed(metrics[metric])
                     if keeps_weights and score > best and not result.restored:
                         save_weights(trainer, folder, result.epoch)
                     best = max(best, score)
-                yield replace(result, metrics=result.metrics | tokens)
+                yield replace(result, metrics=metrics)
         except tf.errors.ResourceExhaustedError as error:
             raise keras_tuner.errors.FailedTrialError(f"out of memory: {error.message}") from error
 
