@@ -10,7 +10,7 @@ from bertgrid_tf.analysis.records import ClassReport, Cost, ScoreEstimate, Study
 from bertgrid_tf.analysis.study_scores import StudyScores
 from bertgrid_tf.budget.plan import search_space
 from bertgrid_tf.metrics.classification import directions, evaluate
-from bertgrid_tf.metrics.compare import Split, compare_with_baseline, interval
+from bertgrid_tf.metrics.compare import Baseline, Split, compare_with_baseline, interval
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.trial_config import FINAL
@@ -56,6 +56,15 @@ def analyze(folder: StudyFolder) -> StudyAnalysis:
         lengths=np.array(lengths) if (lengths := folder.read_lengths()) else None,
         command=command if winner else "",
     )
+
+
+def dev_baseline(folder: StudyFolder) -> Baseline:
+    """Score the baselines on dev, from the metadata of a study alone."""
+    metadata = folder.read_metadata()
+    counts = [metadata.classes["dev"].get(label, 0) for label in metadata.labels]
+    truth, shares = np.repeat(np.arange(len(counts)), counts), metadata.shares()
+    split = Split(truth, np.zeros_like(truth), tuple(metadata.labels))
+    return compare_with_baseline(split, np.tile(shares, (1, len(truth), 1)), shares, folder.read_recipe().metric)
 
 
 def class_report(split: Split, candidate: np.ndarray, shares: np.ndarray, metric: str) -> ClassReport:

@@ -114,7 +114,7 @@ def correction_gains(
         scaled_test = apply_temperature(unscaled, calibration.temperature)
         scaled_on_test = _change(test.split, unscaled[None], scaled_test[None], "loss")
     strength = f"Strength {adjustment.strength:g}, chosen by cross-validation over dialogues."
-    if fitted.metric != scores.recipe.metric:
+    if adjustment.strength > correction.strength:
         strength += f" It trades {scores.recipe.metric} for the rare classes, so it is not used."
     temperature = (
         f"Temperature {calibration.temperature:.2f}; the predicted class stays the same, and the calibration error "

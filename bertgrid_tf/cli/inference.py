@@ -40,7 +40,7 @@ def evaluate(
         evaluation = study.evaluate(split, on_batch_end=on_batch_end)
     recipe = study.recipe
     console.print(scores_table(evaluation.final, recipe.metric, recipe.corpus, split))
-    for line in variants(evaluation.metrics):
+    for line in variants(evaluation.metrics, recipe.metric):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     study.report()
     record = f"Written down in {folder / 'evaluations.csv'}."

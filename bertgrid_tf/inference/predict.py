@@ -97,8 +97,8 @@ def predict_dialogues(
     return table, PredictionSummary(len(texts), labels, shift, shift_corrected, only_label)
 
 
-def dev_report(folder: StudyFolder, soup: bool = False) -> ClassReport:
-    """Score a study's model on dev class by class, from the study folder.
+def dev_report(folder: StudyFolder, soup: bool = False) -> ClassReport | None:
+    """Score a study's model on dev class by class; None where the study folder lacks its predictions.
 
     Args:
         folder: The study.
@@ -106,7 +106,10 @@ def dev_report(folder: StudyFolder, soup: bool = False) -> ClassReport:
     """
     metadata = folder.read_metadata()
     trial, epoch = (SOUP, 1) if soup else (FINAL, len(folder.read_final().epochs))
-    dev = read_predictions(predictions_file(folder.predictions, trial, epoch), metadata.labels)
+    file = predictions_file(folder.predictions, trial, epoch)
+    if not file.is_file() or not metadata.classes:
+        return None
+    dev = read_predictions(file, metadata.labels)
     split = Split(dev.truth, dev.dialogues, tuple(metadata.labels))
     return class_report(split, dev.probabilities[None], metadata.shares(), folder.read_recipe().metric)
 

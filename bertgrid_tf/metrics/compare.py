@@ -238,7 +238,8 @@ def compare_with_baseline(split: Split, candidate: Candidate, shares: np.ndarray
     """
     constant = np.tile(shares, (1, len(split.truth), 1))
     tally = _tally(split, [candidate, constant, constant], metric)
-    if metric.split(":")[0] not in OF_PROBABILITIES:
+    of_labels = metric.split(":")[0] not in OF_PROBABILITIES
+    if of_labels:
         ids, texts = np.arange(len(shares)), tally.support.sum(axis=1, keepdims=True)
         costs = tally.support @ ((ids[:, None] - ids) ** 2 @ shares)
         tally.counts[:, -1] = np.column_stack([tally.support * shares, texts * shares, costs])
@@ -246,14 +247,15 @@ def compare_with_baseline(split: Split, candidate: Candidate, shares: np.ndarray
     always, guessing = scored.observed[1:].tolist()
     sign = 1 if direction(metric) == "max" else -1
     # Rounding must not make guessing the better one.
-    by_guessing = sign * (guessing - always) > 1e-12
+    by_guessing = of_labels and sign * (guessing - always) > 1e-12
     # A classifier without seeds has no variance between runs.
     scored = replace(scored, runs=np.array([len(candidate), inf, inf]))
     lead = _contrast(scored, np.array([1, 0, -1] if by_guessing else [1, -1, 0]))
-    predictions = candidate if metric.split(":")[0] in OF_PROBABILITIES else candidate.argmax(axis=2)
+    predictions = candidate.argmax(axis=2) if of_labels else candidate
     alike = (predictions == predictions[:, :1]).all()
     beaten = sign * lead.estimate > 0 and not alike and (lead.p < ALPHA or scored.dialogues == 1)
-    return Baseline(split.labels[shares.argmax()], always, guessing, by_guessing, lead, bool(beaten))
+    drawn = guessing if of_labels else always
+    return Baseline(split.labels[shares.argmax()], always, drawn, by_guessing, lead, bool(beaten))
 
 
 def compare_with_best(split: Split, candidates: Sequence[Candidate], metric: str, direction: Direction) -> Comparison:

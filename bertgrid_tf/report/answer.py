@@ -12,7 +12,7 @@ from rich.text import Text
 from bertgrid_tf.analysis import ClassReport, InteractionCheck, ScoreEstimate, StudyAnalysis
 from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.metrics.classification import OF_PROBABILITIES, direction
-from bertgrid_tf.metrics.compare import INTERACTS
+from bertgrid_tf.metrics.compare import INTERACTS, Baseline
 from bertgrid_tf.report.format import difference, duration, limits, points, score
 
 
@@ -60,16 +60,12 @@ def _segments(sentence: str) -> list[tuple[str, str]]:
 
 def not_better(analysis: StudyAnalysis) -> list[str]:
     """Return which models of a study are not better than one that reads no text."""
-    best = "the winner" if analysis.winner else "the best cell so far"
-    reports = (
-        (best, "dev", analysis.dev),
-        ("the final model", "dev", analysis.final_dev),
-        ("the final model", "the test split", analysis.test),
-    )
-    metric = analysis.recipe.metric
-    return [
-        sentence for model, split, report in reports if report for sentence in unbeaten(metric, report, model, split)
-    ]
+    metric, best = analysis.recipe.metric, "the winner" if analysis.winner else "the best cell so far"
+    on_dev = unbeaten(metric, analysis.dev, best, "dev") if analysis.dev else []
+    if not on_dev and analysis.final_dev:
+        on_dev = unbeaten(metric, analysis.final_dev, "the final model", "dev")
+    on_test = unbeaten(metric, analysis.test, "the final model", "the test split") if analysis.test else []
+    return [*on_dev, *on_test]
 
 
 def unbeaten(metric: str, report: ClassReport, model: str, split: str) -> list[str]:
@@ -104,12 +100,11 @@ def unbeaten(metric: str, report: ClassReport, model: str, split: str) -> list[s
 def baseline(analysis: StudyAnalysis) -> list[str]:
     """Return the scores of baselines on dev."""
     report = analysis.final_dev or analysis.dev
-    return [f"Baselines on dev: {baselines(analysis.recipe.metric, report)}."] if report else []
+    return [f"Baselines on dev: {baselines(analysis.recipe.metric, report.baseline)}."] if report else []
 
 
-def baselines(metric: str, report: ClassReport) -> str:
-    """Return the scores of a split's baselines."""
-    baseline = report.baseline
+def baselines(metric: str, baseline: Baseline) -> str:
+    """Return the scores of the baselines."""
     if metric.split(":")[0] in OF_PROBABILITIES:
         return f"the classes' frequencies as probabilities {score(metric, baseline.always)}"
     return (
@@ -183,7 +178,7 @@ def final_model(analysis: StudyAnalysis) -> list[str]:
     splits = {"dev": analysis.final_dev} | ({"the sealed test split": analysis.test} if analysis.test else {})
     reached = (
         f"{metric} **{score(metric, report.score.value)}** (95 % interval {limits(metric, report.score)}) on {split}"
-        + (f", baselines: {baselines(metric, report)}" if report is analysis.test else "")
+        + (f", baselines: {baselines(metric, report.baseline)}" if report is analysis.test else "")
         for split, report in splits.items()
     )
     return [f"Final model `{final.model}`, epoch {len(final.epochs)} of {final.schedule_epochs}: {'; '.join(reached)}."]

@@ -56,9 +56,9 @@ def class_counts(splits: Mapping[str, Mapping[str, int]]) -> list[list[str]]:
     return [*rows, ["in all", *(f"{total:,}" for total in totals.values())]]
 
 
-def overall(metrics: Mapping[str, float]) -> str:
-    """Return the main metrics over all classes."""
-    return ", ".join(f"{name} {score(name, metrics[name])}" for name in HEADLINES)
+def overall(metrics: Mapping[str, float], deciding: str) -> str:
+    """Return the main metrics over all classes, and the deciding one."""
+    return ", ".join(f"{name} {score(name, metrics[name])}" for name in dict.fromkeys([*HEADLINES, deciding]))
 
 
 def by_class(classes: ClassReport) -> list[list[str]]:

@@ -27,33 +27,32 @@ def scores_table(report: ClassReport, metric: str, corpus: str, split: str) -> R
     others = [f"{name} {score(name, report.metrics[name])}" for name in shown]
     warning = [to_text(sentence) for sentence in unbeaten(metric, report, "the final model", split)]
     scores = Text(", ".join([f"{metric} {interval(metric, report.score)}", *others]))
-    return Group(*warning, grid, scores, to_text(f"Baselines: {baselines(metric, report)}."))
+    return Group(*warning, grid, scores, to_text(f"Baselines: {baselines(metric, report.baseline)}."))
 
 
-def variants(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
+def variants(metrics: Mapping[str, Mapping[str, float]], metric: str) -> list[str]:
     """Return a line each for the corrected final model and the soup, after the final model's calibration error."""
 
     def error(of: Mapping[str, float]) -> str:
         return f"calibration error {100 * of['calibration_error']:.1f} points"
 
     final = metrics["final"]
-    others = [f"{name}: {overall(of)}, {error(of)}" for name, of in metrics.items() if of != final]
+    others = [f"{name}: {overall(of, metric)}, {error(of)}" for name, of in metrics.items() if of != final]
     return [error(final), *others]
 
 
-def warnings(summary: PredictionSummary, metric: str, dev: ClassReport, soup: bool) -> list[Text]:
+def warnings(summary: PredictionSummary, metric: str, dev: ClassReport | None, soup: bool) -> list[Text]:
     """Return a warning of labels that are all the same, and of a model that is not better on dev than a baseline.
 
     Args:
         summary: The predictions.
         metric: The study's metric.
-        dev: The scores of the model on dev.
+        dev: The scores of the model on dev; None if unknown.
         soup: Whether the model is the soup.
     """
     alike = [Text(f"All {summary.texts:,} texts are labelled {summary.only_label}.")] if summary.only_label else []
-    return alike + [
-        to_text(sentence) for sentence in unbeaten(metric, dev, "the soup" if soup else "the final model", "dev")
-    ]
+    sentences = unbeaten(metric, dev, "the soup" if soup else "the final model", "dev") if dev else []
+    return alike + [to_text(sentence) for sentence in sentences]
 
 
 def shift_sentence(summary: PredictionSummary) -> str:

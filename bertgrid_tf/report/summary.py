@@ -47,7 +47,7 @@ def print_summary(console: Console, folder: StudyFolder, analysis: StudyAnalysis
     lines += [to_text(interaction_check(check, recipe.metric)) for check in analysis.interaction_checks]
     for split, report in (("dev", analysis.final_dev), ("the test split", analysis.test)):
         if report is not None:
-            lines.append(Text(f"On {split} the final model has {overall(report.metrics)}."))
+            lines.append(Text(f"On {split} the final model has {overall(report.metrics, recipe.metric)}."))
     lines += [Text(_gain(gain)) for gain in analysis.gains]
     if times := folder.read_times():
         lines.append(times_table(times, searched, analysis.ended))
