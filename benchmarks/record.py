@@ -22,6 +22,7 @@ from benchmarks import command
 from benchmarks.trial_series import TimeLeft, TrialSeries
 from bertgrid_tf.bert.checkpoint_files import identity
 from bertgrid_tf.corpus import Corpus, utterances
+from bertgrid_tf.metrics.classification import unit
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.format import duration, score
 from bertgrid_tf.storage.files import write_text
@@ -97,7 +98,7 @@ def main() -> None:
     cells: list[ScoredEpoch] = []
     for cell in rows(series, recipe, flags.seeds):
         cells.append(cell)
-        scale, digits = (1, 4) if recipe.metric == "loss" else (100, 2)
+        scale, digits = (100, 2) if unit(recipe.metric) == "%" else (1, 4)
         path = flags.out / f"{flags.name}-seed{cell.seed}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         table(cells, recipe, cell.seed).to_csv(path, scale, digits)

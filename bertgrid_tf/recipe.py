@@ -27,7 +27,15 @@ from bertgrid_tf.hyperparameters import (
     count_or,
     one_of,
 )
-from bertgrid_tf.metrics.classification import OVERALL, PER_CLASS, Direction
+from bertgrid_tf.metrics.classification import (
+    OF_NAMED,
+    OVERALL,
+    PER_CLASS,
+    Direction,
+    direction,
+    named_classes,
+    ordered,
+)
 
 RECIPES = Path(__file__).with_name("recipes")
 NO_MODEL = "none"
@@ -112,8 +120,9 @@ class Recipe(Strict):
     )
     metric: str = Field(
         "accuracy",
-        description="what decides, measured on dev: `accuracy`, `macro_f1`, `weighted_f1`, `loss`, or `f1_CLASS`, "
-        "`recall_CLASS`, `precision_CLASS`",
+        description="what decides, measured on dev: `accuracy`, `macro_f1`, `weighted_f1`, `balanced_accuracy`, `mcc`, "
+        "`cohen_kappa`, `quadratic_kappa`, `roc_auc`, `average_precision`, `loss`, or one of named classes, as "
+        "`f1_CLASS`, `recall_CLASS`, `precision_CLASS`, `micro_f1:CLASS,CLASS`; see [analysis.md](analysis.md#metrics)",
     )
     seed: int = Field(
         1,
@@ -160,8 +169,14 @@ class Recipe(Strict):
     @field_validator("metric")
     @classmethod
     def _known_metric(cls, metric: str) -> str:
+        kind, colon, classes = metric.partition(":")
+        if kind in OF_NAMED and colon:
+            names = [name.strip() for name in classes.split(",")]
+            if "" in names or len(set(names)) < len(names):
+                raise ValueError(f"name each class of {kind} once, as {kind}:anger,joy, not {metric!r}")
+            return f"{kind}:{','.join(names)}"
         if metric not in OVERALL and not metric.startswith(tuple(f"{m}_" for m in PER_CLASS)):
-            one_of(metric, (*OVERALL, *(f"{m}_CLASS" for m in PER_CLASS)))
+            one_of(metric, (*OVERALL, *(f"{m}_CLASS" for m in PER_CLASS), "micro_f1:CLASS,CLASS"))
         return metric
 
     @field_validator("learning_rates")
@@ -233,7 +248,7 @@ class Recipe(Strict):
 
     def direction(self) -> Direction:
         """Return whether more or less of the metric is better."""
-        return OVERALL.get(self.metric, "max")
+        return direction(self.metric)
 
     def signed(self, score: float) -> float:
         """Return a score of the metric with its sign turned where less is better."""
@@ -246,9 +261,14 @@ class Recipe(Strict):
             UserError: It lacks one.
         """
         labels = tuple(labels)
-        named = self.metric.split("_", 1)
-        if self.metric not in OVERALL and named[1] not in labels:
-            raise UserError(f"Metric {self.metric}: there is no class {named[1]!r}; choose from {', '.join(labels)}.")
+        for name in named_classes(self.metric):
+            if name not in labels:
+                raise UserError(f"Metric {self.metric}: there is no class {name!r}; choose from {', '.join(labels)}.")
+        if self.metric == "quadratic_kappa" and not ordered(labels):
+            raise UserError(
+                f"Metric quadratic_kappa: {', '.join(labels)} have no order that is known; give the classes as whole "
+                "numbers, as 1 to 5, or choose cohen_kappa."
+            )
         for level in self.levels("undersample"):
             parse_undersample(str(level), labels)
 

@@ -181,7 +181,7 @@ def test_levels_are_the_same_however_they_are_written(written):
         ({"speaker_format": "dash"}, "speaker_format: there is no 'dash'; choose from colon, plain"),
         (
             {"metric": "f1"},
-            "metric: there is no 'f1'; choose from accuracy, macro_f1, weighted_f1, loss, precision_CLASS",
+            "metric: there is no 'f1'; choose from accuracy, macro_f1, weighted_f1, loss, balanced_accuracy, mcc",
         ),
         ({"sweeps": "context"}, "sweeps must be keys with values, as {key: value}, not 'context'"),
         ({"sweeps.context": "current"}, "sweeps.context must be a list, as [a, b], not 'current'"),

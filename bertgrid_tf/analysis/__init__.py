@@ -1,6 +1,6 @@
 """The analysis of a study folder: scores with intervals, tied sets, interaction checks, post-hoc gains, cost."""
 
-from bertgrid_tf.analysis.analyze import analyze, class_report
+from bertgrid_tf.analysis.analyze import analyze, class_report, dev_baseline
 from bertgrid_tf.analysis.gains import fit_correction
 from bertgrid_tf.analysis.records import (
     ADJUSTMENT,
@@ -38,5 +38,6 @@ __all__ = [
     "analyze",
     "class_report",
     "compare_studies",
+    "dev_baseline",
     "fit_correction",
 ]

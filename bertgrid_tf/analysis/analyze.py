@@ -9,8 +9,8 @@ from bertgrid_tf.analysis.gains import averaging_gains, correction_gains, fit_co
 from bertgrid_tf.analysis.records import ClassReport, Cost, ScoreEstimate, StudyAnalysis
 from bertgrid_tf.analysis.study_scores import StudyScores
 from bertgrid_tf.budget.plan import search_space
-from bertgrid_tf.metrics.classification import evaluate
-from bertgrid_tf.metrics.compare import Split, interval
+from bertgrid_tf.metrics.classification import directions, evaluate
+from bertgrid_tf.metrics.compare import Baseline, Split, compare_with_baseline, interval
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.trial_config import FINAL
@@ -26,7 +26,7 @@ def analyze(folder: StudyFolder) -> StudyAnalysis:
     metadata = folder.read_metadata() if folder.metadata_file.is_file() else None
     final = folder.read_final() if folder.final_file.is_file() else None
     winner = folder.read_best() if folder.best_file.is_file() else None
-    best = scores.winner()
+    best, shares = scores.winner(), metadata.shares() if metadata and metadata.classes else np.empty(0)
     of_best = scores.of_cell(best.learning_rate, best.epoch) if best else None
     of_final = scores.of(FINAL, len(final.epochs)) if final else None
     test = read_opened_test(folder) if final else None
@@ -44,10 +44,10 @@ def analyze(folder: StudyFolder) -> StudyAnalysis:
         optimism=scores.optimism(),
         sweeps=scores.sweeps(),
         cells=scores.cells,
-        dev=None if of_best is None else class_report(scores.split, of_best, recipe.metric),
+        dev=None if of_best is None else class_report(scores.split, scores.of_winner(), shares, recipe.metric),
         final=final,
-        final_dev=None if of_final is None else class_report(scores.split, of_final, recipe.metric),
-        test=None if test is None else class_report(test.split, test.final, recipe.metric),
+        final_dev=None if of_final is None else class_report(scores.split, of_final, shares, recipe.metric),
+        test=None if test is None else class_report(test.split, test.final, shares, recipe.metric),
         interaction_checks=scores.interaction_checks(best) if best else [],
         seed_repeats=scores.seed_repeats(),
         gains=gains,
@@ -58,21 +58,32 @@ def analyze(folder: StudyFolder) -> StudyAnalysis:
     )
 
 
-def class_report(split: Split, candidate: np.ndarray, metric: str) -> ClassReport:
+def dev_baseline(folder: StudyFolder) -> Baseline:
+    """Score the baselines on dev, from the metadata of a study alone."""
+    metadata = folder.read_metadata()
+    counts = [metadata.classes["dev"].get(label, 0) for label in metadata.labels]
+    truth, shares = np.repeat(np.arange(len(counts)), counts), metadata.shares()
+    split = Split(truth, np.zeros_like(truth), tuple(metadata.labels))
+    return compare_with_baseline(split, np.tile(shares, (1, len(truth), 1)), shares, folder.read_recipe().metric)
+
+
+def class_report(split: Split, candidate: np.ndarray, shares: np.ndarray, metric: str) -> ClassReport:
     """Score a model class by class.
 
     Args:
         split: The labels and dialogues of its texts.
         candidate: Its predictions, float [seeds, texts, classes], of which the first seed's are scored.
+        shares: The share of each class in the training split, float [classes].
         metric: The metric whose score has an interval.
     """
     from sklearn.metrics import confusion_matrix
 
-    metrics = evaluate(split.truth, candidate[0], split.labels)
+    metrics = evaluate(split.truth, candidate[0], split.labels, [*directions(split.labels), metric])
     confusion = confusion_matrix(split.truth, candidate[0].argmax(axis=1), labels=np.arange(len(split.labels)))
     support = dict(zip(split.labels, confusion.sum(axis=1).tolist(), strict=True))
     score = ScoreEstimate(metrics[metric], *interval(split, candidate[:1], metric))
-    return ClassReport(split.labels, confusion, support, metrics, score)
+    baseline = compare_with_baseline(split, candidate, shares, metric)
+    return ClassReport(split.labels, confusion, support, metrics, score, baseline)
 
 
 def _cost(folder: StudyFolder, recipe: Recipe) -> Cost:

@@ -10,7 +10,7 @@ from bertgrid_tf.corpus import resample
 from bertgrid_tf.corpus.balance import class_weights
 from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.metrics.adjustment import adjust
-from bertgrid_tf.metrics.calibration import apply_temperature, expected_calibration_error
+from bertgrid_tf.metrics.calibration import apply_temperature
 from bertgrid_tf.metrics.classification import evaluate
 from bertgrid_tf.metrics.compare import Split, difference
 from bertgrid_tf.metrics.correction import FittedCorrection, fit
@@ -81,7 +81,9 @@ def averaging_gains(scores: StudyScores, test: OpenedTest | None) -> list[PostHo
     kept, on_test = len(soup.cells) > 1 and not loses, test.soup if test else None
     members = [scores.of_cell(rate, epoch) for rate, epoch in [*soup.cells, *soup.left_out]]
     ensemble = _change(scores.split, best, np.mean(members, axis=0), metric)
-    of_members = f"The mean of the probabilities of {len(members)} rows, each from its own model."
+    of_members = (
+        f"The mean of the probabilities of {len(members)} rows, for which all of their models would have to be kept."
+    )
     return [
         PostHocGain("soup", metric, averaged, on_test, kept, detail),
         PostHocGain("ensemble", metric, ensemble, None, False, of_members),
@@ -102,27 +104,29 @@ def correction_gains(
     adjustment, calibration, correction = fitted.adjustment, fitted.calibration, fitted.correction
     adjusted_p = difference(scores.split, adjustment.probabilities[None], candidate[:1], fitted.metric).p
     adjusted = Change(adjustment.unadjusted, adjustment.cross_validated, adjusted_p)
-    scaled = Change(calibration.before.error, calibration.after.error, None)
+    scaled = Change(calibration.loss_before, calibration.loss_after, None)
     adjusted_on_test = scaled_on_test = None
     if test is not None:
         priors = np.array(correction.priors)
         on_test = adjust(test.final[0], priors, adjustment.strength)
         adjusted_on_test = _change(test.split, test.final, on_test[None], fitted.metric)
         unscaled = adjust(test.final[0], priors, correction.strength)
-        both = (unscaled, apply_temperature(unscaled, calibration.temperature))
-        before, after = (expected_calibration_error(test.split.truth, probabilities) for probabilities in both)
-        scaled_on_test = Change(before, after, None)
+        scaled_test = apply_temperature(unscaled, calibration.temperature)
+        scaled_on_test = _change(test.split, unscaled[None], scaled_test[None], "loss")
     strength = f"Strength {adjustment.strength:g}, chosen by cross-validation over dialogues."
     if adjustment.strength > correction.strength:
         strength += f" It trades {scores.recipe.metric} for the rare classes, so it is not used."
-    temperature = f"Temperature {calibration.temperature:.2f}; the predicted class stays the same."
+    temperature = (
+        f"Temperature {calibration.temperature:.2f}; the predicted class stays the same, and the calibration error "
+        f"goes from {100 * calibration.before.error:.1f} % to {100 * calibration.after.error:.1f} %."
+    )
     kept = correction.strength > 0
     return [
         PostHocGain(ADJUSTMENT, fitted.metric, adjusted, adjusted_on_test, kept, strength),
-        PostHocGain(TEMPERATURE, "calibration error", scaled, scaled_on_test, calibration.gains, temperature),
+        PostHocGain(TEMPERATURE, "loss", scaled, scaled_on_test, calibration.gains, temperature),
     ]
 
 
 def _change(split: Split, before: np.ndarray, after: np.ndarray, metric: str) -> Change:
-    scores = [evaluate(split.truth, candidate[0], split.labels)[metric] for candidate in (before, after)]
+    scores = [evaluate(split.truth, one[0], split.labels, [metric])[metric] for one in (before, after)]
     return Change(scores[0], scores[1], difference(split, after, before, metric).p)

@@ -7,6 +7,7 @@ import numpy as np
 
 from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.metrics.calibration import Calibration
+from bertgrid_tf.metrics.compare import Baseline
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
 
@@ -92,8 +93,9 @@ class ClassReport:
         labels: The class names in the order of their ids.
         confusion: The texts of each class, a row, by predicted class, int [classes, classes].
         support: The texts of each class.
-        metrics: The metrics of `metrics.evaluate`.
+        metrics: The metrics of `metrics.evaluate`, the study's included.
         score: The study's metric with its interval.
+        baseline: The study's metric of classifiers that read no text, and the model's lead, over all of its seeds.
     """
 
     labels: tuple[str, ...]
@@ -101,6 +103,13 @@ class ClassReport:
     support: Mapping[str, int]
     metrics: Mapping[str, float]
     score: ScoreEstimate
+    baseline: Baseline
+
+    @property
+    def only_label(self) -> str | None:
+        """The class that is predicted for every text; None where there are several."""
+        predicted = np.flatnonzero(self.confusion.sum(axis=0))
+        return self.labels[predicted[0]] if len(predicted) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,7 @@ class InteractionCheck:
         at_sweep: The lead of the chosen level in the sweep.
         at_winner: Its lead at the winning cell.
         interaction: `at_winner` less `at_sweep`.
+        p: The p value of no lead at the winning cell, by which a runner-up that is ahead interacts.
         verdict: A `metrics.compare.Verdict`.
     """
 
@@ -123,6 +133,7 @@ class InteractionCheck:
     at_sweep: ScoreEstimate
     at_winner: ScoreEstimate
     interaction: ScoreEstimate
+    p: float
     verdict: str
 
 
@@ -150,12 +161,12 @@ class PostHocGain:
 
     Attributes:
         name: "soup", "ensemble" (of the rows that the soup may average), ADJUSTMENT or TEMPERATURE.
-        metric: The metric that judges the gain: the study's, macro_f1, or "calibration error".
+        metric: The metric that decides whether the gain is kept: the study's, macro_f1, or the loss.
         on_dev: The change on dev, by held-out folds where the gain is fitted on dev.
         on_test: The final model's change, by which nothing is decided; None where the test split was not opened, and
             for a soup of another checkpoint.
         kept: Whether `predict` uses the gain; for a soup, whether `predict --soup` is as good as the winner.
-        detail: Strength or members, in one sentence.
+        detail: Strength or members, and why the gain is not kept where the metric does not decide that.
     """
 
     name: str

@@ -100,7 +100,8 @@ class StudyScores:
 
     def _scores(self, candidate: np.ndarray) -> list[float]:
         """The score of every seed."""
-        return [evaluate(self.split.truth, seed, self.labels)[self.recipe.metric] for seed in candidate]
+        metric, truth = self.recipe.metric, self.split.truth
+        return [evaluate(truth, seed, self.labels, [metric])[metric] for seed in candidate]
 
     @cached_property
     def cells(self) -> list[CellAnalysis]:
@@ -228,7 +229,8 @@ class StudyScores:
                 ScoreEstimate(lead.estimate, lead.low, lead.high)
                 for lead in (compared.at_start, compared.at_winner, compared.change)
             )
-            checks.append(InteractionCheck(parameter, chosen, runner_up, at_sweep, at_winner, change, compared.verdict))
+            leads, p = (at_sweep, at_winner, change), compared.at_winner.p
+            checks.append(InteractionCheck(parameter, chosen, runner_up, *leads, p, compared.verdict))
         return checks
 
     def _of_level(self, row: Mapping[str, str]) -> np.ndarray:

@@ -39,8 +39,8 @@ def evaluate(
     with batches_bar(console) as on_batch_end:
         evaluation = study.evaluate(split, on_batch_end=on_batch_end)
     recipe = study.recipe
-    console.print(scores_table(evaluation.final, recipe.metric, f"{recipe.corpus}, {split} split"))
-    for line in variants(evaluation.metrics):
+    console.print(scores_table(evaluation.final, recipe.metric, recipe.corpus, split))
+    for line in variants(evaluation.metrics, recipe.metric):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     study.report()
     record = f"Written down in {folder / 'evaluations.csv'}."
@@ -69,7 +69,7 @@ def predict(
     from bertgrid_tf import api
     from bertgrid_tf.corpus import Columns
     from bertgrid_tf.report.bars import batches_bar
-    from bertgrid_tf.report.predictions import shift_sentence
+    from bertgrid_tf.report.predictions import shift_sentence, warnings
     from bertgrid_tf.storage.study_folder import StudyFolder
 
     console, memory = Console(), api.memory_limit(gpu_memory)
@@ -78,7 +78,7 @@ def predict(
         columns = Columns(text_column, dialogue=dialogue_column, speaker=speaker_column, key=key_column)
     elif dialogue_column or speaker_column or key_column:
         raise UserError("--dialogue-column, --speaker-column and --key-column need --text-column.")
-    from bertgrid_tf.inference.predict import predict_file
+    from bertgrid_tf.inference.predict import dev_report, predict_file
 
     if memory is not None:
         api.prepare_device(console, "Computing", memory)
@@ -87,6 +87,8 @@ def predict(
     console.print(f"{summary.texts:,} texts labelled in {out}.", markup=False, highlight=False, soft_wrap=True)
     for finding in summary.findings:
         console.print(finding.message, markup=False, highlight=False, soft_wrap=True)
+    for sentence in warnings(summary, study.read_recipe().metric, dev_report(study, soup), soup):
+        console.print(sentence, style="bold yellow", highlight=False, soft_wrap=True)
     if shift := shift_sentence(summary):
         console.print(shift, markup=False, highlight=False, soft_wrap=True)
 

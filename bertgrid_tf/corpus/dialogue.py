@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class Corpus:
 
     Attributes:
         name: The name of the corpus, for messages.
-        labels: The class names of the training split, sorted; the id of a class is its index.
+        labels: The class names of the training split, in the order of `sorted_labels`; the id of a class is its index.
         splits: The dialogues of "train", "dev" and, if there is one, "test", whose utterances may be unlabelled.
         findings: The findings of reading the corpus; `corpus.check_corpus` adds those about its content.
 
@@ -93,8 +94,8 @@ class Corpus:
                 f"{self.name}: every utterance of the train split is labelled {min(trained)!r}; "
                 "a classifier needs at least two classes."
             )
-        if list(self.labels) != sorted(trained):
-            raise ValueError(f"labels {self.labels} are not the train split's, sorted: {sorted(trained)}")
+        if self.labels != sorted_labels(trained):
+            raise ValueError(f"labels {self.labels} are not the train split's, sorted: {sorted_labels(trained)}")
         for split, of_split in counts.items():
             if unknown := sorted({label for label in of_split if label is not None} - trained):
                 raise UserError(f"{self.name}: the {split} split has the label {self._not_in_train(unknown[0])}.")
@@ -130,7 +131,7 @@ class Corpus:
         """
         dialogues = {split: tuple(members) for split, members in splits.items()}
         labels = {label for label in label_counts(dialogues.get("train", ())) if label is not None}
-        return cls(name, tuple(sorted(labels)), dialogues, tuple(findings))
+        return cls(name, sorted_labels(labels), dialogues, tuple(findings))
 
     def fingerprint(self) -> str:
         """Return a hash of all texts, labels, speakers, votes, keys and splits, 16 hexadecimal digits."""
@@ -143,6 +144,19 @@ class Corpus:
             ]
             digest.update(json.dumps(content).encode())
         return digest.hexdigest()[:16]
+
+
+def sorted_labels(labels: Iterable[str]) -> tuple[str, ...]:
+    """Sort class names by their letters, or by their value where all are whole numbers.
+
+    Example:
+        >>> from bertgrid_tf.corpus.dialogue import sorted_labels
+        >>> sorted_labels(["10", "9", "-1"]), sorted_labels(["10", "9", "low"])
+        (('-1', '9', '10'), ('10', '9', 'low'))
+    """
+    names = sorted(labels)
+    numbers = all(re.fullmatch(r"[+-]?\d+", name) for name in names)
+    return tuple(sorted(names, key=int) if numbers else names)
 
 
 def utterances(dialogues: Iterable[Dialogue]) -> Iterator[Utterance]:

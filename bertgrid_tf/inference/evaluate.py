@@ -12,7 +12,7 @@ from bertgrid_tf.corpus import Corpus, dialogue_numbers, label_counts, utterance
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.inference.predictor import Predictor
 from bertgrid_tf.metrics.calibration import expected_calibration_error
-from bertgrid_tf.metrics.classification import evaluate
+from bertgrid_tf.metrics.classification import directions, evaluate
 from bertgrid_tf.metrics.compare import Split
 from bertgrid_tf.storage.predictions import Predictions, write_predictions
 from bertgrid_tf.storage.study_folder import StudyFolder
@@ -69,11 +69,14 @@ def evaluate_split(
         probabilities[SOUP] = Predictor(folder, soup=True).probabilities(dialogues, on_batch_end)
     correction = folder.read_correction()
     corrected = {} if correction is None else {CORRECTED: correction.apply(probabilities[FINAL])}
+    metric = folder.read_recipe().metric
     metrics = {
-        model: evaluate(truth, of, labels) | {"calibration_error": expected_calibration_error(truth, of)}
+        model: evaluate(truth, of, labels, [*directions(labels), metric])
+        | {"calibration_error": expected_calibration_error(truth, of)}
         for model, of in (probabilities | corrected).items()
     }
-    final = class_report(Split(truth, numbers, labels), probabilities[FINAL][None], folder.read_recipe().metric)
+    shares = folder.read_metadata().shares()
+    final = class_report(Split(truth, numbers, labels), probabilities[FINAL][None], shares, metric)
     opened = {"opened": datetime.now(UTC).isoformat(timespec="seconds"), "split": split}
     texts = {f"texts_{label}": count for label, count in final.support.items()}
     folder.append_evaluations([{**opened, "of": model, **scores, **texts} for model, scores in metrics.items()])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bertgrid_tf.analysis import ClassReport, class_report
 from bertgrid_tf.bert.trainer import OnTrainBatchEnd
 from bertgrid_tf.corpus import (
     Columns,
@@ -23,12 +24,13 @@ from bertgrid_tf.corpus.table import column_names
 from bertgrid_tf.data import columns as columns_of
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.inference.predictor import Predictor
+from bertgrid_tf.metrics.compare import Split
 from bertgrid_tf.metrics.correction import LabelShift, detect_shift
 from bertgrid_tf.storage.files import write_table
 from bertgrid_tf.storage.predictions import predictions_file, read_predictions
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.system.container import check_writable
-from bertgrid_tf.trial_config import FINAL
+from bertgrid_tf.trial_config import FINAL, SOUP
 
 if TYPE_CHECKING:
     from bertgrid_tf.corpus.table import TableSource
@@ -48,6 +50,7 @@ class PredictionSummary:
             probabilities the test does not know.
         shift_corrected: Whether the probabilities are corrected for other shares.
         findings: What in the table's dialogues is probably not as it should be.
+        only_label: The label of all texts; None where there are several labels, or a single text.
     """
 
     texts: int
@@ -55,6 +58,7 @@ class PredictionSummary:
     shift: LabelShift | None
     shift_corrected: bool
     findings: Sequence[Finding] = ()
+    only_label: str | None = None
 
 
 def predict_dialogues(
@@ -92,7 +96,25 @@ def predict_dialogues(
     table = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in labels])
     table.insert(0, "key", [utterance.key or str(number) for number, utterance in enumerate(texts, start=1)])
     table.insert(1, "label", [labels[index] for index in probabilities.argmax(axis=1)])
-    return table, PredictionSummary(len(texts), labels, shift, shift_corrected)
+    only_label = table["label"][0] if len(texts) > 1 and table["label"].nunique() == 1 else None
+    return table, PredictionSummary(len(texts), labels, shift, shift_corrected, only_label)
+
+
+def dev_report(folder: StudyFolder, soup: bool = False) -> ClassReport | None:
+    """Score a study's model on dev class by class; None where the study folder lacks its predictions.
+
+    Args:
+        folder: The study.
+        soup: Whether the model is the soup instead of the final model.
+    """
+    metadata = folder.read_metadata()
+    trial, epoch = (SOUP, 1) if soup else (FINAL, len(folder.read_final().epochs))
+    file = predictions_file(folder.predictions, trial, epoch)
+    if not file.is_file() or not metadata.classes:
+        return None
+    dev = read_predictions(file, metadata.labels)
+    split = Split(dev.truth, dev.dialogues, tuple(metadata.labels))
+    return class_report(split, dev.probabilities[None], metadata.shares(), folder.read_recipe().metric)
 
 
 def predict_file(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bertgrid_tf.metrics.calibration import cross_fitted
-from bertgrid_tf.metrics.classification import directions, evaluate
+from bertgrid_tf.metrics.classification import direction, evaluate
 
 STRENGTHS = tuple(np.arange(0, 2.01, 0.25).tolist())
 
@@ -79,16 +79,16 @@ def choose_strength(
         dialogues: The number of each text's dialogue, int [n].
         priors: The share of each class in the training texts, after resampling, above 0, float [classes].
         labels: The class names in the order of their ids.
-        metric: A metric of `score.metrics.evaluate`.
+        metric: A metric of `metrics.evaluate`.
         strengths: The candidate strengths, ascending.
 
     Returns:
         The chosen strength, with the held-out scores and probabilities.
     """
-    sign = 1 if directions(labels)[metric] == "max" else -1
+    sign = 1 if direction(metric) == "max" else -1
 
     def score(texts: np.ndarray, adjusted: np.ndarray) -> float:
-        return evaluate(truth[texts], adjusted, labels)[metric]
+        return evaluate(truth[texts], adjusted, labels, [metric])[metric]
 
     def best(texts: np.ndarray) -> float:
         return max(strengths, key=lambda strength: sign * score(texts, adjust(probabilities[texts], priors, strength)))

@@ -7,7 +7,7 @@ import numpy as np
 
 from bertgrid_tf.metrics.adjustment import Adjustment, adjust, choose_strength
 from bertgrid_tf.metrics.calibration import Calibration, apply_bcts, apply_temperature, calibrate, fit_bcts
-from bertgrid_tf.metrics.classification import OVERALL
+from bertgrid_tf.metrics.classification import OF_PROBABILITIES
 from bertgrid_tf.metrics.label_shift import ShiftTest, correct_priors, estimate_priors, shift_test
 
 SHIFT_ALPHA = 0.05
@@ -76,10 +76,10 @@ def fit(
 ) -> FittedCorrection:
     """Fit the correction of a model on its predictions for dev.
 
-    Logit adjustment trades accuracy for the recall of rare classes. So the correction includes an adjustment only if
-    the deciding metric is macro-F1 or a metric of one class, and held-out folds gain by the adjustment; for another
-    deciding metric the effect on macro-F1 is only reported. The correction includes a temperature if held-out folds
-    have a lower cross-entropy with it.
+    Logit adjustment trades accuracy for the recall of rare classes. So the correction includes no adjustment if the
+    deciding metric is accuracy, weighted F1 or a metric of probabilities, whose effect on macro-F1 is only reported;
+    for every other metric it includes an adjustment if held-out folds gain by it. The correction includes a temperature
+    if held-out folds have a lower cross-entropy with it.
 
     Args:
         truth: The class ids, int [n].
@@ -92,7 +92,7 @@ def fit(
     Returns:
         The correction, with the effects of its parts on dev.
     """
-    counts_classes = metric not in OVERALL or metric == "macro_f1"
+    counts_classes = metric.split(":")[0] not in ("accuracy", "weighted_f1", *OF_PROBABILITIES)
     judged_by = metric if counts_classes else "macro_f1"
     adjustment = choose_strength(truth, probabilities, dialogues, priors, labels, judged_by)
     strength = adjustment.strength if counts_classes else 0.0

@@ -9,16 +9,19 @@ from statistics import fmean
 from markupsafe import Markup
 from rich.text import Text
 
-from bertgrid_tf.analysis import InteractionCheck, ScoreEstimate, StudyAnalysis
+from bertgrid_tf.analysis import ClassReport, InteractionCheck, ScoreEstimate, StudyAnalysis
 from bertgrid_tf.hyperparameters import Value
-from bertgrid_tf.metrics.compare import INTERACTS
+from bertgrid_tf.metrics.classification import OF_PROBABILITIES, direction
+from bertgrid_tf.metrics.compare import INTERACTS, Baseline
 from bertgrid_tf.report.format import difference, duration, limits, points, score
 
 
 def answer(analysis: StudyAnalysis) -> list[str]:
-    """Return the best cell, how certain it is, the final model and the cost."""
+    """Return the best cell, how certain it is, the final model and the cost; first what is not better than chance."""
     return [
+        *not_better(analysis),
         best_cell(analysis),
+        *baseline(analysis),
         *tied_set(analysis),
         *optimism(analysis),
         *seeds(analysis),
@@ -53,6 +56,61 @@ def _segments(sentence: str) -> list[tuple[str, str]]:
     """Split a sentence into text without mark-up and its HTML tag, which is empty for plain text."""
     parts = re.split(r"\*\*(.+?)\*\*|`(.+?)`", sentence)
     return [(part, ("", "strong", "code")[number % 3]) for number, part in enumerate(parts) if part]
+
+
+def not_better(analysis: StudyAnalysis) -> list[str]:
+    """Return which models of a study are not better than one that reads no text."""
+    metric, best = analysis.recipe.metric, "the winner" if analysis.winner else "the best cell so far"
+    on_dev = unbeaten(metric, analysis.dev, best, "dev") if analysis.dev else []
+    if not on_dev and analysis.final_dev:
+        on_dev = unbeaten(metric, analysis.final_dev, "the final model", "dev")
+    on_test = unbeaten(metric, analysis.test, "the final model", "the test split") if analysis.test else []
+    return [*on_dev, *on_test]
+
+
+def unbeaten(metric: str, report: ClassReport, model: str, split: str) -> list[str]:
+    """Return that a model is not better than a baseline, or nothing.
+
+    Args:
+        metric: The study's metric.
+        report: The scores of the model on the split.
+        model: The model, in words.
+        split: The split, in words.
+    """
+    baseline = report.baseline
+    if baseline.beaten:
+        return []
+    other = "guessing by the classes' frequencies" if baseline.by_guessing else f"always saying `{baseline.label}`"
+    if metric.split(":")[0] in OF_PROBABILITIES:
+        other = "giving every text the classes' frequencies as probabilities"
+    lead, reached = baseline.lead, baseline.score + baseline.lead.estimate
+    ahead = lead.estimate > 0 if direction(metric) == "max" else lead.estimate < 0
+    significantly = "significantly " if ahead and report.only_label is None else ""
+    sentence = (
+        f"**Not {significantly}better** than {other} ({score(metric, baseline.score)} on {split}): {model} has "
+        f"{metric} {score(metric, reached)}"
+    )
+    if significantly:
+        sentence += f", a difference of {difference(metric, ScoreEstimate(lead.estimate, lead.low, lead.high))}"
+    if report.only_label is not None:
+        sentence += f", and says `{report.only_label}` for every text"
+    return [f"{sentence}."]
+
+
+def baseline(analysis: StudyAnalysis) -> list[str]:
+    """Return the scores of baselines on dev."""
+    report = analysis.final_dev or analysis.dev
+    return [f"Baselines on dev: {baselines(analysis.recipe.metric, report.baseline)}."] if report else []
+
+
+def baselines(metric: str, baseline: Baseline) -> str:
+    """Return the scores of the baselines."""
+    if metric.split(":")[0] in OF_PROBABILITIES:
+        return f"the classes' frequencies as probabilities {score(metric, baseline.always)}"
+    return (
+        f"always `{baseline.label}` {score(metric, baseline.always)}, guessing by frequency "
+        f"{score(metric, baseline.guessing)}"
+    )
 
 
 def best_cell(analysis: StudyAnalysis) -> str:
@@ -120,6 +178,7 @@ def final_model(analysis: StudyAnalysis) -> list[str]:
     splits = {"dev": analysis.final_dev} | ({"the sealed test split": analysis.test} if analysis.test else {})
     reached = (
         f"{metric} **{score(metric, report.score.value)}** (95 % interval {limits(metric, report.score)}) on {split}"
+        + (f", baselines: {baselines(metric, report.baseline)}" if report is analysis.test else "")
         for split, report in splits.items()
     )
     return [f"Final model `{final.model}`, epoch {len(final.epochs)} of {final.schedule_epochs}: {'; '.join(reached)}."]
@@ -139,7 +198,7 @@ def cost(analysis: StudyAnalysis) -> list[str]:
 
 def interaction_check(check: InteractionCheck, metric: str) -> str:
     """Return the verdict of an interaction check, with what to try where there is an interaction."""
-    lead = difference(metric, check.at_winner)
+    lead = f"{difference(metric, check.at_winner)}, p {check.p:.2g}"
     sentence = (
         f"Interaction check of `{check.parameter}`: {check.verdict}; `{check.chosen}` less `{check.runner_up}` at the "
         f"winner: {lead}."

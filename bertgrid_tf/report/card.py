@@ -10,7 +10,7 @@ from bertgrid_tf.analysis import ADJUSTMENT, TEMPERATURE, ClassReport, StudyAnal
 from bertgrid_tf.corpus import NONE_MARKER, Dialogue, Layout, Utterance, format_inputs
 from bertgrid_tf.metrics.classification import OVERALL
 from bertgrid_tf.metrics.compare import INTERACTS
-from bertgrid_tf.report.answer import best_cell, interaction_check, optimism, seeds, tied_set
+from bertgrid_tf.report.answer import best_cell, interaction_check, not_better, optimism, seeds, tied_set
 from bertgrid_tf.report.format import by_class, class_counts, limits, percent, score
 from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
 
@@ -20,7 +20,18 @@ TEMPLATE = Path(__file__).with_name("card.md.j2")
 PLACE = "path/of/this/folder"
 """The placeholder for the model's folder in the card's code."""
 
-_NAMES = {"accuracy": "Accuracy", "macro_f1": "Macro-F1", "weighted_f1": "Weighted F1", "loss": "Loss"}
+_NAMES = {
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro-F1",
+    "weighted_f1": "Weighted F1",
+    "loss": "Loss",
+    "balanced_accuracy": "Balanced accuracy",
+    "mcc": "Matthews' correlation coefficient",
+    "cohen_kappa": "Cohen's kappa",
+    "quadratic_kappa": "Quadratic kappa",
+    "roc_auc": "ROC AUC",
+    "average_precision": "Average precision",
+}
 _HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "weighted_f1": "f1"}
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
@@ -56,8 +67,22 @@ def card(analysis: StudyAnalysis) -> str:
     hyperparameters, metric = final.hyperparameters, analysis.recipe.metric
     splits = {"dev": dev} | ({"test": analysis.test} if analysis.test else {})
     layout = Layout(hyperparameters.context, hyperparameters.speaker_format if metadata.speakers else "none")
-    scores = [[_NAMES[name], *(score(name, report.metrics[name]) for report in splits.values())] for name in OVERALL]
-    scores.append([f"95 % interval of {metric}", *(limits(metric, report.score) for report in splits.values())])
+    shown = [name for name in OVERALL if name in dev.metrics] + [metric] * (metric not in OVERALL)
+    scores = [
+        *(
+            [_NAMES.get(name, name), *(score(name, report.metrics[name]) for report in splits.values())]
+            for name in shown
+        ),
+        [f"95 % interval of {metric}", *(limits(metric, report.score) for report in splits.values())],
+        [
+            f"{metric} of always saying {dev.baseline.label}",
+            *(score(metric, report.baseline.always) for report in splits.values()),
+        ],
+        [
+            f"{metric} of guessing by the classes' frequencies",
+            *(score(metric, report.baseline.guessing) for report in splits.values()),
+        ],
+    ]
     rules = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     text = rules.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         analysis=analysis,
@@ -78,6 +103,7 @@ def card(analysis: StudyAnalysis) -> str:
         heads=[f"{split}, {sum(report.support.values()):,} texts" for split, report in splits.items()],
         scores=scores,
         score=score,
+        not_better=not_better(analysis),
         search=[best_cell(analysis), *optimism(analysis)],
         kept=[gain for gain in analysis.gains if gain.kept and gain.name in (ADJUSTMENT, TEMPERATURE)],
         by_class={split: by_class(report) for split, report in splits.items()},

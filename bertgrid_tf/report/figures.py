@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from bertgrid_tf.analysis import CellAnalysis, StudyAnalysis
 from bertgrid_tf.hyperparameters import Value
-from bertgrid_tf.metrics.classification import PER_CLASS
+from bertgrid_tf.metrics.classification import PER_CLASS, unit
 from bertgrid_tf.report.format import WITHOUT_SCORE, score
 from bertgrid_tf.storage.files import replacing
 from tuners.table import rows_in_order
@@ -376,11 +376,11 @@ def _ink(part: str) -> str:
 
 
 def _scale(metric: str) -> float:
-    return 1 if metric.endswith("loss") else 100
+    return 100 if unit(metric) == "%" else 1
 
 
 def _axis(metric: str) -> str:
-    return f"{_short(metric)} on dev, {'nats' if metric.endswith('loss') else '%'}"
+    return f"{_short(metric)} on dev, {unit(metric)}".removesuffix(", ")
 
 
 def _short(value: Value) -> str:

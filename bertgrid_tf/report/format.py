@@ -4,22 +4,22 @@ import math
 from collections.abc import Mapping
 
 from bertgrid_tf.analysis import ClassReport, ScoreEstimate
-from bertgrid_tf.metrics.classification import OVERALL, PER_CLASS
+from bertgrid_tf.metrics.classification import HEADLINES, PER_CLASS, unit
 
 WITHOUT_SCORE = {"SKIPPED": "only level", "FAILED": "failed", "IDLE": "waiting", "LEFT_OUT": "left out"}
 """The text in place of a score, by the status of a sweep's level."""
 
 
 def score(metric: str, value: float) -> str:
-    """Return a metric's value with its unit: percent, or nats for the loss.
+    """Return a metric's value: a share in percent, the loss and coefficients as they are.
 
     Example:
-        >>> score("accuracy", 0.5678), score("loss", 1.25)
-        ('56.78 %', '1.2500')
+        >>> score("accuracy", 0.5678), score("loss", 1.25), score("mcc", -0.25)
+        ('56.78 %', '1.2500', '-0.2500')
     """
     if math.isnan(value):
         return "diverged"
-    return f"{value:.4f}" if metric.endswith("loss") else f"{100 * value:.2f} %"
+    return f"{100 * value:.2f} %" if unit(metric) == "%" else f"{value:.4f}"
 
 
 def limits(metric: str, estimate: ScoreEstimate) -> str:
@@ -56,9 +56,9 @@ def class_counts(splits: Mapping[str, Mapping[str, int]]) -> list[list[str]]:
     return [*rows, ["in all", *(f"{total:,}" for total in totals.values())]]
 
 
-def overall(metrics: Mapping[str, float]) -> str:
-    """Return the metrics over all classes."""
-    return ", ".join(f"{name} {score(name, metrics[name])}" for name in OVERALL)
+def overall(metrics: Mapping[str, float], deciding: str) -> str:
+    """Return the main metrics over all classes, and the deciding one."""
+    return ", ".join(f"{name} {score(name, metrics[name])}" for name in dict.fromkeys([*HEADLINES, deciding]))
 
 
 def by_class(classes: ClassReport) -> list[list[str]]:
@@ -70,15 +70,15 @@ def by_class(classes: ClassReport) -> list[list[str]]:
 
 
 def points(metric: str, value: float) -> str:
-    """Return a difference of scores in percentage points, or nats for the loss."""
-    return f"{value:.4f} nats" if metric.endswith("loss") else f"{100 * value:.2f} points"
+    """Return a difference of scores in percentage points, in nats for the loss, as it is for a coefficient."""
+    return f"{100 * value:.2f} points" if unit(metric) == "%" else f"{value:.4f} {unit(metric)}".rstrip()
 
 
 def difference(metric: str, estimate: ScoreEstimate) -> str:
     """Return a difference of scores with its sign and its interval."""
-    unit, scale, digits = ("nats", 1, 4) if metric.endswith("loss") else ("points", 100, 2)
+    name, scale, digits = (" points", 100, 2) if unit(metric) == "%" else (f" {unit(metric)}".rstrip(), 1, 4)
     value, low, high = (f"{scale * one:+.{digits}f}" for one in (estimate.value, estimate.low, estimate.high))
-    return f"{value} {unit} ({low} to {high})"
+    return f"{value}{name} ({low} to {high})"
 
 
 def duration(seconds: float) -> str:

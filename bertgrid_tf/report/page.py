@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bertgrid_tf.analysis import CellAnalysis, LevelAnalysis, StudyAnalysis
 from bertgrid_tf.corpus import describe_tokens
+from bertgrid_tf.metrics.classification import unit
 from bertgrid_tf.report import figures
 from bertgrid_tf.report.answer import answer, interaction_check, to_html
 from bertgrid_tf.report.format import (
@@ -70,6 +71,7 @@ def render(analysis: StudyAnalysis, drawings: Mapping[str, figures.Drawing]) -> 
         tables=_tables(analysis) | {"data": Table(("class", *classes), class_counts(classes))},
         colours=figures.COLOURS,
         overall=overall,
+        unit=unit,
         percent=percent,
     )
 

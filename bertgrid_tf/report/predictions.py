@@ -10,28 +10,49 @@ from rich.text import Text
 from bertgrid_tf.analysis import ClassReport
 from bertgrid_tf.inference.predict import PredictionSummary
 from bertgrid_tf.metrics.classification import OVERALL, PER_CLASS
+from bertgrid_tf.report.answer import baselines, to_text, unbeaten
 from bertgrid_tf.report.format import by_class, interval, overall, score
 
 
-def scores_table(report: ClassReport, metric: str, title: str) -> RenderableType:
-    """Return the scores of a split class by class, and the metrics over all classes, the deciding one first."""
+def scores_table(report: ClassReport, metric: str, corpus: str, split: str) -> RenderableType:
+    """Return the scores of a split class by class, the metrics over all classes, the deciding one first, and baselines.
+
+    Where the final model is not better than the baselines, a sentence that says so comes first.
+    """
     columns = [Column(name, justify="right") for name in ("texts", *PER_CLASS)]
-    grid = Table("class", *columns, title=escape(title), title_justify="left")
+    grid = Table("class", *columns, title=escape(f"{corpus}, {split} split"), title_justify="left")
     for label, *numbers in by_class(report):
         grid.add_row(escape(label), *numbers)
-    others = [f"{name} {score(name, report.metrics[name])}" for name in OVERALL if name != metric]
-    return Group(grid, Text(", ".join([f"{metric} {interval(metric, report.score)}", *others])))
+    shown = [name for name in OVERALL if name in report.metrics and name != metric]
+    others = [f"{name} {score(name, report.metrics[name])}" for name in shown]
+    warning = [to_text(sentence) for sentence in unbeaten(metric, report, "the final model", split)]
+    scores = Text(", ".join([f"{metric} {interval(metric, report.score)}", *others]))
+    return Group(*warning, grid, scores, to_text(f"Baselines: {baselines(metric, report.baseline)}."))
 
 
-def variants(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
+def variants(metrics: Mapping[str, Mapping[str, float]], metric: str) -> list[str]:
     """Return a line each for the corrected final model and the soup, after the final model's calibration error."""
 
     def error(of: Mapping[str, float]) -> str:
         return f"calibration error {100 * of['calibration_error']:.1f} points"
 
     final = metrics["final"]
-    others = [f"{name}: {overall(of)}, {error(of)}" for name, of in metrics.items() if of != final]
+    others = [f"{name}: {overall(of, metric)}, {error(of)}" for name, of in metrics.items() if of != final]
     return [error(final), *others]
+
+
+def warnings(summary: PredictionSummary, metric: str, dev: ClassReport | None, soup: bool) -> list[Text]:
+    """Return a warning of labels that are all the same, and of a model that is not better on dev than a baseline.
+
+    Args:
+        summary: The predictions.
+        metric: The study's metric.
+        dev: The scores of the model on dev; None if unknown.
+        soup: Whether the model is the soup.
+    """
+    alike = [Text(f"All {summary.texts:,} texts are labelled {summary.only_label}.")] if summary.only_label else []
+    sentences = unbeaten(metric, dev, "the soup" if soup else "the final model", "dev") if dev else []
+    return alike + [to_text(sentence) for sentence in sentences]
 
 
 def shift_sentence(summary: PredictionSummary) -> str:

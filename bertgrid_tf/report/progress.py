@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from bertgrid_tf.analysis import dev_baseline
 from bertgrid_tf.budget.callbacks import Callback
 from bertgrid_tf.budget.time_estimator import FIRST_STEPS, StageWork, TimeEstimator
+from bertgrid_tf.report.answer import baselines, to_text
 from bertgrid_tf.report.format import duration, score
 from bertgrid_tf.report.plan import measured_table
 from bertgrid_tf.storage.records import MeasuredSetting
@@ -61,6 +63,9 @@ class ProgressLines(Callback):
     def on_study_begin(self, study: StudyFolder, estimator: TimeEstimator) -> None:
         """See `Callback`."""
         self._estimator = estimator
+        if study.metadata_file.is_file():
+            shown = baselines(self._metric, dev_baseline(study))
+            self._console.print(to_text(f"Baselines on dev: {shown}."), highlight=False)
 
     def on_auto_setting(self, key: str, setting: MeasuredSetting) -> None:
         """See `Callback`."""

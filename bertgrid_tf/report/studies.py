@@ -31,6 +31,8 @@ def studies_table(studies: Sequence[StudyAnalysis], ranked: Sequence[RankedCandi
         marks = ["best" if one.best else "≈ best" if one.tied else f"worse, p {one.p:.2g}" for one in ranked]
         rows.append(("paired comparison", marks))
     rows += [
+        ("always the largest class", [study.dev and score(metric, study.dev.baseline.always) for study in studies]),
+        ("guessing by frequency", [study.dev and score(metric, study.dev.baseline.guessing) for study in studies]),
         ("after epoch", [study.best and study.best.epoch for study in studies]),
         ("tied set", [f"{len(study.tied)} of {len(study.cells)} cells" for study in studies]),
         ("test split", [study.test and score(metric, study.test.metrics[metric]) for study in studies]),

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from bertgrid_tf.analysis import Change, PostHocGain, StudyAnalysis, SweepAnalysis
 from bertgrid_tf.budget.time_budget import BudgetLog
+from bertgrid_tf.metrics.classification import unit
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.answer import answer, interaction_check, to_text
 from bertgrid_tf.report.format import WITHOUT_SCORE, duration, limits, overall, score
@@ -46,7 +47,7 @@ def print_summary(console: Console, folder: StudyFolder, analysis: StudyAnalysis
     lines += [to_text(interaction_check(check, recipe.metric)) for check in analysis.interaction_checks]
     for split, report in (("dev", analysis.final_dev), ("the test split", analysis.test)):
         if report is not None:
-            lines.append(Text(f"On {split} the final model has {overall(report.metrics)}."))
+            lines.append(Text(f"On {split} the final model has {overall(report.metrics, recipe.metric)}."))
     lines += [Text(_gain(gain)) for gain in analysis.gains]
     if times := folder.read_times():
         lines.append(times_table(times, searched, analysis.ended))
@@ -63,7 +64,8 @@ def print_summary(console: Console, folder: StudyFolder, analysis: StudyAnalysis
 def _gain(gain: PostHocGain) -> str:
     on_test = "" if gain.on_test is None else f"; on test {_change(gain.metric, gain.on_test)}"
     kept = "kept" if gain.kept else "not kept"
-    return f"Post-hoc gain, {gain.name}: {gain.metric} {_change(gain.metric, gain.on_dev)}; {kept}{on_test}"
+    change = _change(gain.metric, gain.on_dev)
+    return f"Post-hoc gain, {gain.name}: {gain.metric} {change}; {kept}{on_test}. {gain.detail}"
 
 
 def _change(metric: str, change: Change) -> str:
@@ -115,7 +117,7 @@ def _sweeps(sweeps: Sequence[SweepAnalysis], metric: str) -> RenderableType:
 
 def _cells(table: Table, analysis: StudyAnalysis) -> RenderableType:
     metric = analysis.recipe.metric
-    title = f"{metric} on dev by learning rate and epoch" + ("" if metric == "loss" else ", percent")
+    title = f"{metric} on dev by learning rate and epoch" + (", percent" if unit(metric) == "%" else "")
     if analysis.seed_repeats:
         title += f"; means over up to {max(len(cell.scores) for cell in analysis.seed_repeats)} seeds"
     columns = [Column(str(epoch), justify="right") for epoch in range(1, table.epochs + 1)]

@@ -87,7 +87,9 @@ def _write(
         api.hparams(hyperparameters, trial_id=name)
         for step, metrics in enumerate(epochs, start=1):
             for metric in dict.fromkeys([*OVERALL, recipe.metric, "train_loss", "seconds"]):
-                tf.summary.scalar(metric, metrics[metric], step)
+                # Classes without an order have no quadratic_kappa.
+                if metric in metrics:
+                    tf.summary.scalar(metric, metrics[metric], step)
         if status is not None:
             tf.summary.experimental.write_raw_pb(session_end_pb(status).SerializeToString(), step=0)
     writer.close()

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from bertgrid_tf.corpus import Finding
 from bertgrid_tf.hyperparameters import Hyperparameters, Value
 from bertgrid_tf.trial_config import TrialConfig
@@ -31,6 +33,11 @@ class StudyMetadata:
     hardware: str = ""
     classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     findings: Sequence[Finding] = ()
+
+    def shares(self) -> np.ndarray:
+        """Return the share of each class in the training split, float64 [classes]."""
+        texts = np.array([self.classes["train"][label] for label in self.labels])
+        return texts / texts.sum()
 
 
 @dataclass(frozen=True)

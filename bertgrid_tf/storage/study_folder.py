@@ -12,6 +12,7 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.metrics.classification import unit
 from bertgrid_tf.metrics.correction import Correction
 from bertgrid_tf.recipe import Recipe, load_recipe
 from bertgrid_tf.storage.files import write_table, write_text
@@ -236,8 +237,8 @@ class StudyFolder:
         return self._rows(self.sweeps_file)
 
     def write_cells(self, cells: Sequence["ScoredCell"], table: Table, metric: str) -> None:
-        """Write `cells.csv` with every metric, and `grid.csv` with the deciding one, in percent but for the loss."""
-        scale, digits = (1, 4) if metric == "loss" else (100, 2)
+        """Write `cells.csv` with every metric, and `grid.csv` with the deciding one, in percent if it is a share."""
+        scale, digits = (100, 2) if unit(metric) == "%" else (1, 4)
         table.to_csv(self.grid_file, scale, digits)
         places = ({name: getattr(cell, name) for name in CELL_COLUMNS} for cell in cells)
         write_table(self.cells_file, pd.DataFrame([p | c.metrics for p, c in zip(places, cells, strict=True)]))

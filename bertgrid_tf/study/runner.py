@@ -17,6 +17,7 @@ from bertgrid_tf.budget.time_budget import Budget
 from bertgrid_tf.corpus import Corpus, check_corpus, utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Hyperparameters
+from bertgrid_tf.metrics.classification import unit
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.write_report import write_report
 from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
@@ -150,8 +151,8 @@ class StudyRunner:
 
     def _search_with(self, pool: Pool | None) -> TimedOracle:
         recipe = self._recipe
-        # A loss is no share of the examples.
-        examples = None if recipe.metric == "loss" else len(list(utterances(self._corpus.splits["dev"])))
+        # A loss or a coefficient is no share of the examples.
+        examples = None if unit(recipe.metric) != "%" else len(list(utterances(self._corpus.splits["dev"])))
         oracle = TimedOracle.over(
             search_space(recipe),
             keras_tuner.Objective(recipe.metric, recipe.direction()),

@@ -65,7 +65,9 @@ def greedy_soup(
         candidate = [mine + theirs for mine, theirs in zip(total, weights, strict=True)] if total else weights
         _assign_mean(trainer, candidate, len(averaged) + 1)
         predicted = trainer.probabilities(dev.texts)
-        score = recipe.signed(evaluate(dev.labels, predicted, trainer.checkpoint.labels)[recipe.metric])
+        score = recipe.signed(
+            evaluate(dev.labels, predicted, trainer.checkpoint.labels, [recipe.metric])[recipe.metric]
+        )
         if score >= best:
             averaged, total, best, probabilities = [*averaged, member], candidate, score, predicted
     _assign_mean(trainer, total, len(averaged))

@@ -12,7 +12,7 @@ from bertgrid_tf.bert.encode import EncodedDataset
 from bertgrid_tf.bert.trainer import EpochResult, OnTrainBatchEnd
 from bertgrid_tf.corpus import Corpus, dialogue_numbers
 from bertgrid_tf.hyperparameters import Hyperparameters
-from bertgrid_tf.metrics.classification import evaluate
+from bertgrid_tf.metrics.classification import directions, evaluate
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.predictions import Predictions, predictions_file, write_predictions
 from bertgrid_tf.training.encoding import CorpusEncoder
@@ -79,7 +79,8 @@ class TrialRunner:
         self._write_predictions(SOUP, 1, dev, probabilities)
         if len(averaged) > 1:
             trainer.checkpoint.save(model)
-        return averaged, evaluate(dev.labels, probabilities, self._corpus.labels)
+        metrics = [*directions(self._corpus.labels), self._recipe.metric]
+        return averaged, evaluate(dev.labels, probabilities, self._corpus.labels, metrics)
 
     def _epochs(self, config: TrialConfig, folder: Path) -> Iterator[EpochResult]:
         hyperparameters, keeps_weights = config.hyperparameters, self._recipe.soup and config.stage not in AFTER_SEARCH
@@ -90,14 +91,24 @@ class TrialRunner:
             tokens = {"train_tokens": float(train.texts.lengths.sum())}
             if trainer.unpadded:
                 tokens["train_padding"] = 0.0
-            best = -np.inf
+            best, metric = -np.inf, self._recipe.metric
+
+            def scored(result: EpochResult) -> dict[str, float]:
+                # The trainer does not know metrics over named classes.
+                if metric in result.metrics:
+                    return result.metrics | tokens
+                if result.probabilities is None:
+                    return result.metrics | tokens | {metric: np.nan}
+                return (
+                    result.metrics | tokens | evaluate(dev.labels, result.probabilities, self._corpus.labels, [metric])
+                )
 
             def keep(result: EpochResult) -> None:
                 nonlocal best
                 if result.probabilities is None:
                     return
                 self._write_predictions(folder.name, result.epoch, dev, result.probabilities)
-                score = self._recipe.signed(result.metrics[self._recipe.metric])
+                score = self._recipe.signed(scored(result)[metric])
                 # The weights of a restored epoch are gone from the model.
                 if keeps_weights and score > best and not result.restored:
                     save_weights(trainer, folder, result.epoch)
@@ -108,7 +119,7 @@ class TrialRunner:
             ):
                 if result.restored:
                     keep(result)
-                yield replace(result, metrics=result.metrics | tokens)
+                yield replace(result, metrics=scored(result))
         except tf.errors.ResourceExhaustedError as error:
             raise keras_tuner.errors.FailedTrialError(f"out of memory: {error.message}") from error
 

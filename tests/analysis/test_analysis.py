@@ -211,10 +211,12 @@ def test_the_opened_test_split_tells_the_final_model_and_what_was_better_for_fre
     soup, temperature = gains["soup"], gains["temperature"]
     assert (soup.on_test.before, soup.on_test.after, soup.kept) == (0.6, 0.9, True)
     assert soup.on_test.p < 0.001 < soup.on_dev.p
-    # Right in 0.8 of dev and 0.6 of test, and always with a confidence of 0.75.
-    assert temperature.on_dev.before == pytest.approx(0.05, abs=1e-6)
-    assert temperature.on_test.before == pytest.approx(0.15, abs=1e-6)
-    assert temperature.on_test.after == pytest.approx(0.2, abs=0.01)
+    # Right in 0.8 of dev and 0.6 of test, with a confidence of 0.75, and then of 0.8: the cross-entropy decides.
+    assert temperature.metric == "loss" and temperature.kept
+    assert temperature.on_dev.before == pytest.approx(-0.8 * np.log(0.75) - 0.2 * np.log(0.25))
+    assert temperature.on_test.before == pytest.approx(-0.6 * np.log(0.75) - 0.4 * np.log(0.25))
+    assert temperature.on_test.after == pytest.approx(-0.6 * np.log(0.8) - 0.4 * np.log(0.2), abs=0.01)
+    assert "the calibration error goes from 5.0 % to" in temperature.detail
     assert gains["ensemble"].on_test is None
 
 

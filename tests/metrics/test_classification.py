@@ -1,11 +1,24 @@
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pytest
-from hypothesis import given
+import sklearn.metrics
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertgrid_tf.metrics.classification import directions, evaluate
+from bertgrid_tf.metrics.classification import directions, evaluate, unit
 
 LABELS = ("a", "b", "c")
+GRADES = ("1", "2", "10")
+
+
+@st.composite
+def labels_and_scores(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """Class ids, perhaps all the same, and probabilities of three classes, many of them equal."""
+    n = draw(st.integers(1, 12))
+    truth = np.array(draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)))
+    odds = draw(st.lists(st.tuples(*[st.integers(1, 4)] * 3), min_size=n, max_size=n))
+    return truth, np.array(odds) / np.sum(odds, axis=1, keepdims=True)
 
 
 def certain(predicted: list[int]) -> np.ndarray:
@@ -40,5 +53,59 @@ def test_shares_lie_between_0_and_1_and_every_metric_has_a_direction(pairs):
     truth, predicted = (np.array(column) for column in zip(*pairs, strict=True))
     scores = evaluate(truth, certain(list(predicted)), LABELS)
     assert scores.keys() == directions(LABELS).keys()
-    assert all(0 <= value <= 1 for name, value in scores.items() if name != "loss")
+    assert all(0 <= value <= 1 for name, value in scores.items() if unit(name) == "%")
+    assert all(-1 <= value <= 1 for name, value in scores.items() if unit(name) == "")
     assert directions(LABELS)["loss"] == "min"
+
+
+@settings(max_examples=25)
+@given(labels_and_scores())
+@pytest.mark.filterwarnings("ignore::UserWarning:sklearn")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning:sklearn")
+def test_every_metric_is_scikit_learns(drawn):
+    truth, probabilities = drawn
+    predicted, ids = probabilities.argmax(axis=1), range(len(GRADES))
+    named = ("micro_f1:1,10", "roc_auc:10", "average_precision:2,10")
+    ours = evaluate(truth, probabilities, GRADES, [*directions(GRADES), *named])
+
+    def f1(average: str, of: Sequence[int] = ids) -> float:
+        return sklearn.metrics.f1_score(truth, predicted, labels=list(of), average=average, zero_division=0)
+
+    def ranking(score: Callable[..., float], classes: Sequence[int], undefined: float) -> float:
+        # One class against the rest, where there are both; the average precision is defined without a rest.
+        without_rest = score is sklearn.metrics.average_precision_score
+        defined = [id_ for id_ in classes if (truth == id_).any() and (without_rest or (truth != id_).any())]
+        of_class = [score(truth == id_, probabilities[:, id_]) for id_ in defined]
+        return np.mean(of_class) if of_class else undefined
+
+    def kappa(weights: str | None) -> float:
+        return np.nan_to_num(sklearn.metrics.cohen_kappa_score(truth, predicted, labels=list(ids), weights=weights))
+
+    theirs = {
+        "accuracy": sklearn.metrics.accuracy_score(truth, predicted),
+        "macro_f1": f1("macro"),
+        "weighted_f1": f1("weighted"),
+        "micro_f1:1,10": f1("micro", (0, 2)),
+        "balanced_accuracy": sklearn.metrics.balanced_accuracy_score(truth, predicted),
+        "mcc": sklearn.metrics.matthews_corrcoef(truth, predicted),
+        "cohen_kappa": kappa(None),
+        "quadratic_kappa": kappa("quadratic"),
+        "roc_auc": ranking(sklearn.metrics.roc_auc_score, ids, 0.5),
+        "roc_auc:10": ranking(sklearn.metrics.roc_auc_score, [2], 0.5),
+        "average_precision": ranking(sklearn.metrics.average_precision_score, ids, 0),
+        "average_precision:2,10": ranking(sklearn.metrics.average_precision_score, [1, 2], 0),
+        "recall_10": sklearn.metrics.recall_score(truth, predicted, labels=[2], average="macro", zero_division=0),
+    }
+    assert {name: ours[name] for name in theirs} == pytest.approx(theirs)
+    if len(set(truth)) == len(GRADES):
+        whole = sklearn.metrics.roc_auc_score(truth, probabilities, multi_class="ovr")
+        assert ours["roc_auc"] == pytest.approx(whole)
+
+
+def test_the_quadratic_kappa_is_that_of_classes_with_an_order_alone():
+    assert "quadratic_kappa" in directions(("-1", "0", "10"))
+    assert "quadratic_kappa" not in directions(("1", "2", "many"))
+
+
+def test_only_the_metrics_asked_for_are_computed():
+    assert evaluate(np.array([0, 1]), certain([0, 2]), LABELS, ["micro_f1:a,b"]) == {"micro_f1:a,b": 2 / 3}

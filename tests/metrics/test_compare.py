@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.dummy import DummyClassifier
 
 from bertgrid_tf.metrics.classification import directions, evaluate
 from bertgrid_tf.metrics.compare import (
     Split,
+    compare_with_baseline,
     compare_with_best,
     difference,
     holm,
@@ -76,13 +78,16 @@ def test_a_difference_is_that_of_evaluate_in_every_metric(data):
     truth, *predicted = (np.array(data.draw(texts)) for _ in range(4))
     # The other is quite sure of what it predicts, its mistakes too.
     one, other = candidate(*predicted[:2]), np.eye(len(LABELS), dtype=np.float32)[predicted[2:]]
-    for metric in directions(LABELS):
-        of_runs = [evaluate(truth, run, LABELS)[metric] for run in (*one, *other)]
+    for metric in (*directions(LABELS), "micro_f1:a,c_d", "roc_auc:b", "average_precision:b,e"):
+        of_runs = [evaluate(truth, run, LABELS, [metric])[metric] for run in (*one, *other)]
         found = difference(split(truth, 2), one, other, metric)
         assert found.estimate == pytest.approx((of_runs[0] + of_runs[1]) / 2 - of_runs[2], abs=1e-6)
 
 
-@pytest.mark.parametrize("metric", ["macro_f1", "loss", "precision_b"])
+@pytest.mark.parametrize(
+    "metric",
+    ["macro_f1", "loss", "precision_b", "balanced_accuracy", "mcc", "cohen_kappa", "micro_f1:b,c_d"],
+)
 def test_an_interval_is_students_from_the_spread_over_draws_of_whole_dialogues(metric):
     texts, (predicted, _) = made_up(n=160)
     runs = candidate(predicted)
@@ -91,10 +96,33 @@ def test_an_interval_is_students_from_the_spread_over_draws_of_whole_dialogues(m
     scores = []
     for _ in range(300):
         drawn = np.concatenate([np.flatnonzero(members[:, number]) for number in generator.integers(40, size=40)])
-        scores.append(evaluate(texts.truth[drawn], runs[0, drawn], LABELS)[metric])
+        scores.append(evaluate(texts.truth[drawn], runs[0, drawn], LABELS, [metric])[metric])
     low, high = interval(texts, runs, metric)
-    assert (low + high) / 2 == pytest.approx(evaluate(texts.truth, runs[0], LABELS)[metric], abs=1e-6)
+    assert (low + high) / 2 == pytest.approx(evaluate(texts.truth, runs[0], LABELS, [metric])[metric], abs=1e-6)
     assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 39) * np.std(scores) * math.sqrt(40 / 39), rel=0.12)
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "average_precision", "quadratic_kappa"])
+def test_scores_of_ranks_and_of_grades_have_the_spread_over_draws_of_whole_dialogues(metric):
+    generator, grades = np.random.default_rng(2), ("1", "2", "3")
+    truth = generator.choice(3, 300, p=[0.5, 0.3, 0.2])
+    # Many equal probabilities.
+    odds = np.exp(generator.normal(size=(300, 3)) + 1.2 * np.eye(3)[truth]).round()
+    runs = ((odds + 0.1) / (odds + 0.1).sum(axis=1, keepdims=True))[None]
+    scores = []
+    for _ in range(200):
+        drawn = (4 * generator.integers(75, size=75)[:, None] + np.arange(4)).ravel()
+        scores.append(evaluate(truth[drawn], runs[0, drawn], grades, [metric])[metric])
+    low, high = interval(Split(truth, np.arange(300) // 4, grades), runs, metric)
+    assert (low + high) / 2 == pytest.approx(evaluate(truth, runs[0], grades, [metric])[metric])
+    assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 74) * np.std(scores) * math.sqrt(75 / 74), rel=0.12)
+
+
+def test_a_coefficient_may_be_negative_and_its_interval_ends_at_minus_1():
+    texts, _ = made_up(n=12, size=1)
+    opposite = candidate((texts.truth + 1 + (np.arange(12) == 3)) % 4)
+    low, high = interval(texts, opposite, "mcc")
+    assert -1 <= low < high < 0
 
 
 def test_of_dialogues_equally_long_the_interval_is_that_of_a_t_test_on_their_accuracies():
@@ -282,3 +310,75 @@ def test_an_audit_asks_whether_the_chosen_level_loses_where_the_search_ended(n, 
     assert found.at_winner == difference(texts, levels[2], levels[3], metric)
     assert found.change.estimate == pytest.approx(found.at_winner.estimate - found.at_start.estimate)
     assert found.change.low < found.change.estimate < found.change.high
+
+
+SHARES = np.array([0.4, 0.3, 0.2, 0.1])
+METRICS = (*directions(LABELS), "micro_f1:b,c_d", "average_precision:e")
+
+
+def dummy(strategy: str, metric: str, truth: np.ndarray, draws: int = 1) -> float:
+    """The mean score of scikit-learn's classifier that reads no text, trained on classes of these shares."""
+    trained = np.repeat(np.arange(4), (10 * SHARES).astype(int))
+    model = DummyClassifier(strategy=strategy, random_state=np.random.RandomState(0))
+    model.fit(np.zeros((10, 1)), trained)
+    texts = np.zeros((len(truth), 1))
+    return np.mean([evaluate(truth, model.predict_proba(texts), LABELS, [metric])[metric] for _ in range(draws)])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_baselines_are_scikit_learns_classifiers_that_read_no_text(metric):
+    texts, (predicted, _) = made_up(n=2000)
+    found = compare_with_baseline(texts, candidate(predicted), SHARES, metric)
+    assert found.label == "a"
+    assert found.always == pytest.approx(dummy("prior", metric, texts.truth))
+    of_probabilities = metric.split(":")[0] in ("loss", "roc_auc", "average_precision")
+    if of_probabilities:
+        assert (found.guessing, found.by_guessing) == (found.always, False)
+    else:
+        assert found.guessing == pytest.approx(dummy("stratified", metric, texts.truth, draws=60), abs=0.005)
+        assert found.by_guessing == (found.guessing > found.always + 1e-12)
+    score = evaluate(texts.truth, candidate(predicted)[0], LABELS, [metric])[metric]
+    assert found.lead.estimate == pytest.approx(score - found.score, abs=1e-6)
+
+
+def test_a_model_beats_its_baseline_where_the_paired_difference_is_significant():
+    texts, (good, near) = made_up(accuracies=(0.8, 0.55))
+    lead = compare_with_baseline(texts, candidate(good), SHARES, "accuracy")
+    assert lead.beaten and lead.lead.low > 0
+    # Right in some texts more than the largest class, and not significantly so.
+    few = np.zeros_like(near)
+    few[:40] = texts.truth[:40]
+    few[40:100] = np.where(texts.truth[40:100] == 0, 1, 0)
+    level = compare_with_baseline(texts, candidate(few), SHARES, "accuracy")
+    assert not level.beaten and level.lead.low <= 0
+    assert not compare_with_baseline(texts, candidate(few), SHARES, "loss").beaten
+    assert compare_with_baseline(texts, candidate(good), SHARES, "loss").lead.high < 0
+
+
+def test_the_baseline_has_no_variance_between_runs():
+    texts, runs = made_up(n=1000, accuracies=(0.6, 0.7, 0.8))
+    several = candidate(*runs)
+    low, high = interval(texts, several, "loss")
+    lead = compare_with_baseline(texts, several, SHARES, "loss").lead
+    assert lead.high - lead.low == pytest.approx(high - low, rel=0.05)
+
+
+def test_a_split_of_one_dialogue_is_compared_by_the_scores_alone():
+    texts, (good, _) = made_up(size=240)
+    found = compare_with_baseline(texts, candidate(good), SHARES, "accuracy")
+    assert found.beaten and math.isnan(found.lead.low)
+    assert not compare_with_baseline(texts, candidate(np.full(240, 3)), SHARES, "accuracy").beaten
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=40),
+    st.lists(st.integers(1, 50), min_size=4, max_size=4),
+    st.integers(0, 3),
+    st.integers(1, 4),
+    st.sampled_from(METRICS),
+)
+def test_a_constant_predictor_never_beats_the_baseline(truth, counts, constant, size, metric):
+    texts, shares = split(np.array(truth), size), np.array(counts) / sum(counts)
+    same = candidate(np.full(len(truth), constant))
+    assert not compare_with_baseline(texts, same, shares, metric).beaten

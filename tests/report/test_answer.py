@@ -1,8 +1,12 @@
 from dataclasses import replace
 
 import made_up_analysis as made_up
+import numpy as np
+import pytest
 
-from bertgrid_tf.report.answer import answer, to_html, to_text
+from bertgrid_tf.analysis import class_report
+from bertgrid_tf.metrics.compare import Split
+from bertgrid_tf.report.answer import answer, baselines, to_html, to_text
 
 
 def test_terminal_and_page_say_the_same_sentences():
@@ -20,3 +24,68 @@ def test_a_name_with_the_letters_of_mark_up_stays_a_name():
         (sentence,) = [one for one in answer(replace(study, final=final)) if one.startswith("Final model")]
         assert f"Final model {name}, epoch" in to_text(sentence).plain
         assert "<b>" not in to_html(sentence)
+
+
+def scored(predicted: np.ndarray, metric: str = "accuracy"):
+    """The report of a model of three classes, of which half of the texts are neutral."""
+    truth = np.array([0, 0, 1, 2] * 25)
+    probabilities = np.eye(3)[predicted] * 0.7 + 0.1
+    split = Split(truth, np.arange(100), ("neutral", "joy", "fear"))
+    return class_report(split, probabilities[None], np.array([0.5, 0.3, 0.2]), metric)
+
+
+SOME = np.array([0, 0, 1, 0] * 3 + [0, 1, 0, 0] * 2 + [0, 0, 0, 0] * 20)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "sentence"),
+    [
+        (
+            np.zeros(100, int),
+            "Not better than always saying neutral (50.00 % on dev): the winner has accuracy 50.00 %, and says neutral "
+            "for every text.",
+        ),
+        (
+            np.array([0, 1] * 50),
+            "Not better than always saying neutral (50.00 % on dev): the winner has accuracy 25.00 %.",
+        ),
+        (
+            SOME,
+            "Not significantly better than always saying neutral (50.00 % on dev): the winner has accuracy 51.00 %, a "
+            "difference of +1.00 points (-3.39 to +5.39).",
+        ),
+    ],
+    ids=["one class", "worse", "hardly better"],
+)
+def test_the_first_sentence_is_that_nothing_was_learned_where_that_is_so(predicted, sentence):
+    study = replace(made_up.searched(), dev=scored(predicted))
+    first, second, third = [to_text(one).plain for one in answer(study)[:3]]
+    assert first == sentence
+    assert second.startswith("Winner: ")
+    assert third == "Baselines on dev: always neutral 50.00 %, guessing by frequency 37.50 %."
+    assert answer(made_up.searched())[0].startswith("Winner: ")
+
+
+def test_a_final_model_and_a_test_split_have_their_baselines_too():
+    study = replace(made_up.complete(), final_dev=scored(np.zeros(100, int)), test=scored(np.array([1, 0] * 50)))
+    dev, test, best = [to_text(one).plain for one in answer(study)[:3]]
+    assert dev.startswith(
+        "Not better than always saying neutral (50.00 % on dev): the final model has accuracy 50.00 %"
+    )
+    assert test.startswith("Not better than always saying neutral (50.00 % on the test split): the final model has")
+    assert best.startswith("Winner: ")
+
+
+def test_where_guessing_is_the_better_baseline_it_is_the_one_to_beat():
+    study = made_up.searched()
+    study = replace(study, recipe=study.recipe.model_copy(update={"metric": "macro_f1"}))
+    first = to_text(answer(replace(study, dev=scored(np.zeros(100, int), "macro_f1")))[0]).plain
+    assert first.startswith(
+        "Not better than guessing by the classes' frequencies (33.16 % on dev): the winner has macro_f1"
+    )
+
+
+def test_the_baseline_of_a_metric_of_probabilities_is_the_classes_frequencies():
+    report = scored(np.zeros(100, int), "loss")
+    shares = -(0.5 * np.log(0.5) + 0.25 * np.log(0.3) + 0.25 * np.log(0.2))
+    assert baselines("loss", report.baseline) == f"the classes' frequencies as probabilities {shares:.4f}"

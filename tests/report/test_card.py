@@ -29,6 +29,7 @@ from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.corpus import CONTEXTS, Dialogue, Utterance
 from bertgrid_tf.metrics.calibration import Calibration, Reliability
+from bertgrid_tf.metrics.compare import Baseline, Difference
 from bertgrid_tf.report.card import PLACE, card
 from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
 from bertgrid_tf.training.encoding import encode_dialogues
@@ -58,7 +59,8 @@ def classes(joy: int, nobody: int, sad: int, accuracy: float) -> ClassReport:
     """The report of a number of texts of each class, and an accuracy with an interval of 0.1 on both sides."""
     support = dict(zip(LABELS, (joy, nobody, sad), strict=True))
     score = ScoreEstimate(accuracy, accuracy - 0.1, accuracy + 0.1)
-    return ClassReport(LABELS, np.diag(list(support.values())), support, metrics(accuracy), score)
+    baseline = Baseline("no|ne", 0.6, 0.46, False, Difference(accuracy - 0.6, 0.02, 0.2, 0.01), True)
+    return ClassReport(LABELS, np.diag(list(support.values())), support, metrics(accuracy), score, baseline)
 
 
 def reliability_off_by(error: float) -> Reliability:
@@ -159,6 +161,8 @@ def test_scores_stand_beside_their_interval_and_how_flattering_they_are():
         ["Weighted F1", "62.50 %"],
         ["Loss", "0.7500"],
         ["95 % interval of accuracy", "65.00 to 85.00"],
+        ["accuracy of always saying no/ne", "60.00 %"],
+        ["accuracy of guessing by the classes' frequencies", "46.00 %"],
     ]
     assert (
         "Winner: `learning_rate=0.001`: accuracy **70.00 %** (95 % interval 61.00 to 78.00) on dev after epoch **2** "
@@ -187,21 +191,22 @@ def test_limits_name_ties_small_classes_and_classes_never_found():
 
 
 def test_what_was_not_looked_at_is_left_out_and_what_was_is_said():
-    check = InteractionCheck("context", "a", "b", *[ScoreEstimate(0.0, -0.1, 0.1)] * 3, "interacts")
+    check = InteractionCheck("context", "a", "b", *[ScoreEstimate(0.0, -0.1, 0.1)] * 3, 0.01, "interacts")
     asked = {
         "interaction_checks": [check, replace(check, parameter="warmup_ratio", verdict="too little data to tell")],
         "seed_repeats": [SeedRepeats(1e-3, 2, [0.7, 0.66, 0.72])],
         "gains": [
             PostHocGain("soup", "accuracy", Change(0.7, 0.75, 0.01), None, True, "Of two cells."),
             PostHocGain("logit adjustment", "macro_f1", Change(0.5, 0.49, 0.5), None, False, "Strength 0."),
-            PostHocGain("temperature", "calibration error", Change(0.08, 0.03, None), None, True, "Temperature 1.40."),
+            PostHocGain("temperature", "loss", Change(1.2, 1.1, None), None, True, "Temperature 1.40."),
         ],
         "calibration": Calibration(1.4, reliability_off_by(0.08), reliability_off_by(0.03), 1.2, 1.1),
     }
     sentences = [
-        "Interaction check of `context`: interacts; `a` less `b` at the winner: +0.00 points (-10.00 to +10.00).",
+        "Interaction check of `context`: interacts; `a` less `b` at the winner: +0.00 points (-10.00 to +10.00), "
+        "p 0.01.",
         "the mean 69.33 % of 3 seeds, from 66.00 % to 72.00 %",
-        "temperature: calibration error 8.00 % without, 3.00 % with it on dev. Temperature 1.40.",
+        "temperature: loss 1.2000 without, 1.1000 with it on dev. Temperature 1.40.",
         "expected calibration error of 8.0 % on dev.",
         "It ran on 2 cores of a CPU.",
     ]
