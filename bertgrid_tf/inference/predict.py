@@ -97,7 +97,7 @@ def predict_dialogues(
     table.insert(0, "key", [utterance.key or str(number) for number, utterance in enumerate(texts, start=1)])
     table.insert(1, "label", [labels[index] for index in probabilities.argmax(axis=1)])
     only_label = table["label"][0] if len(texts) > 1 and table["label"].nunique() == 1 else None
-    return table, PredictionSummary(len(texts), labels, shift, shift_corrected, only_label)
+    return table, PredictionSummary(len(texts), labels, shift, shift_corrected, only_label=only_label)
 
 
 def dev_report(folder: StudyFolder, soup: bool = False) -> ClassReport | None:
