@@ -208,8 +208,12 @@ def load_corpus(
             f"The recipe is for the corpus {asked.corpus!r}, not {corpus!r}: run `tune {asked.corpus}`, with --study "
             "where its study folder is to have another name."
         )
-    with download_bar(console or Console(quiet=True)) as on_progress:
-        return asked, open_corpus(asked, data_dirs(Path(data_dir)), on_progress, frames)
+    console = console or Console(quiet=True)
+    with download_bar(console) as on_progress:
+        opened = open_corpus(asked, data_dirs(Path(data_dir)), on_progress, frames)
+    for remark in opened.remarks:
+        console.print(remark, markup=False, highlight=False, soft_wrap=True)
+    return asked, opened
 
 
 @dataclass(frozen=True)

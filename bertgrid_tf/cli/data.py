@@ -9,15 +9,12 @@ from bertgrid_tf.cli.options import (
     DATASETS,
     CorpusName,
     DataDir,
-    DialogueColumn,
-    LabelColumn,
     Model,
-    OwnData,
+    RecipeFile,
     Sets,
-    SpeakerColumn,
-    SplitColumn,
-    TextColumn,
+    corpus_name,
     read_recipe,
+    with_data_flags,
 )
 
 app = typer.Typer(help="The corpora: list them, describe them, fetch them.", no_args_is_help=True)
@@ -33,30 +30,29 @@ def list_corpora(data_dir: DataDir = DATASETS) -> None:
 
 
 @app.command()
+@with_data_flags
 def describe(
     context: typer.Context,
-    name: CorpusName,
+    name: CorpusName = None,
     model: Model = None,
     set_: Sets = None,
-    data: OwnData = None,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    dialogue_column: DialogueColumn = None,
-    speaker_column: SpeakerColumn = None,
-    split_column: SplitColumn = None,
+    recipe: RecipeFile = None,
     data_dir: DataDir = DATASETS,
+    **flags: object,
 ) -> None:
     """Count classes, dialogues and tokens of a corpus."""
     from bertgrid_tf.api import load_corpus
     from bertgrid_tf.report.corpora import classes_table, lengths_table, tokens_table
 
     console = Console()
-    asked = read_recipe(name, None, context.params)
-    recipe, corpus = load_corpus(name, recipe=asked, data_dir=data_dir, console=console)
+    name = corpus_name(name, context.params)
+    asked, corpus = load_corpus(
+        name, recipe=read_recipe(name, recipe, context.params), data_dir=data_dir, console=console
+    )
     console.print(classes_table(corpus), lengths_table(corpus))
     from bertgrid_tf.training.encoding import token_lengths
 
-    console.print(tokens_table(token_lengths(corpus, recipe.hyperparameters), recipe.hyperparameters))
+    console.print(tokens_table(token_lengths(corpus, asked.hyperparameters), asked.hyperparameters))
 
 
 @app.command()

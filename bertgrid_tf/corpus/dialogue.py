@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -49,6 +49,7 @@ class Corpus:
         name: The name of the corpus, for messages.
         labels: The class names of the training split, sorted; the id of a class is its index.
         splits: The dialogues of "train", "dev" and, if there is one, "test", whose utterances may be unlabelled.
+        remarks: Sentences on how the tables were read.
 
     Raises:
         UserError: On construction: train or dev is missing, a split is empty, an utterance of train or dev has no
@@ -58,6 +59,7 @@ class Corpus:
     name: str
     labels: tuple[str, ...]
     splits: Mapping[str, tuple[Dialogue, ...]]
+    remarks: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         """Check that the splits make a corpus to train and select on."""

@@ -1,5 +1,6 @@
-"""Text files in UTF-8, and the repair of Windows-1252 characters in them."""
+"""The encodings of text files, and the repair of Windows-1252 characters in them."""
 
+import re
 from pathlib import Path
 
 from bertgrid_tf.errors import UserError
@@ -37,24 +38,76 @@ def read_text(path: Path) -> str:
     Raises:
         UserError: The file is missing, is a folder, cannot be read, is empty, or is not UTF-8.
     """
+    return decode(str(path), read_bytes(path), "utf-8")[0].removeprefix("\ufeff")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file.
+
+    Raises:
+        UserError: The file is missing, is a folder, or cannot be read.
+    """
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; check the name.") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder; name a file in it.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from None
+
+
+def decode(name: str, content: bytes, encoding: str | None = None) -> tuple[str, str]:
+    """Decode the content of a text file.
+
+    Args:
+        name: The path, for messages.
+        content: The bytes of the file.
+        encoding: The encoding; None to recognise UTF-8, UTF-16 with a byte order mark, and CP949 by its Hangul.
+
+    Returns:
+        The text, with its byte order mark if it has one, and the encoding that includes that mark.
+
+    Raises:
+        UserError: The file is empty, or is not in the encoding.
+
+    Example:
+        >>> from bertgrid_tf.corpus.text import decode
+        >>> decode("a.csv", "좋다".encode("cp949"))
+        ('좋다', 'cp949')
+    """
+    chosen = encoding or next((codec for mark, codec in _MARKS if content.startswith(mark)), "utf-8")
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode(chosen)
     except UnicodeDecodeError as error:
-        # The codec counts from the first byte after a byte order mark.
-        offset = len(content) - len(error.object) + error.start
-        line = content.count(b"\n", 0, offset) + 1
+        if encoding is None and chosen == "utf-8" and (text := _hangul(content)):
+            return text, "cp949"
+        line = content.count(b"\n", 0, error.start) + 1
+        remedy = "" if encoding else ", or name its encoding with --encoding"
         raise UserError(
-            f"{path} is not UTF-8: line {line} has the byte 0x{content[offset]:02x} at offset {offset}; "
-            "save the file as UTF-8."
+            f"{name} is not {chosen.upper()}: line {line} has the byte 0x{content[error.start]:02x} at offset "
+            f"{error.start}; save the file as UTF-8{remedy}."
         ) from None
-    if not text.strip():
-        raise UserError(f"{path} is empty.")
-    return text
+    if "\0" in text[:1000]:
+        raise UserError(
+            f"{name}: this is binary data, or UTF-16 without a byte order mark, which --encoding utf-16-le would read."
+        )
+    if not text.strip("\ufeff \t\r\n"):
+        raise UserError(f"{name} is empty.")
+    return text, chosen
+
+
+_MARKS = ((b"\xff\xfe\0\0", "utf-32-le"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
+
+
+def _hangul(content: bytes) -> str | None:
+    """Decode CP949 if the text is Korean, not Chinese characters or bare letters as from other encodings of Asia."""
+    try:
+        text = content.decode("cp949")
+    except UnicodeDecodeError:
+        return None
+    syllables, ideographs, foreign = (
+        len(re.findall(pattern, text))
+        for pattern in ("[\uac00-\ud7a3]", "[\u4e00-\u9fff\uf900-\ufaff]", "[^\x00-\x7f]")
+    )
+    return text if 2 * syllables > foreign and 20 * ideographs < syllables else None
