@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from bertgrid_tf.corpus.balance import parse_undersample
-from bertgrid_tf.corpus.files import Quoting
+from bertgrid_tf.corpus.files import STANDARD_INPUT, Quoting
 from bertgrid_tf.corpus.text import read_text
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import (
@@ -37,7 +37,7 @@ _TYPES = ("bool", "int", "float", "str", "constrained-", "dict[", "function-wrap
 
 
 def _absolute(path: Path) -> Path:
-    return Path("/dev/stdin") if path == Path("-") else path.expanduser().absolute()
+    return STANDARD_INPUT if path == Path("-") else path.expanduser().absolute()
 
 
 # Absolute, so that a study's recipe means the same files from any folder.
@@ -71,15 +71,6 @@ class Data(Strict):
         "`minimal`, but with tabs between cells `none` unless the file proves otherwise",
     )
     no_header: bool = Field(False, description="the files have no header: columns are named by their number, from 1")
-
-    @field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, encoding: str | None) -> str | None:
-        try:
-            "".encode(encoding or "utf-8")
-        except LookupError:
-            raise ValueError(f"there is no text encoding {encoding!r}; give one as cp949, latin-1 or utf-16") from None
-        return encoding
 
 
 class Final(Strict):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from bertgrid_tf.corpus.text import decode, read_bytes
 from bertgrid_tf.errors import UserError
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Quoting = Literal["auto", "minimal", "none"]
+STANDARD_INPUT = Path("/dev/stdin")
+"""The file that `--data -` names."""
 Cells = Iterator[tuple[int, Sequence[str]]]
 
 SPLITS = {
@@ -75,6 +77,7 @@ class RawTable:
         cells: Yields the number and the cells of every row, given the indices of the columns.
         remarks: Sentences on how the table was read, complete once its rows have been read.
         delimiter: The character between cells; None where the file has none.
+        keys: The ids of the rows in their order, once `read_table` has read them.
     """
 
     name: str
@@ -83,6 +86,7 @@ class RawTable:
     cells: Callable[[Sequence[int]], Cells]
     remarks: list[str] = field(default_factory=list)
     delimiter: str | None = None
+    keys: list[str] = field(default_factory=list)
     _joined: list[tuple[int, int, list[str]]] = field(default_factory=list)
 
     def select(self, wanted: Sequence[str]) -> Cells:
@@ -176,6 +180,8 @@ def open_table(
         >>> list(open_table(pd.DataFrame({"text": ["Hi"], "label": [1]})).select(["label", "text"]))
         [(1, ('1', 'Hi'))]
     """
+    if quoting not in (choices := get_args(Quoting)):
+        raise UserError(f"There is no quoting {quoting!r}; choose from {', '.join(choices)}.")
     if isinstance(source, RawTable):
         return source
     if not isinstance(source, Path):

@@ -3,13 +3,16 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bertgrid_tf.corpus.dialogue import Dialogue, Utterance
 from bertgrid_tf.corpus.files import open_table
 from bertgrid_tf.corpus.table import Columns, read_table
 from bertgrid_tf.corpus.text import fix_encoding, read_text
 from bertgrid_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from bertgrid_tf.corpus.table import TableSource
 
 _NSMC_CLASSES = {"0": "negative", "1": "positive", "": None}
 
@@ -98,7 +101,7 @@ def read_nsmc(path: Path) -> tuple[Dialogue, ...]:
     return tuple(reviews)
 
 
-def read_competition(path: Path) -> tuple[Dialogue, ...]:
+def read_competition(path: "TableSource") -> tuple[Dialogue, ...]:
     """Read the unlabelled dialogues of the class competition, which are taken from EmotionLines.
 
     The file is a CSV table with the columns `id`, `i_dialog`, `i_utterance`, `speaker` and `utterance`. The id becomes

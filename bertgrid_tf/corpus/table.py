@@ -163,6 +163,7 @@ def _rows(source: "TableSource", columns: Columns) -> list[_Row]:
             raise UserError(f"{place}: the column {columns.split!r} says {split!r}; it must be train, dev or test.")
         utterance = Utterance(cell["text"], cell.get("label") or None, cell.get("speaker") or None, key=key)
         rows.append(_Row(place, SPLITS[split.lower()], dialogue, utterance))
+    table.keys = list(number_of_key)
     table.refuse_joined_rows(columns.label, (row.utterance.label for row in rows))
     return rows
 

@@ -1,6 +1,7 @@
 """The encodings of text files, and the repair of Windows-1252 characters in them."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 from bertgrid_tf.errors import UserError
@@ -48,13 +49,19 @@ def read_bytes(path: Path) -> bytes:
         UserError: The file is missing, is a folder, or cannot be read.
     """
     try:
-        return path.read_bytes()
+        return _piped(path) if path.is_fifo() else path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; check the name.") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder; name a file in it.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from None
+
+
+# A pipe, as of the standard input, can be read once; a corpus may be opened twice.
+@cache
+def _piped(path: Path) -> bytes:
+    return path.read_bytes()
 
 
 def decode(name: str, content: bytes, encoding: str | None = None) -> tuple[str, str]:
@@ -69,7 +76,7 @@ def decode(name: str, content: bytes, encoding: str | None = None) -> tuple[str,
         The text, with its byte order mark if it has one, and the encoding that includes that mark.
 
     Raises:
-        UserError: The file is empty, or is not in the encoding.
+        UserError: The file is empty or not in the encoding, or there is no such encoding.
 
     Example:
         >>> from bertgrid_tf.corpus.text import decode
@@ -79,9 +86,11 @@ def decode(name: str, content: bytes, encoding: str | None = None) -> tuple[str,
     chosen = encoding or next((codec for mark, codec in _MARKS if content.startswith(mark)), "utf-8")
     try:
         text = content.decode(chosen)
+    except LookupError:
+        raise UserError(f"There is no text encoding {encoding!r}; give one as cp949, latin-1 or utf-16.") from None
     except UnicodeDecodeError as error:
-        if encoding is None and chosen == "utf-8" and (text := _hangul(content)):
-            return text, "cp949"
+        if encoding is None and chosen == "utf-8" and (korean := _hangul(content)):
+            return korean, "cp949"
         line = content.count(b"\n", 0, error.start) + 1
         remedy = "" if encoding else ", or name its encoding with --encoding"
         raise UserError(
