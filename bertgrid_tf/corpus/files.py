@@ -226,10 +226,12 @@ def open_splits(folder: Path) -> dict[str, RawTable]:
         The tables by "train", "dev" and "test"; other splits are a remark on the table of train.
 
     Raises:
-        UserError: There is no split that trains, or two are called dev or test.
+        UserError: There is no split train, or two are for the same one.
     """
     names = json.loads(read_bytes(folder / "dataset_dict.json"))["splits"]
     tables, others = dict[str, RawTable](), []
+    if "train" not in {SPLITS.get(name.lower()) for name in names}:
+        raise UserError(f"{folder} has no split train; its splits are {', '.join(names)}.")
     for name in names:
         split = SPLITS.get(name.lower())
         if split is None:
@@ -238,8 +240,6 @@ def open_splits(folder: Path) -> dict[str, RawTable]:
             raise UserError(f"{folder} has two splits for {split}: {', '.join(names)}; keep one of them.")
         else:
             tables[split] = _dataset(folder / name)
-    if "train" not in tables:
-        raise UserError(f"{folder} has no split train; its splits are {', '.join(names)}.")
     if others:
         tables["train"].remarks.append(f"{folder}: the splits {', '.join(others)} are passed over.")
     return tables

@@ -1,6 +1,6 @@
 """The encodings of text files, and the repair of Windows-1252 characters in them."""
 
-import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -110,13 +110,19 @@ _MARKS = ((b"\xff\xfe\0\0", "utf-32-le"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xf
 
 
 def _hangul(content: bytes) -> str | None:
-    """Decode CP949 if the text is Korean, not Chinese characters or bare letters as from other encodings of Asia."""
+    """Decode CP949 if the text is Korean; other encodings decode too, as ideographs, rare syllables or bare letters."""
     try:
         text = content.decode("cp949")
     except UnicodeDecodeError:
         return None
-    syllables, ideographs, foreign = (
-        len(re.findall(pattern, text))
-        for pattern in ("[\uac00-\ud7a3]", "[\u4e00-\u9fff\uf900-\ufaff]", "[^\x00-\x7f]")
-    )
-    return text if 2 * syllables > foreign and 20 * ideographs < syllables else None
+    korean = odd = others = 0
+    for character, count in Counter(text).items():
+        if "\uac00" <= character <= "\ud7a3":
+            # The bytes of the 2,350 syllables of KS X 1001, which suffice for everyday Korean.
+            lead, trail = character.encode("cp949")
+            korean, odd = (korean + count, odd) if 0xB0 <= lead <= 0xC8 and trail > 0xA0 else (korean, odd + count)
+        elif "\u4e00" <= character <= "\u9fff":
+            odd += count
+        elif not character.isascii():
+            others += count
+    return text if korean > others and korean > 20 * odd else None
