@@ -13,6 +13,7 @@ Example:
     ['grid']
 """
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -384,6 +385,8 @@ class Study:
             raise UserError("There are no texts to classify: give at least one.")
         if soup not in self._predictors:
             self._predictors[soup] = Predictor(self._folder, soup)
+        for remark in self._predictors[soup].unknown_remarks(dialogues):
+            warnings.warn(remark, stacklevel=2)
         table, _ = predict_dialogues(self._folder, self._predictors[soup], dialogues, soup, correct_shift)
         # Rows of one dialogue need not be adjacent; their keys are their numbers.
         order = table.pop("key").astype(int).argsort()

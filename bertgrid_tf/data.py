@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from bertgrid_tf import corpus as corpora
 from bertgrid_tf.corpus import Columns, Corpus, DownloadProgress
+from bertgrid_tf.corpus.files import RawTable, open_splits, open_table
+from bertgrid_tf.corpus.findings import notes_of
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Data, Recipe
 from bertgrid_tf.system.container import check_writable
@@ -95,20 +97,34 @@ def _tables(name: str, data: Data, seed: int, frames: "Frames") -> Corpus:
     named = {split: frame.copy(deep=False) for split, frame in frames.items()}
     for split, frame in named.items():
         frame.attrs = {"name": f"The {split} DataFrame"}
-    train = named.get("train", data.file)
-    if train is None:
+    tables = dict[str, "pd.DataFrame | RawTable"]()
+    for split, file in (("train", data.file), ("dev", data.dev_file), ("test", data.test_file)):
+        if split in named:
+            tables[split] = named[split]
+        elif file is not None:
+            tables |= _opened(split, file, data)
+    if "train" not in tables:
         raise UserError(
             f"The table of {name} is missing: give --data FILE or, where it is a DataFrame, pass it again in Python "
             "(`tune(train=frame, …)`, `evaluate(split, data=frame)`)."
         )
-    return corpora.load_table(
-        train,
+    corpus = corpora.load_table(
+        tables["train"],
         columns(data),
-        dev=named.get("dev", data.dev_file),
-        test=named.get("test", data.test_file),
+        dev=tables.get("dev"),
+        test=tables.get("test"),
         validation_split=data.validation_split,
         seed=seed,
         name=name,
         normalize_labels=data.normalize_labels,
         any_classes=data.yes_these_are_classes,
     )
+    notes = [note for table in tables.values() if isinstance(table, RawTable) for note in notes_of(table.remarks)]
+    return replace(corpus, findings=(*notes, *corpus.findings))
+
+
+def _opened(split: str, file: Path, data: Data) -> dict[str, RawTable]:
+    """Open the file of a split; one of train may hold the other splits too."""
+    if split == "train" and (file / "dataset_dict.json").is_file():
+        return open_splits(file)
+    return {split: open_table(file, encoding=data.encoding, quoting=data.quoting, no_header=data.no_header)}

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from bertgrid_tf.corpus.balance import parse_undersample
+from bertgrid_tf.corpus.files import STANDARD_INPUT, Quoting
 from bertgrid_tf.corpus.text import read_text
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import (
@@ -42,15 +43,22 @@ NO_MODEL = "none"
 # What pydantic puts into an error's place where a value may be of several types.
 _TYPES = ("bool", "int", "float", "str", "constrained-", "dict[", "function-wrap")
 
+
+def _absolute(path: Path) -> Path:
+    return STANDARD_INPUT if path == Path("-") else path.expanduser().absolute()
+
+
 # Absolute, so that a study's recipe means the same files from any folder.
-AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
 class Data(Strict):
     """A table of one's own: files, or a DataFrame that was given in Python (`file` is None then)."""
 
     file: AbsolutePath | None = Field(
-        None, description="CSV or TSV of the training split, or of all splits with `split_column`"
+        None,
+        description="table of the training split, or of all splits: CSV, TSV, JSON Lines, Parquet, Excel, a folder "
+        "that datasets saved, or `-` for the standard input; see [tables.md](tables.md)",
     )
     text_column: str = Field(description="column of the text")
     label_column: str = Field(description="column of the class")
@@ -72,6 +80,15 @@ class Data(Strict):
     validation_split: float = Field(
         0.1, gt=0, lt=1, description="share of the training split that becomes dev where there is none"
     )
+    encoding: str | None = Field(
+        None, description="encoding of the text files, if not UTF-8, UTF-16 with a byte order mark, or CP949"
+    )
+    quoting: Quoting = Field(
+        "auto",
+        description="quotes in text files: `minimal` is RFC 4180, `none` makes them plain characters, `auto` is "
+        "`minimal`, but with tabs between cells `none` unless the file proves otherwise",
+    )
+    no_header: bool = Field(False, description="the files have no header: columns are named by their number, from 1")
     normalize_labels: bool = Field(
         False,
         description="labels that differ only in case, blanks, invisible characters, encoding, or the `.0` of a whole "

@@ -141,6 +141,12 @@ def check_vocabulary(tokenizer: Any, name: str, texts: Sequence[str]) -> None:
         )
 
 
+def unknown_texts(tokenizer: Any, texts: Sequence[str]) -> list[int]:
+    """Return the indices of the texts that have pieces, all of which the vocabulary lacks."""
+    pieces = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    return [index for index, ids in enumerate(pieces) if set(ids) == {tokenizer.unk_token_id}]
+
+
 def _special_ids(tokenizer: Any) -> tuple[list[int], list[int], list[int]]:
     """Return the ids before, between and after segments, read off an encoded pair.
 

@@ -9,20 +9,13 @@ from bertgrid_tf.cli.options import (
     DATASETS,
     CorpusName,
     DataDir,
-    DialogueColumn,
-    DialogueIds,
     IsStrict,
-    LabelColumn,
     Model,
-    NormalizeLabels,
-    OrderColumn,
-    OwnData,
+    RecipeFile,
     Sets,
-    SpeakerColumn,
-    SplitColumn,
-    TextColumn,
-    YesTheseAreClasses,
+    corpus_name,
     read_recipe,
+    with_data_flags,
 )
 
 app = typer.Typer(help="The corpora: list them, describe them, fetch them.", no_args_is_help=True)
@@ -38,23 +31,16 @@ def list_corpora(data_dir: DataDir = DATASETS) -> None:
 
 
 @app.command()
+@with_data_flags
 def describe(
     context: typer.Context,
-    name: CorpusName,
+    name: CorpusName = None,
     model: Model = None,
     set_: Sets = None,
-    data: OwnData = None,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    dialogue_column: DialogueColumn = None,
-    dialogue_ids: DialogueIds = None,
-    order_column: OrderColumn = None,
-    speaker_column: SpeakerColumn = None,
-    split_column: SplitColumn = None,
-    normalize_labels: NormalizeLabels = False,
-    yes_these_are_classes: YesTheseAreClasses = False,
+    recipe: RecipeFile = None,
     strict: IsStrict = False,
     data_dir: DataDir = DATASETS,
+    **flags: object,
 ) -> None:
     """Count classes, dialogues and tokens of a corpus, and list what looks wrong."""
     from bertgrid_tf.api import load_corpus
@@ -63,8 +49,10 @@ def describe(
     from bertgrid_tf.report.corpora import classes_table, findings_text, lengths_table, tokens_table
 
     console = Console()
-    asked = read_recipe(name, None, context.params)
-    recipe, corpus = load_corpus(name, recipe=asked, data_dir=data_dir, console=console)
+    name = corpus_name(name, context.params)
+    asked, corpus = load_corpus(
+        name, recipe=read_recipe(name, recipe, context.params), data_dir=data_dir, console=console
+    )
     splits, findings = describe_splits(corpus), check_corpus(corpus)
     console.print(classes_table(corpus, splits), lengths_table(corpus, splits))
     console.print(findings_text(findings), soft_wrap=not console.is_terminal)
@@ -72,7 +60,7 @@ def describe(
         refuse_warnings(findings)
     from bertgrid_tf.training.encoding import token_lengths
 
-    console.print(tokens_table(token_lengths(corpus, recipe.hyperparameters), recipe.hyperparameters))
+    console.print(tokens_table(token_lengths(corpus, asked.hyperparameters), asked.hyperparameters))
 
 
 @app.command()

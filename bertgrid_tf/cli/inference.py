@@ -1,5 +1,6 @@
 """The commands that use the final model: `evaluate`, `predict`, `export`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from bertgrid_tf.cli.options import (
     StudyPath,
     TextColumn,
     flag,
+    setting,
 )
 from bertgrid_tf.errors import UserError
 
@@ -50,7 +52,12 @@ def evaluate(
 def predict(
     folder: StudyPath,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="the competition's CSV, a file in NSMC's format, or a table")
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="a table as the study's own (or - for the standard input), the competition's CSV, or a file in NSMC's "
+            "format",
+        ),
     ],
     out: Annotated[Path, flag("--out", "the CSV to write", short=("-o",))],
     proba: Annotated[bool, flag("--proba", "write every class's probability too")] = False,
@@ -62,12 +69,24 @@ def predict(
     text_column: TextColumn = None,
     dialogue_column: DialogueColumn = None,
     speaker_column: SpeakerColumn = None,
-    key_column: Annotated[str | None, flag("--key-column", "column of the rows' ids")] = None,
+    id_column: Annotated[str | None, flag("--id-column", "column of the rows' ids, in place of their numbers")] = None,
+    out_columns: Annotated[
+        str | None, flag("--out-columns", "names of the two columns to write, as Id,Expected; id,label by default")
+    ] = None,
+    spreadsheet_safe: Annotated[
+        bool,
+        flag("--spreadsheet-safe", "write an apostrophe before ids and labels that begin with =, +, -, @, tab or CR"),
+    ] = False,
+    encoding: Annotated[str | None, setting("--encoding")] = None,
+    quoting: Annotated[str | None, setting("--quoting")] = None,
+    no_header: Annotated[bool, setting("--no-header")] = False,
     gpu_memory: GpuMemory = None,
 ) -> None:
     """Label new texts with the final model, dialogue context included."""
     from bertgrid_tf import api
     from bertgrid_tf.corpus import Columns
+    from bertgrid_tf.corpus.files import STANDARD_INPUT
+    from bertgrid_tf.data import columns as columns_of
     from bertgrid_tf.report.bars import batches_bar
     from bertgrid_tf.report.predictions import shift_sentence, warnings
     from bertgrid_tf.storage.study_folder import StudyFolder
@@ -75,15 +94,41 @@ def predict(
     console, memory = Console(), api.memory_limit(gpu_memory)
     study, columns = StudyFolder.existing(folder), None
     if text_column is not None:
-        columns = Columns(text_column, dialogue=dialogue_column, speaker=speaker_column, key=key_column)
-    elif dialogue_column or speaker_column or key_column:
-        raise UserError("--dialogue-column, --speaker-column and --key-column need --text-column.")
+        columns = Columns(text_column, dialogue=dialogue_column, speaker=speaker_column, key=id_column)
+    elif dialogue_column or speaker_column or id_column:
+        if (data := study.read_recipe().data) is None:
+            raise UserError("--dialogue-column, --speaker-column and --id-column need --text-column.")
+        own = columns_of(data)
+        columns = replace(
+            own,
+            label=None,
+            split=None,
+            dialogue=dialogue_column or own.dialogue,
+            speaker=speaker_column or own.speaker,
+            key=id_column,
+        )
+    names = [name.strip() for name in out_columns.split(",")] if out_columns is not None else None
+    if names is not None and (len(names) != 2 or not all(names) or names[0] == names[1]):
+        raise UserError(f"--out-columns {out_columns!r} must be two names, as Id,Expected.")
+    reading = {"encoding": encoding, "quoting": quoting, "no_header": no_header}
     from bertgrid_tf.inference.predict import dev_report, predict_file
 
     if memory is not None:
         api.prepare_device(console, "Computing", memory)
     with batches_bar(console) as on_batch_end:
-        summary = predict_file(study, file, out, columns, proba, soup, correct_shift, on_batch_end)
+        summary = predict_file(
+            study,
+            STANDARD_INPUT if str(file) == "-" else file,
+            out,
+            columns,
+            proba,
+            soup,
+            correct_shift,
+            on_batch_end,
+            out_columns=names,
+            spreadsheet_safe=spreadsheet_safe,
+            **{name: value for name, value in reading.items() if value},
+        )
     console.print(f"{summary.texts:,} texts labelled in {out}.", markup=False, highlight=False, soft_wrap=True)
     for finding in summary.findings:
         console.print(finding.message, markup=False, highlight=False, soft_wrap=True)

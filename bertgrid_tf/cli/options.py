@@ -1,6 +1,8 @@
 """The flags that several commands share, and the flags that set a key of the recipe."""
 
-from collections.abc import Mapping
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +11,7 @@ import yaml
 from rich.markup import escape
 
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.recipe import Recipe, description, load_recipe, recipe_key, yaml_reason
+from bertgrid_tf.recipe import Data, Recipe, description, load_recipe, recipe_key, recipe_names, yaml_reason
 
 DATASETS = Path("datasets")
 RESULTS = Path("results")
@@ -35,21 +37,13 @@ def setting(name: str, key: str | None = None, text: str | None = None, variable
     return flag(name, text or escape(description(key)), variable=variable)
 
 
-# BERTGRID_DATA is the folder of the corpora, so that a table of one's own has another variable.
 DataDir = Annotated[
     Path, flag("--data-dir", "folder of the corpora; the user's cache is searched next", variable="DATA")
 ]
-OwnData = Annotated[Path | None, setting("--data", "data.file", variable="DATA_FILE")]
 TextColumn = Annotated[str | None, setting("--text-column")]
-LabelColumn = Annotated[str | None, setting("--label-column")]
 DialogueColumn = Annotated[str | None, setting("--dialogue-column")]
-SplitColumn = Annotated[str | None, setting("--split-column")]
-DialogueIds = Annotated[str | None, setting("--dialogue-ids")]
-OrderColumn = Annotated[str | None, setting("--order-column")]
-NormalizeLabels = Annotated[bool, setting("--normalize-labels")]
-YesTheseAreClasses = Annotated[bool, setting("--yes-these-are-classes")]
-IsStrict = Annotated[bool, flag("--strict", "refuse data with a finding that is graver than a note")]
 SpeakerColumn = Annotated[str | None, setting("--speaker-column")]
+IsStrict = Annotated[bool, flag("--strict", "refuse data with a finding that is graver than a note")]
 Model = Annotated[str | None, setting("--model")]
 Sets = Annotated[list[str] | None, flag("--set", "KEY=VALUE of the recipe; repeatable")]
 ResultsParent = Annotated[Path, flag("--results", "parent of the study folder")]
@@ -57,15 +51,65 @@ GpuMemory = Annotated[
     str | None, flag("--gpu-memory", "the most that TensorFlow may take of each GPU: 16GB, 16GiB, 14500MB")
 ]
 StudyPath = Annotated[Path, typer.Argument(help="a study folder", metavar="DIR")]
-CorpusName = Annotated[str, typer.Argument(metavar="NAME", help="friends, nsmc, sample, or a name for your own --data")]
+RecipeFile = Annotated[Path | None, flag("--recipe", "a recipe file in place of the one of that name")]
+CorpusName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="NAME", help="friends, nsmc, sample, or a name for your own --data, by default that of the file"
+    ),
+]
 
+
+def _data_flags() -> Iterator[inspect.Parameter]:
+    """Yield a parameter for every key of `Data`, and for the other keys that decide what a corpus holds."""
+    for key in ("file", *(name for name in Data.model_fields if name != "file"), "max_train_samples", "seed"):
+        name = "data" if key == "file" else key
+        field = Data.model_fields.get(key)
+        # BERTGRID_DATA is the folder of the corpora, so that a table of one's own has another variable.
+        option = setting(
+            f"--{name.replace('_', '-')}", recipe_key(key), variable="DATA_FILE" if key == "file" else None
+        )
+        kind, default = (bool, False) if field is not None and field.annotation is bool else (str | None, None)
+        yield inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+        )
+
+
+DATA_FLAGS = {parameter.name: parameter for parameter in _data_flags()}
 SETTINGS = (
     *("model", "final_model", "final_gpus", "learning_rates", "epochs", "search", "selection", "n_seeds"),
-    *("check_interactions", "soup", "metric", "max_train_samples", "seed", "data", "text_column", "label_column"),
-    *("dialogue_column", "speaker_column", "split_column", "dev_file", "test_file", "validation_split"),
-    *("dialogue_ids", "order_column", "normalize_labels", "yes_these_are_classes"),
+    *("check_interactions", "soup", "metric", *DATA_FLAGS),
 )
 """The parameters of commands that set a key of the recipe."""
+
+
+def with_data_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that ends with `**flags` the flags of the data; `read_recipe` reads them from the context."""
+    signature = inspect.signature(command)
+    own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    added = [flag for name, flag in DATA_FLAGS.items() if name not in signature.parameters]
+    command.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
+    return command
+
+
+def corpus_name(name: str | None, parameters: Mapping[str, Any]) -> str:
+    """Return the name of a command's corpus; without NAME that of the file that `--data` names.
+
+    Raises:
+        UserError: There is neither.
+
+    Example:
+        >>> corpus_name(None, {"data": "tables/My reviews (2).csv.gz"}), corpus_name(None, {"data": "nsmc.txt"})
+        ('My-reviews-2', 'nsmc-data')
+    """
+    if name is not None:
+        return name
+    if not (file := parameters.get("data")):
+        raise UserError(f"There is no corpus to read: name one ({', '.join(recipe_names())}), or give --data FILE.")
+    file = "stdin" if str(file) == "-" else Path(file).absolute().name.removesuffix(".gz")
+    own = re.sub(r"[^\w.]+", "-", Path(file).stem).strip("-.") or "data"
+    # A recipe that comes with the package is for its own corpus.
+    return f"{own}-data" if own in recipe_names() else own
 
 
 def read_recipe(name: str, file: Path | None, parameters: Mapping[str, Any]) -> Recipe:

@@ -12,31 +12,25 @@ from bertgrid_tf.cli.options import (
     RESULTS,
     CorpusName,
     DataDir,
-    DialogueColumn,
-    DialogueIds,
     GpuMemory,
     IsStrict,
-    LabelColumn,
     Model,
-    NormalizeLabels,
-    OrderColumn,
-    OwnData,
+    RecipeFile,
     ResultsParent,
     Sets,
-    SpeakerColumn,
-    SplitColumn,
-    TextColumn,
-    YesTheseAreClasses,
+    corpus_name,
     flag,
     read_recipe,
     setting,
+    with_data_flags,
 )
 from bertgrid_tf.recipe import Recipe
 
 
+@with_data_flags
 def tune(
     context: typer.Context,
-    name: CorpusName,
+    name: CorpusName = None,
     model: Model = None,
     final_model: Annotated[str | None, setting("--final-model")] = None,
     final_gpus: Annotated[str | None, setting("--final-gpus")] = None,
@@ -55,23 +49,8 @@ def tune(
     check_interactions: Annotated[bool, setting("--check-interactions")] = False,
     soup: Annotated[bool, setting("--soup")] = False,
     set_: Sets = None,
-    recipe: Annotated[Path | None, flag("--recipe", "a recipe file in place of the one of that name")] = None,
+    recipe: RecipeFile = None,
     metric: Annotated[str | None, setting("--metric")] = None,
-    max_train_samples: Annotated[str | None, setting("--max-train-samples")] = None,
-    seed: Annotated[str | None, setting("--seed")] = None,
-    data: OwnData = None,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    dialogue_column: DialogueColumn = None,
-    dialogue_ids: DialogueIds = None,
-    order_column: OrderColumn = None,
-    speaker_column: SpeakerColumn = None,
-    split_column: SplitColumn = None,
-    dev_file: Annotated[Path | None, setting("--dev-file")] = None,
-    test_file: Annotated[Path | None, setting("--test-file")] = None,
-    validation_split: Annotated[str | None, setting("--validation-split")] = None,
-    normalize_labels: NormalizeLabels = False,
-    yes_these_are_classes: YesTheseAreClasses = False,
     strict: IsStrict = False,
     data_dir: DataDir = DATASETS,
     results: ResultsParent = RESULTS,
@@ -92,12 +71,14 @@ def tune(
         str | None, flag("--budget", "time for the whole study, as 2h, 90m or 1h30m: what does not fit is left out")
     ] = None,
     dry_run: Annotated[bool, flag("--dry-run", "print the cost of the study, and stop")] = False,
+    **flags: object,
 ) -> None:
     """Sweep, fill the grid, train the final model. The same command resumes an interrupted study."""
     from bertgrid_tf import api
     from bertgrid_tf.report.summary import print_summary
     from bertgrid_tf.storage.study_folder import StudyFolder
 
+    name = corpus_name(name, context.params)
     console, asked = Console(), read_recipe(name, recipe, context.params)
     if dry_run:
         _print_plan(console, name, asked, data_dir, api.memory_limit(gpu_memory), strict)

@@ -67,6 +67,11 @@ def plural(count: int, one: str, more: str = "") -> str:
     return one if count == 1 else more or f"{one}s"
 
 
+def notes_of(remarks: Iterable[str]) -> list[Finding]:
+    """Make notes of the remarks on how a table was read (`files.RawTable`)."""
+    return [Finding("note", remark.removesuffix("."), 1) for remark in remarks]
+
+
 def check_corpus(corpus: Corpus) -> tuple[Finding, ...]:
     """Check a corpus: the findings of its reader, and those about its labels, texts and splits; the gravest first.
 

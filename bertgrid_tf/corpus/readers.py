@@ -1,15 +1,18 @@
 """Readers of the file formats of the published corpora."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bertgrid_tf.corpus.dialogue import Dialogue, Utterance
-from bertgrid_tf.corpus.table import Columns, read_table, select
+from bertgrid_tf.corpus.files import open_table
+from bertgrid_tf.corpus.table import Columns, read_table
 from bertgrid_tf.corpus.text import fix_encoding, read_text
 from bertgrid_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from bertgrid_tf.corpus.table import TableSource
 
 _NSMC_CLASSES = {"0": "negative", "1": "positive", "": None}
 
@@ -89,23 +92,16 @@ def read_nsmc(path: Path) -> tuple[Dialogue, ...]:
     Raises:
         UserError: The file is invalid; the message names the file and the line or column.
     """
-    path = Path(path)
     reviews = []
-    for line, (key, document, label) in select(path, _plain_rows(path), ("id", "document", "label")):
+    table = open_table(Path(path), encoding="utf-8", quoting="none")
+    for line, (key, document, label) in table.select(("id", "document", "label")):
         if label not in _NSMC_CLASSES:
             raise UserError(f"{path}, line {line}: the label is {label!r}; it must be 0, 1 or, to predict it, empty.")
         reviews.append(Dialogue((Utterance(document.strip(), _NSMC_CLASSES[label], key=key),)))
     return tuple(reviews)
 
 
-def _plain_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    # str.splitlines and the csv module would also break a review at U+0085, U+2028 or a lone carriage return.
-    for line, row in enumerate(read_text(path).split("\n"), start=1):
-        if row := row.removesuffix("\r"):
-            yield line, row.split("\t")
-
-
-def read_competition(path: Path) -> tuple[Dialogue, ...]:
+def read_competition(path: "TableSource") -> tuple[Dialogue, ...]:
     """Read the unlabelled dialogues of the class competition, which are taken from EmotionLines.
 
     The file is a CSV table with the columns `id`, `i_dialog`, `i_utterance`, `speaker` and `utterance`. The id becomes

@@ -1,36 +1,24 @@
-"""Corpora from the user's own tables: CSV files, TSV files and pandas DataFrames."""
+"""Corpora from the user's own tables: files and pandas DataFrames."""
 
-import csv
-import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertgrid_tf.corpus.dialogue import Corpus, Dialogue, Utterance, label_counts
+from bertgrid_tf.corpus.files import SPLITS, RawTable, open_table
 from bertgrid_tf.corpus.findings import Finding, refuse_other_targets
 from bertgrid_tf.corpus.grouping import ID_JOINT, Row, group, looks_like_order, torn_dialogues
 from bertgrid_tf.corpus.labels import normalized_labels
 from bertgrid_tf.corpus.split import hold_out
-from bertgrid_tf.corpus.text import read_text
 from bertgrid_tf.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    TableSource = Path | pd.DataFrame
+    TableSource = Path | pd.DataFrame | RawTable
 
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "dev": "dev",
-    "development": "dev",
-    "val": "dev",
-    "valid": "dev",
-    "validation": "dev",
-    "test": "test",
-}
 BLANKS = " \t\r\n"
 """The characters to strip from cells; fewer than Unicode's spaces, since U+0085 may stand for an ellipsis."""
 
@@ -70,11 +58,9 @@ class Columns:
 
 
 def read_table(source: "TableSource", columns: Columns, findings: list[Finding] | None = None) -> tuple[Dialogue, ...]:
-    r"""Read a CSV file or TSV file with a header line, or a DataFrame, regardless of a split column.
+    """Read a table of any kind that `files.open_table` reads, regardless of a split column.
 
-    Commas separate the cells of `*.csv`, tabs those of `*.tsv` and `*.tab`; for other names a tab in the header
-    decides. Cells may be quoted according to RFC 4180. A missing value of a DataFrame is an empty cell. The rows of a
-    dialogue need not be adjacent.
+    A missing value of a DataFrame is an empty cell. The rows of a dialogue need not be adjacent.
 
     Args:
         source: The path of the table, or a DataFrame.
@@ -153,7 +139,8 @@ def load_table(
         UserError: A table is invalid, as for `read_table`; splits come from both a column and tables; the labels look
             like those of regression or multi-label classification; or the splits make no corpus.
     """
-    where, findings = _name(train), list[Finding]()
+    stem, train = Path(train).stem if isinstance(train, Path) else None, open_table(train)
+    where, findings = train.name, list[Finding]()
     if columns.label is None:
         raise UserError(f"{where}: name the column that holds the labels.")
     if columns.split is None:
@@ -178,119 +165,25 @@ def load_table(
         refuse_other_targets(where, label_counts(splits["train"]))
     if "dev" not in splits:
         splits["train"], splits["dev"] = hold_out(splits["train"], validation_split, seed)
-    return Corpus.from_splits(name or (train.stem if isinstance(train, Path) else "data"), splits, findings)
-
-
-def column_names(source: "TableSource") -> list[str]:
-    """Return the names of a table's columns, without the blanks around them.
-
-    Raises:
-        UserError: The table is a file that cannot be read.
-    """
-    names = next(quoted_rows(source), (1, []))[1] if isinstance(source, Path) else map(str, source.columns)
-    return [name.strip() for name in names]
-
-
-def quoted_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows of a CSV or TSV file, header first.
-
-    Args:
-        path: The file.
-
-    Yields:
-        The line on which the row begins, counted from 1, and the cells of the row.
-
-    Raises:
-        UserError: The file cannot be read, or its quotes are broken.
-    """
-    text = read_text(path)
-    delimiter = {".csv": ",", ".tsv": "\t", ".tab": "\t"}.get(path.suffix.lower())
-    if delimiter is None:
-        delimiter = "\t" if "\t" in text.lstrip().partition("\n")[0] else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    line = 1
-    try:
-        for cells in reader:
-            if cells:
-                yield line, cells
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise UserError(f"{path}, line {line}: the row cannot be read ({error}); look for a stray quote.") from None
-
-
-def select(path: Path, rows: Iterator[tuple[int, list[str]]], wanted: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield the cells of selected columns, row by row.
-
-    Args:
-        path: The file, for messages.
-        rows: The line and the cells of every row, header first.
-        wanted: The names of the columns to select.
-
-    Yields:
-        The line of the row and the cells of the columns, in the order of `wanted`.
-
-    Raises:
-        UserError: The header repeats a column name or lacks a column; the number of cells of a row differs from that of
-            the header; a row repeats the header; or there are no rows.
-    """
-    _, names = next(rows, (1, []))
-    header = [name.strip() for name in names]
-    hint = " (separate them by commas or tabs)" if len(header) == 1 else ""
-    positions = _positions(str(path), header, wanted, hint)
-    line = 0
-    for line, cells in rows:
-        if len(cells) != len(header):
-            raise UserError(
-                f"{path}, line {line}: the row has {len(cells)} fields, the header has {len(header)} "
-                f"({', '.join(header)})."
-            )
-        if [cell.strip() for cell in cells] == header:
-            raise UserError(f"{path}, line {line}: the header is repeated; take the line out.")
-        yield line, [cells[position] for position in positions]
-    if not line:
-        raise UserError(f"{path} has a header but no rows.")
-
-
-def _positions(where: str, header: Sequence[str], wanted: Sequence[str], hint: str = "") -> list[int]:
-    # Spreadsheets append columns without a name.
-    doubled = next((name for name in header if name and header.count(name) > 1), None)
-    if doubled is not None:
-        raise UserError(f"{where} has {header.count(doubled)} columns named {doubled!r}; rename all but one.")
-    for column in wanted:
-        if column not in header:
-            raise UserError(f"{where} has no column {column!r}; its columns are {', '.join(header)}{hint}.")
-    return [header.index(column) for column in wanted]
-
-
-def _frame_rows(frame: "pd.DataFrame", wanted: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    positions = _positions(_name(frame), column_names(frame), wanted)
-    if not len(frame):
-        raise UserError(f"{_name(frame)} has no rows.")
-    # Class ids beside a missing value are floats in pandas: 1.0 is the class "1".
-    columns = [frame.iloc[:, position].convert_dtypes().astype("string").fillna("") for position in positions]
-    yield from enumerate(zip(*columns, strict=True), start=1)
-
-
-def _name(source: "TableSource") -> str:
-    return str(source) if isinstance(source, Path) else str(source.attrs.get("name", "The DataFrame"))
+    return Corpus.from_splits(name or stem or "data", splits, findings)
 
 
 def _rows(source: "TableSource", columns: Columns) -> tuple[list[Row], tuple[str, ...]]:
     """Read the rows of a table, and the names of the columns that look like the order of a dialogue's utterances."""
     names = {name: getattr(columns, name) for name in ("text", "label", "speaker", "split", "key")}
     names = {name: column for name, column in names.items() if column is not None}
+    table = open_table(source)
     parts, like_order = columns.dialogue_columns, tuple[str, ...]()
     if parts and columns.order is None:
         taken = (*names.values(), *parts)
-        like_order = tuple(name for name in column_names(source) if looks_like_order(name) and name not in taken)
+        like_order = tuple(name for name in table.header if looks_like_order(name) and name not in taken)
     orders = (columns.order,) if columns.order else like_order
-    wanted, unit = [*names.values(), *parts, *orders], "line" if isinstance(source, Path) else "row"
-    table = select(source, quoted_rows(source), wanted) if isinstance(source, Path) else _frame_rows(source, wanted)
+    wanted, unit = [*names.values(), *parts, *orders], table.unit
     rows: list[Row] = []
     number_of_key: dict[str, int] = {}
     previous, began = tuple[str, ...](), 0
-    for index, (number, cells) in enumerate(table, start=1):
-        place = f"{_name(source)}, {unit} {number}"
+    for index, (number, cells) in enumerate(table.select(wanted), start=1):
+        place = f"{table.name}, {unit} {number}"
         contents = tuple([content.strip(BLANKS) for content in cells])
         cell = dict(zip(names, contents, strict=False))
         key = cell.get("key", str(index))
@@ -307,12 +200,14 @@ def _rows(source: "TableSource", columns: Columns) -> tuple[list[Row], tuple[str
         if columns.order and not order[0]:
             raise UserError(f"{place}: the column {columns.order!r} is empty; give the row's place in its dialogue.")
         split = cell.get("split", "train")
-        if split.lower() not in _SPLITS:
+        if split.lower() not in SPLITS:
             raise UserError(f"{place}: the column {columns.split!r} says {split!r}; it must be train, dev or test.")
         utterance = Utterance(cell["text"], cell.get("label") or None, cell.get("speaker") or None, key=key)
         beginning = (f"{unit} {began}",) if columns.consecutive else ()
         named = ID_JOINT.join((*dialogue, *beginning)) if parts else str(index)
-        rows.append(Row(place, _SPLITS[split.lower()], named, utterance, order))
+        rows.append(Row(place, SPLITS[split.lower()], named, utterance, order))
+    table.keys = list(number_of_key)
+    table.refuse_joined_rows(columns.label, (row.utterance.label for row in rows))
     return rows, like_order
 
 

@@ -1,5 +1,7 @@
-"""Text files in UTF-8, and the repair of Windows-1252 characters in them."""
+"""The encodings of text files, and the repair of Windows-1252 characters in them."""
 
+from collections import Counter
+from functools import cache
 from pathlib import Path
 
 from bertgrid_tf.errors import UserError
@@ -37,24 +39,90 @@ def read_text(path: Path) -> str:
     Raises:
         UserError: The file is missing, is a folder, cannot be read, is empty, or is not UTF-8.
     """
+    return decode(str(path), read_bytes(path), "utf-8")[0].removeprefix("\ufeff")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file.
+
+    Raises:
+        UserError: The file is missing, is a folder, or cannot be read.
+    """
     try:
-        content = path.read_bytes()
+        return _piped(path) if path.is_fifo() else path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; check the name.") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder; name a file in it.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from None
+
+
+# A pipe, as of the standard input, can be read once; a corpus may be opened twice.
+@cache
+def _piped(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def decode(name: str, content: bytes, encoding: str | None = None) -> tuple[str, str]:
+    """Decode the content of a text file.
+
+    Args:
+        name: The path, for messages.
+        content: The bytes of the file.
+        encoding: The encoding; None to recognise UTF-8, UTF-16 with a byte order mark, and CP949 by its Hangul.
+
+    Returns:
+        The text, with its byte order mark if it has one, and the encoding that includes that mark.
+
+    Raises:
+        UserError: The file is empty or not in the encoding, or there is no such encoding.
+
+    Example:
+        >>> from bertgrid_tf.corpus.text import decode
+        >>> decode("a.csv", "좋다".encode("cp949"))
+        ('좋다', 'cp949')
+    """
+    chosen = encoding or next((codec for mark, codec in _MARKS if content.startswith(mark)), "utf-8")
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode(chosen)
+    except LookupError:
+        raise UserError(f"There is no text encoding {encoding!r}; give one as cp949, latin-1 or utf-16.") from None
     except UnicodeDecodeError as error:
-        # The codec counts from the first byte after a byte order mark.
-        offset = len(content) - len(error.object) + error.start
-        line = content.count(b"\n", 0, offset) + 1
+        if encoding is None and chosen == "utf-8" and (korean := _hangul(content)):
+            return korean, "cp949"
+        line = content.count(b"\n", 0, error.start) + 1
+        remedy = "" if encoding else ", or name its encoding with --encoding"
         raise UserError(
-            f"{path} is not UTF-8: line {line} has the byte 0x{content[offset]:02x} at offset {offset}; "
-            "save the file as UTF-8."
+            f"{name} is not {chosen.upper()}: line {line} has the byte 0x{content[error.start]:02x} at offset "
+            f"{error.start}; save the file as UTF-8{remedy}."
         ) from None
-    if not text.strip():
-        raise UserError(f"{path} is empty.")
-    return text
+    if "\0" in text[:1000]:
+        raise UserError(
+            f"{name}: this is binary data, or UTF-16 without a byte order mark, which --encoding utf-16-le would read."
+        )
+    if not text.strip("\ufeff \t\r\n"):
+        raise UserError(f"{name} is empty.")
+    return text, chosen
+
+
+_MARKS = ((b"\xff\xfe\0\0", "utf-32-le"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
+
+
+def _hangul(content: bytes) -> str | None:
+    """Decode CP949 if the text is Korean; other encodings decode too, as ideographs, rare syllables or bare letters."""
+    try:
+        text = content.decode("cp949")
+    except UnicodeDecodeError:
+        return None
+    korean = odd = others = 0
+    for character, count in Counter(text).items():
+        if "\uac00" <= character <= "\ud7a3":
+            # The bytes of the 2,350 syllables of KS X 1001, which suffice for everyday Korean.
+            lead, trail = character.encode("cp949")
+            korean, odd = (korean + count, odd) if 0xB0 <= lead <= 0xC8 and trail > 0xA0 else (korean, odd + count)
+        elif "\u4e00" <= character <= "\u9fff":
+            odd += count
+        elif not character.isascii():
+            others += count
+    return text if korean > others and korean > 20 * odd else None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,8 @@ from bertgrid_tf.corpus import (
     read_table,
     utterances,
 )
-from bertgrid_tf.corpus.table import column_names
+from bertgrid_tf.corpus.files import open_table
+from bertgrid_tf.corpus.findings import notes_of
 from bertgrid_tf.data import columns as columns_of
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.inference.predictor import Predictor
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 COMPETITION_COLUMNS = {"id", "i_dialog", "i_utterance", "speaker", "utterance"}
 NSMC_COLUMNS = ["id", "document", "label"]
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""The first characters of cells that spreadsheets may run as a formula (OWASP, "CSV Injection")."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class PredictionSummary:
         shift: The test of whether the classes have other shares in the texts than in dev; None for the soup, whose
             probabilities the test does not know.
         shift_corrected: Whether the probabilities are corrected for other shares.
-        findings: What in the table's dialogues is probably not as it should be.
+        findings: How the table was read, and what in it is probably not as it should be.
         only_label: The label of all texts; None where there are several labels, or a single text.
     """
 
@@ -126,34 +129,55 @@ def predict_file(
     soup: bool = False,
     correct_shift: bool = False,
     on_batch_end: OnTrainBatchEnd | None = None,
+    *,
+    out_columns: Sequence[str] | None = None,
+    spreadsheet_safe: bool = False,
+    **reading: Any,
 ) -> PredictionSummary:
-    """Label the texts of a file, dialogue context included.
+    """Label the texts of a file, dialogue context included, in the order of its rows.
 
     Args:
         folder: The study.
-        file: The competition's CSV, a file in NSMC's format, or a table.
-        out: The CSV to write: `Id,Expected` for the competition's file, else `id,label`.
+        file: A table with the columns of the study's own tables, the competition's file, or one in NSMC's format.
+        out: The CSV to write.
         columns: The table's columns; None for those of the study's own tables.
         proba: Whether to write a column of probabilities for every class.
         soup: Whether to use the soup instead of the final model.
         correct_shift: Whether to correct for label shift; see `predict_dialogues`.
         on_batch_end: Called after every batch; see `Predictor.probabilities`.
+        out_columns: The names of the columns of ids and of labels; None for `Id` and `Expected` for the competition's
+            file, else `id` and `label`.
+        spreadsheet_safe: Whether to write an apostrophe before ids and labels that a spreadsheet would take for a
+            formula.
+        reading: `encoding`, `quoting` and `no_header` for `open_table`, where they are not as for the study's own
+            tables.
 
     Raises:
         UserError: There is no such model, the file cannot be read, or `out` cannot be written.
     """
-    given, findings = column_names(file), list[Finding]()
-    if columns is None and set(given) >= COMPETITION_COLUMNS:
-        dialogues, names = read_competition(file), ["Id", "Expected"]
+    data, names = folder.read_recipe().data, ["id", "label"]
+    own = {"quoting": data.quoting, "no_header": data.no_header} if data else {}
+    texts, findings = open_table(file, **own | reading), list[Finding]()
+    if columns is not None or (data and data.text_column in texts.header):
+        dialogues = read_texts(folder, texts, columns, findings)
+    elif set(texts.header) >= COMPETITION_COLUMNS:
+        dialogues, names = read_competition(texts), ["Id", "Expected"]
+    elif texts.header == NSMC_COLUMNS and texts.delimiter == "\t":
+        dialogues = read_nsmc(file)
     else:
-        nsmc = columns is None and given == NSMC_COLUMNS
-        dialogues, names = read_nsmc(file) if nsmc else read_texts(folder, file, columns, findings), ["id", "label"]
+        dialogues = read_texts(folder, texts, columns, findings)
     _refuse_out(out, file)
     predictor = Predictor(folder, soup)
     table, summary = predict_dialogues(folder, predictor, dialogues, soup, correct_shift, on_batch_end)
+    # The rows of a dialogue need not be adjacent.
+    row_of_key = {key: row for row, key in enumerate(texts.keys)}
+    table = table.sort_values("key", key=lambda keys: keys.map(row_of_key), kind="stable")
     table = table if proba else table[["key", "label"]]
-    write_table(out, table.set_axis([*names, *table.columns[2:]], axis=1))
-    return replace(summary, findings=findings)
+    if spreadsheet_safe:
+        table = table.assign(**{name: table[name].map(_without_formula) for name in ("key", "label")})
+    write_table(out, table.set_axis([*(out_columns or names), *table.columns[2:]], axis=1))
+    notes = notes_of([*texts.remarks, *predictor.unknown_remarks(dialogues)])
+    return replace(summary, findings=(*notes, *findings))
 
 
 def read_texts(
@@ -169,11 +193,11 @@ def read_texts(
     """
     data = folder.read_recipe().data
     own = columns_of(data) if data else Columns("")
-    given = column_names(source)
+    source = open_table(source)
+    given = source.header
     if columns is None and data is None:
         raise UserError(
-            f"{source if isinstance(source, Path) else 'The DataFrame'}: say which column holds the text with "
-            f"--text-column; its columns are {', '.join(given)}."
+            f"{source.name}: say which column holds the text with --text-column; its columns are {', '.join(given)}."
         )
     if columns is None:
         return read_table(source, replace(own, label=None, split=None), findings)
@@ -189,6 +213,10 @@ def _shift(
     """Test whether the classes have other shares than on dev, by the final model's probabilities of both."""
     dev = read_predictions(predictions_file(folder.predictions, FINAL, len(folder.read_final().epochs)), labels)
     return detect_shift(dev.truth, dev.probabilities, probabilities, dev.dialogues, dialogue_numbers(dialogues))
+
+
+def _without_formula(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell
 
 
 def _refuse_out(out: Path, file: Path) -> None:

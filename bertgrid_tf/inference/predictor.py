@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bertgrid_tf.bert.checkpoint import load
-from bertgrid_tf.bert.encode import check_vocabulary
+from bertgrid_tf.bert.encode import check_vocabulary, unknown_texts
 from bertgrid_tf.bert.trainer import OnTrainBatchEnd, Trainer
 from bertgrid_tf.corpus import Dialogue, utterances
 from bertgrid_tf.errors import UserError
@@ -49,6 +49,21 @@ class Predictor:
             UserError: The vocabulary does not fit the texts.
         """
         checkpoint = self._trainer.checkpoint
-        check_vocabulary(checkpoint.tokenizer, checkpoint.name, [utterance.text for utterance in utterances(dialogues)])
+        texts = [utterance.text for utterance in utterances(dialogues)]
+        # Emoji and numbers alone are of no language, so that the vocabulary is not that of another one.
+        worded = [text for text in texts if any(map(str.isalpha, text))]
+        check_vocabulary(checkpoint.tokenizer, checkpoint.name, worded)
         encoded = encode_dialogues(checkpoint.tokenizer, dialogues, self._hyperparameters, self._speakers)
         return self._trainer.probabilities(encoded, on_batch_end)
+
+    def unknown_remarks(self, dialogues: Sequence[Dialogue]) -> list[str]:
+        """Return a sentence about the texts whose labels are guesses, since the vocabulary has none of their pieces."""
+        lines = list(utterances(dialogues))
+        unknown = unknown_texts(self._trainer.checkpoint.tokenizer, [line.text for line in lines])
+        if not unknown:
+            return []
+        examples = ", ".join(repr(lines[index].text[:20]) for index in unknown[:3])
+        return [
+            f"The vocabulary has nothing of {len(unknown):,} of the {len(lines):,} texts, as {examples}: their labels "
+            "are guesses."
+        ]

@@ -426,7 +426,7 @@ def test_a_table_is_labelled_with_probabilities_and_ids_of_its_own(bertgrid, stu
     assert list("p_" + labelled["label"]) == list(probabilities.idxmax(axis=1))
 
     keyed = write_rows(own, [[f"k{n}", "hello"] for n in range(3)], "key,text")
-    assert bertgrid("predict", study, keyed, "--text-column", "text", "--key-column", "key", "-o", "out.csv").code == 0
+    assert bertgrid("predict", study, keyed, "--text-column", "text", "--id-column", "key", "-o", "out.csv").code == 0
     assert list(pd.read_csv("out.csv")["id"]) == ["k0", "k1", "k2"]
 
 
@@ -454,16 +454,16 @@ def test_dialogue_columns_change_what_the_model_sees(bertgrid, study, own):
         ),
         (["own.csv", "--text-column", "txt", "-o", "out.csv"], "own.csv has no column 'txt'; its columns are dlg, who"),
         (
-            ["own.csv", "--key-column", "dlg", "-o", "out.csv"],
-            "--dialogue-column, --speaker-column and --key-column need",
+            ["own.csv", "--id-column", "dlg", "-o", "out.csv"],
+            "--dialogue-column, --speaker-column and --id-column need",
         ),
         (
-            ["own.csv", "--text-column", "text", "--key-column", "dlg", "-o", "out.csv"],
+            ["own.csv", "--text-column", "text", "--id-column", "dlg", "-o", "out.csv"],
             "own.csv, line 3: the id 'd0' in the column 'dlg' stands on line 2 already; ids must differ.",
         ),
         (["none.csv", "-o", "out.csv"], "none.csv does not exist; check the name."),
         (["empty.csv", "-o", "out.csv"], "empty.csv is empty."),
-        ([".", "-o", "out.csv"], ". is a folder; name a file in it."),
+        ([".", "-o", "out.csv"], ". is a folder; name a file in it"),
         (["own.csv", "--text-column", "text", "-o", "."], ". is a folder: name a file in it with -o."),
         (
             ["own.csv", "--text-column", "text", "-o", "./own.csv"],

@@ -38,9 +38,9 @@ def test_rows_of_one_dialogue_need_not_be_adjacent(write):
     ("name", "content"),
     [
         ("t.csv", 'text,label\r\n"a\tb, ""c""\nd",x\r\n'),
-        ("t.tsv", 'text\tlabel\n"a\tb, ""c""\nd"\tx\n'),
-        ("t.TAB", 'text\tlabel\n"a\tb, ""c""\nd"\tx\n'),
-        ("t.txt", '"a\tb, ""c""\nd"\tx\n'.join(["text\tlabel\n", ""])),
+        ("t.tsv", 'text\tlabel\n"a\tb, ""c""\nd\t"\tx\n'),
+        ("t.TAB", 'text\tlabel\n"a\tb, ""c""\nd\t"\tx\n'),
+        ("t.txt", '"a\tb, ""c""\nd\t"\tx\n'.join(["text\tlabel\n", ""])),
         ("t.dat", 'text,label\n"a\tb, ""c""\nd",x\n'),
     ],
 )
