@@ -106,6 +106,7 @@ def tune(
     from bertgrid_tf.budget.time_budget import Budget
     from bertgrid_tf.report.progress import progress as progress_display
     from bertgrid_tf.study.auto_settings import with_defaults
+    from bertgrid_tf.training.recipe_checks import check_recipe
 
     console = Console(quiet=not progress)
     frames: dict[str, pd.DataFrame] = {}
@@ -139,6 +140,7 @@ def tune(
     limit = Budget.of(budget) if isinstance(budget, str) else None if budget is None else Budget(budget, monotonic())
     asked, data = load_corpus(corpus, recipe=recipe, data_dir=data_dir, frames=frames, console=console, **recipe_keys)
     planned = plan(with_defaults(asked), data)
+    check_recipe(asked, data, final_here=False)
     # TensorFlow takes seconds to import, hence a line before it.
     beginning = f"{asked.corpus}: {planned.trials} trials, up to {planned.epochs} epochs. Starting TensorFlow …"
     console.print(beginning, markup=False, highlight=False, soft_wrap=True)

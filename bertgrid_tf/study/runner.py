@@ -30,7 +30,7 @@ from bertgrid_tf.study.execution import TrialExecution
 from bertgrid_tf.study.final_model import train_final_model
 from bertgrid_tf.study.follow_up import interaction_checks, seed_repeats
 from bertgrid_tf.study.workers import WorkerOptions, WorkerPool, start_workers
-from bertgrid_tf.training.recipe_checks import check_recipe, checkpoint_identities, padded_models
+from bertgrid_tf.training.recipe_checks import check_recipe, checkpoint_identities, model_notes
 from bertgrid_tf.training.soup import SoupMember
 from bertgrid_tf.training.trial_runner import TrialRunner
 from bertgrid_tf.training.workload_estimator import WorkloadEstimator
@@ -114,11 +114,8 @@ class StudyRunner:
         check_recipe(self._asked, self._corpus, final_here=workers is None)
         settings = self._resolve_auto(execution)
         self._execution = TrialExecution(self._corpus, self._recipe, *arguments)
-        for model, kind in padded_models(self._recipe).items():
-            self._callback.on_message(
-                f"{model} is of type {kind}, whose own forward pass computes padding too: unless group_by_length is "
-                "set, texts of similar length share a batch."
-            )
+        for note in model_notes(self._recipe):
+            self._callback.on_message(note)
         self._runner = TrialRunner(self._corpus, self._recipe, self._folder.predictions, self._on_train_batch_end)
         self._runner.models.trainer(self._recipe.hyperparameters)  # reads the weights before anything is deleted
         if self._fresh:

@@ -18,7 +18,7 @@ from transformers import ElectraConfig, TFElectraModel
 
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.analysis import analyze
-from bertgrid_tf.bert.checkpoint import load_tokenizer
+from bertgrid_tf.bert.tokenizer import load_tokenizer
 from bertgrid_tf.budget.plan import plan
 from bertgrid_tf.corpus import Corpus, utterances
 from bertgrid_tf.errors import UserError
