@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from inspect import signature
 from itertools import accumulate
@@ -14,6 +15,7 @@ import tensorflow as tf
 import transformers
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
+from tensorflow.python.autograph.core import ag_ctx
 from transformers import TFAutoModelForSequenceClassification as TFAutoClassifier
 from transformers import TFBertForSequenceClassification
 from transformers.modeling_tf_pytorch_utils import apply_transpose, convert_tf_weight_name_to_pt_weight_name
@@ -71,7 +73,10 @@ class Checkpoint:
         if "token_type_ids" in signature(self.model.call).parameters:
             single = getattr(self.model.config, "type_vocab_size", 2) < 2
             inputs["token_type_ids"] = tf.zeros_like(types) if single else types
-        return self.model(inputs, training=training).logits
+        # DeBERTa's layers branch on tensors, of which only autograph makes a graph; tracing takes three times as long.
+        branches = "deberta" in self.model.config.model_type
+        with ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED) if branches else nullcontext():
+            return self.model(inputs, training=training).logits
 
     def save(self, folder: Path) -> None:
         """Write model, tokenizer and label names so that plain transformers loads them, in TensorFlow and PyTorch.

@@ -141,7 +141,6 @@ _DEBERTA = {
 _ROBERTA_TOKENS = ("<s>", "</s> </s>", "</s>")
 
 FAMILIES = (
-    Family("bert", "BertForPreTraining", _FROM_ZERO, wordpiece(), {"do_lower_case": False}),
     Family(
         "bert with one token type",
         "BertForPreTraining",
