@@ -106,8 +106,10 @@ def tune(
     from bertgrid_tf.budget.time_budget import Budget
     from bertgrid_tf.report.progress import progress as progress_display
     from bertgrid_tf.study.auto_settings import with_defaults
+    from bertgrid_tf.system.terminal import use_plain_characters
     from bertgrid_tf.training.recipe_checks import check_recipe
 
+    use_plain_characters()
     console = Console(quiet=not progress)
     frames: dict[str, pd.DataFrame] = {}
     if train is not None:

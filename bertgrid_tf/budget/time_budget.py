@@ -12,6 +12,7 @@ from typing import Any
 
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe
+from tuners.files import sync
 
 MARGIN = 1.1
 """Factor on predicted seconds that must still fit."""
@@ -185,7 +186,7 @@ class BudgetLog:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(self._lines[-1], ensure_ascii=False) + "\n")
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
 
     def of(self, *decisions: str) -> list[dict[str, Any]]:
         """Return all decisions of some kinds, in order."""

@@ -7,6 +7,7 @@ import typer
 
 from bertgrid_tf.cli import data, doctor, inference, study, tune
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.system.terminal import use_plain_characters
 
 app = typer.Typer(
     help="Time-efficient tuning of BERT text classifiers: sweep what is independent, "
@@ -28,6 +29,7 @@ _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__na
 
 def main() -> None:
     """Run the console script: bad input is answered by one sentence and exit code 2."""
+    use_plain_characters()
     try:
         code = app(standalone_mode=False)
     except UserError as error:

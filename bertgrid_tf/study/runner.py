@@ -88,7 +88,7 @@ class StudyRunner:
             tuners.TunerError: KerasTuner's state in the folder is damaged.
         """
         preparation.take_folder(self._folder, self._asked.corpus)
-        with preparation.locked(self._folder):
+        with preparation.locked(self._folder, self._callback.on_message):
             checkpoints = checkpoint_identities(self._asked)
             if not self._fresh:
                 preparation.check_folder(self._folder, self._asked, self._corpus, checkpoints)
