@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,6 +48,8 @@ def doctor(
     dialogue_column: DialogueColumn = None,
     speaker_column: SpeakerColumn = None,
     split_column: SplitColumn = None,
+    dev_file: Annotated[Path | None, setting("--dev-file")] = None,
+    test_file: Annotated[Path | None, setting("--test-file")] = None,
     data_dir: DataDir = DATASETS,
     results: ResultsParent = RESULTS,
     as_json: Annotated[bool, flag("--json", "print all findings as JSON, at the end")] = False,

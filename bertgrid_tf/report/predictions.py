@@ -4,19 +4,20 @@ from collections.abc import Mapping
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from bertgrid_tf.analysis import ClassReport
 from bertgrid_tf.inference.predict import PredictionSummary
 from bertgrid_tf.metrics.classification import OVERALL, PER_CLASS
 from bertgrid_tf.report.format import by_class, interval, overall, score
+from bertgrid_tf.report.table import terminal_table
 
 
 def scores_table(report: ClassReport, metric: str, title: str) -> RenderableType:
     """Return the scores of a split class by class, and the metrics over all classes, the deciding one first."""
     columns = [Column(name, justify="right") for name in ("texts", *PER_CLASS)]
-    grid = Table("class", *columns, title=escape(title), title_justify="left")
+    grid = terminal_table("class", *columns, title=escape(title))
     for label, *numbers in by_class(report):
         grid.add_row(escape(label), *numbers)
     others = [f"{name} {score(name, report.metrics[name])}" for name in OVERALL if name != metric]

@@ -1,25 +1,19 @@
 """Output on terminals that lack characters of ours, as those of the locale C and of Latin-1."""
 
 import codecs
+import shutil
 import sys
 import unicodedata
 
 _PLAIN = {
-    **{
-        "×": "x",
-        "…": "...",
-        "▶": ">",
-        "◀": "<",
-        "≈": "~",
-        "≤": "<=",
-        "≥": ">=",
-        "·": ".",
-        "−": "-",
-        "–": "-",
-        "’": "'",
-    },
-    **{"★": "*", "√": "sqrt ", "β": "beta", "γ": "gamma", "━": "-", "╸": "-", "╺": "-", "•": "*"},
+    **{"×": "x", "…": "...", "▶": ">", "◀": "<", "≈": "~", "≤": "<=", "≥": ">=", "·": ".", "−": "-", "–": "-"},
+    **{"’": "'", "★": "*", "√": "sqrt ", "β": "beta", "γ": "gamma", "━": "-", "╸": "-", "╺": "-", "•": "*"},
 }
+
+
+def is_narrow() -> bool:
+    """Return whether the terminal has fewer columns than tables and options need side by side."""
+    return shutil.get_terminal_size().columns < 60
 
 
 def use_plain_characters() -> None:
@@ -35,7 +29,7 @@ def use_plain_characters() -> None:
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """Replace a character by ASCII that reads alike, its base letters, or its number, as "\\uc601"."""
+    """Replace a character by ASCII that reads alike, its base letters, or its number in hexadecimal."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     unknown, plain = error.object[error.start : error.end], ""
