@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.texts import PaddedTexts
-from bertgrid_tf.bert.checkpoint import load_tokenizer
+from bertgrid_tf.bert.tokenizer import load_tokenizer
 from bertgrid_tf.corpus import Corpus, limit, speaker_counts, utterances
 from bertgrid_tf.data import data_dirs
 from bertgrid_tf.errors import UserError

@@ -109,7 +109,10 @@ def tune(
     from bertgrid_tf.budget.time_budget import Budget
     from bertgrid_tf.report.progress import progress as progress_display
     from bertgrid_tf.study.auto_settings import with_defaults
+    from bertgrid_tf.system.terminal import use_plain_characters
+    from bertgrid_tf.training.recipe_checks import check_recipe
 
+    use_plain_characters()
     console = Console(quiet=not progress)
     frames: dict[str, pd.DataFrame] = {}
     if train is not None:
@@ -144,6 +147,7 @@ def tune(
     if strict:
         refuse_warnings(check_corpus(data))
     planned = plan(with_defaults(asked), data)
+    check_recipe(asked, data, final_here=False)
     # TensorFlow takes seconds to import, hence a line before it.
     beginning = f"{asked.corpus}: {planned.trials} trials, up to {planned.epochs} epochs. Starting TensorFlow …"
     console.print(beginning, markup=False, highlight=False, soft_wrap=True)

@@ -10,6 +10,8 @@ from typing import BinaryIO
 from tuners.errors import TunerError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.ENOLCK)
+"""What NFS, CIFS, FUSE and the shared folders of virtual machines answer to a call that they do not have."""
 
 
 @contextmanager
@@ -27,20 +29,36 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with temporary.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         temporary.replace(path)
-        # The new name lives in the folder, which has a cache of its own.
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync_folder(path.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if not isinstance(error, OSError):
             raise
         remedy = ": make room and restart, nothing that was saved is lost" if error.errno in FULL else ""
         raise TunerError(f"Cannot write {path}: {error.strerror or error}{remedy}") from error
+
+
+def sync(descriptor: int) -> None:
+    """Flush an open file or folder to the disk, as far as the file system can."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+
+
+def _sync_folder(path: Path) -> None:
+    """Flush the names in a folder, which has a cache of its own."""
+    try:
+        folder = os.open(path, os.O_RDONLY)
+    except OSError:  # Files can be written in a folder that cannot be opened, as one without the right to list it.
+        return
+    try:
+        sync(folder)
+    finally:
+        os.close(folder)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -21,7 +21,3 @@ def _refuse_keras_3() -> None:
 
 
 _refuse_keras_3()
-
-from bertgrid_tf.bert.device import let_memory_grow  # noqa: E402  # TensorFlow only after the check
-
-let_memory_grow()

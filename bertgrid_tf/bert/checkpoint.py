@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from inspect import signature
 from itertools import accumulate
@@ -14,16 +15,21 @@ import tensorflow as tf
 import transformers
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
-from transformers import AddedToken, AutoTokenizer, TFBertForSequenceClassification
+from tensorflow.python.autograph.core import ag_ctx
 from transformers import TFAutoModelForSequenceClassification as TFAutoClassifier
+from transformers import TFBertForSequenceClassification
 from transformers.modeling_tf_pytorch_utils import apply_transpose, convert_tf_weight_name_to_pt_weight_name
 
+from bertgrid_tf.bert import device  # noqa: F401  # lets memory grow before the first computation
 from bertgrid_tf.bert.checkpoint_files import complete_folder, first_line, read_config
-from bertgrid_tf.bert.scratch import SCRATCH, scratch_config, train_tokenizer
+from bertgrid_tf.bert.scratch import scratch_config
+from bertgrid_tf.bert.tokenizer import add_tokens, load_tokenizer, token_count
 from bertgrid_tf.errors import UserError
 
-transformers.logging.set_verbosity_error()
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+LARGEST_GROWTH = 1.5
+"""Above this ratio of tokens to rows of the embeddings, the vocabulary is another model's."""
 
 
 @dataclass
@@ -67,7 +73,10 @@ class Checkpoint:
         if "token_type_ids" in signature(self.model.call).parameters:
             single = getattr(self.model.config, "type_vocab_size", 2) < 2
             inputs["token_type_ids"] = tf.zeros_like(types) if single else types
-        return self.model(inputs, training=training).logits
+        # DeBERTa's layers branch on tensors, of which only autograph makes a graph; tracing takes three times as long.
+        branches = "deberta" in self.model.config.model_type
+        with ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED) if branches else nullcontext():
+            return self.model(inputs, training=training).logits
 
     def save(self, folder: Path) -> None:
         """Write model, tokenizer and label names so that plain transformers loads them, in TensorFlow and PyTorch.
@@ -112,8 +121,8 @@ def load(name: str, labels: Sequence[str], *, texts: Iterable[str] = (), markers
     """Load a checkpoint as a classifier.
 
     Args:
-        name: A folder, a hub id, or `scratch[:LAYERSxWIDTH]` (default 2x128), whose WordPiece vocabulary is trained on
-            `texts` and whose weights are all drawn by `Checkpoint.reset`.
+        name: A folder, a hub id or HUB_ID@REVISION, or `scratch[:LAYERSxWIDTH]` (default 2x128), whose WordPiece
+            vocabulary is trained on `texts` and whose weights are all drawn by `Checkpoint.reset`.
         labels: Class names in the order of their ids.
         texts: The training texts; read only for `scratch`.
         markers: Strings that become one token each; an embedding begins as the mean of those of the marker's pieces.
@@ -131,53 +140,43 @@ def load(name: str, labels: Sequence[str], *, texts: Iterable[str] = (), markers
         model(model.dummy_inputs)
         fresh = frozenset(range(len(model.variables)))
     else:
-        model, fresh = _load_weights(complete_folder(name), names, tokenizer.vocab_size)
+        model, fresh = _load_weights(name, names, token_count(tokenizer))
     if markers:
         _add_markers(tokenizer, model, markers)
-    return Checkpoint(name, tokenizer, model, [variable.numpy() for variable in model.variables], fresh)
+    initial = [variable.numpy() for variable in model.variables]
+    for variable, value in zip(model.variables, initial, strict=True):
+        if not np.isfinite(value).all():
+            raise UserError(
+                f"The weights of checkpoint {name} are damaged: {_pytorch_name(variable)[0]} holds values that are no "
+                "finite numbers; download or train it anew."
+            )
+    return Checkpoint(name, tokenizer, model, initial, fresh)
 
 
-def load_tokenizer(name: str, texts: Iterable[str] = (), markers: Sequence[str] = ()) -> Any:
-    """Load the fast tokenizer of a checkpoint; arguments and errors as for `load`."""
-    if SCRATCH.fullmatch(name):
-        tokenizer: Any = train_tokenizer(texts)
-    else:
-        folder = complete_folder(name)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
-        except Exception as error:  # For a damaged file, the tokenizers library raises nothing narrower.
-            raise UserError(f"The vocabulary of checkpoint {folder} cannot be read: {first_line(error)}") from error
-    _add_tokens(tokenizer, markers)
-    tokenizer.model_max_length = int(1e9)  # bert.encode truncates; the tokenizer need not warn of long texts.
-    return tokenizer
-
-
-def _load_weights(folder: Path, names: dict[str, Any], pieces: int) -> tuple[Any, frozenset[int]]:
-    """Load the classifier of a folder whose vocabulary has `pieces` tokens, and name its fresh variables."""
+def _load_weights(name: str, names: dict[str, Any], tokens: int) -> tuple[Any, frozenset[int]]:
+    """Load the classifier of a checkpoint whose vocabulary has `tokens` tokens, and name its fresh variables."""
+    folder = complete_folder(name)
     config = read_config(folder, **names)
+    rows = config.vocab_size
+    if tokens > LARGEST_GROWTH * rows:
+        raise UserError(
+            f"Checkpoint {name} does not fit together: its vocabulary has {tokens:,} tokens, its embeddings {rows:,} "
+            "rows."
+        )
     classifier = TFBertForSequenceClassification if config.model_type == "bert" else TFAutoClassifier
     try:
         model, info = classifier.from_pretrained(
-            folder, config=config, ignore_mismatched_sizes=True, output_loading_info=True
+            folder, config=config, ignore_mismatched_sizes=True, output_loading_info=True, trust_remote_code=False
         )
-    except ValueError as error:
-        if "Unrecognized configuration class" in str(error):
-            raise UserError(
-                f"Checkpoint {folder} is of type {config.model_type!r}, for which transformers has no TensorFlow "
-                "classifier; use a BERT, RoBERTa or ELECTRA checkpoint."
-            ) from error
-        raise
     except (OSError, SafetensorError) as error:
-        raise UserError(f"The weights of checkpoint {folder} cannot be read: {first_line(error)}") from error
-    if pieces > config.vocab_size:
-        raise UserError(
-            f"Checkpoint {folder} does not fit together: its vocabulary has {pieces} pieces, its embeddings "
-            f"{config.vocab_size}."
-        )
-    return model, _fresh_variables(folder, model, info)
+        raise UserError(f"The weights of checkpoint {name} cannot be read: {first_line(error)}") from error
+    fresh = _fresh_variables(name, model, info)
+    if tokens > rows:
+        _grow_embeddings(model, tokens)
+    return model, fresh
 
 
-def _fresh_variables(folder: Path, model: Any, info: dict[str, Any]) -> frozenset[int]:
+def _fresh_variables(name: str, model: Any, info: dict[str, Any]) -> frozenset[int]:
     """Return the indices of the variables that the files lack: the head's, and of a bare encoder the pooler's.
 
     Raises:
@@ -188,28 +187,34 @@ def _fresh_variables(folder: Path, model: Any, info: dict[str, Any]) -> frozense
     missing |= {key.split(":")[0] for key, *_ in info["mismatched_keys"]}
     fresh = []
     for index, variable in enumerate(model.variables):
-        name, _ = _pytorch_name(variable)
+        weight, _ = _pytorch_name(variable)
         layers = list(accumulate(variable.name.split(":")[0].split("/")[1:], "{}/{}".format))
-        if missing.intersection((name, *layers)):
+        if missing.intersection((weight, *layers)):
             fresh.append(index)
-            if name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in name:
+            if weight.startswith(f"{model.base_model_prefix}.") and ".pooler." not in weight:
                 raise UserError(
-                    f"Checkpoint {folder} lacks weights of its encoder ({name} and perhaps others): it was saved by "
+                    f"Checkpoint {name} lacks weights of its encoder ({weight} and perhaps others): it was saved by "
                     "another architecture or incompletely."
                 )
     return frozenset(fresh)
 
 
-def _add_tokens(tokenizer: Any, markers: Sequence[str]) -> None:
-    tokenizer.add_tokens([AddedToken(marker, normalized=False) for marker in markers])
+def _grow_embeddings(model: Any, size: int) -> Any:
+    """Give the word embeddings `size` rows, new ones the mean of the others; the variable of the embeddings."""
+    held = model.get_input_embeddings().weight.numpy()
+    model.resize_token_embeddings(size)
+    table = model.get_input_embeddings().weight
+    grown = table.numpy()
+    grown[len(held) :] = held.mean(axis=0)
+    table.assign(grown)
+    return table
 
 
 def _add_markers(tokenizer: Any, model: Any, markers: Sequence[str]) -> None:
     pieces = [tokenizer(marker, add_special_tokens=False)["input_ids"] for marker in markers]
     embeddings = model.get_input_embeddings().weight.numpy()
-    _add_tokens(tokenizer, markers)
-    model.resize_token_embeddings(len(tokenizer))
-    table = model.get_input_embeddings().weight
+    add_tokens(tokenizer, markers)
+    table = _grow_embeddings(model, token_count(tokenizer))
     grown = table.numpy()
     for marker, ids in zip(markers, pieces, strict=True):
         grown[tokenizer.convert_tokens_to_ids(marker)] = embeddings[ids].mean(axis=0)

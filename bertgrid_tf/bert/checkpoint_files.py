@@ -1,17 +1,31 @@
-"""The files of a checkpoint: a folder, or a hub model in the local cache; and what its config alone states."""
+"""The files of a checkpoint: a folder, or a hub model in the local cache; and what its config alone states.
+
+Nothing here imports TensorFlow, and no code of a checkpoint is run.
+"""
 
 import hashlib
+import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig
+from transformers.models.auto.modeling_tf_auto import TF_MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
 from bertgrid_tf.bert.scratch import SCRATCH, scratch_config
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.system.container import LOCAL_ERRORS, check_writable
 
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "tf_model.h5", "tf_model.h5.index.json")
-VOCABULARY_FILES = ("vocab.txt", "tokenizer.json", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+"""In the order in which transformers looks for them."""
+VOCABULARY_FILES = (
+    *("vocab.txt", "tokenizer.json", "vocab.json"),
+    *("spm.model", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model"),
+)
+_DESCRIPTION = ("*.json", "*.txt", "*.model")
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_ROBERTAS = ("roberta", "xlm-roberta", "camembert")
 
 
 def cached(name: str) -> Path | None:
@@ -29,12 +43,12 @@ def cached(name: str) -> Path | None:
         return None
     folder = Path(name).expanduser()
     if folder.is_dir():
-        _check_complete(folder)
+        _check_complete(name, folder)
         return folder
-    _check_hub_name(name)
+    repository, revision = split_name(name)
     try:
-        folder = Path(snapshot_download(name, local_files_only=True))
-        _check_complete(folder)
+        folder = Path(snapshot_download(repository, revision=revision, local_files_only=True))
+        _check_complete(name, folder)
     except (errors.LocalEntryNotFoundError, UserError):
         return None
     return folder
@@ -44,41 +58,86 @@ def complete_folder(name: str) -> Path:
     """Return the folder of a checkpoint with config, weights and vocabulary; a hub model is downloaded if it is absent.
 
     Args:
-        name: A folder or a hub id.
+        name: A folder or a hub id, which may end with `@` and a revision (branch, tag or commit).
 
     Raises:
-        UserError: The folder does not exist or lacks a part; the hub cannot be reached or has no such model.
+        UserError: The folder does not exist or lacks a part; the hub cannot be reached or has no such model; no
+            TensorFlow classifier can be made of it.
     """
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        folder = _download(name)
-    _check_complete(folder)
+    folder = described_folder(name)
+    if not Path(name).expanduser().is_dir():
+        folder = _download(name, weights=True)
+    _check_complete(name, folder)
     return folder
 
 
-def read_config(folder: Path, **overrides: Any) -> Any:
-    """Read a transformers configuration; of a path that is a hub id, the config alone is downloaded.
+def described_folder(name: str) -> Path:
+    """Return the folder of a checkpoint with config and vocabulary; of a hub model, no weights are downloaded.
 
-    Raises:
-        UserError: The config cannot be read.
+    What would keep the weights from being loaded is an error here already. Arguments and errors as for
+    `complete_folder`.
     """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        _check_complete(name, folder)
+    else:
+        folder = _download(name)
+        _check_description(name, folder)
+    return folder
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """Split the hub id of a model from its revision; raise UserError where it is neither a hub id nor a folder.
+
+    Example:
+        >>> split_name("klue/roberta-base@main"), split_name("bert-base-cased")
+        (('klue/roberta-base', 'main'), ('bert-base-cased', None))
+    """
+    from huggingface_hub import errors
+    from huggingface_hub.utils import validate_repo_id
+
+    repository, at, revision = name.partition("@")
+    if repository.startswith((".", "/", "~")) or repository.count("/") > 1:
+        raise UserError(f"There is no checkpoint folder {name}.")
     try:
-        return AutoConfig.from_pretrained(folder, **overrides)
+        validate_repo_id(repository)
+    except errors.HFValidationError as error:
+        raise UserError(f"{name!r} is neither a folder nor a model's name on the hub.") from error
+    if at and not revision:
+        raise UserError(f"{name!r} names no revision: write it as {repository}@REVISION, or without the @.")
+    return repository, revision or None
+
+
+def read_config(folder: Path, **overrides: Any) -> Any:
+    """Read the transformers configuration in a folder; raise UserError where it cannot be read."""
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, **overrides)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"Checkpoint {folder} cannot be read: {first_line(error)}") from error
 
 
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object, empty where there is no file; raise UserError where it is damaged."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read: {first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} cannot be read: it holds no JSON object.")
+    return content
+
+
 def positions(name: str) -> int:
     """Return the longest input of a checkpoint in tokens, special tokens included; errors as for `complete_folder`."""
-    config = scratch_config(name) or read_config(complete_folder(name))
+    config = scratch_config(name) or read_config(described_folder(name))
     # RoBERTa counts its positions from padding_idx + 1.
-    offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
+    offset = config.pad_token_id + 1 if config.model_type in _ROBERTAS else 0
     return int(config.max_position_embeddings) - offset
 
 
 def architecture(name: str) -> str:
     """Return the model type of a checkpoint in transformers, as "bert"; errors as for `complete_folder`."""
-    return str((scratch_config(name) or read_config(complete_folder(name))).model_type)
+    return str((scratch_config(name) or read_config(described_folder(name))).model_type)
 
 
 def identity(name: str) -> str:
@@ -87,7 +146,7 @@ def identity(name: str) -> str:
         return name
     folder = complete_folder(name)
     digest = hashlib.sha256()
-    for file in sorted({"config.json", *WEIGHT_FILES} & {path.name for path in folder.iterdir()}):
+    for file in sorted({"config.json", *WEIGHT_FILES, *_weights(folder)} & {path.name for path in folder.iterdir()}):
         with (folder / file).open("rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()[:16]
@@ -98,42 +157,114 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _check_complete(folder: Path) -> None:
+def _check_complete(name: str, folder: Path) -> None:
+    """Raise UserError where a folder lacks a part of a checkpoint, or no TensorFlow classifier can be made of it."""
+    _check_description(name, folder)
+    weights = _weights(folder)
+    if not weights:
+        raise _without_weights(
+            name, {file.name for file in folder.iterdir()}, "put model.safetensors or tf_model.h5 there"
+        )
+    for file in weights:
+        if not (folder / file).is_file():
+            raise UserError(f"Checkpoint {name} lacks {file}, which its index names: put it there.")
+        _check_pointer(folder / file)
+
+
+def _check_description(name: str, folder: Path) -> None:
+    """Check config and vocabulary; errors as for `_check_complete`."""
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is not a checkpoint: it has no config.json.")
-    if not any((folder / file).is_file() for file in WEIGHT_FILES):
-        hint = " (pytorch_model.bin alone cannot be read)" if (folder / "pytorch_model.bin").exists() else ""
-        raise UserError(f"Checkpoint {folder} has no weights{hint}: put model.safetensors or tf_model.h5 there.")
+        raise UserError(f"{name} is not a checkpoint: it has no config.json.")
+    for file in ("config.json", "tokenizer_config.json", *VOCABULARY_FILES):
+        _check_pointer(folder / file)
+    config, tokenizer = read_json(folder / "config.json"), read_json(folder / "tokenizer_config.json")
+    kind, tokenizer_class = config.get("model_type"), tokenizer.get("tokenizer_class") or config.get("tokenizer_class")
+    if code := config.get("auto_map") or tokenizer.get("auto_map"):
+        raise own_code(name, json.dumps(code, ensure_ascii=False))
+    if not kind:
+        raise UserError(f'The config.json of {name} has no model_type: write one there, as "model_type": "bert".')
+    if kind not in TF_MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+        raise UserError(
+            f"Checkpoint {name} is of type {kind!r}, for which transformers has no TensorFlow classifier; use a BERT, "
+            "RoBERTa or ELECTRA checkpoint."
+        )
+    if kind in _ROBERTAS and config.get("pad_token_id", 1) != 1:
+        raise UserError(
+            f"Checkpoint {name} has the pad_token_id {config['pad_token_id']}, and transformers' {kind} in TensorFlow "
+            "counts positions from 1 only: use another checkpoint."
+        )
+    # The fast class has the name of the slow one with "Fast", or there is no slow one.
+    if tokenizer_class and not any(map(tokenizer_class_from_name, (tokenizer_class, f"{tokenizer_class}Fast"))):
+        raise own_code(name, tokenizer_class)
     if not any((folder / file).is_file() for file in VOCABULARY_FILES):
-        raise UserError(f"Checkpoint {folder} has no vocabulary: put vocab.txt or tokenizer.json there.")
+        raise UserError(f"Checkpoint {name} has no vocabulary: put vocab.txt or tokenizer.json there.")
 
 
-def _check_hub_name(name: str) -> None:
-    from huggingface_hub import errors
-    from huggingface_hub.utils import validate_repo_id
+def own_code(name: str, what: str) -> UserError:
+    """Return the error of a checkpoint that needs code of its own."""
+    return UserError(
+        f"Checkpoint {name} needs Python code of its own ({what}), and no code of a checkpoint is run: use one that "
+        "transformers has classes for, as klue/bert-base or monologg/koelectra-base-v3-discriminator for Korean."
+    )
 
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise UserError(f"There is no checkpoint folder {name}.")
+
+def _weights(folder: Path) -> list[str]:
+    """Return the names of the files whose weights transformers would load: one, or an index and its shards."""
+    first = next((file for file in WEIGHT_FILES if (folder / file).is_file()), None)
+    if first is None or not first.endswith(".index.json"):
+        return [first] if first else []
+    return [first, *sorted(set(read_json(folder / first).get("weight_map", {}).values()))]
+
+
+def _without_weights(name: str, files: set[str], remedy: str) -> UserError:
+    if not any(file.startswith("pytorch_model") for file in files):
+        return UserError(f"Checkpoint {name} has no weights: {remedy}.")
+    return UserError(
+        f"Checkpoint {name} has no weights but pytorch_model.bin, and pytorch_model.bin alone cannot be read: {remedy} "
+        "(where PyTorch is installed, AutoModel.from_pretrained(NAME).save_pretrained(FOLDER) writes it)."
+    )
+
+
+def _check_pointer(file: Path) -> None:
+    """Raise UserError where a file is git-lfs's placeholder for another."""
+    if file.is_file():
+        with file.open("rb") as content:
+            if content.read(len(_POINTER)) == _POINTER:
+                raise UserError(
+                    f"{file} is a git-lfs pointer and not the file itself: run `git lfs pull` there, or download it."
+                )
+
+
+@cache
+def _download(name: str, weights: bool = False) -> Path:
+    """Return the folder of a hub model in the local cache, which is brought up to date if the hub can be reached.
+
+    Args:
+        name: A hub id with or without a revision.
+        weights: Whether the weights are downloaded too; where not, the hub must have some that can be read.
+    """
+    from huggingface_hub import HfApi, errors, snapshot_download
+
+    repository, revision = split_name(name)
+
+    def snapshot(*patterns: str) -> Path:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=[*_DESCRIPTION, *patterns]))
+
     try:
-        validate_repo_id(name)
-    except errors.HFValidationError as error:
-        raise UserError(f"{name!r} is neither a folder nor a model's name on the hub.") from error
-
-
-def _download(name: str) -> Path:
-    """Return the folder of a hub model in the local cache, which is brought up to date if the hub can be reached."""
-    from huggingface_hub import errors, snapshot_download
-
-    _check_hub_name(name)
-    patterns = ["*.json", "*.txt", "*.model", "model*.safetensors"]
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=patterns))
-        if not any((folder / file).exists() for file in WEIGHT_FILES):
-            folder = Path(snapshot_download(name, allow_patterns=[*patterns, "tf_model*.h5"]))
+        folder = snapshot(*(["model*.safetensors"] if weights else []))
+        if not (held := _weights(folder)) or (weights and not all((folder / file).is_file() for file in held)):
+            siblings = HfApi().model_info(repository, revision=revision).siblings or ()
+            files = {file.rfilename for file in siblings}
+            if not files & set(WEIGHT_FILES):
+                raise _without_weights(name, files, "give a folder with model.safetensors")
+            if weights:
+                folder = snapshot("tf_model*.h5")
     except errors.GatedRepoError as error:
-        raise UserError(f"{name} is gated on the hub: ask for access there and set HF_TOKEN.") from error
+        raise UserError(f"{repository} is gated on the hub: ask for access there and set HF_TOKEN.") from error
     except errors.RepositoryNotFoundError as error:
-        raise UserError(f"{name} is neither a folder here nor a (public) model on the hub.") from error
+        raise UserError(f"{repository} is neither a folder here nor a (public) model on the hub.") from error
+    except errors.RevisionNotFoundError as error:
+        raise UserError(f"{repository} has no revision {revision} on the hub.") from error
     except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError, RuntimeError) as error:
         raise UserError(_why_not_downloaded(name, error)) from error
     return folder

@@ -25,6 +25,9 @@ def let_memory_grow() -> None:
         tf.config.experimental.set_memory_growth(gpu, True)
 
 
+let_memory_grow()
+
+
 def limit_memory(limit: int) -> None:
     """Limit the memory that TensorFlow takes of each GPU, if there is one; only before its first computation.
 

@@ -1,10 +1,9 @@
 """The size of a BERT."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
-from bertgrid_tf.bert.checkpoint_files import cached, read_config
+from bertgrid_tf.bert.checkpoint_files import described_folder, read_config
 from bertgrid_tf.bert.scratch import scratch_config
 
 
@@ -70,4 +69,4 @@ def dimensions(model: str, classes: int) -> Dimensions:
 
     The vocabulary of `scratch` is the largest that it may get.
     """
-    return Dimensions.of(scratch_config(model) or read_config(cached(model) or Path(model)), classes)
+    return Dimensions.of(scratch_config(model) or read_config(described_folder(model)), classes)

@@ -5,11 +5,17 @@ resumed run continues with other masks. Stateless masks keyed by the step have n
 masks for its own texts, so that another number of replicas is another draw, as another seed is.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
+from transformers.models.deberta.modeling_tf_deberta import TFDebertaStableDropout
+from transformers.models.deberta_v2.modeling_tf_deberta_v2 import TFDebertaV2StableDropout
+
+# DeBERTa's layers draw from the global generator in a method of their own.
+_KINDS = (tf_keras.layers.Dropout, TFDebertaStableDropout, TFDebertaV2StableDropout)
 
 
 class DropoutKey:
@@ -17,9 +23,13 @@ class DropoutKey:
 
     def __init__(self, model: Any) -> None:
         self._key = tf.Variable([0, 0], dtype=tf.int32, trainable=False)
-        layers = [layer for layer in model._flatten_layers() if isinstance(layer, tf_keras.layers.Dropout)]
+        layers = [layer for layer in model._flatten_layers() if isinstance(layer, _KINDS)]
         for index, layer in enumerate(layers):
-            layer._random_generator = _KeyedMasks(self._key, index, len(layers))
+            masks = _KeyedMasks(self._key, index, len(layers))
+            if isinstance(layer, tf_keras.layers.Dropout):
+                layer._random_generator = masks
+            else:
+                layer.xdropout = partial(masks.dropout, rate=layer.drop_prob)
 
     def seed(self, seed: int) -> None:
         """Start a run; near seeds give unrelated masks."""

@@ -83,6 +83,8 @@ class Unpadded:
     def pooled(self, ids: tf.Tensor, types: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
         """Compute the classifier's input before its dropout, float32 [batch, width]; arguments as for the logits."""
         bert = self._model.bert
+        if self._model.config.type_vocab_size < 2:
+            types = tf.zeros_like(types)  # whatever the tokenizer says
         lengths = tf.reduce_sum(mask, axis=1)
         real = tf.cast(tf.where(tf.reshape(mask, [-1]) > 0)[:, 0], tf.int32)
         texts, positions = real // tf.shape(ids)[1], real % tf.shape(ids)[1]

@@ -1,5 +1,6 @@
 """The command line. A command parses, calls the Python API and prints; heavy libraries are imported in functions."""
 
+import shutil
 import sys
 from typing import Any
 
@@ -7,6 +8,7 @@ import typer
 
 from bertgrid_tf.cli import data, doctor, inference, study, tune
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.system.terminal import is_narrow, use_plain_characters
 
 app = typer.Typer(
     help="Time-efficient tuning of BERT text classifiers: sweep what is independent, "
@@ -28,8 +30,13 @@ _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__na
 
 def main() -> None:
     """Run the console script: bad input is answered by one sentence and exit code 2."""
+    use_plain_characters()
+    options: dict[str, Any] = {}
+    if is_narrow():  # Rich's columns would cut off the names of the flags, and Click alone assumes 50 columns.
+        app.rich_markup_mode = data.app.rich_markup_mode = None
+        options["terminal_width"] = shutil.get_terminal_size().columns
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, **options)
     except UserError as error:
         _refuse(str(error))
     except _UsageError as error:

@@ -2,13 +2,30 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from bertgrid_tf.cli.options import DATASETS, RESULTS, DataDir, ResultsParent, flag
+from bertgrid_tf.cli.options import (
+    DATASETS,
+    RESULTS,
+    DataDir,
+    DialogueColumn,
+    LabelColumn,
+    Model,
+    OwnData,
+    ResultsParent,
+    Sets,
+    SpeakerColumn,
+    SplitColumn,
+    TextColumn,
+    flag,
+    read_recipe,
+    setting,
+)
 
 if TYPE_CHECKING:
     from bertgrid_tf.study.doctor import Finding
@@ -17,20 +34,34 @@ _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
 def doctor(
+    context: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="the study to check for: friends, nsmc, sample")
-    ] = "sample",
+        str | None,
+        typer.Argument(metavar="NAME", help="the study to check for: friends, nsmc, sample, or that of --data"),
+    ] = None,
+    model: Model = None,
+    final_model: Annotated[str | None, setting("--final-model")] = None,
+    set_: Sets = None,
+    data: OwnData = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    dialogue_column: DialogueColumn = None,
+    speaker_column: SpeakerColumn = None,
+    split_column: SplitColumn = None,
+    dev_file: Annotated[Path | None, setting("--dev-file")] = None,
+    test_file: Annotated[Path | None, setting("--test-file")] = None,
     data_dir: DataDir = DATASETS,
     results: ResultsParent = RESULTS,
     as_json: Annotated[bool, flag("--json", "print all findings as JSON, at the end")] = False,
 ) -> None:
-    """Check this machine and installation; exit code 1 where the study could not run."""
+    """Check this machine, the data and the checkpoints of a study; exit code 1 where it could not run."""
     from bertgrid_tf.data import data_dirs
     from bertgrid_tf.study.doctor import examine
 
     console = Console()
     findings = []
-    for finding in examine(name, results, data_dirs(data_dir)):
+    name = name or (data.stem if data else "sample")
+    for finding in examine(read_recipe(name, None, context.params), results, data_dirs(data_dir)):
         findings.append(finding)
         if not as_json:
             console.print(_line(finding), highlight=False, soft_wrap=True)

@@ -11,42 +11,43 @@ from rich.text import Text
 
 from bertgrid_tf.corpus import SOURCES, Corpus, Finding, SplitDescription, describe_tokens, find
 from bertgrid_tf.hyperparameters import Hyperparameters
+from bertgrid_tf.report.table import terminal_table
 
 
 def corpora_table(dirs: Sequence[Path]) -> RenderableType:
     """Return the public corpora and the embedded sample, with the folder that holds each."""
-    table = Table("name", "content", Column("MB", justify="right"), "licence", "folder")
-    table.add_row("sample", "embedded: made-up English dialogues, 8 classes", "", "made up", "in the package")
+    grid = terminal_table("name", "content", Column("MB", justify="right"), "licence", "folder")
+    grid.add_row("sample", "embedded: made-up English dialogues, 8 classes", "", "made up", "in the package")
     for name, source in SOURCES.items():
         folder = find(name, dirs)
         where = escape(str(folder)) if folder else f"not here: bertgrid-tf data fetch {name}"
-        table.add_row(name, escape(source.title), f"{source.size / 1e6:.1f}", escape(source.licence), where)
-    return table
+        grid.add_row(name, escape(source.title), f"{source.size / 1e6:.1f}", escape(source.licence), where)
+    return grid
 
 
 def classes_table(corpus: Corpus, splits: Mapping[str, SplitDescription]) -> RenderableType:
     """Return the utterances of every class in each split."""
-    table = _table(f"{corpus.name}: utterances by class", "class", splits)
+    grid = _table(f"{corpus.name}: utterances by class", "class", splits)
     for label in corpus.labels:
         row = [f"{split.classes[label]:,} ({split.classes[label] / split.utterances:.1%})" for split in splits.values()]
-        table.add_row(escape(label), *row)
+        grid.add_row(escape(label), *row)
     if any(split.unlabelled for split in splits.values()):
-        table.add_row("(no label)", *(f"{split.unlabelled:,}" for split in splits.values()))
-    table.add_section()
-    table.add_row("in all", *(f"{split.utterances:,}" for split in splits.values()))
-    return table
+        grid.add_row("(no label)", *(f"{split.unlabelled:,}" for split in splits.values()))
+    grid.add_section()
+    grid.add_row("in all", *(f"{split.utterances:,}" for split in splits.values()))
+    return grid
 
 
 def lengths_table(corpus: Corpus, splits: Mapping[str, SplitDescription]) -> RenderableType:
     """Return dialogues, speakers and lengths of each split."""
-    table = _table(f"{corpus.name}: dialogues", "", splits)
+    grid = _table(f"{corpus.name}: dialogues", "", splits)
     for name in ("dialogues", "speakers", "empty"):
         title = "empty texts" if name == "empty" else name
-        table.add_row(title, *(f"{getattr(split, name):,}" for split in splits.values()))
+        grid.add_row(title, *(f"{getattr(split, name):,}" for split in splits.values()))
     lengths = [split.lengths for split in splits.values()]
     shown = (f"{length.min} / {length.mean:.1f} / {length.median:g} / {length.max}" for length in lengths)
-    table.add_row("utterances per dialogue: min / mean / median / max", *shown)
-    return table
+    grid.add_row("utterances per dialogue: min / mean / median / max", *shown)
+    return grid
 
 
 def findings_text(findings: Sequence[Finding]) -> RenderableType:
@@ -67,15 +68,15 @@ def tokens_table(lengths: Mapping[str, np.ndarray], hyperparameters: Hyperparame
     cut, layout = hyperparameters.max_length, f"context {hyperparameters.context}"
     splits = {split: describe_tokens(tokens, cut) for split, tokens in lengths.items()}
     speakers = f"speakers {hyperparameters.speaker_format}"
-    table = _table(f"tokens per input: {hyperparameters.model}, {layout}, {speakers}", "", splits)
-    table.add_row("mean", *(f"{tokens.mean:.1f}" for tokens in splits.values()))
-    table.add_row("median", *(f"{tokens.median:g}" for tokens in splits.values()))
-    table.add_row("99th percentile", *(f"{tokens.p99:g}" for tokens in splits.values()))
-    table.add_row("max", *(f"{tokens.max:,}" for tokens in splits.values()))
-    table.add_row(f"longer than {cut}", *(f"{tokens.over:.2%}" for tokens in splits.values()))
-    return table
+    grid = _table(f"tokens per input: {hyperparameters.model}, {layout}, {speakers}", "", splits)
+    grid.add_row("mean", *(f"{tokens.mean:.1f}" for tokens in splits.values()))
+    grid.add_row("median", *(f"{tokens.median:g}" for tokens in splits.values()))
+    grid.add_row("99th percentile", *(f"{tokens.p99:g}" for tokens in splits.values()))
+    grid.add_row("max", *(f"{tokens.max:,}" for tokens in splits.values()))
+    grid.add_row(f"longer than {cut}", *(f"{tokens.over:.2%}" for tokens in splits.values()))
+    return grid
 
 
 def _table(title: str, first: str, splits: Mapping[str, object]) -> Table:
     columns = (Column(split, justify="right") for split in splits)
-    return Table(first, *columns, title=escape(title), title_justify="left")
+    return terminal_table(first, *columns, title=escape(title))

@@ -2,19 +2,20 @@
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from bertgrid_tf.budget.plan import StudyPlan
 from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.recipe import short_key
+from bertgrid_tf.report.table import terminal_table
 from bertgrid_tf.storage.records import MeasuredSetting
 
 
 def plan_table(plan: StudyPlan) -> RenderableType:
     """Return the stages of a study with their cost, and the cost of the full product."""
     columns = [Column(name, justify="right") for name in ("trials", "epochs", "steps")]
-    grid = Table("stage", *columns, title="Plan", title_justify="left")
+    grid = terminal_table("stage", *columns, title="Plan")
     for stage in plan.stages:
         upper = "≤ " if stage.at_most else ""
         trials = "" if stage.at_most and stage.name != "final" else str(stage.trials)
@@ -31,7 +32,7 @@ def plan_table(plan: StudyPlan) -> RenderableType:
 def measured_table(key: str, setting: MeasuredSetting) -> RenderableType:
     """Return the measurements behind an `auto` setting, and the chosen value."""
     columns = [Column(name, justify="right") for name in (setting.curve[0] if setting.curve else ())]
-    grid = Table(*columns, title=escape(f"{short_key(key)} on {setting.on}"), title_justify="left")
+    grid = terminal_table(*columns, title=escape(f"{short_key(key)} on {setting.on}"))
     for row in setting.curve:
         grid.add_row(*(f"{value:,}" if isinstance(value, int) else escape(str(value)) for value in row.values()))
     return Group(grid, Text(measured_line(key, setting)))

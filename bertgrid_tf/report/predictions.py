@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from bertgrid_tf.analysis import ClassReport
@@ -12,6 +12,7 @@ from bertgrid_tf.inference.predict import PredictionSummary
 from bertgrid_tf.metrics.classification import OVERALL, PER_CLASS
 from bertgrid_tf.report.answer import baselines, to_text, unbeaten
 from bertgrid_tf.report.format import by_class, interval, overall, score
+from bertgrid_tf.report.table import terminal_table
 
 
 def scores_table(report: ClassReport, metric: str, corpus: str, split: str) -> RenderableType:
@@ -20,7 +21,7 @@ def scores_table(report: ClassReport, metric: str, corpus: str, split: str) -> R
     Where the final model is not better than the baselines, a sentence that says so comes first.
     """
     columns = [Column(name, justify="right") for name in ("texts", *PER_CLASS)]
-    grid = Table("class", *columns, title=escape(f"{corpus}, {split} split"), title_justify="left")
+    grid = terminal_table("class", *columns, title=escape(f"{corpus}, {split} split"))
     for label, *numbers in by_class(report):
         grid.add_row(escape(label), *numbers)
     shown = [name for name in OVERALL if name in report.metrics and name != metric]

@@ -5,12 +5,13 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from bertgrid_tf.analysis import RankedCandidate, StudyAnalysis
 from bertgrid_tf.recipe import differing_keys
 from bertgrid_tf.report.format import duration, limits, score
+from bertgrid_tf.report.table import terminal_table
 
 
 def studies_table(studies: Sequence[StudyAnalysis], ranked: Sequence[RankedCandidate] | None) -> RenderableType:
@@ -21,7 +22,7 @@ def studies_table(studies: Sequence[StudyAnalysis], ranked: Sequence[RankedCandi
         ranked: Their winners compared (`compare_studies`); None where they were not scored on the same texts.
     """
     metric = studies[0].recipe.metric
-    grid = Table("", *(Column(escape(study.folder), justify="right") for study in studies))
+    grid = terminal_table("", *(Column(escape(study.folder), justify="right") for study in studies))
     best = [study.best.score if study.best else None for study in studies]
     rows: list[tuple[str, list[Any]]] = [
         (f"winner's {metric}", [estimate and score(metric, estimate.value) for estimate in best]),

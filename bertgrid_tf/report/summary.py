@@ -7,7 +7,6 @@ import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Column
-from rich.table import Table as Grid
 from rich.text import Text
 
 from bertgrid_tf.analysis import Change, PostHocGain, StudyAnalysis, SweepAnalysis
@@ -17,8 +16,10 @@ from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.answer import answer, interaction_check, to_text
 from bertgrid_tf.report.format import WITHOUT_SCORE, duration, limits, overall, score
 from bertgrid_tf.report.plan import measured_line
+from bertgrid_tf.report.table import terminal_table
 from bertgrid_tf.storage.records import StageTime
 from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.system.terminal import is_narrow
 from bertgrid_tf.trial_config import AFTER_SEARCH
 from tuners.table import Table
 
@@ -93,10 +94,11 @@ def _better_sweep(analysis: StudyAnalysis, searched: Recipe) -> list[str]:
 
 
 def _sweeps(sweeps: Sequence[SweepAnalysis], metric: str) -> RenderableType:
-    columns = [Column(name, justify="right", no_wrap=True) for name in ("epoch", escape(metric), "95 % interval")]
-    # On a narrow terminal a name goes on in the next line, and nothing of it is lost.
-    names = [Column(name, overflow="fold") for name in ("sweep", "level")]
-    grid = Grid(*names, *columns, Column(no_wrap=True), title="Sweeps", title_justify="left")
+    narrow = is_narrow()
+    columns = [Column(name, justify="right", no_wrap=True) for name in ("epoch", escape(metric))]
+    columns += [Column("95 % interval", justify="right", no_wrap=not narrow), Column(no_wrap=True)]
+    grid = terminal_table("sweep", "level", *columns, title="Sweeps")
+    mark = "◀" if narrow else "◀ chosen"
     for sweep in sweeps:
         several = sum(level.tied for level in sweep.levels) > 1
         for number, level in enumerate(sweep.levels):
@@ -108,7 +110,7 @@ def _sweeps(sweeps: Sequence[SweepAnalysis], metric: str) -> RenderableType:
                 escape(str(level.level)),
                 str(level.epoch or ""),
                 *shown,
-                " ".join(["◀ chosen"] * level.chosen + ["≈"] * (level.tied and several)),
+                " ".join([mark] * level.chosen + ["≈"] * (level.tied and several)),
                 style="bold" if level.chosen else None,
             )
         grid.add_section()
@@ -120,8 +122,7 @@ def _cells(table: Table, analysis: StudyAnalysis) -> RenderableType:
     title = f"{metric} on dev by learning rate and epoch" + (", percent" if unit(metric) == "%" else "")
     if analysis.seed_repeats:
         title += f"; means over up to {max(len(cell.scores) for cell in analysis.seed_repeats)} seeds"
-    columns = [Column(str(epoch), justify="right") for epoch in range(1, table.epochs + 1)]
-    grid = Grid("learning rate", *columns, title=escape(title), title_justify="left")
+    rows = [["learning rate", *map(str, range(1, table.epochs + 1))]]
     cells = {(cell.learning_rate, cell.epoch): cell for cell in analysis.cells}
     for rate in table.learning_rates:
         row = []
@@ -133,7 +134,14 @@ def _cells(table: Table, analysis: StudyAnalysis) -> RenderableType:
             text = score(metric, cell.score.value if cell.score else np.nan).removesuffix(" %")
             best = cell == analysis.best
             row.append(f"[bold reverse]{text}*[/]" if best else text + ("≈" if cell.tied else " "))
-        grid.add_row(f"{rate:g}", *row)
+        rows.append([f"{rate:g}", *row])
+    if is_narrow() and len(table.learning_rates) < table.epochs:
+        rows = [["epoch", *rows[0][1:]], *rows[1:]]
+        rows = [list(column) for column in zip(*rows, strict=True)]
+    columns = [Column(head, justify="right") for head in rows[0][1:]]
+    grid = terminal_table(rows[0][0], *columns, title=escape(title))
+    for row in rows[1:]:
+        grid.add_row(*row)
     return grid
 
 
@@ -149,7 +157,7 @@ def times_table(times: Sequence[StageTime], searched: Recipe, ended: bool) -> Re
         ended: Whether the study has ended.
     """
     columns = [Column(name, justify="right") for name in ("took", "predicted when it began", "after the first epoch")]
-    grid = Grid(Column("stage", overflow="fold"), *columns, title="Time", title_justify="left")
+    grid = terminal_table("stage", *columns, title="Time")
     shown = [time for time in times if time.measured]
     for number, time in enumerate(shown, start=1):
         over = ended or number < len(shown)

@@ -75,4 +75,4 @@ class JsonLines:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
             file.flush()
-            os.fsync(file.fileno())
+            tuners.files.sync(file.fileno())

@@ -48,34 +48,29 @@ class Finding:
     name: str = ""
 
 
-def examine(study: str, study_folder: Path, dirs: list[Path]) -> Iterator[Finding]:
+def examine(recipe: "Recipe", study_folder: Path, dirs: list[Path]) -> Iterator[Finding]:
     """Yield the finding of every check, the slow ones last; about 10 seconds in all.
 
     Args:
-        study: Name of a recipe that comes with the package.
+        recipe: The recipe of the study.
         study_folder: Parent of the study folder.
         dirs: Folders that are searched for corpora (`data.data_dirs`).
-
-    Raises:
-        UserError: There is no such recipe.
     """
     yield (finding := _run("packages", packages))
     if finding.status == "problem":
         return  # since the other checks need some of them
     from huggingface_hub import constants
 
-    from bertgrid_tf.recipe import load_recipe
-
-    recipe, cache, home = load_recipe(study), Path(constants.HF_HUB_CACHE), Path(constants.HF_HOME)
+    cache, home = Path(constants.HF_HUB_CACHE), Path(constants.HF_HOME)
     checks: dict[str, Callable[[], Finding]] = {
         "Keras": legacy_keras,
         "memory": memory,
-        "results": partial(folder, study_folder, "choose another with --results", f"tune {study}"),
+        "results": partial(folder, study_folder, "choose another with --results", f"tune {recipe.corpus}"),
         "cache": partial(folder, cache, "set HF_HOME to another folder", volume=home, status="warning"),
         "corpus": partial(corpus, recipe, dirs),
+        "checkpoints": partial(checkpoints, recipe, dirs),
         "processor": processor,
         "TensorFlow": tensorflow,
-        "checkpoints": partial(checkpoints, list(dict.fromkeys([*recipe.searched_models(), *recipe.final_models()]))),
         "precision": precision,
     }
     for name, check in checks.items():
@@ -181,10 +176,14 @@ def folder(
 
 
 def corpus(recipe: "Recipe", dirs: list[Path]) -> Finding:
-    """Check that the corpus of a recipe is here or can be fetched."""
-    from bertgrid_tf.corpus import SOURCES, find
-    from bertgrid_tf.data import SAMPLE
+    """Check that the corpus of a recipe is here or can be fetched; the user's own tables are read."""
+    from bertgrid_tf.corpus import SOURCES, find, utterances
+    from bertgrid_tf.data import SAMPLE, open_corpus
 
+    if recipe.data:
+        table = open_corpus(recipe, dirs)
+        texts = ", ".join(f"{len(list(utterances(some))):,} texts in {split}" for split, some in table.splits.items())
+        return Finding("ok", f"{recipe.data.file}: {len(table.labels)} classes, {texts}")
     if recipe.corpus == SAMPLE:
         return Finding("ok", "sample, embedded in the package")
     source = SOURCES[recipe.corpus]
@@ -213,16 +212,30 @@ def tensorflow() -> Finding:
     return Finding("ok", text)
 
 
-def checkpoints(models: list[str]) -> Finding:
-    """Check that the checkpoints of a recipe are here or can be downloaded."""
+def checkpoints(recipe: "Recipe", dirs: list[Path]) -> Finding:
+    """Check that a recipe's checkpoints are here or can be downloaded, and what is known of them before their weights.
+
+    Of a model that is not here, config and vocabulary are downloaded.
+    """
     from huggingface_hub import constants
 
     from bertgrid_tf.bert.checkpoint_files import cached
     from bertgrid_tf.bert.scratch import SCRATCH
+    from bertgrid_tf.bert.tokenizer import checkpoint_notes
+    from bertgrid_tf.data import open_corpus
+    from bertgrid_tf.training.recipe_checks import check_recipe
+
+    models = list(dict.fromkeys([*recipe.searched_models(), *recipe.final_models()]))
+
+    def checked(text: str) -> Finding:
+        notes = " ".join(note for model in models for note in checkpoint_notes(model)).rstrip(".")
+        if recipe.data:
+            check_recipe(recipe, open_corpus(recipe, dirs), final_here=False)
+        return Finding("warning" if notes else "ok", f"{text}; {notes}" if notes else text)
 
     absent = [name for name in models if not (SCRATCH.fullmatch(name) or cached(name))]
     if not absent:
-        return Finding("ok", f"{', '.join(models)}: all here")
+        return checked(f"{', '.join(models)}: all here")
     text = f"not in the cache: {', '.join(absent)}"
     remedy = "give --model and --final-model folders with config.json, vocab.txt and model.safetensors"
     if constants.HF_HUB_OFFLINE:
@@ -231,7 +244,7 @@ def checkpoints(models: list[str]) -> Finding:
         return Finding("problem", f"{text}; {constants.ENDPOINT} {failure}", f"connect, or {remedy}")
     if obstacle := check_writable(Path(constants.HF_HUB_CACHE), volume=Path(constants.HF_HOME)):
         return Finding("problem", f"{text}; {obstacle.folder} {obstacle.reason}", obstacle.remedy("set HF_HOME"))
-    return Finding("ok", f"{text}; the study downloads them from {constants.ENDPOINT}")
+    return checked(f"{text}; the study downloads them from {constants.ENDPOINT}")
 
 
 def precision() -> Finding:

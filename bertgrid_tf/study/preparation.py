@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,7 @@ from bertgrid_tf.recipe import Recipe, differing_keys
 from bertgrid_tf.storage.records import StudyMetadata
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.system.container import LOCAL_ERRORS, check_writable
+from tuners.files import UNSUPPORTED, sync
 
 LIBRARIES = ("tensorflow", "tf_keras", "keras-tuner", "transformers", "tokenizers", "numpy")
 """The libraries that the numbers depend on."""
@@ -48,8 +49,12 @@ def take_folder(folder: StudyFolder, corpus: str) -> None:
 
 
 @contextmanager
-def locked(folder: StudyFolder) -> Iterator[None]:
+def locked(folder: StudyFolder, on_message: Callable[[str], None]) -> Iterator[None]:
     """Keep other processes out of the folder for as long as the block runs, however it ends.
+
+    Args:
+        folder: The study's.
+        on_message: Called where the file system has no locks, so that none is held.
 
     Raises:
         UserError: Another process is at work in it.
@@ -58,15 +63,20 @@ def locked(folder: StudyFolder) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            file.seek(0)
-            raise UserError(
-                f"The study in {folder.path} is being run by {file.read().strip() or 'another process'}: "
-                "wait for it, or choose another --study NAME."
-            ) from error
+            if error.errno not in UNSUPPORTED:
+                file.seek(0)
+                raise UserError(
+                    f"The study in {folder.path} is being run by {file.read().strip() or 'another process'}: "
+                    "wait for it, or choose another --study NAME."
+                ) from error
+            on_message(
+                f"The file system of {folder.path} has no locks ({error.strerror}): nothing keeps a second process out "
+                "of this study, so start none."
+            )
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
-        os.fsync(file.fileno())  # a worker on another host reads it
+        sync(file.fileno())  # a worker on another host reads it
         yield
 
 

@@ -29,7 +29,7 @@ from bertgrid_tf.study.follow_up import interaction_checks, run_follow_ups, seed
 from bertgrid_tf.study.selection import cheapest_level, write_winner
 from bertgrid_tf.study.soup import average_rows
 from bertgrid_tf.study.workers import WorkerOptions, WorkerPool, start_workers
-from bertgrid_tf.training.recipe_checks import check_recipe, checkpoint_identities, padded_models
+from bertgrid_tf.training.recipe_checks import check_recipe, checkpoint_identities, model_notes
 from bertgrid_tf.training.trial_runner import TrialRunner
 from bertgrid_tf.training.workload_estimator import WorkloadEstimator
 from bertgrid_tf.trial_config import INTERACTIONS, SEEDS, TrialConfig
@@ -86,7 +86,7 @@ class StudyRunner:
             tuners.TunerError: KerasTuner's state in the folder is damaged.
         """
         preparation.take_folder(self._folder, self._asked.corpus)
-        with preparation.locked(self._folder):
+        with preparation.locked(self._folder, self._callback.on_message):
             checkpoints = checkpoint_identities(self._asked)
             if not self._fresh:
                 preparation.check_folder(self._folder, self._asked, self._corpus, checkpoints)
@@ -116,11 +116,8 @@ class StudyRunner:
         # Before this process takes any of a GPU's memory.
         self._recipe, settings = resolve(self._asked, kept, execution.measure, self._callback)
         self._execution = replace(execution, recipe=self._recipe)
-        for model, kind in padded_models(self._recipe).items():
-            self._callback.on_message(
-                f"{model} is of type {kind}, whose own forward pass computes padding too: unless group_by_length is "
-                "set, texts of similar length share a batch."
-            )
+        for note in model_notes(self._recipe):
+            self._callback.on_message(note)
         self._runner = TrialRunner(self._corpus, self._recipe, self._folder.predictions, self._on_train_batch_end)
         self._runner.models.trainer(self._recipe.hyperparameters)  # reads the weights before anything is deleted
         if self._fresh:

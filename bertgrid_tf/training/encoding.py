@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bertgrid_tf.bert.checkpoint import load_tokenizer
 from bertgrid_tf.bert.encode import EncodedDataset, EncodedTexts, encode
+from bertgrid_tf.bert.tokenizer import load_tokenizer
 from bertgrid_tf.corpus import (
     NONE_MARKER,
     SAYS_MARKER,

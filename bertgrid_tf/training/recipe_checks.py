@@ -1,16 +1,21 @@
-"""Whether a recipe fits its checkpoints, its texts and the devices, before anything is trained."""
+"""Whether a recipe fits its checkpoints, its texts and the devices, before anything is trained.
 
-from collections.abc import Iterable
+TensorFlow is imported only where GPUs are counted, and no weights are downloaded before they are hashed.
+"""
 
-from bertgrid_tf.bert.checkpoint import load_tokenizer
+from collections.abc import Sequence
+
 from bertgrid_tf.bert.checkpoint_files import architecture, identity, positions
 from bertgrid_tf.bert.encode import check_room, check_vocabulary
-from bertgrid_tf.bert.replicas import replica_count
+from bertgrid_tf.bert.tokenizer import checkpoint_notes, load_tokenizer
 from bertgrid_tf.corpus import Corpus, segment_count
 from bertgrid_tf.corpus.votes import vote_shares
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.training.encoding import training_texts
+
+SAMPLED_TEXTS = 2_000
+"""Training texts by which a vocabulary is judged, evenly spread."""
 
 
 def check_recipe(recipe: Recipe, corpus: Corpus, final_here: bool = True) -> None:
@@ -24,13 +29,15 @@ def check_recipe(recipe: Recipe, corpus: Corpus, final_here: bool = True) -> Non
     Raises:
         UserError: The recipe does not fit a checkpoint, the texts or the devices.
     """
-    texts = list(training_texts(corpus))
-    if not any(texts):
+    texts = [text for text in training_texts(corpus) if text.strip()]
+    if not texts:
         raise UserError(f"The training texts of {corpus.name} are all empty: is it the right column?")
     if recipe.final_models() and final_here:
+        from bertgrid_tf.bert.replicas import replica_count
+
         replica_count(recipe.final.gpus)
     for model in sorted({*recipe.searched_models(), *recipe.final_models()}):
-        _check_lengths(recipe, model, texts)
+        _check_lengths(recipe, model, texts[:: -(-len(texts) // SAMPLED_TEXTS)])
     if any(recipe.levels("soft_label_weight")):
         vote_shares(corpus)
     for parameter, plain in (("precision", "fp32"), ("head_retraining", "none")):
@@ -40,9 +47,9 @@ def check_recipe(recipe: Recipe, corpus: Corpus, final_here: bool = True) -> Non
                 raise UserError(f"{parameter} {level} is for BERT; {model} is of type {kind!r}: use {plain}.")
 
 
-def _check_lengths(recipe: Recipe, model: str, texts: Iterable[str]) -> None:
+def _check_lengths(recipe: Recipe, model: str, texts: Sequence[str]) -> None:
     reach, tokenizer = positions(model), load_tokenizer(model, texts)
-    check_vocabulary(tokenizer, model, list(texts))
+    check_vocabulary(tokenizer, model, texts)
     for max_length in map(int, recipe.levels("max_length")):
         if max_length > reach:
             raise UserError(f"max_length {max_length} is beyond the {reach} positions of {model}.")
@@ -54,6 +61,16 @@ def padded_models(recipe: Recipe) -> dict[str, str]:
     """Return the type of every checkpoint that computes padding, since it is no BERT."""
     models = dict.fromkeys([*recipe.searched_models(), *recipe.final_models()])
     return {model: kind for model in models if (kind := architecture(model)) != "bert"}
+
+
+def model_notes(recipe: Recipe) -> list[str]:
+    """Return a sentence for everything about the checkpoints that was decided for the user, or costs time."""
+    models = dict.fromkeys([*recipe.searched_models(), *recipe.final_models()])
+    return [note for model in models for note in checkpoint_notes(model)] + [
+        f"{model} is of type {kind}, whose own forward pass computes padding too: unless group_by_length is set, texts "
+        "of similar length share a batch."
+        for model, kind in padded_models(recipe).items()
+    ]
 
 
 def checkpoint_identities(recipe: Recipe) -> dict[str, str]:

@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
 
 @contextmanager
 def hub(models: dict[str, Path]) -> Iterator[tuple[str, list[str]]]:
-    """Serves folders as models; yields the address and the list of the paths that are asked for."""
+    """Serve folders as models; yield the address and the list of the paths that are asked for.
+
+    Args:
+        models: Folders by hub ids, with or without `@` and a revision.
+    """
+    commits = {name: hashlib.sha1(name.encode()).hexdigest() for name in models}
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -25,24 +28,28 @@ def hub(models: dict[str, Path]) -> Iterator[tuple[str, list[str]]]:
         def do_GET(self) -> None:
             path = self.path.split("?")[0]
             asked.append(path)
-            for name, folder in models.items():
-                if path.startswith(f"/api/models/{name}"):
+            error = "RepoNotFound"
+            for key, folder in models.items():
+                name, _, revision = key.partition("@")
+                if path in (f"/api/models/{name}/revision/{revision or 'main'}", f"/api/models/{key}"):
                     files = [{"rfilename": file.name} for file in sorted(folder.iterdir())]
-                    self.answer(json.dumps({"id": name, "sha": COMMIT, "siblings": files}).encode())
+                    self.answer(json.dumps({"id": name, "sha": commits[key], "siblings": files}).encode(), key)
                     return
-                prefix = f"/{name}/resolve/{COMMIT}/"
+                if path.startswith(f"/api/models/{name}/revision/"):
+                    error = "RevisionNotFound"
+                prefix = f"/{name}/resolve/{commits[key]}/"
                 if path.startswith(prefix) and (folder / path.removeprefix(prefix)).is_file():
-                    self.answer((folder / path.removeprefix(prefix)).read_bytes())
+                    self.answer((folder / path.removeprefix(prefix)).read_bytes(), key)
                     return
-            self.send_response(401)
-            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_response(401 if error == "RepoNotFound" else 404)
+            self.send_header("X-Error-Code", error)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def answer(self, content: bytes) -> None:
+        def answer(self, content: bytes, key: str) -> None:
             self.send_response(200)
             self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
-            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("X-Repo-Commit", commits[key])
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             if self.command == "GET":

@@ -1,21 +1,17 @@
-import json
-import os
 import shutil
-from pathlib import Path
 
 import numpy as np
-import ordinary_user
 import pytest
 import tensorflow as tf
-from local_hub import hub
 from safetensors.numpy import load_file, save_file
-from tiny_bert import LABELS, labelled, trial
+from tiny_bert import LABELS
 from transformers import AutoTokenizer, TFBertForSequenceClassification, TFBertModel
 
-from bertgrid_tf.bert.checkpoint import Checkpoint, load
+from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.checkpoint_files import identity, positions
 from bertgrid_tf.bert.encode import EncodedDataset, encode
 from bertgrid_tf.bert.scratch import train_tokenizer
+from bertgrid_tf.bert.tokenizer import checkpoint_notes
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.errors import UserError
 
@@ -113,103 +109,10 @@ def test_missing_encoder_weights_are_an_error_and_not_drawn(saved):
         load(str(saved), LABELS)
 
 
-def trains(folder: Path, tmp_path: Path) -> float:
-    """The dev accuracy of a checkpoint after two epochs, as any other goes."""
-    checkpoint = load(str(folder), LABELS)
-    train, dev = labelled(checkpoint, 24, 0), labelled(checkpoint, 16, 1)
-    *_, last = Trainer(checkpoint).run(train, dev, trial(epochs=2, seed=0), tmp_path)
-    return last.metrics["accuracy"]
-
-
-def test_electra_trains(saved, tmp_path):
-    from transformers import ElectraConfig, TFElectraModel
-
-    tokenizer = AutoTokenizer.from_pretrained(saved)
-    config = ElectraConfig(
-        vocab_size=len(tokenizer),
-        embedding_size=16,
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        intermediate_size=64,
-    )
-    model = TFElectraModel(config)
-    model(model.dummy_inputs)
-    model.save_pretrained(tmp_path / "electra")
-    tokenizer.save_pretrained(tmp_path / "electra")
-    assert 0 <= trains(tmp_path / "electra", tmp_path) <= 1
-
-
-def test_distilbert_trains_without_token_types(saved, tmp_path):
-    from transformers import DistilBertConfig, TFDistilBertModel
-
-    tokenizer = AutoTokenizer.from_pretrained(saved)
-    model = TFDistilBertModel(DistilBertConfig(vocab_size=len(tokenizer), dim=32, n_layers=1, n_heads=1, hidden_dim=64))
-    model(model.dummy_inputs)
-    model.save_pretrained(tmp_path / "distilbert")
-    tokenizer.save_pretrained(tmp_path / "distilbert")
-    assert 0 <= trains(tmp_path / "distilbert", tmp_path) <= 1
-
-
-def test_roberta_trains_with_its_own_separators_and_reach(tmp_path, texts):
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import RobertaConfig, RobertaTokenizerFast, TFRobertaModel
-
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator(texts, vocab_size=300, special_tokens=special)
-    folder = tmp_path / "roberta"
-    folder.mkdir()
-    trained.save_model(str(folder))
-    tokenizer = RobertaTokenizerFast.from_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    config = RobertaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        intermediate_size=64,
-        max_position_embeddings=34,
-        type_vocab_size=1,
-        pad_token_id=1,
-    )
-    model = TFRobertaModel(config)
-    model(model.dummy_inputs)
-    model.save_pretrained(folder)
-    encoded = encode(tokenizer, [(("it", "was"), 0)], 16)
-    assert tokenizer.convert_ids_to_tokens(encoded.ids)[:1] + [
-        t for t in tokenizer.convert_ids_to_tokens(encoded.ids) if t == "</s>"
-    ] == ["<s>", "</s>", "</s>", "</s>"]
-    assert not encoded.types.any()
-    assert positions(str(folder)) == 32
-    assert 0 <= trains(folder, tmp_path) <= 1
-
-
 def test_as_long_a_text_as_the_positions_reach_can_be_trained(checkpoint):
     assert positions(checkpoint.name) == 512
     ids = tf.fill([1, 512], 5)
     assert np.isfinite(checkpoint.logits(ids, tf.zeros_like(ids), tf.ones_like(ids), training=False)).all()
-
-
-@pytest.mark.parametrize(
-    ("remove", "sentence"),
-    [
-        (["config.json"], "is not a checkpoint: it has no config.json"),
-        (["model.safetensors"], "has no weights: put model.safetensors or tf_model.h5 there"),
-        (["vocab.txt", "tokenizer.json"], "has no vocabulary: put vocab.txt or tokenizer.json there"),
-    ],
-)
-def test_a_folder_that_lacks_a_part_is_refused(saved, remove, sentence):
-    for name in remove:
-        (saved / name).unlink()
-    with pytest.raises(UserError, match=sentence):
-        load(str(saved), LABELS)
-
-
-def test_pytorch_s_own_format_is_named_as_what_cannot_be_read(saved):
-    (saved / "model.safetensors").rename(saved / "pytorch_model.bin")
-    with pytest.raises(UserError, match=r"pytorch_model.bin alone cannot be read"):
-        load(str(saved), LABELS)
 
 
 def test_damaged_files_are_named(saved):
@@ -219,74 +122,6 @@ def test_damaged_files_are_named(saved):
     (saved / "config.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         load(str(saved), LABELS)
-
-
-def test_an_architecture_without_a_tensorflow_classifier_is_refused(saved):
-    config = json.loads((saved / "config.json").read_text()) | {"model_type": "t5"}
-    (saved / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="no TensorFlow classifier; use a BERT, RoBERTa or ELECTRA"):
-        load(str(saved), LABELS)
-
-
-@pytest.mark.parametrize("name", ["./nothing", "/nothing/here", "a/b/c"])
-def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(name):
-    with pytest.raises(UserError, match="There is no checkpoint folder"):
-        load(name, LABELS)
-
-
-HUB_SCRIPT = """
-import sys
-from bertgrid_tf.bert.checkpoint_files import complete_folder
-from bertgrid_tf.errors import UserError
-for name in sys.argv[1:]:
-    try:
-        print("complete", *(file.name for file in complete_folder(name).glob("*.safetensors")))
-    except UserError as error:
-        print(error)
-"""
-LOADED = "complete model.safetensors"
-
-
-def from_hub(address: str, cache: Path, *names: str, file_size: int = 0) -> list[str]:
-    """Locate hub models in a child process, since the hub's library reads the address when it is imported."""
-    environment = {"HF_ENDPOINT": address, "HF_HOME": str(cache), "HF_TOKEN": "secret", "HF_HUB_DISABLE_XET": "1"}
-    done = ordinary_user.run("-c", HUB_SCRIPT, *names, environment=environment, file_size=file_size)
-    assert done.returncode == 0, done.stderr
-    assert "secret" not in done.stdout + done.stderr
-    return done.stdout.splitlines()
-
-
-def test_the_hub_is_asked_once_and_its_cache_serves_when_it_is_gone_or_cannot_be_written(saved, tmp_path):
-    with hub({"someone/tiny": saved}) as (address, asked):
-        output = from_hub(address, tmp_path, "someone/tiny", "someone/unknown")
-        for folder, _, _ in os.walk(tmp_path / "hub"):
-            Path(folder).chmod(0o555)
-        assert from_hub(address, tmp_path, "someone/tiny") == [LOADED]
-    assert output[0] == LOADED
-    assert output[1] == "someone/unknown is neither a folder here nor a (public) model on the hub."
-    assert not [path for path in asked if path.endswith(".h5")]
-    output = from_hub(address, tmp_path, "someone/tiny", "someone/other")
-    assert output[0] == LOADED
-    assert output[1].startswith("Checkpoint someone/other is not in the local cache and the hub cannot be reached")
-
-
-def test_a_cache_that_cannot_be_written_is_not_blamed_on_the_hub(saved, tmp_path):
-    cache = tmp_path / "cache"
-    cache.mkdir(mode=0o555)
-    with hub({"someone/tiny": saved}) as (address, _):
-        output = from_hub(address, cache, "someone/tiny")
-    assert output[0].startswith(
-        f"Checkpoint someone/tiny must be downloaded, but the cache {cache}/hub cannot be written (Permission denied): "
-    )
-
-
-def test_a_full_disk_is_not_blamed_on_the_hub(saved, tmp_path):
-    with hub({"someone/tiny": saved}) as (address, _):
-        output = from_hub(address, tmp_path, "someone/tiny", file_size=50_000)
-    assert output[0] == (
-        f"Checkpoint someone/tiny cannot be stored in {tmp_path}/hub (File too large): mend that, or set HF_HOME to "
-        "another folder."
-    )
 
 
 def test_a_scratch_vocabulary_is_the_same_every_time(texts):
@@ -344,18 +179,40 @@ def test_token_types_reach_the_model(checkpoint):
     assert not np.allclose(plain, typed)
 
 
-def test_a_model_of_one_token_type_is_given_no_other(texts):
-    from transformers import BertConfig, TFBertForSequenceClassification
+def test_tokens_beyond_the_embeddings_get_rows_that_begin_as_the_mean_of_the_others(saved, checkpoint):
+    (saved / "tokenizer.json").unlink()
+    with (saved / "vocab.txt").open("a", encoding="utf-8") as vocabulary:
+        vocabulary.write("zebra\nzoo\n")
+    rows = checkpoint.model.config.vocab_size
+    assert checkpoint_notes(str(saved)) == [
+        f"The vocabulary of {saved} has {rows + 2} tokens and its embeddings {rows} rows: 2 rows are added, which "
+        "begin as the mean of the others."
+    ]
+    grown = load(str(saved), LABELS)
+    table = grown.model.get_input_embeddings().weight.numpy()
+    assert grown.tokenizer("zoo", add_special_tokens=False)["input_ids"] == [rows + 1]
+    np.testing.assert_allclose(table[rows:], [table[:rows].mean(axis=0)] * 2, rtol=1e-5)
+    assert grown.fresh == frozenset()
+    encoded = encode(grown.tokenizer, [(("zoo", "film"), 0)], 16)
+    assert np.isfinite(Trainer(grown).probabilities(encoded)).all()
 
-    tiny = BertConfig(vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=1, type_vocab_size=1)
-    model = TFBertForSequenceClassification(tiny)
-    model(model.dummy_inputs)
-    one = Checkpoint("one", None, model, [], frozenset())
-    ids = tf.constant([[2, 5, 3]])
-    typed, plain = (
-        one.logits(ids, types, tf.ones_like(ids), False) for types in (tf.ones_like(ids), tf.zeros_like(ids))
-    )
-    np.testing.assert_array_equal(typed, plain)
+
+def test_another_model_s_vocabulary_is_refused(saved, checkpoint):
+    (saved / "tokenizer.json").unlink()
+    with (saved / "vocab.txt").open("a", encoding="utf-8") as vocabulary:
+        vocabulary.writelines(f"other{number}\n" for number in range(checkpoint.model.config.vocab_size))
+    with pytest.raises(
+        UserError, match=r"does not fit together: its vocabulary has \d+ tokens, its embeddings \d+ rows"
+    ):
+        load(str(saved), LABELS)
+
+
+def test_weights_that_are_no_numbers_are_refused(saved):
+    held = load_file(saved / "model.safetensors")
+    held["bert.pooler.dense.bias"][3] = np.nan
+    save_file(held, saved / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"are damaged: bert.pooler.dense.bias holds values that are no finite numbers"):
+        load(str(saved), LABELS)
 
 
 def test_the_identity_of_a_checkpoint_is_that_of_its_content(saved, tmp_path):

@@ -28,7 +28,7 @@ from bertgrid_tf.system import host
 NOWHERE = "http://127.0.0.1:9"
 """An address at which nothing answers."""
 CHECKS = [
-    *("packages", "Keras", "memory", "results", "cache", "corpus", "processor", "TensorFlow", "checkpoints"),
+    *("packages", "Keras", "memory", "results", "cache", "corpus", "checkpoints", "processor", "TensorFlow"),
     "precision",
 ]
 Usage = namedtuple("Usage", "total used free")
@@ -118,7 +118,7 @@ def test_a_check_that_fails_is_a_problem_without_secrets(monkeypatch, tmp_path):
 
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setattr(doctor, "packages", fails)
-    (found,) = doctor.examine("sample", tmp_path, [tmp_path])
+    (found,) = doctor.examine(recipe.load_recipe("sample"), tmp_path, [tmp_path])
     assert found == Finding("problem", "ValueError: cannot read the token …", name="packages")
 
 
@@ -146,7 +146,7 @@ def test_an_x86_processor_needs_avx_and_tensorflow_is_not_tried_without(monkeypa
     monkeypatch.setattr(host, "processor", lambda: ("Old", []))
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(doctor, "precision", lambda: Finding("ok", ""))
-    *_, found = doctor.examine("sample", tmp_path, [tmp_path])
+    *_, found = doctor.examine(recipe.load_recipe("sample"), tmp_path, [tmp_path])
     assert (found.name, found.status == "problem") == (last, machine == "x86_64")
 
 
@@ -184,34 +184,36 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A cache of the hub with one model."""
     snapshot = tmp_path / "cache/models--someone--tiny/snapshots/0123"
     snapshot.mkdir(parents=True)
-    for name in ("config.json", "model.safetensors", "vocab.txt"):
-        (snapshot / name).touch()
+    (snapshot / "config.json").write_text('{"model_type": "bert", "vocab_size": 6}')
+    (snapshot / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    (snapshot / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nfilm\n")
+    (snapshot / "model.safetensors").touch()
     (refs := snapshot.parents[1] / "refs").mkdir()
     (refs / "main").write_text("0123")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     return snapshot
 
 
-@pytest.mark.parametrize(
-    ("status", "failure"), [(200, None), (404, None), (307, None), (503, "answers with status 503")]
-)
-def test_a_model_that_is_not_here_needs_a_hub_that_answers(monkeypatch, cache, server, status, failure):
-    monkeypatch.setattr(constants, "ENDPOINT", f"{server}/{status}")
-    found = doctor.checkpoints(["someone/tiny", "someone/other"])
-    assert (found.status, found.text.split(";")[0]) == (
-        "problem" if failure else "ok",
-        "not in the cache: someone/other",
-    )
-    assert failure is None or failure in found.text
+def of_models(*models: str) -> recipe.Recipe:
+    return recipe.load_recipe("sample", overrides={"model": models[0], "final.model": models[-1]})
+
+
+def test_a_model_that_is_not_here_needs_a_hub_that_answers(monkeypatch, cache, server):
+    monkeypatch.setattr(constants, "ENDPOINT", f"{server}/503")
+    found = doctor.checkpoints(of_models("someone/tiny", "someone/other"), [])
+    text = f"not in the cache: someone/other; {server}/503 answers with status 503"
+    assert (found.status, found.text) == ("problem", text)
 
 
 def test_a_model_that_is_here_needs_no_hub(monkeypatch, cache):
     monkeypatch.setattr(constants, "ENDPOINT", NOWHERE)
-    assert doctor.checkpoints(["someone/tiny", str(cache), "scratch:2x128"]).status == "ok"
+    for other in (str(cache), "scratch:2x128"):
+        assert doctor.checkpoints(of_models("someone/tiny", other), []).status == "ok"
     (cache / "model.safetensors").unlink()
-    assert doctor.checkpoints(["someone/tiny"]).text == f"not in the cache: someone/tiny; {NOWHERE} cannot be reached"
+    tiny = of_models("someone/tiny")
+    assert doctor.checkpoints(tiny, []).text == f"not in the cache: someone/tiny; {NOWHERE} cannot be reached"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert doctor.checkpoints(["someone/tiny"]).text == "not in the cache: someone/tiny; HF_HUB_OFFLINE is set"
+    assert doctor.checkpoints(tiny, []).text == "not in the cache: someone/tiny; HF_HUB_OFFLINE is set"
 
 
 @pytest.mark.parametrize("address", [NOWHERE, "http://no.such.host.invalid", "no address", "http://[", "http://a..b"])
@@ -223,7 +225,7 @@ def test_a_download_needs_a_cache_that_can_be_written(monkeypatch, tmp_path, ser
     (tmp_path / "file").touch()
     monkeypatch.setattr(constants, "ENDPOINT", f"{server}/200")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
-    found = doctor.checkpoints(["someone/other"])
+    found = doctor.checkpoints(of_models("someone/other"), [])
     assert found.status == "problem"
     assert f"{tmp_path}/file/hub cannot be written" in found.text
 

@@ -8,7 +8,7 @@ import pytest
 from transformers import ElectraConfig
 
 from bertgrid_tf import recipe as recipes
-from bertgrid_tf.bert.checkpoint import load_tokenizer
+from bertgrid_tf.bert.tokenizer import load_tokenizer
 from bertgrid_tf.corpus import Corpus, Dialogue, Utterance, utterances
 from bertgrid_tf.corpus.balance import class_weights
 from bertgrid_tf.corpus.votes import VOTED, vote_shares

@@ -1,6 +1,8 @@
 """A study as a library user runs it: resumed, repeated, refused."""
 
+import errno
 import fcntl
+import os
 import shutil
 import signal
 import subprocess
@@ -18,13 +20,14 @@ from transformers import ElectraConfig, TFElectraModel
 
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.analysis import analyze
-from bertgrid_tf.bert.checkpoint import load_tokenizer
+from bertgrid_tf.bert.tokenizer import load_tokenizer
 from bertgrid_tf.budget.plan import plan
 from bertgrid_tf.corpus import Corpus, utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.inference.evaluate import evaluate_split
 from bertgrid_tf.storage.predictions import predictions_file, read_predictions
 from bertgrid_tf.storage.study_folder import LOCK_FILE, StudyFolder
+from bertgrid_tf.study.preparation import locked
 from bertgrid_tf.study.runner import StudyRunner
 from bertgrid_tf.trial_config import FINAL, GRID
 
@@ -292,6 +295,21 @@ def test_two_processes_do_not_work_in_one_folder(tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="is being run by process 12345 on elsewhere"):
             run(folder)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS])
+def test_a_file_system_without_locks_is_named_and_no_error(tmp_path, monkeypatch, number):
+    def unsupported(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    messages: list[str] = []
+    with locked(StudyFolder(tmp_path), messages.append):
+        assert f"process {os.getpid()} on " in (tmp_path / LOCK_FILE).read_text()
+    assert messages == [
+        f"The file system of {tmp_path} has no locks ({os.strerror(number)}): nothing keeps a second process out of "
+        "this study, so start none."
+    ]
 
 
 def test_a_maximum_length_beyond_the_positions_is_refused_before_anything_is_written(tmp_path):

@@ -1,10 +1,12 @@
 """A file is there whole or not at all."""
 
+import errno
 import os
 import stat
 
 import pytest
 
+from tuners.errors import TunerError
 from tuners.files import replacing, write_text
 
 
@@ -28,3 +30,31 @@ def test_what_raises_leaves_the_former_file_and_no_other(tmp_path):
         file.write(b"half")
         raise KeyboardInterrupt
     assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("state.json", "old")]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_that_cannot_flush_loses_nothing(tmp_path, monkeypatch, number):
+    def unsupported(file):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", unsupported)
+    write_text(tmp_path / "state.json", "new")
+    assert (tmp_path / "state.json").read_text() == "new"
+
+
+def test_a_folder_that_cannot_be_opened_can_be_written(tmp_path, monkeypatch):
+    def forbidden(path, flags):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "open", forbidden)
+    write_text(tmp_path / "state.json", "new")
+    assert (tmp_path / "state.json").read_text() == "new"
+
+
+def test_a_disk_that_fails_is_an_error(tmp_path, monkeypatch):
+    def broken(file):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(TunerError, match="Input/output error"):
+        write_text(tmp_path / "state.json", "new")
