@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
+
+from typing_extensions import Self
 
 from bertgrid_tf.bert.checkpoint_files import cached, read_config
 from bertgrid_tf.bert.scratch import scratch_config

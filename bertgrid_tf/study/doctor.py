@@ -125,7 +125,7 @@ def packages() -> Finding:
         if not (version and requirement.specifier.contains(version, prereleases=True)):
             wrong.append(f"{requirement} is needed, and {version or 'none'} is installed")
     if wrong:
-        return Finding("problem", "; ".join(wrong), "install bertgrid-tf again, with Python 3.11")
+        return Finding("problem", "; ".join(wrong), "install bertgrid-tf again, with Python 3.10 to 3.13")
     within = f", in {runtime}" if (runtime := container_runtime()) else ""
     own = f"bertgrid-tf {metadata.version('bertgrid-tf')}, Python {platform.python_version()}"
     return Finding("ok", f"{own}{within}; all {len(needed) - 1} packages in fitting versions")
