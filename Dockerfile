@@ -9,7 +9,7 @@ FROM ${BASE_IMAGE} AS base
 # No versions here: within a Debian release they change for security fixes only, and the old ones leave the mirrors.
 # hadolint ignore=DL3008
 RUN apt-get update -q \
-    && apt-get install -y -q --no-install-recommends ca-certificates python3.11 python3.11-venv tini \
+    && apt-get install -y -q --no-install-recommends ca-certificates python3 python3-venv tini \
     && apt-get clean \
     && rm -rf /var/lib/apt/lists/*
 ENV LANG=C.UTF-8 \
@@ -23,9 +23,9 @@ ARG PIP_INDEX_URL
 COPY docker/requirements-${VARIANT}.lock /opt/bertgrid/requirements.lock
 # pip compiles the bytecode, which no later user could write. The removed files serve compilers and Java only:
 # TensorFlow's headers, libclang, Ray's jars. 0.4 GB; the packages import and work without.
-RUN python3.11 -m venv /opt/bertgrid \
+RUN python3 -m venv /opt/bertgrid \
     && pip install --require-hashes -r /opt/bertgrid/requirements.lock \
-    && packages=/opt/bertgrid/lib/python3.11/site-packages \
+    && packages=$(echo /opt/bertgrid/lib/python3.*/site-packages) \
     && rm -r "$packages/tensorflow/include" "$packages/clang/native" "$packages/ray/jars"
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="bertgrid-tf" \
@@ -76,7 +76,7 @@ COPY . /checkout
 WORKDIR /checkout
 # The checkout's packages are links to the installed ones, so that the tests run against the shipped code.
 RUN rm -r bertgrid_tf tuners \
-    && packages=/opt/bertgrid/lib/python3.11/site-packages \
+    && packages=$(echo /opt/bertgrid/lib/python3.*/site-packages) \
     && ln -s "$packages/bertgrid_tf" "$packages/tuners" .
 USER 1000:1000
 # Tests name their own folders.

@@ -5,20 +5,26 @@
 # make lock        renew the pinned versions in docker/
 # make image       build the container image, with VARIANT=cpu without CUDA's libraries
 # make image-test  build it from nothing and test it, docker stop and all
-PYTHON ?= python3.11
+PYTHON ?= python3
 VARIANT ?= gpu
 DOCKER ?= docker
 VENV := .venv
 BIN := $(VENV)/bin
-COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate \
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+# An environment of another Python is not taken for this one's.
+INSTALLED := $(VENV)/.installed-$(VERSION)
+# One lock for every Python: where versions differ, markers choose.
+COMPILE = build/uv/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock" --extra files --extra ray setup.cfg
 
 .PHONY: install tune test lint docs lock image image-test clean
 
-install: $(VENV)/.installed
+install: $(INSTALLED)
 
-$(VENV)/.installed: docker/requirements-test.lock setup.cfg pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+$(INSTALLED): docker/requirements-test.lock setup.cfg pyproject.toml
+	$(if $(filter 3.10 3.11 3.12 3.13,$(VERSION)),,$(error bertgrid-tf needs Python 3.10 to 3.13, and $(PYTHON) is \
+$(if $(VERSION),Python $(VERSION),no Python): name one, as in `make $(or $(MAKECMDGOALS),tune) PYTHON=python3.12`))
+	@test -e $@ || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r docker/requirements-test.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
@@ -42,8 +48,8 @@ docs: install
 
 # The other locks are constrained to the CPU image's versions, so that all of them give the same numbers.
 lock:
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/pip install --quiet --disable-pip-version-check uv
 	$(COMPILE) --upgrade -o docker/requirements-cpu.lock
 	$(COMPILE) --upgrade -c docker/requirements-cpu.lock --extra gpu -o docker/requirements-gpu.lock
 	$(COMPILE) --upgrade -c docker/requirements-cpu.lock --extra test --extra dev -o docker/requirements-test.lock

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class PaddedTexts:
     labels: np.ndarray
 
     @classmethod
-    def of(cls, encoded: "EncodedTexts", labels: np.ndarray, length: int) -> Self:
+    def of(cls, encoded: "EncodedTexts", labels: np.ndarray, length: int) -> "PaddedTexts":
         """Pad texts to `length` tokens, which none of them may exceed."""
         mask = np.arange(length) < encoded.lengths[:, None]
         ids, types = np.full(mask.shape, encoded.pad_id, np.int32), np.zeros(mask.shape, np.int32)
@@ -47,7 +47,7 @@ class PaddedTexts:
         np.savez(path, **{field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
-    def load(cls, path: Path | str) -> Self:
+    def load(cls, path: Path | str) -> "PaddedTexts":
         """Read a file that `save` wrote."""
         with np.load(path) as file:
             return cls(**{field.name: file[field.name] for field in fields(cls)})

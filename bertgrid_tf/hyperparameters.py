@@ -4,7 +4,7 @@ The recipe, the command line's help, `docs/recipe.md`, the trainer and KerasTune
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -15,6 +15,7 @@ from pydantic import (
     WrapValidator,
     field_validator,
 )
+from typing_extensions import Self
 
 from bertgrid_tf.corpus.layout import CONTEXTS, SPEAKER_FORMATS
 

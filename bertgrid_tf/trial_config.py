@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+
+from typing_extensions import Self
 
 from bertgrid_tf.hyperparameters import Hyperparameters, Value
 

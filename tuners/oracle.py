@@ -4,11 +4,12 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import keras_tuner
 from keras_tuner.engine.metrics_tracking import infer_metric_direction
 from keras_tuner.engine.trial import Trial, TrialStatus
+from typing_extensions import Self
 
 from tuners import state
 from tuners.decisions import Best, Choose, Decisions, ScoredCell, SweepLevel

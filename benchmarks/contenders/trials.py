@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import mean, median
 from time import perf_counter
-from typing import Any, Self
+from typing import Any
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Cost:
     epoch: float
 
     @classmethod
-    def of(cls, start: float, trials: Sequence[Trial]) -> Self:
+    def of(cls, start: float, trials: Sequence[Trial]) -> "Cost":
         """Estimate the cost from trials.
 
         An epoch costs the median of those that are no trial's first, in which functions may be traced (of all where

@@ -142,13 +142,14 @@ def architecture(name: str) -> str:
 
 def identity(name: str) -> str:
     """Return a hash of a checkpoint's config and weights, or `scratch`'s own name; errors as for `complete_folder`."""
+    import pooch
+
     if SCRATCH.fullmatch(name):
         return name
     folder = complete_folder(name)
     digest = hashlib.sha256()
     for file in sorted({"config.json", *WEIGHT_FILES, *_weights(folder)} & {path.name for path in folder.iterdir()}):
-        with (folder / file).open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
+        digest.update(bytes.fromhex(pooch.file_hash(folder / file)))
     return digest.hexdigest()[:16]
 
 

@@ -1,7 +1,9 @@
 """The size of a BERT."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
+
+from typing_extensions import Self
 
 from bertgrid_tf.bert.checkpoint_files import described_folder, read_config
 from bertgrid_tf.bert.scratch import scratch_config

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -23,6 +23,23 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"bertgrid-tf {version('bertgrid-tf')}, Python {sys.version.split()[0]}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None: ...
+
 
 # Typer has a Click of its own, whose base of all usage errors it does not export.
 _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,47 +11,35 @@ from rich.text import Text
 from bertgrid_tf.cli.options import (
     DATASETS,
     RESULTS,
+    CorpusName,
     DataDir,
-    DialogueColumn,
-    LabelColumn,
     Model,
-    OwnData,
     ResultsParent,
     Sets,
-    SpeakerColumn,
-    SplitColumn,
-    TextColumn,
+    corpus_name,
     flag,
     read_recipe,
     setting,
+    with_data_flags,
 )
 
 if TYPE_CHECKING:
-    from bertgrid_tf.study.doctor import Finding
+    from bertgrid_tf.study.doctor import CheckResult
 
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
+@with_data_flags
 def doctor(
     context: typer.Context,
-    name: Annotated[
-        str | None,
-        typer.Argument(metavar="NAME", help="the study to check for: friends, nsmc, sample, or that of --data"),
-    ] = None,
+    name: CorpusName = None,
     model: Model = None,
     final_model: Annotated[str | None, setting("--final-model")] = None,
     set_: Sets = None,
-    data: OwnData = None,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    dialogue_column: DialogueColumn = None,
-    speaker_column: SpeakerColumn = None,
-    split_column: SplitColumn = None,
-    dev_file: Annotated[Path | None, setting("--dev-file")] = None,
-    test_file: Annotated[Path | None, setting("--test-file")] = None,
     data_dir: DataDir = DATASETS,
     results: ResultsParent = RESULTS,
     as_json: Annotated[bool, flag("--json", "print all findings as JSON, at the end")] = False,
+    **flags: object,
 ) -> None:
     """Check this machine, the data and the checkpoints of a study; exit code 1 where it could not run."""
     from bertgrid_tf.data import data_dirs
@@ -60,7 +47,7 @@ def doctor(
 
     console = Console()
     findings = []
-    name = name or (data.stem if data else "sample")
+    name = corpus_name(name, context.params) if name or context.params.get("data") else "sample"
     for finding in examine(read_recipe(name, None, context.params), results, data_dirs(data_dir)):
         findings.append(finding)
         if not as_json:
@@ -76,7 +63,7 @@ def doctor(
     raise typer.Exit(0 if could_run else 1)
 
 
-def _line(finding: "Finding") -> Text:
+def _line(finding: "CheckResult") -> Text:
     """Return status, name, text and remedy of a finding in one line."""
     remedy = f" ▶ {finding.remedy}" if finding.remedy else ""
     status = (finding.status.ljust(7), _STYLES[finding.status])

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 import numpy as np
 
@@ -77,7 +77,7 @@ def evaluate_split(
     }
     shares = folder.read_metadata().shares()
     final = class_report(Split(truth, numbers, labels), probabilities[FINAL][None], shares, metric)
-    opened = {"opened": datetime.now(UTC).isoformat(timespec="seconds"), "split": split}
+    opened = {"opened": datetime.now(timezone.utc).isoformat(timespec="seconds"), "split": split}
     texts = {f"texts_{label}": count for label, count in final.support.items()}
     folder.append_evaluations([{**opened, "of": model, **scores, **texts} for model, scores in metrics.items()])
     for model, of in probabilities.items():

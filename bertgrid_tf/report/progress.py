@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from math import isnan
 from time import monotonic
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from typing_extensions import Self
 
 from bertgrid_tf.analysis import dev_baseline
 from bertgrid_tf.budget.callbacks import Callback

@@ -32,7 +32,7 @@ _TIMEOUT = 3  # seconds
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """The outcome of a check.
 
     Attributes:
@@ -48,7 +48,7 @@ class Finding:
     name: str = ""
 
 
-def examine(recipe: "Recipe", study_folder: Path, dirs: list[Path]) -> Iterator[Finding]:
+def examine(recipe: "Recipe", study_folder: Path, dirs: list[Path]) -> Iterator[CheckResult]:
     """Yield the finding of every check, the slow ones last; about 10 seconds in all.
 
     Args:
@@ -62,7 +62,7 @@ def examine(recipe: "Recipe", study_folder: Path, dirs: list[Path]) -> Iterator[
     from huggingface_hub import constants
 
     cache, home = Path(constants.HF_HUB_CACHE), Path(constants.HF_HOME)
-    checks: dict[str, Callable[[], Finding]] = {
+    checks: dict[str, Callable[[], CheckResult]] = {
         "Keras": legacy_keras,
         "memory": memory,
         "results": partial(folder, study_folder, "choose another with --results", f"tune {recipe.corpus}"),
@@ -80,16 +80,16 @@ def examine(recipe: "Recipe", study_folder: Path, dirs: list[Path]) -> Iterator[
             return
 
 
-def _run(name: str, check: Callable[[], Finding]) -> Finding:
+def _run(name: str, check: Callable[[], CheckResult]) -> CheckResult:
     """Return a check's finding without secrets; a check that fails is a problem."""
     try:
         finding = check()
     except UserError as error:
-        finding = Finding("problem", str(error).rstrip("."))
+        finding = CheckResult("problem", str(error).rstrip("."))
     except Exception as error:
-        finding = Finding("problem", " ".join(f"{type(error).__name__}: {error}".split()))
+        finding = CheckResult("problem", " ".join(f"{type(error).__name__}: {error}".split()))
     remedy = without_secrets(finding.remedy) if finding.remedy else None
-    return Finding(finding.status, without_secrets(finding.text), remedy, name)
+    return CheckResult(finding.status, without_secrets(finding.text), remedy, name)
 
 
 def without_secrets(text: str) -> str:
@@ -102,7 +102,7 @@ def without_secrets(text: str) -> str:
     return text
 
 
-def packages() -> Finding:
+def packages() -> CheckResult:
     """Compare Python and the installed packages with the versions that setup.cfg asks for."""
     from packaging.requirements import Requirement
 
@@ -120,43 +120,43 @@ def packages() -> Finding:
         if not (version and requirement.specifier.contains(version, prereleases=True)):
             wrong.append(f"{requirement} is needed, and {version or 'none'} is installed")
     if wrong:
-        return Finding("problem", "; ".join(wrong), "install bertgrid-tf again, with Python 3.11")
+        return CheckResult("problem", "; ".join(wrong), "install bertgrid-tf again, with Python 3.10 to 3.13")
     within = f", in {runtime}" if (runtime := container_runtime()) else ""
     own = f"bertgrid-tf {metadata.version('bertgrid-tf')}, Python {platform.python_version()}"
-    return Finding("ok", f"{own}{within}; all {len(needed) - 1} packages in fitting versions")
+    return CheckResult("ok", f"{own}{within}; all {len(needed) - 1} packages in fitting versions")
 
 
-def legacy_keras() -> Finding:
+def legacy_keras() -> CheckResult:
     """Check that TensorFlow will use Keras 2, on which transformers' models are built."""
     value = os.environ.get("TF_USE_LEGACY_KERAS", "")
     if value.lower() in ("1", "true"):
-        return Finding("ok", f"Keras 2 (TF_USE_LEGACY_KERAS={value})")
-    return Finding("problem", f"TF_USE_LEGACY_KERAS={value} asks for Keras 3", "unset it, or set it to 1")
+        return CheckResult("ok", f"Keras 2 (TF_USE_LEGACY_KERAS={value})")
+    return CheckResult("problem", f"TF_USE_LEGACY_KERAS={value} asks for Keras 3", "unset it, or set it to 1")
 
 
-def processor() -> Finding:
+def processor() -> CheckResult:
     """Check that TensorFlow's wheels run on the processor."""
     _, extensions = host.processor()
     if platform.machine() == "x86_64" and "AVX" not in extensions:
-        return Finding("problem", f"{host.description()}; TensorFlow's wheels need AVX", "use another machine")
-    return Finding("ok", host.description())
+        return CheckResult("problem", f"{host.description()}; TensorFlow's wheels need AVX", "use another machine")
+    return CheckResult("ok", host.description())
 
 
-def memory(shared: Path = Path("/dev/shm")) -> Finding:
+def memory(shared: Path = Path("/dev/shm")) -> CheckResult:
     """Check main memory, and the shared memory through which --workers pass their texts."""
     size, shared_size = host.memory(), shutil.disk_usage(shared).total if shared.is_dir() else 0
     text = f"{readable(size)}, {readable(shared_size)} of shared memory"
     if size < _MEMORY:
-        return Finding("warning", f"{text}; a bert-base takes {readable(_MEMORY)}", "choose a smaller --model")
+        return CheckResult("warning", f"{text}; a bert-base takes {readable(_MEMORY)}", "choose a smaller --model")
     if shared_size < _SHARED_MEMORY:
         remedy = "start the container with --shm-size 1g" if container_runtime() else f"enlarge {shared}"
-        return Finding("warning", f"{text}; --workers need {readable(_SHARED_MEMORY)} of it", remedy)
-    return Finding("ok", text)
+        return CheckResult("warning", f"{text}; --workers need {readable(_SHARED_MEMORY)} of it", remedy)
+    return CheckResult("ok", text)
 
 
 def folder(
     place: Path, otherwise: str, command: str = "…", volume: Path | None = None, status: Status = "problem"
-) -> Finding:
+) -> CheckResult:
     """Check that a folder can be written and has space.
 
     Args:
@@ -167,15 +167,17 @@ def folder(
         status: Status where the folder cannot be written.
     """
     if obstacle := check_writable(place, volume):
-        return Finding(status, f"{place} {obstacle.reason}", obstacle.remedy(otherwise, command))
+        return CheckResult(status, f"{place} {obstacle.reason}", obstacle.remedy(otherwise, command))
     free = shutil.disk_usage(nearest(place)).free
     text = f"{place}, {readable(free)} free"
     if free < _FREE_SPACE:
-        return Finding("warning", f"{text}; a bert-base takes {readable(_FREE_SPACE)}", f"make room, or {otherwise}")
-    return Finding("ok", text)
+        return CheckResult(
+            "warning", f"{text}; a bert-base takes {readable(_FREE_SPACE)}", f"make room, or {otherwise}"
+        )
+    return CheckResult("ok", text)
 
 
-def corpus(recipe: "Recipe", dirs: list[Path]) -> Finding:
+def corpus(recipe: "Recipe", dirs: list[Path]) -> CheckResult:
     """Check that the corpus of a recipe is here or can be fetched; the user's own tables are read."""
     from bertgrid_tf.corpus import SOURCES, find, utterances
     from bertgrid_tf.data import SAMPLE, open_corpus
@@ -183,23 +185,23 @@ def corpus(recipe: "Recipe", dirs: list[Path]) -> Finding:
     if recipe.data:
         table = open_corpus(recipe, dirs)
         texts = ", ".join(f"{len(list(utterances(some))):,} texts in {split}" for split, some in table.splits.items())
-        return Finding("ok", f"{recipe.data.file}: {len(table.labels)} classes, {texts}")
+        return CheckResult("ok", f"{recipe.data.file}: {len(table.labels)} classes, {texts}")
     if recipe.corpus == SAMPLE:
-        return Finding("ok", "sample, embedded in the package")
+        return CheckResult("ok", "sample, embedded in the package")
     source = SOURCES[recipe.corpus]
     if folder := find(source, dirs):
-        return Finding("ok", f"{source.name} in {folder}")
+        return CheckResult("ok", f"{source.name} in {folder}")
     text = f"{source.name} is in none of {', '.join(map(str, dirs))}"
     if all(map(check_writable, dirs)):
-        return Finding("problem", f"{text}, and none can be written", "choose another with --data-dir")
+        return CheckResult("problem", f"{text}, and none can be written", "choose another with --data-dir")
     failures = [_unreachable(address) for address in source.hosts]
     if all(failures):
         remedy = f"place its files from {source.page} in {dirs[0] / source.name} by hand"
-        return Finding("problem", f"{text}, and {urlsplit(source.hosts[0]).netloc} {failures[0]}", remedy)
-    return Finding("ok", f"{source.name} is not here yet: the study fetches {readable(source.size)} first")
+        return CheckResult("problem", f"{text}, and {urlsplit(source.hosts[0]).netloc} {failures[0]}", remedy)
+    return CheckResult("ok", f"{source.name} is not here yet: the study fetches {readable(source.size)} first")
 
 
-def tensorflow() -> Finding:
+def tensorflow() -> CheckResult:
     """Check that TensorFlow and transformers' classes for it load, and which GPUs TensorFlow lists."""
     from bertgrid_tf.bert import checkpoint, device  # noqa: F401
     from bertgrid_tf.system.gpu import query_driver
@@ -208,11 +210,11 @@ def tensorflow() -> Finding:
     driver = f", driver {query.version}" if query and query.version else ""
     text = f"{metadata.version('tensorflow')} on {device.device_name()}{driver}"
     if missing := device.missing_gpu():
-        return Finding("warning" if missing.needs_attention else "ok", f"{text}: {missing.reason}", missing.remedy)
-    return Finding("ok", text)
+        return CheckResult("warning" if missing.needs_attention else "ok", f"{text}: {missing.reason}", missing.remedy)
+    return CheckResult("ok", text)
 
 
-def checkpoints(recipe: "Recipe", dirs: list[Path]) -> Finding:
+def checkpoints(recipe: "Recipe", dirs: list[Path]) -> CheckResult:
     """Check that a recipe's checkpoints are here or can be downloaded, and what is known of them before their weights.
 
     Of a model that is not here, config and vocabulary are downloaded.
@@ -227,11 +229,11 @@ def checkpoints(recipe: "Recipe", dirs: list[Path]) -> Finding:
 
     models = list(dict.fromkeys([*recipe.searched_models(), *recipe.final_models()]))
 
-    def checked(text: str) -> Finding:
+    def checked(text: str) -> CheckResult:
         notes = " ".join(note for model in models for note in checkpoint_notes(model)).rstrip(".")
         if recipe.data:
             check_recipe(recipe, open_corpus(recipe, dirs), final_here=False)
-        return Finding("warning" if notes else "ok", f"{text}; {notes}" if notes else text)
+        return CheckResult("warning" if notes else "ok", f"{text}; {notes}" if notes else text)
 
     absent = [name for name in models if not (SCRATCH.fullmatch(name) or cached(name))]
     if not absent:
@@ -239,22 +241,22 @@ def checkpoints(recipe: "Recipe", dirs: list[Path]) -> Finding:
     text = f"not in the cache: {', '.join(absent)}"
     remedy = "give --model and --final-model folders with config.json, vocab.txt and model.safetensors"
     if constants.HF_HUB_OFFLINE:
-        return Finding("problem", f"{text}; HF_HUB_OFFLINE is set", f"unset it, or {remedy}")
+        return CheckResult("problem", f"{text}; HF_HUB_OFFLINE is set", f"unset it, or {remedy}")
     if failure := _unreachable(constants.ENDPOINT):
-        return Finding("problem", f"{text}; {constants.ENDPOINT} {failure}", f"connect, or {remedy}")
+        return CheckResult("problem", f"{text}; {constants.ENDPOINT} {failure}", f"connect, or {remedy}")
     if obstacle := check_writable(Path(constants.HF_HUB_CACHE), volume=Path(constants.HF_HOME)):
-        return Finding("problem", f"{text}; {obstacle.folder} {obstacle.reason}", obstacle.remedy("set HF_HOME"))
+        return CheckResult("problem", f"{text}; {obstacle.folder} {obstacle.reason}", obstacle.remedy("set HF_HOME"))
     return checked(f"{text}; the study downloads them from {constants.ENDPOINT}")
 
 
-def precision() -> Finding:
+def precision() -> CheckResult:
     """Measure how fast matrices of BERT's shapes are multiplied in each precision."""
     from bertgrid_tf.bert import device
     from bertgrid_tf.bert.flops import peak
     from bertgrid_tf.bert.unpadded import COMPUTE
 
     rates = ", ".join(f"{name} {peak(name) / 1e12:.3g} TFLOP/s" for name in COMPUTE)
-    return Finding("ok", f"{rates} (fp32 as TF32)" if device.rounds_to_tf32() else rates)
+    return CheckResult("ok", f"{rates} (fp32 as TF32)" if device.rounds_to_tf32() else rates)
 
 
 def _unreachable(address: str) -> str | None:

@@ -4,6 +4,7 @@ import configparser
 import itertools
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
+LINUX = {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64"}
 LOCKS = {name: ROOT / "docker" / f"requirements-{name}.lock" for name in ("cpu", "gpu", "test", "docs")}
 
 # Records its arguments, and has no image where NO_IMAGE is set.
@@ -214,9 +217,18 @@ def test_the_linters_pass(words):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def pins(lock: Path) -> dict[str, str]:
-    """Package ▶ version."""
-    return dict(re.findall(r"^([\w.-]+)==(\S+)", lock.read_text(), re.MULTILINE))
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+
+
+def pins(lock: Path, python: str) -> dict[str, str]:
+    """Package ▶ version, of the lines that apply to a Python on Linux."""
+    environment = {"python_version": python, "python_full_version": f"{python}.0"} | LINUX
+    lines = (Requirement(line) for line in re.findall(r"^([\w.-]+==.*?) \\$", lock.read_text(), re.MULTILINE))
+    return {
+        line.name: str(line.specifier).removeprefix("==")
+        for line in lines
+        if line.marker is None or line.marker.evaluate(environment)
+    }
 
 
 def setup() -> configparser.ConfigParser:
@@ -231,8 +243,9 @@ def test_every_version_that_is_locked_has_its_hashes(name):
         assert re.match(r"[\w.-]+==\S+( ;.*)? \\\n +--hash=sha256:[0-9a-f]{64}", entry), entry
 
 
-def test_the_locks_agree_on_shared_packages():
-    cpu, gpu, test, docs = map(pins, LOCKS.values())
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_locks_agree_on_shared_packages(python):
+    cpu, gpu, test, docs = (pins(lock, python) for lock in LOCKS.values())
     assert cpu.items() < gpu.items()
     assert cpu.items() < test.items()
     assert cpu.items() < docs.items()
@@ -240,18 +253,69 @@ def test_the_locks_agree_on_shared_packages():
     assert {name.split("-")[0] for name in gpu.keys() - cpu.keys()} == {"nvidia"}
 
 
+def test_every_python_but_the_oldest_gets_the_same_versions():
+    for lock in LOCKS.values():
+        assert pins(lock, "3.11") == pins(lock, "3.12") == pins(lock, "3.13")
+
+
+@pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize(
     ("name", "extras"),
-    [("cpu", ["ray"]), ("gpu", ["ray", "gpu"]), ("test", ["ray", "test", "dev"]), ("docs", ["ray", "docs"])],
+    [
+        *(("cpu", ["files", "ray"]), ("gpu", ["files", "ray", "gpu"])),
+        *(("test", ["files", "ray", "test", "dev"]), ("docs", ["files", "ray", "docs"])),
+    ],
     ids=str,
 )
-def test_the_locks_satisfy_setup_cfg(name, extras):
+def test_the_locks_satisfy_setup_cfg(name, extras, python):
     asked = [setup()["options"]["install_requires"], *(setup()["options.extras_require"][extra] for extra in extras)]
-    locked = pins(LOCKS[name])
+    locked = pins(LOCKS[name], python)
     for line in "\n".join(asked).splitlines():
         if line and not line.startswith("#"):
             requirement = Requirement(line)
             assert requirement.specifier.contains(locked[requirement.name.lower()]), line
+
+
+def test_setup_cfg_the_makefile_and_the_workflow_name_the_same_pythons():
+    parser = setup()
+    assert parser["options"]["python_requires"] == ">=3.10,<3.14"
+    classified = re.findall(r"Python :: (3\.\d+)", parser["metadata"]["classifiers"])
+    filtered = re.search(r"filter ([\d. ]+),", (ROOT / "Makefile").read_text())
+    assert tuple(classified) == PYTHONS == tuple(filtered[1].split() if filtered else ())
+    assert parser["mypy"]["python_version"] == PYTHONS[0]
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    assert {*workflow["jobs"]["ci"]["strategy"]["matrix"]["python"]} < {*PYTHONS}
+    assert f'target-version = "py{PYTHONS[0].replace(".", "")}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def make(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", "--dry-run", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_refuses_other_pythons_before_it_makes_an_environment(tmp_path):
+    old = tmp_path / "python3.9"
+    old.write_text("#!/bin/sh\necho 3.9\n")
+    old.chmod(0o755)
+    for python, what in ((old, "Python 3.9"), (tmp_path / "none", "no Python")):
+        done = make("test", f"PYTHON={python}")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.count("\n") == 1
+        assert f"bertgrid-tf needs Python 3.10 to 3.13, and {python} is {what}: name one, as in `make test PYTHON=" in (
+            done.stderr
+        )
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+@pytest.mark.parametrize("version", PYTHONS)
+def test_make_takes_any_of_its_pythons_into_an_environment_of_its_own(version, tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho {version}\n")
+    python.chmod(0o755)
+    done = make("tune", f"PYTHON={python}", f"VENV={tmp_path}")
+    assert done.returncode == 0
+    assert f"{python} -m venv --clear {tmp_path}\n" in done.stdout
+    assert f"touch {tmp_path}/.installed-{version}\n" in done.stdout
 
 
 def test_the_image_s_label_is_the_package_s_version():

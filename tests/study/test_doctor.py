@@ -22,7 +22,7 @@ from bertgrid_tf import corpus as corpora
 from bertgrid_tf import recipe
 from bertgrid_tf.corpus import SOURCES
 from bertgrid_tf.study import doctor
-from bertgrid_tf.study.doctor import Finding
+from bertgrid_tf.study.doctor import CheckResult
 from bertgrid_tf.system import host
 
 NOWHERE = "http://127.0.0.1:9"
@@ -113,13 +113,13 @@ def test_a_study_without_a_recipe_is_refused():
 
 
 def test_a_check_that_fails_is_a_problem_without_secrets(monkeypatch, tmp_path):
-    def fails() -> Finding:
+    def fails() -> CheckResult:
         raise ValueError("cannot read\nthe token hf_secret")
 
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setattr(doctor, "packages", fails)
     (found,) = doctor.examine(recipe.load_recipe("sample"), tmp_path, [tmp_path])
-    assert found == Finding("problem", "ValueError: cannot read the token …", name="packages")
+    assert found == CheckResult("problem", "ValueError: cannot read the token …", name="packages")
 
 
 def test_the_versions_here_fit():
@@ -145,7 +145,7 @@ def test_a_package_that_does_not_fit_or_is_missing_is_a_problem(monkeypatch):
 def test_an_x86_processor_needs_avx_and_tensorflow_is_not_tried_without(monkeypatch, tmp_path, machine, last):
     monkeypatch.setattr(host, "processor", lambda: ("Old", []))
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    monkeypatch.setattr(doctor, "precision", lambda: Finding("ok", ""))
+    monkeypatch.setattr(doctor, "precision", lambda: CheckResult("ok", ""))
     *_, found = doctor.examine(recipe.load_recipe("sample"), tmp_path, [tmp_path])
     assert (found.name, found.status == "problem") == (last, machine == "x86_64")
 
@@ -163,20 +163,20 @@ def test_little_memory_is_a_warning(monkeypatch, size, shared, status):
 def test_little_space_is_a_warning(monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(10**10, 0, 2 * 10**9))
     text = f"{tmp_path}/not/yet, 2.0 GB free; a bert-base takes 5.0 GB"
-    assert doctor.folder(tmp_path / "not" / "yet", "…") == Finding("warning", text, "make room, or …")
+    assert doctor.folder(tmp_path / "not" / "yet", "…") == CheckResult("warning", text, "make room, or …")
 
 
 def test_a_folder_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     below = tmp_path / "file" / "below"
     text = f"{below} cannot be written ({os.strerror(errno.ENOTDIR)})"
-    assert doctor.folder(below, "choose another") == Finding("problem", text, "choose another")
+    assert doctor.folder(below, "choose another") == CheckResult("problem", text, "choose another")
 
 
 def test_gpus_are_named_with_their_driver(monkeypatch):
     give(monkeypatch, A10, A10)
     text = f"{metadata.version('tensorflow')} on 2 × NVIDIA A10 (24 GB), driver 550.90.07"
-    assert doctor.tensorflow() == Finding("ok", text)
+    assert doctor.tensorflow() == CheckResult("ok", text)
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ def test_a_corpus_is_here_or_can_be_fetched_or_is_a_problem(monkeypatch, tmp_pat
     source = SOURCES["friends"]
     monkeypatch.setattr(corpora, "SOURCES", {"friends": replace(source, hosts=(NOWHERE, f"{server}/200"))})
     text = "friends is not here yet: the study fetches 3 MB first"
-    assert doctor.corpus(friends, dirs) == Finding("ok", text)
+    assert doctor.corpus(friends, dirs) == CheckResult("ok", text)
     monkeypatch.setattr(corpora, "SOURCES", {"friends": replace(source, hosts=(NOWHERE, f"{server}/503"))})
     found = doctor.corpus(friends, dirs)
     assert found.status == "problem"
@@ -244,7 +244,7 @@ def test_a_corpus_is_here_or_can_be_fetched_or_is_a_problem(monkeypatch, tmp_pat
     (tmp_path / "cache").mkdir()
     for file in source.files:
         (tmp_path / "cache" / file.name).touch()
-    assert doctor.corpus(friends, dirs) == Finding("ok", f"friends in {tmp_path}/cache")
+    assert doctor.corpus(friends, dirs) == CheckResult("ok", f"friends in {tmp_path}/cache")
     (tmp_path / "file").touch()
     found = doctor.corpus(friends, [tmp_path / "file" / "data"])
     assert (found.status, found.remedy) == ("problem", "choose another with --data-dir")
