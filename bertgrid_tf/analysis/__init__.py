@@ -2,6 +2,7 @@
 
 from bertgrid_tf.analysis.analyze import analyze, class_report
 from bertgrid_tf.analysis.gains import fit_correction
+from bertgrid_tf.analysis.mistakes import list_mistakes
 from bertgrid_tf.analysis.records import (
     ADJUSTMENT,
     TEMPERATURE,
@@ -39,4 +40,5 @@ __all__ = [
     "class_report",
     "compare_studies",
     "fit_correction",
+    "list_mistakes",
 ]

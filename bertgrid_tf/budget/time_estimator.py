@@ -1,7 +1,8 @@
 """The seconds of a study: measured so far, and predicted from that for the rest."""
 
 import heapq
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import mean
 from time import monotonic
@@ -11,6 +12,8 @@ from bertgrid_tf.training.workload import EpochWorkload
 
 START = "start"
 """The stage before the first: TensorFlow starts, the checkpoint is read, the data are checked."""
+REPORT = "report"
+"""The stage of all analyses and reports, the last in the table of times."""
 FIRST_STEPS = 10
 """Training steps behind the first prediction."""
 RECENT = 3
@@ -271,7 +274,18 @@ class TimeEstimator:
         now = self._now()
         self._times.setdefault(self._stage, StageTime(self._stage)).measured += now - self._counted
         self._counted = now
-        return list(self._times.values())
+        return sorted(self._times.values(), key=lambda time: time.stage == REPORT)
+
+    @contextmanager
+    def during(self, stage: str) -> Iterator[None]:
+        """Count the time of the block as that of a stage, in which nothing is trained."""
+        self.times()
+        current, self._stage = self._stage, stage
+        try:
+            yield
+        finally:
+            self.times()
+            self._stage = current
 
     def _predict(self, stage: str) -> None:
         """Predict a stage as it begins, and all of them after the first epoch."""

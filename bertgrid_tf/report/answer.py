@@ -13,16 +13,26 @@ from bertgrid_tf.analysis import InteractionCheck, ScoreEstimate, StudyAnalysis
 from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.metrics.compare import INTERACTS
 from bertgrid_tf.report.format import difference, duration, limits, points, score
+from bertgrid_tf.storage.records import LIKELY_ERROR
 
 
 def answer(analysis: StudyAnalysis) -> list[str]:
-    """Return the best cell, how certain it is, the final model and the cost."""
+    """Return the score, the settings, the final model, how certain they are, the likely label errors and the cost."""
+    return [*headline(analysis), *details(analysis)]
+
+
+def headline(analysis: StudyAnalysis) -> list[str]:
+    """Return what stands first, at most three lines: the score, the settings, the final model."""
+    return [best_score(analysis), *settings(analysis), *final_model(analysis)]
+
+
+def details(analysis: StudyAnalysis) -> list[str]:
+    """Return what qualifies the headline: the tied set, the optimism, the seeds, the likely label errors, the cost."""
     return [
-        best_cell(analysis),
         *tied_set(analysis),
         *optimism(analysis),
         *seeds(analysis),
-        *final_model(analysis),
+        *label_errors(analysis),
         *cost(analysis),
     ]
 
@@ -55,17 +65,25 @@ def _segments(sentence: str) -> list[tuple[str, str]]:
     return [(part, ("", "strong", "code")[number % 3]) for number, part in enumerate(parts) if part]
 
 
-def best_cell(analysis: StudyAnalysis) -> str:
-    """Return the winner, or the best cell so far, with its score."""
-    metric, best = analysis.recipe.metric, analysis.best
-    if best is None or best.score is None:
+def best_score(analysis: StudyAnalysis) -> str:
+    """Return the score of the winner, or of the best cell so far."""
+    if analysis.best is None or analysis.best.score is None:
         return "No cell of the learning-rate × epoch grid has a score so far."
+    so_far = "" if analysis.winner else " so far"
+    return f"On dev{so_far}: {_reached(analysis.recipe.metric, analysis.best.score)}."
+
+
+def settings(analysis: StudyAnalysis) -> list[str]:
+    """Return the settings of the winner, or of the best cell so far."""
+    best = analysis.best
+    if best is None or best.score is None:
+        return []
     values = {"learning_rate": f"{best.learning_rate:g}"} | _levels(analysis)
     shown = ", ".join(f"`{name}={value}`" for name, value in values.items())
-    return (
-        f"{'Winner' if analysis.winner else 'Best so far'}: {shown}: {_reached(metric, best.score)} on dev after epoch "
-        f"**{best.epoch}** of {analysis.recipe.epochs}."
-    )
+    return [
+        f"{'Winner' if analysis.winner else 'Best so far'}: {shown}, after epoch **{best.epoch}** of "
+        f"{analysis.recipe.epochs}."
+    ]
 
 
 def _reached(metric: str, estimate: ScoreEstimate) -> str:
@@ -123,6 +141,19 @@ def final_model(analysis: StudyAnalysis) -> list[str]:
         for split, report in splits.items()
     )
     return [f"Final model `{final.model}`, epoch {len(final.epochs)} of {final.schedule_epochs}: {'; '.join(reached)}."]
+
+
+def label_errors(analysis: StudyAnalysis) -> list[str]:
+    """Return how many dev texts are labelled otherwise by the runs, and how many of these are likely label errors."""
+    mistakes = analysis.mistakes
+    if not mistakes:
+        return []
+    likely = sum(mistake.kind == LIKELY_ERROR for mistake in mistakes)
+    runs = f"the mean of {mistakes[0].runs} runs" if mistakes[0].runs > 1 else "the one run"
+    return [
+        f"Dev texts that {runs} puts into another class than their label: {len(mistakes):,}, of which **{likely:,}** "
+        "are likely label errors (`mistakes.csv`)."
+    ]
 
 
 def cost(analysis: StudyAnalysis) -> list[str]:

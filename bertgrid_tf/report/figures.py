@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from io import BytesIO
 from math import nan
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from bertgrid_tf.analysis import CellAnalysis, StudyAnalysis
+from bertgrid_tf.analysis import CellAnalysis, ClassReport, StudyAnalysis
 from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.metrics.classification import PER_CLASS
 from bertgrid_tf.report.format import WITHOUT_SCORE, score
@@ -47,19 +47,16 @@ COLOURS = {
 """Each part's colour on light and on dark paper; figures are drawn in the light ones."""
 _VARIABLES = {light: f"var(--{part})" for part, (light, _) in COLOURS.items()}
 _MARKERS = "osD^vP*X"
-_KOREAN = [
-    "Noto Sans CJK KR",
-    "Noto Sans KR",
-    "NanumGothic",
-    "Malgun Gothic",
-    "Apple SD Gothic Neo",
-    "Noto Sans CJK JP",
-]
-"""Fonts that hold Hangul, which Matplotlib's own lacks; the first that is installed draws it in the PNGs."""
+_FONT = "DejaVu Sans"
+"""Matplotlib's own, which lacks the letters of many languages, Hangul among them."""
 _WIDTH = 7.2
 """Of a figure, in inches: the page's column."""
-# Matplotlib would complain of the Korean fonts that have no bold letters.
-_BOLD: dict[str, Any] = {"weight": "bold", "family": "DejaVu Sans"}
+SHOWN_CLASSES = 30
+"""The most classes that a figure shows; of more, those that are confused the most."""
+_LONGEST_SIDE = 12_000
+"""Of a PNG, in pixels, whatever the number of rows and columns."""
+# Matplotlib would complain of fonts that have no bold letters.
+_BOLD: dict[str, Any] = {"weight": "bold", "family": _FONT}
 _STRONGEST = 0.5
 """Share of the accent colour in the strongest tile; text on it stays readable on light and on dark paper."""
 
@@ -105,29 +102,62 @@ class Drawing:
         Raises:
             UserError: The folder cannot be written.
         """
-        for kind, content in (("svg", self.svg), ("png", self._save("png"))):
+        # The SVG first, whose letters the browser's fonts draw.
+        for kind, content in (("svg", lambda: self.svg), ("png", self._png)):
             with replacing(folder / f"{self.name}.{kind}") as file:
-                file.write(content)
+                file.write(content())
+
+    def _png(self) -> bytes:
+        """The figure as PNG, in which a number stands for a label whose letters no installed font has."""
+        labels: dict[str, str] = {}
+        for panel in self.figure.axes:
+            for axis in (panel.xaxis, panel.yaxis):
+                texts = [tick.get_text() for tick in axis.get_ticklabels()]
+                for text in (*texts, axis.get_label_text()):
+                    if _undrawable(text):
+                        labels.setdefault(text, f"[{len(labels) + 1}]")
+                if labels.keys() & set(texts):
+                    axis.set_ticklabels([labels.get(text, text) for text in texts])
+                axis.set_label_text(labels.get(axis.get_label_text(), axis.get_label_text()))
+        if labels:
+            note = f"[1] … [{len(labels)}]: no installed font has these letters; {self.name}.svg has them"
+            self.figure.text(0.5, 0.004, note, ha="center", va="bottom", size=6.5)
+        return self._save("png")
 
     def _save(self, kind: str) -> bytes:
         # The analysis alone decides a figure's bytes: no date, no library.
         dropped = dict.fromkeys(("Date", "Creator", "Format", "Type") if kind == "svg" else ("Software",))
         file = BytesIO()
+        dpi = min(200, _LONGEST_SIDE / max(self.figure.get_size_inches()))
         with _style(), warnings.catch_warnings():
-            # Where no installed font has a class's letters, the PNG shows boxes; the browser's fonts draw the SVG.
+            # The layout of an SVG is measured in these fonts, and its letters are drawn in the browser's.
             warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-            self.figure.savefig(file, format=kind, dpi=200, metadata=dropped | {"Title": self.title})
+            self.figure.savefig(file, format=kind, dpi=dpi, metadata=dropped | {"Title": self.title})
         return file.getvalue()
 
 
 def draw(analysis: StudyAnalysis, names: Iterable[str] = NAMES) -> dict[str, Drawing]:
     """Draw the figures of a study, without those for which there is nothing to show yet."""
     drawn = {}
-    with _style():
+    labels = [label for report in (analysis.dev, analysis.final_dev) if report for label in report.labels]
+    levels = [str(level.level) for sweep in analysis.sweeps for level in sweep.levels]
+    with _style("".join((*labels, *levels))):
         for name in names:
             if (figure := _DRAWINGS[name](analysis)) is not None:
                 drawn[name] = Drawing(name, str(_DRAWINGS[name].__doc__), figure)
     return drawn
+
+
+def shown_classes(report: ClassReport) -> np.ndarray:
+    """Return the ids of the classes that figures show, in order: all, or those of the most frequent confusions."""
+    counts = report.confusion
+    if len(counts) <= SHOWN_CLASSES:
+        return np.arange(len(counts))
+    confused = np.triu(counts + counts.T, 1)
+    pairs = np.argwhere(confused)
+    named = pairs[np.argsort(-confused[*pairs.T], kind="stable")].ravel()
+    by_size = np.argsort(-counts.sum(axis=1), kind="stable")
+    return np.sort(list(dict.fromkeys([*named.tolist(), *by_size.tolist()]))[:SHOWN_CLASSES])
 
 
 def table_rows(analysis: StudyAnalysis) -> dict[float, list[CellAnalysis]]:
@@ -175,7 +205,10 @@ def _grid(analysis: StudyAnalysis) -> "Figure | None":
         return None
     metric, rows, epochs = analysis.recipe.metric, table_rows(analysis), table_epochs(analysis)
     width = min(max(6 / len(epochs), 0.6), 1.0)
-    figure = _figure(1.2 + width * len(epochs), 0.6 + 0.34 * len(rows))
+    label = f"epoch ({_axis(metric)})"
+    # A few tiles are narrower and lower than the names of the axes.
+    figure = _figure(max(1.2 + width * len(epochs), 0.5 + 0.08 * len(label)), max(0.6 + 0.34 * len(rows), 1.5))
+    figure.supxlabel(label, size=9, color=_ink("quiet"))
     panel = figure.subplots()
     cells = {(row, cell.epoch - 1): cell for row, in_row in enumerate(rows.values()) for cell in in_row}
     scores = np.full((len(rows), len(epochs)), nan)
@@ -195,7 +228,7 @@ def _grid(analysis: StudyAnalysis) -> "Figure | None":
         panel.text(column, row, text, ha="center", va="center", color=colour, **(_BOLD if best else {}))
     panel.set_xticks(range(len(epochs)), [str(epoch) for epoch in epochs])
     panel.set_yticks(range(len(rows)), [f"{rate:g}" for rate in rows])
-    panel.set(xlabel=f"epoch ({_axis(metric)})", ylabel="learning rate")
+    panel.set_ylabel("learning rate")
     return figure
 
 
@@ -221,7 +254,8 @@ def _curves(analysis: StudyAnalysis) -> "Figure | None":
         ring = {"markersize": 11, "markerfacecolor": "none", "markeredgecolor": _ink("ink")}
         on_dev.plot(analysis.best.epoch, scale * best.value, "o", **ring)
     for panel, label in zip((on_dev, *on_train), (_axis(metric), "training loss, nats"), strict=False):
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.set_xlim(0.7, table_epochs(analysis)[-1] + 0.3)
+        panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         panel.set_title(label, color=_ink("quiet"))
         panel.set_xlabel("epoch")
         panel.grid(axis="y")
@@ -234,9 +268,12 @@ def _confusion(analysis: StudyAnalysis) -> "Figure | None":
     report = analysis.final_dev or analysis.dev
     if report is None:
         return None
-    counts, labels = report.confusion, [_short(label) for label in report.labels]
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = _figure(max(1.3 + 0.64 * len(labels), 3.6), 1.1 + 0.44 * len(labels))
+    shown = shown_classes(report)
+    labels = [_short(report.labels[one]) for one in shown]
+    counts = report.confusion[np.ix_(shown, shown)]
+    shares = counts / np.maximum(report.confusion[shown].sum(axis=1, keepdims=True), 1)
+    width = 0.64 if len(labels) <= 10 else 0.46
+    figure = _figure(max(1.3 + width * len(labels), 3.6), 1.1 + 0.44 * len(labels))
     panel = figure.subplots()
     _tiles(panel, shares)
     for (truth, predicted), count in np.ndenumerate(counts):
@@ -255,14 +292,15 @@ def _classes(analysis: StudyAnalysis) -> "Figure | None":
     report = analysis.final_dev or analysis.dev
     if report is None:
         return None
-    rows = range(len(report.labels))
-    figure = _figure(_WIDTH, 0.8 + 0.3 * len(report.labels))
+    labels = [report.labels[one] for one in shown_classes(report)]
+    rows = range(len(labels))
+    figure = _figure(_WIDTH, 0.8 + 0.3 * len(labels))
     panel = figure.subplots()
-    values = {name: [100 * report.metrics[f"{name}_{label}"] for label in report.labels] for name in PER_CLASS}
+    values = {name: [100 * report.metrics[f"{name}_{label}"] for label in labels] for name in PER_CLASS}
     panel.hlines(rows, values["precision"], values["recall"], colors=_ink("quiet"), linewidth=1)
     for name, marker, part in zip(PER_CLASS, (">", "s", "o"), ("second", "third", "accent"), strict=True):
         panel.plot(values[name], rows, marker, color=_ink(part), markersize=6, label="F1" if name == "f1" else name)
-    _rows(panel, [f"{_short(label)}  ({report.support.get(label, 0):,})" for label in report.labels])
+    _rows(panel, [f"{_short(label)}  ({report.support.get(label, 0):,})" for label in labels])
     panel.set_xlabel("%")
     figure.legend(loc="outside upper right", ncols=3)
     return figure
@@ -332,17 +370,51 @@ def _closeness(scores: np.ndarray) -> np.ndarray:
     return np.clip(1 - (best - scores) / (2 * (best - middle) or 1), 0, 1)
 
 
-@contextmanager
-def _style() -> Iterator[None]:
-    """Set the look of all figures, and write the same figure as the same bytes."""
-    from matplotlib import rc_context
-    from matplotlib.font_manager import fontManager
+@cache
+def _letters(file: str) -> frozenset[int]:
+    """Return the characters that a font file draws; none if it cannot be read."""
+    from matplotlib.ft2font import FT2Font
 
-    installed = {font.name for font in fontManager.ttflist}
+    try:
+        return frozenset(FT2Font(file).get_charmap())
+    except (OSError, RuntimeError):
+        return frozenset()
+
+
+@cache
+def _fonts(text: str) -> tuple[list[str], frozenset[int]]:
+    """Return the fonts to draw a text in: Matplotlib's own, then those that have letters it lacks.
+
+    Returns:
+        The names of the fonts, and the characters that no installed font has.
+    """
+    from matplotlib.font_manager import findfont, fontManager
+
+    missing = frozenset(map(ord, text)) - _letters(findfont(_FONT))
+    names = [_FONT]
+    # Upright letters of medium weight, where there is a choice.
+    fonts = fontManager.ttflist if missing else []
+    for font in sorted(fonts, key=lambda font: (font.style != "normal", str(font.weight) not in ("400", "normal"))):
+        if missing and (drawn := missing & _letters(font.fname)):
+            names.append(font.name)
+            missing -= drawn
+    return names, missing
+
+
+def _undrawable(text: str) -> bool:
+    """Return whether no installed font has one of the letters of a text."""
+    return bool(_fonts(text)[1])
+
+
+@contextmanager
+def _style(text: str = "") -> Iterator[None]:
+    """Set the look of all figures, with fonts for the letters of a text, and write the same figure as the same bytes."""
+    from matplotlib import rc_context
+
     with rc_context(
         {
-            "font.family": ["DejaVu Sans", *[name for name in _KOREAN if name in installed][:1], "sans-serif"],
-            "font.sans-serif": ["DejaVu Sans"],
+            "font.family": [*_fonts(text)[0], "sans-serif"],
+            "font.sans-serif": [_FONT],
             "font.size": 9,
             # A label may hold a $.
             "text.parse_math": False,

@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from bertgrid_tf.hyperparameters import Hyperparameters, Value
 from bertgrid_tf.trial_config import TrialConfig
+
+
+LIKELY_ERROR, HARD = "likely label error", "hard"
+"""The kinds of mistakes: whether the label is likely wrong, or the text is hard to classify."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,7 @@ class StudyMetadata:
         versions: Of bertgrid-tf and of the libraries that the numbers depend on.
         hardware: Devices and host, in words.
         classes: Utterances per class in train and in dev.
+        began: When the study began, UTC, in ISO 8601; empty if unknown.
     """
 
     fingerprint: str
@@ -28,6 +34,7 @@ class StudyMetadata:
     versions: Mapping[str, str]
     hardware: str = ""
     classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    began: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,35 @@ class Soup:
     cells: Sequence[tuple[float, int]]
     left_out: Sequence[tuple[float, int]]
     metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A dev text that the mean of a study's runs labels otherwise (a line of `mistakes.csv`).
+
+    Attributes:
+        id: The source's id of the text; without one, its number in dev, from 1.
+        context: The two utterances before it in its dialogue.
+        text: The text.
+        label: Its class in the data.
+        predicted: The class with the highest mean probability over the runs.
+        p_predicted: That probability.
+        p_label: The mean probability of the label.
+        contradicting: Runs that predict another class than the label.
+        runs: All runs that count.
+        kind: LIKELY_ERROR or HARD.
+    """
+
+    id: str
+    context: str
+    text: str
+    label: str
+    predicted: str
+    p_predicted: float
+    p_label: float
+    contradicting: int
+    runs: int
+    kind: Literal["likely label error", "hard"]
 
 
 @dataclass

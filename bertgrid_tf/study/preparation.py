@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -138,6 +139,7 @@ def write_beginning(folder: StudyFolder, recipe: Recipe, corpus: Corpus, checkpo
     counts = {split: label_counts(corpus.splits[split]) for split in ("train", "dev")}
     classes = {split: {label: count[label] for label in corpus.labels} for split, count in counts.items()}
     folder.write_recipe(recipe)
+    began = datetime.now(UTC).isoformat(timespec="seconds")
     folder.write_metadata(
-        StudyMetadata(corpus.fingerprint(), corpus.labels, speakers, checkpoints, versions, hardware(), classes)
+        StudyMetadata(corpus.fingerprint(), corpus.labels, speakers, checkpoints, versions, hardware(), classes, began)
     )

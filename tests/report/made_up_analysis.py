@@ -1,6 +1,7 @@
 """The analysis of a made-up study of Friends' size, with labels that a page must not take for mark-up."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -20,12 +21,16 @@ from bertgrid_tf.analysis import (
 )
 from bertgrid_tf.metrics.calibration import Calibration, Reliability
 from bertgrid_tf.metrics.classification import evaluate
-from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
+from bertgrid_tf.storage.records import HARD, LIKELY_ERROR, FinalTrial, Mistake, StudyMetadata
 
 LABELS = ("neutral", "joy", "<b>fear</b> & 'awe'", "슬픔", "anger", "disgust", "non-neutral", "$surprise$")
 PRIORS = np.array([0.42, 0.11, 0.03, 0.06, 0.08, 0.02, 0.19, 0.09])
 RECIPE = recipes.load_recipe("friends", None, {"sweeps.max_length": [32, 64, 128], "sweeps.warmup_ratio": [0.1, 0.2]})
 HALF_WIDTH = 0.028
+MISTAKES = [
+    Mistake("17", "Ross: 안녕. / Rachel: Hi!", "<i>What?</i> & why", "joy", "슬픔", 0.91, 0.02, 20, 20, LIKELY_ERROR),
+    Mistake("8", "", "long " * 100, "anger", "neutral", 0.72, 0.2, 16, 20, HARD),
+]
 
 
 def estimate(value: float, half_width: float = HALF_WIDTH) -> ScoreEstimate:
@@ -188,6 +193,9 @@ def complete() -> StudyAnalysis:
         ),
         lengths=np.random.default_rng(1).gamma(3, 9, 10561).astype(int) + 3,
         command="bertgrid-tf tune friends --recipe results/friends/best.yaml --study again",
+        predict_command="bertgrid-tf predict results/friends FILE -o OUT",
+        date=datetime(2026, 3, 14, 15, 9, tzinfo=UTC),
+        mistakes=MISTAKES,
     )
 
 
@@ -211,6 +219,8 @@ def begun() -> StudyAnalysis:
         cost=Cost({}, 0, 70, 40_320, None, None, None),
         lengths=None,
         command="",
+        predict_command="",
+        mistakes=[],
     )
 
 
@@ -234,7 +244,7 @@ def filling() -> StudyAnalysis:
 
 def searched() -> StudyAnalysis:
     """The same with its winner, and no final model yet."""
-    return replace(complete(), final=None, final_dev=None, test=None)
+    return replace(complete(), final=None, final_dev=None, test=None, predict_command="")
 
 
 STUDIES = {study.__name__: study for study in (complete, begun, sweeping, filling, searched)}

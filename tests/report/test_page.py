@@ -13,11 +13,11 @@ from bertgrid_tf.report import figures, page
 
 VOID = {"meta", "link", "br"}
 PARTS = {
-    "complete": "sweeps grid curves classes interactions gains cost data reproduction",
+    "complete": "sweeps grid curves classes mistakes interactions gains cost data reproduction",
     "begun": "cost data reproduction",
     "sweeping": "sweeps cost data reproduction",
     "filling": "sweeps grid curves classes cost data reproduction",
-    "searched": "sweeps grid curves classes interactions gains cost data reproduction",
+    "searched": "sweeps grid curves classes mistakes interactions gains cost data reproduction",
 }
 
 
@@ -168,15 +168,18 @@ def test_what_comes_from_outside_is_text():
 
 def test_the_answer_stands_at_the_top(documents):
     assert answer(documents["complete"]) == (
-        "Winner: learning_rate=3e-06, context=current+previous, speaker_format=colon, oversample_ratio=0.0, "
-        "model=bert-base-cased, max_length=64, warmup_ratio=0.2: accuracy 58.04 % (95 % interval 55.24 to 60.84) on "
-        "dev after epoch 8 of 10. 21 of 68 cells are tied at the 5 % level (≈), the best included; the cheapest of "
-        "them: learning rate 2e-05, epoch 1 (57.41 %). As the best of 68, this score is expected to be 0.52 points too "
-        "good (selection optimism). Final model bert-large-cased, epoch 8 of 10: accuracy 67.32 % (95 % interval 64.52 "
-        "to 70.12) on dev; accuracy 64.58 % (95 % interval 61.78 to 67.38) on the sealed test split. The study took "
-        "125 epochs and 2 h 45 min; every combination of all levels would take 40,320 epochs."
+        "On dev: accuracy 58.04 % (95 % interval 55.24 to 60.84). Winner: learning_rate=3e-06, "
+        "context=current+previous, speaker_format=colon, oversample_ratio=0.0, model=bert-base-cased, max_length=64, "
+        "warmup_ratio=0.2, after epoch 8 of 10. Final model bert-large-cased, epoch 8 of 10: accuracy 67.32 % (95 % "
+        "interval 64.52 to 70.12) on dev; accuracy 64.58 % (95 % interval 61.78 to 67.38) on the sealed test split. "
+        "21 of 68 cells are tied at the 5 % level (≈), the best included; the cheapest of them: learning rate 2e-05, "
+        "epoch 1 (57.41 %). As the best of 68, this score is expected to be 0.52 points too good (selection optimism). "
+        "Dev texts that the mean of 20 runs puts into another class than their label: 2, of which 1 are likely label "
+        "errors (mistakes.csv). The study took 125 epochs and 2 h 45 min; every combination of all levels would take 40,320 epochs."
     )
-    assert made_up.complete().command in documents["complete"]
+    for command in (made_up.complete().command, made_up.complete().predict_command):
+        assert f"<code>{command}</code>" in documents["complete"]
+    assert "2026-03-14 15:09 UTC" in documents["complete"]
 
 
 @pytest.mark.parametrize(
@@ -184,8 +187,8 @@ def test_the_answer_stands_at_the_top(documents):
     [
         ("begun", "No cell of the learning-rate × epoch grid has a score so far.", ""),
         ("sweeping", "No cell of", "The study took 16 epochs and 15 min 00 s so far;"),
-        ("filling", "Best so far: learning_rate=", "context=current+previous"),
-        ("searched", "Winner: learning_rate=3e-06", "The final model is not trained yet."),
+        ("filling", "On dev so far: accuracy 5", "Best so far: learning_rate="),
+        ("searched", "On dev: accuracy 58.04 %", "The final model is not trained yet."),
     ],
 )
 def test_a_study_under_way_says_so_far(documents, outlines, study, begins, says):
@@ -231,7 +234,7 @@ def test_a_metric_of_which_less_is_better_has_its_own_unit():
     study = lean(made_up.complete())
     losses = replace(study, recipe=study.recipe.model_copy(update={"metric": "loss"}))
     document = rendered(losses)
-    assert "loss 0.5804 (95 % interval 0.5524 to 0.6084)" in answer(document)
+    assert "On dev: loss 0.5804 (95 % interval 0.5524 to 0.6084)." in answer(document)
     assert "0.0052 nats too good" in answer(document)
     assert "loss on dev, in nats" in document
 
