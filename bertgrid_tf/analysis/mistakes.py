@@ -15,9 +15,11 @@ CONTEXT = 2
 def list_mistakes(scores: StudyScores, dev: Sequence[Dialogue]) -> list[Mistake]:
     """List the dev texts whose label is not the class with the highest mean probability over a study's runs.
 
-    Every run counts with its best epoch. A run that predicts one class for all texts does not count, since nothing is
-    learned about a text from it. A mistake is a likely label error if every run contradicts the label and the text is
-    off the diagonal of the confident joint (`confident_classes`); the others are hard texts.
+    Every run counts with its best epoch. A run that predicts one class for all texts does not count, since it tells
+    nothing about a text. A mistake is a likely label error if every run contradicts the label, the text is off the
+    diagonal of the confident joint (`confident_classes`), and in the row of the label the diagonal is the largest.
+    Confident learning presumes the last: where most texts of a class are counted as others, the runs have not learned
+    the class. The other mistakes are hard texts.
 
     Args:
         scores: The study's.
@@ -30,10 +32,13 @@ def list_mistakes(scores: StudyScores, dev: Sequence[Dialogue]) -> list[Mistake]
     if not runs:
         return []
     truth, labels = scores.split.truth, scores.split.labels
-    mean = np.mean(runs, axis=0, dtype=np.float64)
+    mean = np.stack(runs).mean(axis=0, dtype=np.float64)
     contradicting = np.sum([run.argmax(axis=1) != truth for run in runs], axis=0)
     confident, predicted = confident_classes(truth, mean), mean.argmax(axis=1)
-    likely = (contradicting == len(runs)) & (confident >= 0) & (confident != truth)
+    joint = np.zeros((len(labels), len(labels)), int)
+    np.add.at(joint, (truth[confident >= 0], confident[confident >= 0]), 1)
+    learned = joint.diagonal() >= joint.max(axis=1)
+    likely = (contradicting == len(runs)) & (confident >= 0) & (confident != truth) & learned[truth]
     texts, contexts = list(utterances(dev)), _contexts(dev)
     wrong = np.flatnonzero(predicted != truth)
     return [

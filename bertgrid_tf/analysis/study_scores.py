@@ -119,8 +119,8 @@ class StudyScores:
             if row["status"] == "COMPLETED":
                 best[trial_name(row["trial_id"])] = int(row["epoch"])
         scored = [row for row in self._cells if not isnan(float(row[metric]))]
-        # Of equal epochs, the first is written last.
-        for row in sorted(reversed(scored), key=lambda row: self.recipe.signed(float(row[metric]))):
+        # The best epoch is written last, of equal ones the first.
+        for row in sorted(scored, key=lambda row: (self.recipe.signed(float(row[metric])), -int(row["epoch"]))):
             best[trial_name(row["trial_id"])] = int(row["epoch"])
         for trial in self._follow_ups:
             if scores := [self.recipe.signed(epoch[metric]) for epoch in trial.epochs]:

@@ -18,7 +18,7 @@ from bertgrid_tf.storage.records import LIKELY_ERROR
 
 def answer(analysis: StudyAnalysis) -> list[str]:
     """Return the score, the settings, the final model, how certain they are, the likely label errors and the cost."""
-    return [*headline(analysis), *details(analysis)]
+    return [*headline(analysis), *certainty(analysis), *label_errors(analysis), *cost(analysis)]
 
 
 def headline(analysis: StudyAnalysis) -> list[str]:
@@ -26,15 +26,9 @@ def headline(analysis: StudyAnalysis) -> list[str]:
     return [best_score(analysis), *settings(analysis), *final_model(analysis)]
 
 
-def details(analysis: StudyAnalysis) -> list[str]:
-    """Return what qualifies the headline: the tied set, the optimism, the seeds, the likely label errors, the cost."""
-    return [
-        *tied_set(analysis),
-        *optimism(analysis),
-        *seeds(analysis),
-        *label_errors(analysis),
-        *cost(analysis),
-    ]
+def certainty(analysis: StudyAnalysis) -> list[str]:
+    """Return how certain the score is: the tied set, the selection optimism, the range over seeds."""
+    return [*tied_set(analysis), *optimism(analysis), *seeds(analysis)]
 
 
 def to_text(sentence: str) -> Text:

@@ -49,9 +49,9 @@ _VARIABLES = {light: f"var(--{part})" for part, (light, _) in COLOURS.items()}
 _MARKERS = "osD^vP*X"
 _FONT = "DejaVu Sans"
 """Matplotlib's own, which lacks the letters of many languages, Hangul among them."""
-_WIDTH = 7.2
-"""Of a figure, in inches: the page's column."""
-SHOWN_CLASSES = 30
+_WIDTH, _DOT_PLOT_WIDTH = 7.2, 5.4
+"""Of a figure, in inches: the page's column; a width that a phone can show."""
+SHOWN_CLASSES = 20
 """The most classes that a figure shows; of more, those that are confused the most."""
 _LONGEST_SIDE = 12_000
 """Of a PNG, in pixels, whatever the number of rows and columns."""
@@ -84,13 +84,15 @@ class Drawing:
         """Return the figure as an `<svg>` element within HTML.
 
         Colours are CSS variables by the names of `COLOURS` (`--ink`), ids begin with the figure's name, and there is no
-        paper.
+        paper. The variable `--width` is its natural width.
         """
         svg = self.svg.decode()
         # Matplotlib's style sheet would hold for the whole page, and the title would pop up at the pointer.
         svg = re.sub(r'<(metadata|style|title)\b.*?</\1>|<g id="patch_1">.*?</g>', "", svg, flags=re.DOTALL)
         svg = re.sub("<[^>]*>", lambda tag: self._inline_tag(tag[0]), svg[svg.index("<svg") :])
-        return Markup(svg.replace("<svg", Markup('<svg role="img" aria-label="{}"').format(self.title), 1))
+        width = 96 * self.figure.get_size_inches()[0]  # CSS has 96 pixels an inch
+        attributes = Markup('<svg role="img" aria-label="{}" style="--width: {:.0f}px"').format(self.title, width)
+        return Markup(svg.replace("<svg", attributes, 1))
 
     def _inline_tag(self, tag: str) -> str:
         tag = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{self.name}-", tag)
@@ -121,7 +123,9 @@ class Drawing:
                 axis.set_label_text(labels.get(axis.get_label_text(), axis.get_label_text()))
         if labels:
             note = f"[1] … [{len(labels)}]: no installed font has these letters; {self.name}.svg has them"
-            self.figure.text(0.5, 0.004, note, ha="center", va="bottom", size=6.5)
+            share = 0.16 / self.figure.get_size_inches()[1]
+            self.figure.get_layout_engine().set(rect=(0, share, 1, 1 - share))
+            self.figure.text(0.5, share / 4, note, ha="center", va="bottom", size=6.5, color=_ink("quiet"))
         return self._save("png")
 
     def _save(self, kind: str) -> bytes:
@@ -177,7 +181,7 @@ def _sweeps(analysis: StudyAnalysis) -> "Figure | None":
     if not sweeps:
         return None
     metric, sizes = analysis.recipe.metric, [len(sweep.levels) for sweep in sweeps]
-    figure = _figure(_WIDTH, 0.5 + sum(0.4 + 0.25 * size for size in sizes))
+    figure = _figure(_DOT_PLOT_WIDTH, 0.5 + sum(0.4 + 0.25 * size for size in sizes))
     panels = figure.subplots(len(sweeps), 1, sharex=True, squeeze=False, height_ratios=sizes)[:, 0]
     for panel, sweep in zip(panels, sweeps, strict=True):
         panel.set_title(sweep.parameter, **_BOLD)
@@ -193,6 +197,7 @@ def _sweeps(analysis: StudyAnalysis) -> "Figure | None":
                 panel.plot(scale * level.score.value, row, marker, color=colour, markerfacecolor=face, markersize=6)
                 text = score(metric, level.score.value) + (" ◀ chosen" if level.chosen else " ≈ tied" * level.tied)
             panel.text(1.02, row, text, transform=panel.get_yaxis_transform(), va="center")
+    panels[-1].xaxis.get_major_locator().set_params(nbins=5, steps=(1, 2, 5, 10))
     panels[-1].set_xlabel(_axis(metric))
     return figure
 
@@ -207,7 +212,7 @@ def _grid(analysis: StudyAnalysis) -> "Figure | None":
     width = min(max(6 / len(epochs), 0.6), 1.0)
     label = f"epoch ({_axis(metric)})"
     # A few tiles are narrower and lower than the names of the axes.
-    figure = _figure(max(1.2 + width * len(epochs), 0.5 + 0.08 * len(label)), max(0.6 + 0.34 * len(rows), 1.5))
+    figure = _figure(max(1.2 + width * len(epochs), 0.5 + 0.08 * len(label)), max(0.6 + 0.34 * len(rows), 1.7))
     figure.supxlabel(label, size=9, color=_ink("quiet"))
     panel = figure.subplots()
     cells = {(row, cell.epoch - 1): cell for row, in_row in enumerate(rows.values()) for cell in in_row}
@@ -264,7 +269,7 @@ def _curves(analysis: StudyAnalysis) -> "Figure | None":
 
 
 def _confusion(analysis: StudyAnalysis) -> "Figure | None":
-    """Heat map: the predicted classes of the texts of each class, as shares and counts."""
+    """Heat map: the predicted classes of the texts of each class, as shares, and counts of few classes."""
     report = analysis.final_dev or analysis.dev
     if report is None:
         return None
@@ -272,14 +277,17 @@ def _confusion(analysis: StudyAnalysis) -> "Figure | None":
     labels = [_short(report.labels[one]) for one in shown]
     counts = report.confusion[np.ix_(shown, shown)]
     shares = counts / np.maximum(report.confusion[shown].sum(axis=1, keepdims=True), 1)
-    width = 0.64 if len(labels) <= 10 else 0.46
-    figure = _figure(max(1.3 + width * len(labels), 3.6), 1.1 + 0.44 * len(labels))
+    few = len(labels) <= 10
+    width, height = (0.64, 0.44) if few else (0.36, 0.3)
+    figure = _figure(max(1.3 + width * len(labels), 3.6), 1.1 + height * len(labels))
     panel = figure.subplots()
     _tiles(panel, shares)
     for (truth, predicted), count in np.ndenumerate(counts):
         if count:
-            panel.text(predicted, truth - 0.12, f"{shares[truth, predicted]:.0%}", ha="center", va="center")
-            panel.text(predicted, truth + 0.26, f"{count:,}", ha="center", va="center", size=6.5)
+            share, style = f"{shares[truth, predicted]:.0%}", {"ha": "center", "va": "center"}
+            panel.text(predicted, truth - 0.12 * few, share, size=9 if few else 7, **style)
+            if few:
+                panel.text(predicted, truth + 0.26, f"{count:,}", size=6.5, **style)
     slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     panel.set_xticks(range(len(labels)), labels, **(slanted if max(map(len, labels)) > 9 else {}))
     panel.set_yticks(range(len(labels)), labels)
@@ -294,7 +302,7 @@ def _classes(analysis: StudyAnalysis) -> "Figure | None":
         return None
     labels = [report.labels[one] for one in shown_classes(report)]
     rows = range(len(labels))
-    figure = _figure(_WIDTH, 0.8 + 0.3 * len(labels))
+    figure = _figure(_DOT_PLOT_WIDTH, 0.8 + 0.3 * len(labels))
     panel = figure.subplots()
     values = {name: [100 * report.metrics[f"{name}_{label}"] for label in labels] for name in PER_CLASS}
     panel.hlines(rows, values["precision"], values["recall"], colors=_ink("quiet"), linewidth=1)
@@ -388,15 +396,18 @@ def _fonts(text: str) -> tuple[list[str], frozenset[int]]:
     Returns:
         The names of the fonts, and the characters that no installed font has.
     """
-    from matplotlib.font_manager import findfont, fontManager
+    from matplotlib.font_manager import findfont, fontManager, weight_dict
 
-    missing = frozenset(map(ord, text)) - _letters(findfont(_FONT))
-    names = [_FONT]
-    # Upright letters of medium weight, where there is a choice.
-    fonts = fontManager.ttflist if missing else []
-    for font in sorted(fonts, key=lambda font: (font.style != "normal", str(font.weight) not in ("400", "normal"))):
-        if missing and (drawn := missing & _letters(font.fname)):
-            names.append(font.name)
+    names, missing = [_FONT], frozenset(map(ord, text)) - _letters(findfont(_FONT))
+    files: dict[str, str] = {}
+    # Of each font the upright letters of medium weight, which Matplotlib draws.
+    for font in sorted(fontManager.ttflist, key=lambda font: abs(weight_dict.get(font.weight, font.weight) - 400)):
+        # A last-resort font has a box for every letter.
+        if font.style == "normal" and font.name != _FONT and "last resort" not in font.name.lower():
+            files.setdefault(font.name, font.fname)
+    for name in sorted(files) if missing else ():
+        if drawn := missing & _letters(files[name]):
+            names.append(name)
             missing -= drawn
     return names, missing
 
@@ -408,7 +419,7 @@ def _undrawable(text: str) -> bool:
 
 @contextmanager
 def _style(text: str = "") -> Iterator[None]:
-    """Set the look of all figures, with fonts for the letters of a text, and write the same figure as the same bytes."""
+    """Set the look of all figures, with fonts for a text's letters, and write the same figure as the same bytes."""
     from matplotlib import rc_context
 
     with rc_context(

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from bertgrid_tf.analysis import StudyAnalysis
 from bertgrid_tf.report import figures
-from bertgrid_tf.report.answer import details, headline, to_html
+from bertgrid_tf.report.answer import certainty, cost, headline, label_errors, to_html
 
 # A notebook's theme need not be the browser's: the output has paper of its own.
 _PAPER = (
@@ -16,12 +16,13 @@ _PAPER = (
 
 
 def analysis_html(analysis: StudyAnalysis) -> str:
-    """Return the answer of a study, the command that labels new texts and the heat map as HTML that loads nothing and runs nothing.
+    """Return the answer of a study, its heat map and how to label new texts, as HTML that loads and runs nothing.
 
     Args:
         analysis: The study, ended or still running.
     """
-    paragraphs = [*headline(analysis), " ".join(details(analysis))]
+    further = [*certainty(analysis), *label_errors(analysis), *cost(analysis)]
+    paragraphs = [*headline(analysis), " ".join(further)]
     if analysis.predict_command:
         paragraphs.append(f"Label new texts: `{analysis.predict_command}`")
     shown = Markup("").join(Markup("<p>{}</p>").format(to_html(paragraph)) for paragraph in paragraphs if paragraph)

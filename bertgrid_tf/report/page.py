@@ -9,7 +9,7 @@ import numpy as np
 from bertgrid_tf.analysis import CellAnalysis, ClassReport, LevelAnalysis, StudyAnalysis
 from bertgrid_tf.corpus import describe_tokens
 from bertgrid_tf.report import figures
-from bertgrid_tf.report.answer import cost, details, headline, interaction_check, label_errors, to_html
+from bertgrid_tf.report.answer import certainty, cost, headline, interaction_check, label_errors, to_html
 from bertgrid_tf.report.format import (
     WITHOUT_SCORE,
     by_class,
@@ -24,7 +24,7 @@ from bertgrid_tf.report.format import (
 )
 from bertgrid_tf.storage.records import HARD, LIKELY_ERROR
 
-MOST_MISTAKES, LONGEST_TEXT = 10, 300
+MOST_MISTAKES, LONGEST_TEXT = 10, 200
 """Of the page: mistakes of a kind, and characters of a text; `mistakes.csv` has all."""
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 
@@ -67,7 +67,7 @@ def render(analysis: StudyAnalysis, drawings: Mapping[str, figures.Drawing]) -> 
         analysis=analysis,
         metric=analysis.recipe.metric,
         headline=[to_html(sentence) for sentence in headline(analysis)],
-        details=[to_html(sentence) for sentence in details(analysis)],
+        certainty=[to_html(sentence) for sentence in certainty(analysis)],
         label_errors=[to_html(sentence) for sentence in label_errors(analysis)],
         cost=[to_html(sentence) for sentence in cost(analysis)],
         checks=[to_html(interaction_check(check, analysis.recipe.metric)) for check in analysis.interaction_checks],
@@ -205,16 +205,16 @@ def _mistakes(analysis: StudyAnalysis, kind: str) -> Table:
     """Return the most confident mistakes of a kind."""
     rows = [
         [
-            mistake.id,
-            _shortened(mistake.context, end=True),
-            _shortened(mistake.text),
             mistake.label,
             f"{mistake.predicted}, {percent(mistake.p_predicted)}",
+            _shortened(mistake.text),
+            _shortened(mistake.context, end=True),
             f"{mistake.contradicting} of {mistake.runs}",
+            mistake.id,
         ]
         for mistake in [mistake for mistake in analysis.mistakes if mistake.kind == kind][:MOST_MISTAKES]
     ]
-    columns = ("id", "context", "text", "label", "predicted", "runs against the label")
+    columns = ("label", "predicted", "text", "context", "runs against it", "id")
     return Table(columns, rows, ("context", "text"))
 
 

@@ -7,9 +7,9 @@ from typing import Literal
 from bertgrid_tf.hyperparameters import Hyperparameters, Value
 from bertgrid_tf.trial_config import TrialConfig
 
-
-LIKELY_ERROR, HARD = "likely label error", "hard"
-"""The kinds of mistakes: whether the label is likely wrong, or the text is hard to classify."""
+MistakeKind = Literal["likely label error", "hard"]
+LIKELY_ERROR: MistakeKind = "likely label error"
+HARD: MistakeKind = "hard"
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Mistake:
     p_label: float
     contradicting: int
     runs: int
-    kind: Literal["likely label error", "hard"]
+    kind: MistakeKind
 
 
 @dataclass

@@ -4,7 +4,7 @@ import csv
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import astuple, fields
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -47,6 +47,11 @@ def trial_name(trial_id: str) -> str:
     return f"{_TRIAL}{trial_id}"
 
 
+def _written(value: Any) -> Any:
+    # UTF-8 has no surrogates, and pandas reads no further than a NUL.
+    return value.encode("utf-8", "replace").decode().replace("\0", "") if isinstance(value, str) else value
+
+
 def weights_file(folder: Path, epoch: int) -> Path:
     """Return where a trial's folder keeps the weights after its best epoch, for a soup."""
     return folder / f"weights-{epoch}.npz"
@@ -61,7 +66,8 @@ class StudyFolder:
     the search; `soup.json` and `soup/` the averaged rows; `final/`, `final.json` and `model/` the final model's state,
     scores and files; `report.html` and `figures/` all of it to look at; `tensorboard/` logs; `evaluations.csv` and
     `evaluations/` which split was opened when, and the predictions there; `auto_settings.json` the values measured for
-    `auto`; `mistakes.csv` the dev texts that the runs label otherwise; `times.csv` predicted and measured time by stage; `budget.jsonl` what was left out for lack of time.
+    `auto`; `mistakes.csv` the dev texts that the runs label otherwise; `times.csv` predicted and measured time by
+    stage; `budget.jsonl` what was left out for lack of time.
 
     Args:
         path: The folder, which need not exist yet.
@@ -288,8 +294,9 @@ class StudyFolder:
         return [int(row["tokens"]) for row in self._rows(self.lengths_file) for _ in range(int(row["texts"]))]
 
     def write_mistakes(self, mistakes: Sequence[Mistake]) -> None:
-        """Write `mistakes.csv`."""
-        write_table(self.mistakes_file, pd.DataFrame(mistakes, columns=[one.name for one in fields(Mistake)]))
+        """Write `mistakes.csv`, without the letters that no CSV file can hold."""
+        rows = [[_written(value) for value in astuple(mistake)] for mistake in mistakes]
+        write_table(self.mistakes_file, pd.DataFrame(rows, columns=[one.name for one in fields(Mistake)]))
 
     def read_mistakes(self) -> list[Mistake]:
         """Read `mistakes.csv`; empty before the study's search has ended."""

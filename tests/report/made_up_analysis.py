@@ -20,7 +20,7 @@ from bertgrid_tf.analysis import (
     SweepAnalysis,
 )
 from bertgrid_tf.metrics.calibration import Calibration, Reliability
-from bertgrid_tf.metrics.classification import evaluate
+from bertgrid_tf.metrics.classification import PER_CLASS, evaluate
 from bertgrid_tf.storage.records import HARD, LIKELY_ERROR, FinalTrial, Mistake, StudyMetadata
 
 LABELS = ("neutral", "joy", "<b>fear</b> & 'awe'", "슬픔", "anger", "disgust", "non-neutral", "$surprise$")
@@ -245,6 +245,26 @@ def filling() -> StudyAnalysis:
 def searched() -> StudyAnalysis:
     """The same with its winner, and no final model yet."""
     return replace(complete(), final=None, final_dev=None, test=None, predict_command="")
+
+
+def with_classes(count: int) -> StudyAnalysis:
+    """The same with many classes, of which the first is often taken for the last, and the second for the third."""
+    ended, labels = complete(), tuple(f"class {number}" for number in range(count))
+    confusion = 9 * np.eye(count, dtype=int)
+    confusion[0, -1], confusion[1, 2 % count] = 8, 7
+    metrics = ended.dev.metrics | {f"{name}_{label}": 0.5 for name in PER_CLASS for label in labels}
+    support = dict(zip(labels, confusion.sum(axis=1).tolist(), strict=True))
+    report = ClassReport(labels, confusion, support, metrics, ended.dev.score)
+    metadata = replace(ended.metadata, labels=labels, classes={"train": support, "dev": support})
+    return replace(ended, dev=report, final_dev=report, test=report, metadata=metadata)
+
+
+def one_cell() -> StudyAnalysis:
+    """The same with one learning rate and one epoch, decided by a metric of a long name, before the final model."""
+    metric = "precision_non-neutral"
+    recipe = RECIPE.model_copy(update={"learning_rates": [5e-6], "epochs": 1, "metric": metric})
+    cell = CellAnalysis(5e-6, 1, estimate(0.55), None, True, {"train_loss": 1.1, metric: 0.55})
+    return replace(searched(), recipe=recipe, cells=[cell], best=cell, sweeps=[], calibration=None, seed_repeats=[])
 
 
 STUDIES = {study.__name__: study for study in (complete, begun, sweeping, filling, searched)}
