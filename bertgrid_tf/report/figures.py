@@ -51,6 +51,7 @@ _FONT = "DejaVu Sans"
 """Matplotlib's own, which lacks the letters of many languages, Hangul among them."""
 _WIDTH, _DOT_PLOT_WIDTH = 7.2, 5.4
 """Of a figure, in inches: the page's column; a width that a phone can show."""
+_PADS: dict[str, Any] = {"w_pad": 0.08, "h_pad": 0.08}
 SHOWN_CLASSES = 20
 """The most classes that a figure shows; of more, those that are confused the most."""
 _LONGEST_SIDE = 12_000
@@ -124,7 +125,7 @@ class Drawing:
         if labels:
             note = f"[1] … [{len(labels)}]: no installed font has these letters; {self.name}.svg has them"
             share = 0.16 / self.figure.get_size_inches()[1]
-            self.figure.get_layout_engine().set(rect=(0, share, 1, 1 - share))
+            self.figure.set_layout_engine("constrained", **_PADS, rect=(0, share, 1, 1 - share))
             self.figure.text(0.5, share / 4, note, ha="center", va="bottom", size=6.5, color=_ink("quiet"))
         return self._save("png")
 
@@ -278,16 +279,16 @@ def _confusion(analysis: StudyAnalysis) -> "Figure | None":
     counts = report.confusion[np.ix_(shown, shown)]
     shares = counts / np.maximum(report.confusion[shown].sum(axis=1, keepdims=True), 1)
     few = len(labels) <= 10
-    width, height = (0.64, 0.44) if few else (0.36, 0.3)
+    width, height = (0.64, 0.44) if few else (0.3, 0.28)
     figure = _figure(max(1.3 + width * len(labels), 3.6), 1.1 + height * len(labels))
     panel = figure.subplots()
     _tiles(panel, shares)
     for (truth, predicted), count in np.ndenumerate(counts):
         if count:
-            share, style = f"{shares[truth, predicted]:.0%}", {"ha": "center", "va": "center"}
-            panel.text(predicted, truth - 0.12 * few, share, size=9 if few else 7, **style)
+            share = f"{shares[truth, predicted]:.0%}"
+            panel.text(predicted, truth - 0.12 * few, share, ha="center", va="center", size=9 if few else 7)
             if few:
-                panel.text(predicted, truth + 0.26, f"{count:,}", size=6.5, **style)
+                panel.text(predicted, truth + 0.26, f"{count:,}", ha="center", va="center", size=6.5)
     slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     panel.set_xticks(range(len(labels)), labels, **(slanted if max(map(len, labels)) > 9 else {}))
     panel.set_yticks(range(len(labels)), labels)
@@ -341,7 +342,7 @@ def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure((width, height))
-    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+    figure.set_layout_engine("constrained", **_PADS)
     return figure
 
 
@@ -396,12 +397,12 @@ def _fonts(text: str) -> tuple[list[str], frozenset[int]]:
     Returns:
         The names of the fonts, and the characters that no installed font has.
     """
-    from matplotlib.font_manager import findfont, fontManager, weight_dict
+    from matplotlib.font_manager import findfont, fontManager
 
     names, missing = [_FONT], frozenset(map(ord, text)) - _letters(findfont(_FONT))
     files: dict[str, str] = {}
     # Of each font the upright letters of medium weight, which Matplotlib draws.
-    for font in sorted(fontManager.ttflist, key=lambda font: abs(weight_dict.get(font.weight, font.weight) - 400)):
+    for font in sorted(fontManager.ttflist, key=lambda font: str(font.weight) not in ("400", "normal", "regular")):
         # A last-resort font has a box for every letter.
         if font.style == "normal" and font.name != _FONT and "last resort" not in font.name.lower():
             files.setdefault(font.name, font.fname)

@@ -214,7 +214,7 @@ def _mistakes(analysis: StudyAnalysis, kind: str) -> Table:
         ]
         for mistake in [mistake for mistake in analysis.mistakes if mistake.kind == kind][:MOST_MISTAKES]
     ]
-    columns = ("label", "predicted", "text", "context", "runs against it", "id")
+    columns = ("label", "predicted", "text", "context", "runs", "id")
     return Table(columns, rows, ("context", "text"))
 
 
