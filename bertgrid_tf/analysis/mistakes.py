@@ -16,10 +16,14 @@ def list_mistakes(scores: StudyScores, dev: Sequence[Dialogue]) -> list[Mistake]
     """List the dev texts whose label is not the class with the highest mean probability over a study's runs.
 
     Every run counts with its best epoch. A run that predicts one class for all texts does not count, since it tells
-    nothing about a text. A mistake is a likely label error if every run contradicts the label, the text is off the
-    diagonal of the confident joint (`confident_classes`), and in the row of the label the diagonal is the largest.
-    Confident learning presumes the last: where most texts of a class are counted as others, the runs have not learned
-    the class. The other mistakes are hard texts.
+    nothing about a text. A mistake is a likely label error if
+
+    * every run contradicts the label, and the mean probability of the predicted class is above one half,
+    * the text is off the diagonal of the confident joint (`confident_classes`),
+    * the diagonal is the largest in the joint's row of the label. Confident learning presumes this: where more texts of
+      a class are counted as one other, the runs have not learned the class.
+
+    The other mistakes are hard texts.
 
     Args:
         scores: The study's.
@@ -38,7 +42,8 @@ def list_mistakes(scores: StudyScores, dev: Sequence[Dialogue]) -> list[Mistake]
     joint = np.zeros((len(labels), len(labels)), int)
     np.add.at(joint, (truth[confident >= 0], confident[confident >= 0]), 1)
     learned = joint.diagonal() >= joint.max(axis=1)
-    likely = (contradicting == len(runs)) & (confident >= 0) & (confident != truth) & learned[truth]
+    off_diagonal = (confident >= 0) & (confident != truth) & learned[truth]
+    likely = off_diagonal & (contradicting == len(runs)) & (mean.max(axis=1) > 0.5)
     texts, contexts = list(utterances(dev)), _contexts(dev)
     wrong = np.flatnonzero(predicted != truth)
     return [

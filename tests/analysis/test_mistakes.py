@@ -58,6 +58,17 @@ def test_a_contradicted_text_below_the_confidence_of_the_other_class_is_hard(tmp
     assert (only.contradicting, only.runs, only.kind) == (2, 2, HARD)
 
 
+def test_a_text_whose_predicted_class_has_at_most_half_of_the_probability_is_hard(tmp_path, monkeypatch):
+    labels = ("a", "b", "c")
+    truth = np.arange(made_up_study.TEXTS) % 3
+    monkeypatch.setattr(made_up_study, "LABELS", labels)
+    monkeypatch.setattr(made_up_study, "TRUTH", truth)
+    probabilities = np.where(np.arange(3) == truth[:, None], 0.5, 0.25).astype(np.float32)
+    probabilities[[0, 3]] = [[0.05, 0.5, 0.45], [0.05, 0.6, 0.35]]
+    folder = study(tmp_path / "study", probabilities)
+    assert [(one.id, one.kind) for one in list_mistakes(StudyScores(folder), DEV)] == [("4", LIKELY_ERROR), ("1", HARD)]
+
+
 def test_a_text_of_a_class_that_the_runs_have_not_learned_is_hard(tmp_path):
     joyless = run(*((at, 0.9) for at in range(0, 300, 2)), (5, 0.9))
     kinds = {one.kind: one.label for one in mistakes(study(tmp_path / "study", joyless))}
