@@ -16,7 +16,7 @@ Example:
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from math import inf
 from pathlib import Path
@@ -30,6 +30,7 @@ from bertgrid_tf.data import data_dirs, open_corpus
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.recipe import Recipe, load_recipe, recipe_key
+from bertgrid_tf.storage.records import Mistake
 from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
 from tuners.errors import TunerError
 from tuners.space import STAGE
@@ -307,6 +308,11 @@ class Study:
         table["epoch"] = pd.to_numeric(table["epoch"]).astype("Int64")
         table["score"] = pd.to_numeric(table["score"])
         return table.rename(columns={"trial_id": "trial"})
+
+    @property
+    def mistakes(self) -> pd.DataFrame:
+        """A row for every dev text that the runs label otherwise (`mistakes.csv`); empty before the study's end."""
+        return pd.DataFrame(self._folder.read_mistakes(), columns=[one.name for one in fields(Mistake)])
 
     @property
     def trials(self) -> pd.DataFrame:

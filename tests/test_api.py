@@ -118,6 +118,8 @@ def test_sweeps_and_trials_are_tables_with_numbers(study):
         ["batch_size", "16", "COMPLETED"],
     ]
     assert study.sweeps["chosen"].sum() == 1
+    assert (study.mistakes["label"] != study.mistakes["predicted"]).all()
+    assert {"id", "context", "text", "p_predicted", "kind"} <= set(study.mistakes)
     trials = study.trials
     assert set(trials["stage"]) == {"sweep:batch_size", "grid", "seeds", "final"}
     assert trials["trial"].is_unique

@@ -2,6 +2,7 @@
 
 from bertgrid_tf.analysis.analyze import analyze, class_report, dev_baseline
 from bertgrid_tf.analysis.gains import fit_correction
+from bertgrid_tf.analysis.mistakes import list_mistakes
 from bertgrid_tf.analysis.records import (
     ADJUSTMENT,
     TEMPERATURE,
@@ -40,4 +41,5 @@ __all__ = [
     "compare_studies",
     "dev_baseline",
     "fit_correction",
+    "list_mistakes",
 ]

@@ -1,5 +1,6 @@
 """The analysis of a whole study, from its folder."""
 
+from datetime import datetime, timezone
 from math import isnan
 from statistics import median
 
@@ -55,6 +56,9 @@ def analyze(folder: StudyFolder) -> StudyAnalysis:
         cost=_cost(folder, recipe),
         lengths=np.array(lengths) if (lengths := folder.read_lengths()) else None,
         command=command if winner else "",
+        predict_command=folder.predict_command() if folder.has_final_model() else "",
+        date=datetime.now(timezone.utc),
+        mistakes=folder.read_mistakes(),
     )
 
 

@@ -1,15 +1,17 @@
 """The records of an analysis: scores with intervals, tied sets, interaction checks, gains, cost."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 import numpy as np
+from typing_extensions import Self
 
 from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.metrics.calibration import Calibration
 from bertgrid_tf.metrics.compare import Baseline
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
+from bertgrid_tf.storage.records import FinalTrial, Mistake, StageTime, StudyMetadata
 
 ADJUSTMENT, TEMPERATURE = "logit adjustment", "temperature"
 """The gains that change a model's probabilities and not its weights."""
@@ -182,7 +184,7 @@ class Cost:
     """The cost of a study.
 
     Attributes:
-        stages: Seconds of each stage, in order: start, sweep:PARAMETER, grid, seeds, interactions, final.
+        stages: Seconds of each stage, in order: start, sweep:PARAMETER, grid, seeds, interactions, final, report.
         epochs: Epochs trained so far, the final model's included.
         grid_epochs: Epochs of the full grid alone.
         product_epochs: Epochs of every combination of all levels.
@@ -231,6 +233,9 @@ class StudyAnalysis:
         cost: The cost so far.
         lengths: Tokens of the training inputs in the winning layout, int [texts]; None if unknown.
         command: The command that trains the winner; empty before there is one.
+        predict_command: The command that labels new texts; empty before there is a final model.
+        date: When the study was analyzed, UTC.
+        mistakes: The dev texts that the runs label otherwise, the most confident first.
     """
 
     folder: str
@@ -252,6 +257,9 @@ class StudyAnalysis:
     cost: Cost
     lengths: np.ndarray | None
     command: str
+    predict_command: str
+    date: datetime
+    mistakes: Sequence[Mistake]
 
     @property
     def ended(self) -> bool:
@@ -259,6 +267,11 @@ class StudyAnalysis:
         if self.winner is None:
             return False
         return self.final is not None or self.recipe.final.model_for(self.winner.hyperparameters.model) is None
+
+    def with_times(self, times: Sequence[StageTime]) -> Self:
+        """Copy the analysis with other times of the stages."""
+        stages = {time.stage: time.measured for time in times}
+        return replace(self, cost=replace(self.cost, stages=stages))
 
     @property
     def adjusted(self) -> bool:

@@ -23,7 +23,7 @@ from bertgrid_tf.metrics.classification import evaluate
 from bertgrid_tf.metrics.compare import Split, compare_with_best, interaction, selection_optimism
 from bertgrid_tf.storage.predictions import predictions_file, read_predictions
 from bertgrid_tf.storage.study_folder import CELL_COLUMNS, StudyFolder, trial_name
-from bertgrid_tf.trial_config import INTERACTIONS, SEEDS
+from bertgrid_tf.trial_config import FINAL, INTERACTIONS, SEEDS
 
 _Key = TypeVar("_Key")
 _Place = tuple[float, int]
@@ -112,6 +112,23 @@ class StudyScores:
             ranked = self._ranked.get(_place(row), _UNSCORED)
             cells.append(CellAnalysis(*_place(row), ranked.score, ranked.p, ranked.tied, metrics))
         return cells
+
+    def runs(self) -> list[np.ndarray]:
+        """List the predictions of every trial that has ended after its best epoch, float32 [texts, classes]."""
+        metric, best = self.recipe.metric, dict[str, int]()
+        for row in self._sweeps:
+            if row["status"] == "COMPLETED":
+                best[trial_name(row["trial_id"])] = int(row["epoch"])
+        scored = [row for row in self._cells if not isnan(float(row[metric]))]
+        # The best epoch is written last, of equal ones the first.
+        for row in sorted(scored, key=lambda row: (self.recipe.signed(float(row[metric])), -int(row["epoch"]))):
+            best[trial_name(row["trial_id"])] = int(row["epoch"])
+        for trial in self._follow_ups:
+            if scores := [self.recipe.signed(epoch[metric]) for epoch in trial.epochs]:
+                best[trial.name] = int(np.argmax(scores)) + 1
+        if self.folder.final_file.is_file():
+            best[FINAL] = len(self.folder.read_final().epochs)
+        return [self.of(trial, epoch)[0] for trial, epoch in best.items()]
 
     def winner(self) -> CellAnalysis | None:
         """Return the cell that the recipe's `selection` takes; None before the first score."""

@@ -2,7 +2,8 @@
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import mean, median
 from time import monotonic
@@ -12,6 +13,8 @@ from bertgrid_tf.training.workload import EpochWorkload
 
 START = "start"
 """The stage before the first trial: TensorFlow starts, the checkpoint is read, the data are checked."""
+REPORT = "report"
+"""The stage of all analyses and reports, the last in the table of times."""
 FIRST_STEPS = 10
 """Training steps behind the first prediction."""
 RECENT_EPOCHS = 3
@@ -270,7 +273,18 @@ class TimeEstimator:
         now = self._now()
         self._times.setdefault(self.stage, StageTime(self.stage)).measured += now - self._counted
         self._counted = now
-        return list(self._times.values())
+        return sorted(self._times.values(), key=lambda time: time.stage == REPORT)
+
+    @contextmanager
+    def during(self, stage: str) -> Iterator[None]:
+        """Count the time of the block as that of a stage, in which nothing is trained."""
+        self.times()
+        current, self.stage = self.stage, stage
+        try:
+            yield
+        finally:
+            self.times()
+            self.stage = current
 
     def _predict(self) -> None:
         """Predict the current stage as it begins, and all stages after the study's first epoch."""

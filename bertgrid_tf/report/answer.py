@@ -14,20 +14,22 @@ from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.metrics.classification import OF_PROBABILITIES, direction
 from bertgrid_tf.metrics.compare import INTERACTS, Baseline
 from bertgrid_tf.report.format import difference, duration, limits, points, score
+from bertgrid_tf.storage.records import LIKELY_ERROR
 
 
 def answer(analysis: StudyAnalysis) -> list[str]:
-    """Return the best cell, how certain it is, the final model and the cost; first what is not better than chance."""
-    return [
-        *not_better(analysis),
-        best_cell(analysis),
-        *baseline(analysis),
-        *tied_set(analysis),
-        *optimism(analysis),
-        *seeds(analysis),
-        *final_model(analysis),
-        *cost(analysis),
-    ]
+    """Return the score, the settings, the final model, how certain they are, the likely label errors and the cost."""
+    return [*headline(analysis), *certainty(analysis), *label_errors(analysis), *cost(analysis)]
+
+
+def headline(analysis: StudyAnalysis) -> list[str]:
+    """Return the lines that stand first: what is not better than chance, the score, the settings, the final model."""
+    return [*not_better(analysis), best_score(analysis), *settings(analysis), *final_model(analysis)]
+
+
+def certainty(analysis: StudyAnalysis) -> list[str]:
+    """Return how certain the score is: the tied set, the selection optimism, the range over seeds."""
+    return [*tied_set(analysis), *optimism(analysis), *seeds(analysis)]
 
 
 def to_text(sentence: str) -> Text:
@@ -97,12 +99,6 @@ def unbeaten(metric: str, report: ClassReport, model: str, split: str) -> list[s
     return [f"{sentence}."]
 
 
-def baseline(analysis: StudyAnalysis) -> list[str]:
-    """Return the scores of baselines on dev."""
-    report = analysis.final_dev or analysis.dev
-    return [f"Baselines on dev: {baselines(analysis.recipe.metric, report.baseline)}."] if report else []
-
-
 def baselines(metric: str, baseline: Baseline) -> str:
     """Return the scores of the baselines."""
     if metric.split(":")[0] in OF_PROBABILITIES:
@@ -113,17 +109,27 @@ def baselines(metric: str, baseline: Baseline) -> str:
     )
 
 
-def best_cell(analysis: StudyAnalysis) -> str:
-    """Return the winner, or the best cell so far, with its score."""
-    metric, best = analysis.recipe.metric, analysis.best
-    if best is None or best.score is None:
+def best_score(analysis: StudyAnalysis) -> str:
+    """Return the score of the winner, or of the best cell so far, beside the baselines."""
+    if analysis.best is None or analysis.best.score is None:
         return "No cell of the learning-rate × epoch grid has a score so far."
+    so_far = "" if analysis.winner else " so far"
+    metric, report = analysis.recipe.metric, analysis.dev
+    beside = f"; {baselines(metric, report.baseline)}" if report else ""
+    return f"On dev{so_far}: {_reached(metric, analysis.best.score)}{beside}."
+
+
+def settings(analysis: StudyAnalysis) -> list[str]:
+    """Return the settings of the winner, or of the best cell so far."""
+    best = analysis.best
+    if best is None or best.score is None:
+        return []
     values = {"learning_rate": f"{best.learning_rate:g}"} | _levels(analysis)
     shown = ", ".join(f"`{name}={value}`" for name, value in values.items())
-    return (
-        f"{'Winner' if analysis.winner else 'Best so far'}: {shown}: {_reached(metric, best.score)} on dev after epoch "
-        f"**{best.epoch}** of {analysis.recipe.epochs}."
-    )
+    return [
+        f"{'Winner' if analysis.winner else 'Best so far'}: {shown}, after epoch **{best.epoch}** of "
+        f"{analysis.recipe.epochs}."
+    ]
 
 
 def _reached(metric: str, estimate: ScoreEstimate) -> str:
@@ -182,6 +188,19 @@ def final_model(analysis: StudyAnalysis) -> list[str]:
         for split, report in splits.items()
     )
     return [f"Final model `{final.model}`, epoch {len(final.epochs)} of {final.schedule_epochs}: {'; '.join(reached)}."]
+
+
+def label_errors(analysis: StudyAnalysis) -> list[str]:
+    """Return how many dev texts are labelled otherwise by the runs, and how many of these are likely label errors."""
+    mistakes = analysis.mistakes
+    if not mistakes:
+        return []
+    likely = sum(mistake.kind == LIKELY_ERROR for mistake in mistakes)
+    runs = f"the mean of {mistakes[0].runs} runs" if mistakes[0].runs > 1 else "the one run"
+    return [
+        f"Dev texts that {runs} puts into another class than their label: {len(mistakes):,}, of which **{likely:,}** "
+        "are likely label errors (`mistakes.csv`)."
+    ]
 
 
 def cost(analysis: StudyAnalysis) -> list[str]:

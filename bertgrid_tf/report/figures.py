@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from io import BytesIO
 from math import nan
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from bertgrid_tf.analysis import CellAnalysis, StudyAnalysis
+from bertgrid_tf.analysis import CellAnalysis, ClassReport, StudyAnalysis
 from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.metrics.classification import PER_CLASS, unit
 from bertgrid_tf.report.format import WITHOUT_SCORE, score
@@ -47,19 +47,17 @@ COLOURS = {
 """Each part's colour on light and on dark paper; figures are drawn in the light ones."""
 _VARIABLES = {light: f"var(--{part})" for part, (light, _) in COLOURS.items()}
 _MARKERS = "osD^vP*X"
-_KOREAN = [
-    "Noto Sans CJK KR",
-    "Noto Sans KR",
-    "NanumGothic",
-    "Malgun Gothic",
-    "Apple SD Gothic Neo",
-    "Noto Sans CJK JP",
-]
-"""Fonts that hold Hangul, which Matplotlib's own lacks; the first that is installed draws it in the PNGs."""
-_WIDTH = 7.2
-"""Of a figure, in inches: the page's column."""
-# Matplotlib would complain of the Korean fonts that have no bold letters.
-_BOLD: dict[str, Any] = {"weight": "bold", "family": "DejaVu Sans"}
+_FONT = "DejaVu Sans"
+"""Matplotlib's own, which lacks the letters of many languages, Hangul among them."""
+_WIDTH, _DOT_PLOT_WIDTH = 7.2, 5.4
+"""Of a figure, in inches: the page's column; a width that a phone can show."""
+_PADS: dict[str, Any] = {"w_pad": 0.08, "h_pad": 0.08}
+SHOWN_CLASSES = 20
+"""The most classes that a figure shows; of more, those that are confused the most."""
+_LONGEST_SIDE = 12_000
+"""Of a PNG, in pixels, whatever the number of rows and columns."""
+# Matplotlib would complain of fonts that have no bold letters.
+_BOLD: dict[str, Any] = {"weight": "bold", "family": _FONT}
 _STRONGEST = 0.5
 """Share of the accent colour in the strongest tile; text on it stays readable on light and on dark paper."""
 
@@ -87,13 +85,15 @@ class Drawing:
         """Return the figure as an `<svg>` element within HTML.
 
         Colours are CSS variables by the names of `COLOURS` (`--ink`), ids begin with the figure's name, and there is no
-        paper.
+        paper. The variable `--width` is its natural width.
         """
         svg = self.svg.decode()
         # Matplotlib's style sheet would hold for the whole page, and the title would pop up at the pointer.
         svg = re.sub(r'<(metadata|style|title)\b.*?</\1>|<g id="patch_1">.*?</g>', "", svg, flags=re.DOTALL)
         svg = re.sub("<[^>]*>", lambda tag: self._inline_tag(tag[0]), svg[svg.index("<svg") :])
-        return Markup(svg.replace("<svg", Markup('<svg role="img" aria-label="{}"').format(self.title), 1))
+        width = 96 * self.figure.get_size_inches()[0]  # CSS has 96 pixels an inch
+        attributes = Markup('<svg role="img" aria-label="{}" style="--width: {:.0f}px"').format(self.title, width)
+        return Markup(svg.replace("<svg", attributes, 1))
 
     def _inline_tag(self, tag: str) -> str:
         tag = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{self.name}-", tag)
@@ -105,29 +105,64 @@ class Drawing:
         Raises:
             UserError: The folder cannot be written.
         """
-        for kind, content in (("svg", self.svg), ("png", self._save("png"))):
+        # The SVG first, whose letters the browser's fonts draw.
+        for kind, content in (("svg", lambda: self.svg), ("png", self._png)):
             with replacing(folder / f"{self.name}.{kind}") as file:
-                file.write(content)
+                file.write(content())
+
+    def _png(self) -> bytes:
+        """The figure as PNG, in which a number stands for a label whose letters no installed font has."""
+        labels: dict[str, str] = {}
+        for panel in self.figure.axes:
+            for axis in (panel.xaxis, panel.yaxis):
+                texts = [tick.get_text() for tick in axis.get_ticklabels()]
+                for text in (*texts, axis.get_label_text()):
+                    if _undrawable(text):
+                        labels.setdefault(text, f"[{len(labels) + 1}]")
+                if labels.keys() & set(texts):
+                    axis.set_ticklabels([labels.get(text, text) for text in texts])
+                axis.set_label_text(labels.get(axis.get_label_text(), axis.get_label_text()))
+        if labels:
+            note = f"[1] … [{len(labels)}]: no installed font has these letters; {self.name}.svg has them"
+            share = 0.16 / self.figure.get_size_inches()[1]
+            self.figure.set_layout_engine("constrained", **_PADS, rect=(0, share, 1, 1 - share))
+            self.figure.text(0.5, share / 4, note, ha="center", va="bottom", size=6.5, color=_ink("quiet"))
+        return self._save("png")
 
     def _save(self, kind: str) -> bytes:
         # The analysis alone decides a figure's bytes: no date, no library.
         dropped = dict.fromkeys(("Date", "Creator", "Format", "Type") if kind == "svg" else ("Software",))
         file = BytesIO()
+        dpi = min(200, _LONGEST_SIDE / max(self.figure.get_size_inches()))
         with _style(), warnings.catch_warnings():
-            # Where no installed font has a class's letters, the PNG shows boxes; the browser's fonts draw the SVG.
+            # The layout of an SVG is measured in these fonts, and its letters are drawn in the browser's.
             warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-            self.figure.savefig(file, format=kind, dpi=200, metadata=dropped | {"Title": self.title})
+            self.figure.savefig(file, format=kind, dpi=dpi, metadata=dropped | {"Title": self.title})
         return file.getvalue()
 
 
 def draw(analysis: StudyAnalysis, names: Iterable[str] = NAMES) -> dict[str, Drawing]:
     """Draw the figures of a study, without those for which there is nothing to show yet."""
     drawn = {}
-    with _style():
+    labels = [label for report in (analysis.dev, analysis.final_dev) if report for label in report.labels]
+    levels = [str(level.level) for sweep in analysis.sweeps for level in sweep.levels]
+    with _style("".join((*labels, *levels))):
         for name in names:
             if (figure := _DRAWINGS[name](analysis)) is not None:
                 drawn[name] = Drawing(name, str(_DRAWINGS[name].__doc__), figure)
     return drawn
+
+
+def shown_classes(report: ClassReport) -> np.ndarray:
+    """Return the ids of the classes that figures show, in order: all, or those of the most frequent confusions."""
+    counts = report.confusion
+    if len(counts) <= SHOWN_CLASSES:
+        return np.arange(len(counts))
+    confused = np.triu(counts + counts.T, 1)
+    pairs = np.argwhere(confused)
+    named = pairs[np.argsort(-confused[tuple(pairs.T)], kind="stable")].ravel()
+    by_size = np.argsort(-counts.sum(axis=1), kind="stable")
+    return np.sort(list(dict.fromkeys([*named.tolist(), *by_size.tolist()]))[:SHOWN_CLASSES])
 
 
 def table_rows(analysis: StudyAnalysis) -> dict[float, list[CellAnalysis]]:
@@ -147,7 +182,7 @@ def _sweeps(analysis: StudyAnalysis) -> "Figure | None":
     if not sweeps:
         return None
     metric, sizes = analysis.recipe.metric, [len(sweep.levels) for sweep in sweeps]
-    figure = _figure(_WIDTH, 0.5 + sum(0.4 + 0.25 * size for size in sizes))
+    figure = _figure(_DOT_PLOT_WIDTH, 0.5 + sum(0.4 + 0.25 * size for size in sizes))
     panels = figure.subplots(len(sweeps), 1, sharex=True, squeeze=False, height_ratios=sizes)[:, 0]
     for panel, sweep in zip(panels, sweeps, strict=True):
         panel.set_title(sweep.parameter, **_BOLD)
@@ -163,6 +198,7 @@ def _sweeps(analysis: StudyAnalysis) -> "Figure | None":
                 panel.plot(scale * level.score.value, row, marker, color=colour, markerfacecolor=face, markersize=6)
                 text = score(metric, level.score.value) + (" ◀ chosen" if level.chosen else " ≈ tied" * level.tied)
             panel.text(1.02, row, text, transform=panel.get_yaxis_transform(), va="center")
+    panels[-1].xaxis.get_major_locator().set_params(nbins=5, steps=(1, 2, 5, 10))
     panels[-1].set_xlabel(_axis(metric))
     return figure
 
@@ -175,7 +211,10 @@ def _grid(analysis: StudyAnalysis) -> "Figure | None":
         return None
     metric, rows, epochs = analysis.recipe.metric, table_rows(analysis), table_epochs(analysis)
     width = min(max(6 / len(epochs), 0.6), 1.0)
-    figure = _figure(1.2 + width * len(epochs), 0.6 + 0.34 * len(rows))
+    label = f"epoch ({_axis(metric)})"
+    # A few tiles are narrower and lower than the names of the axes.
+    figure = _figure(max(1.2 + width * len(epochs), 0.5 + 0.08 * len(label)), max(0.6 + 0.34 * len(rows), 1.7))
+    figure.supxlabel(label, size=9, color=_ink("quiet"))
     panel = figure.subplots()
     cells = {(row, cell.epoch - 1): cell for row, in_row in enumerate(rows.values()) for cell in in_row}
     scores = np.full((len(rows), len(epochs)), nan)
@@ -195,7 +234,7 @@ def _grid(analysis: StudyAnalysis) -> "Figure | None":
         panel.text(column, row, text, ha="center", va="center", color=colour, **(_BOLD if best else {}))
     panel.set_xticks(range(len(epochs)), [str(epoch) for epoch in epochs])
     panel.set_yticks(range(len(rows)), [f"{rate:g}" for rate in rows])
-    panel.set(xlabel=f"epoch ({_axis(metric)})", ylabel="learning rate")
+    panel.set_ylabel("learning rate")
     return figure
 
 
@@ -221,7 +260,8 @@ def _curves(analysis: StudyAnalysis) -> "Figure | None":
         ring = {"markersize": 11, "markerfacecolor": "none", "markeredgecolor": _ink("ink")}
         on_dev.plot(analysis.best.epoch, scale * best.value, "o", **ring)
     for panel, label in zip((on_dev, *on_train), (_axis(metric), "training loss, nats"), strict=False):
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.set_xlim(0.7, table_epochs(analysis)[-1] + 0.3)
+        panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         panel.set_title(label, color=_ink("quiet"))
         panel.set_xlabel("epoch")
         panel.grid(axis="y")
@@ -230,19 +270,25 @@ def _curves(analysis: StudyAnalysis) -> "Figure | None":
 
 
 def _confusion(analysis: StudyAnalysis) -> "Figure | None":
-    """Heat map: the predicted classes of the texts of each class, as shares and counts."""
+    """Heat map: the predicted classes of the texts of each class, as shares, and counts of few classes."""
     report = analysis.final_dev or analysis.dev
     if report is None:
         return None
-    counts, labels = report.confusion, [_short(label) for label in report.labels]
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = _figure(max(1.3 + 0.64 * len(labels), 3.6), 1.1 + 0.44 * len(labels))
+    shown = shown_classes(report)
+    labels = [_short(report.labels[one]) for one in shown]
+    counts = report.confusion[np.ix_(shown, shown)]
+    shares = counts / np.maximum(report.confusion[shown].sum(axis=1, keepdims=True), 1)
+    few = len(labels) <= 10
+    width, height = (0.64, 0.44) if few else (0.3, 0.28)
+    figure = _figure(max(1.3 + width * len(labels), 3.6), 1.1 + height * len(labels))
     panel = figure.subplots()
     _tiles(panel, shares)
     for (truth, predicted), count in np.ndenumerate(counts):
         if count:
-            panel.text(predicted, truth - 0.12, f"{shares[truth, predicted]:.0%}", ha="center", va="center")
-            panel.text(predicted, truth + 0.26, f"{count:,}", ha="center", va="center", size=6.5)
+            share = f"{shares[truth, predicted]:.0%}"
+            panel.text(predicted, truth - 0.12 * few, share, ha="center", va="center", size=9 if few else 7)
+            if few:
+                panel.text(predicted, truth + 0.26, f"{count:,}", ha="center", va="center", size=6.5)
     slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     panel.set_xticks(range(len(labels)), labels, **(slanted if max(map(len, labels)) > 9 else {}))
     panel.set_yticks(range(len(labels)), labels)
@@ -255,14 +301,15 @@ def _classes(analysis: StudyAnalysis) -> "Figure | None":
     report = analysis.final_dev or analysis.dev
     if report is None:
         return None
-    rows = range(len(report.labels))
-    figure = _figure(_WIDTH, 0.8 + 0.3 * len(report.labels))
+    labels = [report.labels[one] for one in shown_classes(report)]
+    rows = range(len(labels))
+    figure = _figure(_DOT_PLOT_WIDTH, 0.8 + 0.3 * len(labels))
     panel = figure.subplots()
-    values = {name: [100 * report.metrics[f"{name}_{label}"] for label in report.labels] for name in PER_CLASS}
+    values = {name: [100 * report.metrics[f"{name}_{label}"] for label in labels] for name in PER_CLASS}
     panel.hlines(rows, values["precision"], values["recall"], colors=_ink("quiet"), linewidth=1)
     for name, marker, part in zip(PER_CLASS, (">", "s", "o"), ("second", "third", "accent"), strict=True):
         panel.plot(values[name], rows, marker, color=_ink(part), markersize=6, label="F1" if name == "f1" else name)
-    _rows(panel, [f"{_short(label)}  ({report.support.get(label, 0):,})" for label in report.labels])
+    _rows(panel, [f"{_short(label)}  ({report.support.get(label, 0):,})" for label in labels])
     panel.set_xlabel("%")
     figure.legend(loc="outside upper right", ncols=3)
     return figure
@@ -295,7 +342,7 @@ def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure((width, height))
-    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
+    figure.set_layout_engine("constrained", **_PADS)
     return figure
 
 
@@ -332,17 +379,54 @@ def _closeness(scores: np.ndarray) -> np.ndarray:
     return np.clip(1 - (best - scores) / (2 * (best - middle) or 1), 0, 1)
 
 
-@contextmanager
-def _style() -> Iterator[None]:
-    """Set the look of all figures, and write the same figure as the same bytes."""
-    from matplotlib import rc_context
-    from matplotlib.font_manager import fontManager
+@cache
+def _letters(file: str) -> frozenset[int]:
+    """Return the characters that a font file draws; none if it cannot be read."""
+    from matplotlib.ft2font import FT2Font
 
-    installed = {font.name for font in fontManager.ttflist}
+    try:
+        return frozenset(FT2Font(file).get_charmap())
+    except (OSError, RuntimeError):
+        return frozenset()
+
+
+@cache
+def _fonts(text: str) -> tuple[list[str], frozenset[int]]:
+    """Return the fonts to draw a text in: Matplotlib's own, then those that have letters it lacks.
+
+    Returns:
+        The names of the fonts, and the characters that no installed font has.
+    """
+    from matplotlib.font_manager import findfont, fontManager
+
+    names, missing = [_FONT], frozenset(map(ord, text)) - _letters(findfont(_FONT))
+    files: dict[str, str] = {}
+    # Of each font the upright letters of medium weight, which Matplotlib draws.
+    for font in sorted(fontManager.ttflist, key=lambda font: str(font.weight) not in ("400", "normal", "regular")):
+        # A last-resort font has a box for every letter.
+        if font.style == "normal" and font.name != _FONT and "last resort" not in font.name.lower():
+            files.setdefault(font.name, font.fname)
+    for name in sorted(files) if missing else ():
+        if drawn := missing & _letters(files[name]):
+            names.append(name)
+            missing -= drawn
+    return names, missing
+
+
+def _undrawable(text: str) -> bool:
+    """Return whether no installed font has one of the letters of a text."""
+    return bool(_fonts(text)[1])
+
+
+@contextmanager
+def _style(text: str = "") -> Iterator[None]:
+    """Set the look of all figures, with fonts for a text's letters, and write the same figure as the same bytes."""
+    from matplotlib import rc_context
+
     with rc_context(
         {
-            "font.family": ["DejaVu Sans", *[name for name in _KOREAN if name in installed][:1], "sans-serif"],
-            "font.sans-serif": ["DejaVu Sans"],
+            "font.family": [*_fonts(text)[0], "sans-serif"],
+            "font.sans-serif": [_FONT],
             "font.size": 9,
             # A label may hold a $.
             "text.parse_math": False,

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from bertgrid_tf.analysis import StudyAnalysis
 from bertgrid_tf.report import figures
-from bertgrid_tf.report.answer import answer, to_html
+from bertgrid_tf.report.answer import certainty, cost, headline, label_errors, to_html
 
 # A notebook's theme need not be the browser's: the output has paper of its own.
 _PAPER = (
@@ -16,12 +16,16 @@ _PAPER = (
 
 
 def analysis_html(analysis: StudyAnalysis) -> str:
-    """Return the answer of a study and its heat map as HTML that loads nothing and runs nothing.
+    """Return the answer of a study, its heat map and how to label new texts, as HTML that loads and runs nothing.
 
     Args:
         analysis: The study, ended or still running.
     """
-    first, *others = map(to_html, answer(analysis))
+    further = [*certainty(analysis), *label_errors(analysis), *cost(analysis)]
+    paragraphs = [*headline(analysis), " ".join(further)]
+    if analysis.predict_command:
+        paragraphs.append(f"Label new texts: `{analysis.predict_command}`")
+    shown = Markup("").join(Markup("<p>{}</p>").format(to_html(paragraph)) for paragraph in paragraphs if paragraph)
     # As an image of its own, since the ids of an inline SVG would hold for the whole notebook.
     heat_map = Markup("").join(
         Markup('<p><img alt="{}" style="max-width: 100%" src="data:image/svg+xml;base64,{}"></p>').format(
@@ -29,7 +33,5 @@ def analysis_html(analysis: StudyAnalysis) -> str:
         )
         for drawing in figures.draw(analysis, ["grid"]).values()
     )
-    html = Markup('<div style="{}"><p><strong>{}</strong></p><p>{}</p><p>{}</p>{}</div>').format(
-        _PAPER, analysis.folder, first, Markup(" ").join(others), heat_map
-    )
-    return str(html)
+    html = Markup('<div style="{}"><p><strong>{}</strong></p>{}{}</div>')
+    return str(html.format(_PAPER, analysis.folder, shown, heat_map))

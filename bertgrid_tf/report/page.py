@@ -4,11 +4,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertgrid_tf.analysis import CellAnalysis, LevelAnalysis, StudyAnalysis
+import numpy as np
+
+from bertgrid_tf.analysis import CellAnalysis, ClassReport, LevelAnalysis, StudyAnalysis
 from bertgrid_tf.corpus import describe_tokens
 from bertgrid_tf.metrics.classification import unit
 from bertgrid_tf.report import figures
-from bertgrid_tf.report.answer import answer, interaction_check, to_html
+from bertgrid_tf.report.answer import certainty, cost, headline, interaction_check, label_errors, to_html
 from bertgrid_tf.report.format import (
     WITHOUT_SCORE,
     by_class,
@@ -21,7 +23,10 @@ from bertgrid_tf.report.format import (
     percent,
     score,
 )
+from bertgrid_tf.storage.records import HARD, LIKELY_ERROR
 
+MOST_MISTAKES, LONGEST_TEXT = 10, 200
+"""Of the page: mistakes of a kind, and characters of a text; `mistakes.csv` has all."""
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
@@ -45,11 +50,13 @@ def render(analysis: StudyAnalysis, drawings: Mapping[str, figures.Drawing]) -> 
 
     metadata, limit = analysis.metadata, (analysis.winner or analysis.recipe).hyperparameters.max_length
     classes = metadata.classes if metadata else {}
+    report = analysis.final_dev or analysis.dev
     shown = {
         "sweeps": ("Sweeps", analysis.sweeps),
         "grid": ("Learning rate × epoch", analysis.cells),
         "curves": ("Learning curves", "curves" in drawings),
-        "classes": ("Classes", analysis.dev or analysis.final_dev),
+        "classes": ("Classes", report),
+        "mistakes": ("Mistakes", analysis.mistakes),
         "interactions": ("Interaction checks", analysis.interaction_checks),
         "gains": ("Post-hoc gains", analysis.gains),
         "cost": ("Cost", True),
@@ -60,20 +67,32 @@ def render(analysis: StudyAnalysis, drawings: Mapping[str, figures.Drawing]) -> 
     return rules.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         analysis=analysis,
         metric=analysis.recipe.metric,
-        answer=[to_html(sentence) for sentence in answer(analysis)],
+        headline=[to_html(sentence) for sentence in headline(analysis)],
+        certainty=[to_html(sentence) for sentence in certainty(analysis)],
+        label_errors=[to_html(sentence) for sentence in label_errors(analysis)],
+        cost=[to_html(sentence) for sentence in cost(analysis)],
         checks=[to_html(interaction_check(check, analysis.recipe.metric)) for check in analysis.interaction_checks],
         parts={name: title for name, (title, there) in shown.items() if there},
         undecided=[sweep.parameter for sweep in analysis.sweeps if not any(level.chosen for level in sweep.levels)],
         diverged=any(cell.score is None for cell in analysis.cells),
         whole=len(analysis.cells) == len(figures.table_rows(analysis)) * len(figures.table_epochs(analysis)),
         tokens=None if analysis.lengths is None else describe_tokens(analysis.lengths, limit),
+        confused=None if report is None else _confused(report),
         drawings=drawings,
         tables=_tables(analysis) | {"data": Table(("class", *classes), class_counts(classes))},
         colours=figures.COLOURS,
         overall=overall,
         unit=unit,
         percent=percent,
+        kinds=(LIKELY_ERROR, HARD),
+        shown_classes=figures.SHOWN_CLASSES,
     )
+
+
+def _confused(report: ClassReport) -> str:
+    """Return which of many classes are shown; empty where all are."""
+    shown, classes = len(figures.shown_classes(report)), len(report.labels)
+    return "" if shown == classes else f"The {shown} of {classes:,} classes that are confused the most. "
 
 
 def _tables(analysis: StudyAnalysis) -> dict[str, Table]:
@@ -100,11 +119,17 @@ def _tables(analysis: StudyAnalysis) -> dict[str, Table]:
         "epochs": Table(list(epochs), [[f"{number:,}" for number in epochs.values()]]),
         "times": Table(("stage", "time"), [[name, duration(times[name])] for name in times]),
         "environment": _environment(analysis),
+        LIKELY_ERROR: _mistakes(analysis, LIKELY_ERROR),
+        HARD: _mistakes(analysis, HARD),
     }
     if (report := analysis.final_dev or analysis.dev) is not None:
-        confusion = zip(report.labels, report.confusion, strict=True)
-        counts = [[label, *(f"{count:,}" for count in row)] for label, row in confusion]
-        tables["confusion"] = Table(("truth", *report.labels), counts)
+        shown = figures.shown_classes(report)
+        labels = [report.labels[one] for one in shown]
+        counts = [
+            [label, *(f"{count:,}" for count in row)]
+            for label, row in zip(labels, report.confusion[np.ix_(shown, shown)], strict=True)
+        ]
+        tables["confusion"] = Table(("truth", *labels), counts)
     for name, scored in (("classes", report), ("test", analysis.test)):
         if scored is not None:
             tables[name] = Table(("class", "texts", "precision", "recall", "F1"), by_class(scored))
@@ -178,9 +203,34 @@ def _gains(analysis: StudyAnalysis, on_test: bool) -> Table:
     return Table(columns, rows, ("metric", "detail"))
 
 
+def _mistakes(analysis: StudyAnalysis, kind: str) -> Table:
+    """Return the most confident mistakes of a kind."""
+    rows = [
+        [
+            mistake.label,
+            f"{mistake.predicted}, {percent(mistake.p_predicted)}",
+            _shortened(mistake.text),
+            _shortened(mistake.context, end=True),
+            f"{mistake.contradicting} of {mistake.runs}",
+            mistake.id,
+        ]
+        for mistake in [mistake for mistake in analysis.mistakes if mistake.kind == kind][:MOST_MISTAKES]
+    ]
+    columns = ("label", "predicted", "text", "context", "runs", "id")
+    return Table(columns, rows, ("context", "text"))
+
+
+def _shortened(text: str, end: bool = False) -> str:
+    """Shorten a text to what a table shows, its beginning or its end."""
+    if len(text) <= LONGEST_TEXT:
+        return text
+    return f"…{text[-LONGEST_TEXT:]}" if end else f"{text[:LONGEST_TEXT]}…"
+
+
 def _environment(analysis: StudyAnalysis) -> Table:
     rows = [["study folder", analysis.folder], ["seed", str(analysis.recipe.seed)]]
     if (metadata := analysis.metadata) is not None:
+        rows += [["begun", metadata.began]] if metadata.began else []
         rows += [["hardware", metadata.hardware]] if metadata.hardware else []
         rows.append(["fingerprint of the data", metadata.fingerprint])
         rows += [[f"checkpoint {name}", identity] for name, identity in metadata.checkpoints.items()]

@@ -1,7 +1,6 @@
 """A study on the terminal: its sweeps, its grid, its answer, its times."""
 
 from collections.abc import Sequence
-from shlex import quote
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
@@ -57,8 +56,8 @@ def print_summary(console: Console, folder: StudyFolder, analysis: StudyAnalysis
         lines.append(Text(f"Winner as a recipe: {folder.best_file}"))
     if folder.report_file.is_file():
         lines.append(Text(f"Report: {folder.report_file}"))
-    if folder.model.is_dir():
-        lines.append(Text(f"Label new texts: bertgrid-tf predict {quote(str(folder.path))} FILE -o OUT"))
+    if analysis.predict_command:
+        lines.append(Text(f"Label new texts: {analysis.predict_command}"))
     console.print(Group(*lines), highlight=False, soft_wrap=True)
 
 

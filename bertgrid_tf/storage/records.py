@@ -2,12 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from bertgrid_tf.corpus import Finding
 from bertgrid_tf.hyperparameters import Hyperparameters, Value
 from bertgrid_tf.trial_config import TrialConfig
+
+MistakeKind = Literal["likely label error", "hard"]
+LIKELY_ERROR: MistakeKind = "likely label error"
+HARD: MistakeKind = "hard"
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class StudyMetadata:
         hardware: Devices and host, in words.
         classes: Utterances per class in train and in dev.
         findings: What in the data is probably not as it should be, the gravest first.
+        began: When the study began, UTC, in ISO 8601; empty if unknown.
     """
 
     fingerprint: str
@@ -33,6 +39,7 @@ class StudyMetadata:
     hardware: str = ""
     classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     findings: Sequence[Finding] = ()
+    began: str = ""
 
     def shares(self) -> np.ndarray:
         """Return the share of each class in the training split, float64 [classes]."""
@@ -109,6 +116,35 @@ class Soup:
     cells: Sequence[tuple[float, int]]
     left_out: Sequence[tuple[float, int]]
     metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A dev text that the mean of a study's runs labels otherwise (a line of `mistakes.csv`).
+
+    Attributes:
+        id: The source's id of the text; without one, its number in dev, from 1.
+        context: The two utterances before it in its dialogue.
+        text: The text.
+        label: Its class in the data.
+        predicted: The class with the highest mean probability over the runs.
+        p_predicted: That probability.
+        p_label: The mean probability of the label.
+        contradicting: Runs that predict another class than the label.
+        runs: All runs that count.
+        kind: LIKELY_ERROR or HARD.
+    """
+
+    id: str
+    context: str
+    text: str
+    label: str
+    predicted: str
+    p_predicted: float
+    p_label: float
+    contradicting: int
+    runs: int
+    kind: MistakeKind
 
 
 @dataclass

@@ -4,6 +4,7 @@ import csv
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, fields
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +17,15 @@ from bertgrid_tf.metrics.classification import unit
 from bertgrid_tf.metrics.correction import Correction
 from bertgrid_tf.recipe import Recipe, load_recipe
 from bertgrid_tf.storage.files import write_table, write_text
-from bertgrid_tf.storage.records import FinalTrial, FollowUpTrial, MeasuredSetting, Soup, StageTime, StudyMetadata
+from bertgrid_tf.storage.records import (
+    FinalTrial,
+    FollowUpTrial,
+    MeasuredSetting,
+    Mistake,
+    Soup,
+    StageTime,
+    StudyMetadata,
+)
 from bertgrid_tf.trial_config import SOUP
 from tuners.table import Table, rows_in_order
 
@@ -39,6 +48,11 @@ def trial_name(trial_id: str) -> str:
     return f"{_TRIAL}{trial_id}"
 
 
+def _written(value: Any) -> Any:
+    # UTF-8 has no surrogates, and pandas reads no further than a NUL.
+    return value.encode("utf-8", "replace").decode().replace("\0", "") if isinstance(value, str) else value
+
+
 def weights_file(folder: Path, epoch: int) -> Path:
     """Return where a trial's folder keeps the weights after its best epoch, for a soup."""
     return folder / f"weights-{epoch}.npz"
@@ -53,7 +67,8 @@ class StudyFolder:
     the search; `soup.json` and `soup/` the averaged rows; `final/`, `final.json` and `model/` the final model's state,
     scores and files; `report.html` and `figures/` all of it to look at; `tensorboard/` logs; `evaluations.csv` and
     `evaluations/` which split was opened when, and the predictions there; `auto_settings.json` the values measured for
-    `auto`; `times.csv` predicted and measured time by stage; `budget.jsonl` what was left out for lack of time.
+    `auto`; `mistakes.csv` the dev texts that the runs label otherwise; `times.csv` predicted and measured time by
+    stage; `budget.jsonl` what was left out for lack of time.
 
     Args:
         path: The folder, which need not exist yet.
@@ -75,6 +90,7 @@ class StudyFolder:
         self.times_file = path / "times.csv"
         self.budget_file = path / "budget.jsonl"
         self.lengths_file = path / "lengths.csv"
+        self.mistakes_file = path / "mistakes.csv"
         self.report_file = path / "report.html"
         self.figures = path / "figures"
         self.tensorboard = path / "tensorboard"
@@ -148,6 +164,10 @@ class StudyFolder:
     def winner_command(self, corpus: str) -> str:
         """Return the command that trains the winner in a study of its own."""
         return f"bertgrid-tf tune {corpus} --recipe {shlex.quote(str(self.best_file))} --study again"
+
+    def predict_command(self) -> str:
+        """Return the command that labels new texts with the final model."""
+        return f"bertgrid-tf predict {shlex.quote(str(self.path))} FILE -o OUT"
 
     def write_best(self, winner: Recipe, headline: str) -> None:
         """Write `best.yaml` with a comment in front."""
@@ -273,6 +293,24 @@ class StudyFolder:
     def read_lengths(self) -> list[int]:
         """Read the token lengths of the winner's inputs, a number for every text; empty if unknown."""
         return [int(row["tokens"]) for row in self._rows(self.lengths_file) for _ in range(int(row["texts"]))]
+
+    def write_mistakes(self, mistakes: Sequence[Mistake]) -> None:
+        """Write `mistakes.csv`, without the letters that no CSV file can hold."""
+        rows = [[_written(value) for value in astuple(mistake)] for mistake in mistakes]
+        write_table(self.mistakes_file, pd.DataFrame(rows, columns=[one.name for one in fields(Mistake)]))
+
+    def read_mistakes(self) -> list[Mistake]:
+        """Read `mistakes.csv`; empty before the study's search has ended."""
+        if not self.mistakes_file.is_file():
+            return []
+        try:
+            # Labels and texts are strings, "nan" and "1" among them.
+            table = pd.read_csv(self.mistakes_file, dtype=str, keep_default_na=False, lineterminator="\n")
+            return TypeAdapter(list[Mistake]).validate_python(table.to_dict("records"))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{self.mistakes_file} is damaged: run the study's `tune` command again, which writes it anew."
+            ) from error
 
     def read_times(self) -> list[StageTime]:
         """Read predicted and measured time by stage, in the order of the stages."""

@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
@@ -154,8 +155,9 @@ def write_beginning(
     counts = {split: label_counts(corpus.splits[split]) for split in ("train", "dev")}
     classes = {split: {label: count[label] for label in corpus.labels} for split, count in counts.items()}
     folder.write_recipe(recipe)
+    began = datetime.now(timezone.utc).isoformat(timespec="seconds")
     folder.write_metadata(
         StudyMetadata(
-            corpus.fingerprint(), corpus.labels, speakers, checkpoints, versions, hardware(), classes, findings
+            corpus.fingerprint(), corpus.labels, speakers, checkpoints, versions, hardware(), classes, findings, began
         )
     )

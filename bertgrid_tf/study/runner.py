@@ -8,18 +8,19 @@ from time import monotonic
 import keras_tuner
 from keras_tuner.engine.trial import Trial
 
-from bertgrid_tf.analysis import StudyAnalysis, StudyScores, analyze
+from bertgrid_tf.analysis import StudyAnalysis, StudyScores, analyze, list_mistakes
 from bertgrid_tf.budget.callbacks import Callback, CallbackList
 from bertgrid_tf.budget.controller import BudgetController, NotChosenError
 from bertgrid_tf.budget.deadline import TimedOracle
 from bertgrid_tf.budget.plan import final_trial, search_space
 from bertgrid_tf.budget.time_budget import Budget
+from bertgrid_tf.budget.time_estimator import REPORT
 from bertgrid_tf.corpus import Corpus, check_corpus, utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.metrics.classification import unit
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.report.write_report import write_report
+from bertgrid_tf.report.write_report import write_figures, write_page
 from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
 from bertgrid_tf.study import preparation
 from bertgrid_tf.study.auto_settings import resolve
@@ -96,9 +97,9 @@ class StudyRunner:
                 best = write_winner(winner, self._recipe, self._folder)
                 if (final := final_trial(best, winner.epoch)) is not None:
                     train_final_model(final, self._execution, self._runner, self._controller)
-                self._controller.write()
-                analysis = analyze(self._folder)
-                self._write_report(analysis)
+                mistakes = list_mistakes(StudyScores(self._folder), self._corpus.splits["dev"])
+                self._folder.write_mistakes(mistakes)
+                analysis = self._write_report()
                 self._callback.on_study_end()
         return analysis
 
@@ -207,14 +208,21 @@ class StudyRunner:
         if cells := oracle.cells():
             self._folder.write_cells(cells, oracle.table(), self._recipe.metric)
 
-    def _write_report(self, analysis: StudyAnalysis | None = None) -> None:
-        """Write the report; a study does not end for want of one."""
-        try:
-            write_report(self._folder, analysis or analyze(self._folder))
-        except UserError as error:
-            self._callback.on_message(f"The report was not written: {error}")
+    def _write_report(self) -> StudyAnalysis:
+        """Analyze the study and write the report; a study does not end for want of one."""
+        with self._controller.estimator.during(REPORT):
+            analysis = analyze(self._folder)
+            try:
+                drawings = write_figures(self._folder, analysis)
+                # The page shows its own time, most of which is that of the figures.
+                self._controller.write()
+                write_page(self._folder, analysis.with_times(self._folder.read_times()), drawings)
+            except UserError as error:
+                self._callback.on_message(f"The report was not written: {error}")
+        self._controller.write()
+        return analysis.with_times(self._folder.read_times())
 
-    def _at_intervals(self, what: str, write: Callable[[], None]) -> None:
+    def _at_intervals(self, what: str, write: Callable[[], object]) -> None:
         """Write what grows with the study, unless that would take more than a twentieth of the time."""
         if (began := monotonic()) >= self._due.get(what, 0.0):
             write()

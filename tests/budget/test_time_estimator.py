@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertgrid_tf.budget.time_estimator import START, StageWork, TimeEstimator, makespan
+from bertgrid_tf.budget.time_estimator import REPORT, START, StageWork, TimeEstimator, makespan
 from bertgrid_tf.storage.records import StageTime
 from bertgrid_tf.training.workload import EpochWorkload
 
@@ -84,6 +84,22 @@ def test_the_time_left_after_the_first_epoch_is_within_15_percent_where_a_kind_s
     truth += (len(runs) - 2) * reset + startup * LARGE.layers / 2
     # What a reset and the trace of scoring take is not known yet.
     assert abs(predicted - truth) <= 0.15 * truth + reset * len(runs) + 2 * (LARGE.layers / 2)
+
+
+def test_the_time_of_a_report_is_that_of_no_other_stage_and_stands_last():
+    simulated = Simulated()
+    planned = stages(SMALL)
+    simulated.estimator.expect(planned)
+    simulated.run("sweep0", "sweep:layout", SMALL, 2)
+    with simulated.estimator.during(REPORT):
+        simulated.now += 5.0
+    before = {time.stage: time.measured for time in simulated.estimator.times()}
+    simulated.run("grid0", "grid", SMALL, 4)
+    times = {time.stage: time.measured for time in simulated.estimator.times()}
+    assert list(times) == [START, "sweep:layout", "grid", "final", REPORT]
+    assert times[REPORT] == before[REPORT] == 5.0
+    assert times["sweep:layout"] == before["sweep:layout"]
+    assert sum(times.values()) == pytest.approx(simulated.now)
 
 
 def test_the_time_left_falls_as_time_goes_by_and_is_nothing_at_the_end():

@@ -1,6 +1,7 @@
 """The analysis of a made-up study of Friends' size, with labels that a page must not take for mark-up."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -19,14 +20,18 @@ from bertgrid_tf.analysis import (
     SweepAnalysis,
 )
 from bertgrid_tf.metrics.calibration import Calibration, Reliability
-from bertgrid_tf.metrics.classification import evaluate
+from bertgrid_tf.metrics.classification import PER_CLASS, evaluate
 from bertgrid_tf.metrics.compare import Split, compare_with_baseline
-from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
+from bertgrid_tf.storage.records import HARD, LIKELY_ERROR, FinalTrial, Mistake, StudyMetadata
 
 LABELS = ("neutral", "joy", "<b>fear</b> & 'awe'", "슬픔", "anger", "disgust", "non-neutral", "$surprise$")
 PRIORS = np.array([0.42, 0.11, 0.03, 0.06, 0.08, 0.02, 0.19, 0.09])
 RECIPE = recipes.load_recipe("friends", None, {"sweeps.max_length": [32, 64, 128], "sweeps.warmup_ratio": [0.1, 0.2]})
 HALF_WIDTH = 0.028
+MISTAKES = [
+    Mistake("17", "Ross: 안녕. / Rachel: Hi!", "<i>What?</i> & why", "joy", "슬픔", 0.91, 0.02, 20, 20, LIKELY_ERROR),
+    Mistake("8", "", "long " * 100, "anger", "neutral", 0.72, 0.2, 16, 20, HARD),
+]
 
 
 def estimate(value: float, half_width: float = HALF_WIDTH) -> ScoreEstimate:
@@ -192,6 +197,9 @@ def complete() -> StudyAnalysis:
         ),
         lengths=np.random.default_rng(1).gamma(3, 9, 10561).astype(int) + 3,
         command="bertgrid-tf tune friends --recipe results/friends/best.yaml --study again",
+        predict_command="bertgrid-tf predict results/friends FILE -o OUT",
+        date=datetime(2026, 3, 14, 15, 9, tzinfo=UTC),
+        mistakes=MISTAKES,
     )
 
 
@@ -215,6 +223,8 @@ def begun() -> StudyAnalysis:
         cost=Cost({}, 0, 70, 40_320, None, None, None),
         lengths=None,
         command="",
+        predict_command="",
+        mistakes=[],
     )
 
 
@@ -238,7 +248,27 @@ def filling() -> StudyAnalysis:
 
 def searched() -> StudyAnalysis:
     """The same with its winner, and no final model yet."""
-    return replace(complete(), final=None, final_dev=None, test=None)
+    return replace(complete(), final=None, final_dev=None, test=None, predict_command="")
+
+
+def with_classes(count: int) -> StudyAnalysis:
+    """The same with many classes, of which the first is often taken for the last, and the second for the third."""
+    ended, labels = complete(), tuple(f"class {number}" for number in range(count))
+    confusion = 9 * np.eye(count, dtype=int)
+    confusion[0, -1], confusion[1, 2 % count] = 8, 7
+    metrics = ended.dev.metrics | {f"{name}_{label}": 0.5 for name in PER_CLASS for label in labels}
+    support = dict(zip(labels, confusion.sum(axis=1).tolist(), strict=True))
+    report = replace(ended.dev, labels=labels, confusion=confusion, support=support, metrics=metrics)
+    metadata = replace(ended.metadata, labels=labels, classes={"train": support, "dev": support})
+    return replace(ended, dev=report, final_dev=report, test=report, metadata=metadata)
+
+
+def one_cell() -> StudyAnalysis:
+    """The same with one learning rate and one epoch, decided by a metric of a long name, before the final model."""
+    metric = "precision_non-neutral"
+    recipe = RECIPE.model_copy(update={"learning_rates": [5e-6], "epochs": 1, "metric": metric})
+    cell = CellAnalysis(5e-6, 1, estimate(0.55), None, True, {"train_loss": 1.1, metric: 0.55})
+    return replace(searched(), recipe=recipe, cells=[cell], best=cell, sweeps=[], calibration=None, seed_repeats=[])
 
 
 STUDIES = {study.__name__: study for study in (complete, begun, sweeping, filling, searched)}

@@ -61,9 +61,10 @@ def test_the_first_sentence_is_that_nothing_was_learned_where_that_is_so(predict
     study = replace(made_up.searched(), dev=scored(predicted))
     first, second, third = [to_text(one).plain for one in answer(study)[:3]]
     assert first == sentence
-    assert second.startswith("Winner: ")
-    assert third == "Baselines on dev: always neutral 50.00 %, guessing by frequency 37.50 %."
-    assert answer(made_up.searched())[0].startswith("Winner: ")
+    assert second.startswith("On dev: accuracy ")
+    assert second.endswith("; always neutral 50.00 %, guessing by frequency 37.50 %.")
+    assert third.startswith("Winner: ")
+    assert answer(made_up.searched())[0].startswith("On dev: ")
 
 
 def test_a_final_model_and_a_test_split_have_their_baselines_too():
@@ -73,7 +74,7 @@ def test_a_final_model_and_a_test_split_have_their_baselines_too():
         "Not better than always saying neutral (50.00 % on dev): the final model has accuracy 50.00 %"
     )
     assert test.startswith("Not better than always saying neutral (50.00 % on the test split): the final model has")
-    assert best.startswith("Winner: ")
+    assert best.startswith("On dev: ")
 
 
 def test_where_guessing_is_the_better_baseline_it_is_the_one_to_beat():

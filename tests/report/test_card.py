@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,9 @@ def analysis(**changes: Any) -> StudyAnalysis:
             cost=Cost({}, 0, 0, 0, None, None, None),
             lengths=None,
             command="bertgrid-tf tune sample --recipe results/mine/best.yaml --study again",
+            predict_command="bertgrid-tf predict results/mine FILE -o OUT",
+            date=datetime(2026, 3, 14, tzinfo=UTC),
+            mistakes=[],
         ),
         **changes,
     )
@@ -165,7 +169,7 @@ def test_scores_stand_beside_their_interval_and_how_flattering_they_are():
         ["accuracy of guessing by the classes' frequencies", "46.00 %"],
     ]
     assert (
-        "Winner: `learning_rate=0.001`: accuracy **70.00 %** (95 % interval 61.00 to 78.00) on dev after epoch **2** "
+        "On dev: accuracy **70.00 %** (95 % interval 61.00 to 78.00). Winner: `learning_rate=0.001`, after epoch **2** "
         "of 6. As the best of 3, this score is expected to be 1.25 points too good" in written
     )
     assert "has not been opened" in written

@@ -1,4 +1,5 @@
 import logging
+import re
 import warnings
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -6,6 +7,8 @@ from xml.etree import ElementTree
 import made_up_analysis as made_up
 import numpy as np
 import pytest
+from matplotlib.font_manager import fontManager
+from matplotlib.text import Text
 from PIL import Image
 
 from bertgrid_tf.errors import UserError
@@ -123,6 +126,76 @@ def test_a_confusion_matrix_shows_shares_of_its_rows_and_counts(drawn):
     shown = texts(drawn["confusion"])
     assert f"{counts[0, 0]}" in shown
     assert f"{counts[0, 0] / counts[0].sum():.0%}" in shown
+
+
+def test_of_many_classes_those_that_are_confused_the_most_are_drawn():
+    study = made_up.with_classes(300)
+    shown = figures.shown_classes(study.dev)
+    assert len(shown) == figures.SHOWN_CLASSES
+    assert {0, 1, 2, 299} <= set(shown.tolist())
+    assert (np.diff(shown) > 0).all()
+    assert figures.shown_classes(made_up.with_classes(20).dev).tolist() == list(range(20))
+    for drawing in figures.draw(study, ["confusion", "classes"]).values():
+        assert max(drawing.figure.get_size_inches()) < 12
+        assert {"class 0", "class 299"} <= {text.split("  (")[0] for text in texts(drawing.inline())}
+    # Of all texts of the class, not of those that are drawn.
+    assert "47%" in texts(figures.draw(study, ["confusion"])["confusion"].inline())
+
+
+def test_a_png_has_a_bounded_size_whatever_is_drawn(tmp_path):
+    study = made_up.one_cell()
+    rates = [1e-3 / 2**number for number in range(240)]
+    cells = [replace(study.best, learning_rate=rate, tied=False) for rate in rates]
+    recipe = study.recipe.model_copy(update={"learning_rates": rates})
+    drawing = figures.draw(replace(study, recipe=recipe, cells=cells), ["grid"])["grid"]
+    assert 200 * drawing.figure.get_size_inches()[1] > 16_000
+    drawing.write(tmp_path)
+    with Image.open(tmp_path / "grid.png") as image:
+        assert max(image.size) <= 12_001
+
+
+def test_with_one_cell_names_of_axes_are_whole_and_epochs_are_whole_numbers():
+    for name, drawing in figures.draw(made_up.one_cell(), ["grid", "curves"]).items():
+        figure = drawing.figure
+        figure.draw_without_rendering()
+        names = [text for text in figure.findobj(Text) if re.search("[a-z]{2}", text.get_text())]
+        boxes = {text.get_text(): text.get_window_extent() for text in names}
+        wide, high = figure.bbox.width, figure.bbox.height
+        assert not [text for text, box in boxes.items() if box.x0 < 0 or box.y0 < 0 or box.x1 > wide or box.y1 > high]
+        assert {"epoch", "epoch (precision_non-neutral on dev, %)"} & boxes.keys()
+        for panel in figure.axes:
+            low, high = panel.get_xlim()
+            ticks = zip(panel.get_xticks(), panel.get_xticklabels(), strict=True)
+            assert [label.get_text() for at, label in ticks if low <= at <= high] == ["1"], name
+
+
+def test_letters_that_the_figures_own_font_lacks_are_drawn_in_another_that_is_installed(tmp_path):
+    study = made_up.with_classes(2)
+    labels = ("\u1d81", "no")
+    support, metrics = dict.fromkeys(labels, 9), {f"{name}_{one}": 0.5 for name in figures.PER_CLASS for one in labels}
+    report = replace(study.dev, labels=labels, support=support, metrics=metrics)
+    drawing = figures.draw(replace(study, dev=report, final_dev=report), ["classes"])["classes"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawing.figure.draw_without_rendering()
+    drawing.write(tmp_path)
+    assert drawn_ticks(drawing) == ["\u1d81  (9)", "no  (9)"]
+
+
+def test_a_png_has_a_number_for_a_label_whose_letters_no_font_has_and_the_svg_has_the_label(tmp_path, monkeypatch):
+    monkeypatch.setattr(fontManager, "ttflist", [font for font in fontManager.ttflist if font.name == "DejaVu Sans"])
+    figures._fonts.cache_clear()
+    drawing = figures.draw(made_up.complete(), ["confusion"])["confusion"]
+    drawing.write(tmp_path)
+    assert drawn_ticks(drawing)[2:5] == ["<b>fear</b> & 'awe'", "[1]", "anger"]
+    note = "[1] … [1]: no installed font has these letters; confusion.svg has them"
+    assert note in [text.get_text() for text in drawing.figure.texts]
+    assert "슬픔" in texts((tmp_path / "confusion.svg").read_text(encoding="utf-8"))
+    figures._fonts.cache_clear()
+
+
+def drawn_ticks(drawing: figures.Drawing) -> list[str]:
+    return [label.get_text() for label in drawing.figure.axes[0].get_yticklabels()]
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from bertgrid_tf.report import figures, page
 
 VOID = {"meta", "link", "br"}
 PARTS = {
-    "complete": "sweeps grid curves classes interactions gains cost data reproduction",
+    "complete": "sweeps grid curves classes mistakes interactions gains cost data reproduction",
     "begun": "cost data reproduction",
     "sweeping": "sweeps cost data reproduction",
     "filling": "sweeps grid curves classes cost data reproduction",
-    "searched": "sweeps grid curves classes interactions gains cost data reproduction",
+    "searched": "sweeps grid curves classes mistakes interactions gains cost data reproduction",
 }
 
 
@@ -171,26 +171,26 @@ def test_what_comes_from_outside_is_text():
 
 def test_the_answer_stands_at_the_top(documents):
     assert answer(documents["complete"]) == (
-        "Winner: learning_rate=3e-06, context=current+previous, speaker_format=colon, oversample_ratio=0.0, "
-        "model=bert-base-cased, max_length=64, warmup_ratio=0.2: accuracy 58.04 % (95 % interval 55.24 to 60.84) on "
-        "dev after epoch 8 of 10. Baselines on dev: always neutral 42.02 %, guessing by frequency 24.49 %. 21 of 68 "
+        "On dev: accuracy 58.04 % (95 % interval 55.24 to 60.84); always neutral 42.02 %, guessing by frequency "
+        "24.49 %. Winner: learning_rate=3e-06, context=current+previous, speaker_format=colon, oversample_ratio=0.0, "
+        "model=bert-base-cased, max_length=64, warmup_ratio=0.2, after epoch 8 of 10. Final model bert-large-cased, "
+        "epoch 8 of 10: accuracy 67.32 % (95 % interval 64.52 to 70.12) on dev; accuracy 64.58 % (95 % interval 61.78 "
+        "to 67.38) on the sealed test split, baselines: always neutral 42.37 %, guessing by frequency 24.51 %. 21 of 68 "
         "cells are tied at the 5 % level (≈), the best included; the cheapest of them: learning rate 2e-05, epoch 1 "
-        "(57.41 %). As the best of 68, this score is expected to be 0.52 points too good (selection "
-        "optimism). Final model bert-large-cased, epoch 8 of 10: accuracy 67.32 % (95 % interval 64.52 to 70.12) on dev"
-        "; accuracy 64.58 % (95 % interval 61.78 to 67.38) on the sealed test split, baselines: always neutral "
-        "42.37 %, guessing by frequency 24.51 %. The study took "
-        "125 epochs and 2 h 45 min; every combination of all levels would take 40,320 epochs."
+        "(57.41 %). As the best of 68, this score is expected to be 0.52 points too good (selection optimism)."
     )
-    assert made_up.complete().command in documents["complete"]
+    for command in (made_up.complete().command, made_up.complete().predict_command):
+        assert f"<code>{command}</code>" in documents["complete"]
+    assert "2026-03-14 15:09 UTC" in documents["complete"]
 
 
 @pytest.mark.parametrize(
     ("study", "begins", "says"),
     [
         ("begun", "No cell of the learning-rate × epoch grid has a score so far.", ""),
-        ("sweeping", "No cell of", "The study took 16 epochs and 15 min 00 s so far;"),
-        ("filling", "Best so far: learning_rate=", "context=current+previous"),
-        ("searched", "Winner: learning_rate=3e-06", "The final model is not trained yet."),
+        ("sweeping", "No cell of", ""),
+        ("filling", "On dev so far: accuracy 5", "Best so far: learning_rate="),
+        ("searched", "On dev: accuracy 58.04 %", "The final model is not trained yet."),
     ],
 )
 def test_a_study_under_way_says_so_far(documents, outlines, study, begins, says):
@@ -220,6 +220,55 @@ def test_how_sure_the_best_is_is_said(tied, epoch, sentence):
     assert sentence in answer(rendered(replace(study, cells=cells)))
 
 
+def folded(document: str) -> str:
+    """The text of all parts that are folded."""
+    return " ".join(re.findall(r"<details>.*?</details>", document, re.DOTALL))
+
+
+def test_what_is_for_experts_is_folded(documents):
+    document = documents["complete"]
+    for part in ("expected calibration error", "tokens on average", "Time of every stage", "tokens per second"):
+        assert part in document
+        assert part in folded(document)
+    for part in ("The study took", "Texts of each class</caption>", "likely label errors"):
+        assert part in document
+        assert part not in folded(document)
+
+
+def test_the_time_of_the_report_is_in_the_table_of_times():
+    study = made_up.sweeping()
+    document = rendered(replace(study, cost=replace(study.cost, stages={"grid": 100.0, "report": 3.0})))
+    assert re.search(r'<th scope="row">report</th>\s*<td>3 s</td>', document)
+
+
+def test_mistakes_stand_by_kind_with_their_beginning_their_context_and_what_the_runs_predict(outlines):
+    outline = outlines["complete"]
+    captions = outline.texts("caption")
+    assert "The most confident mistakes: likely label error" in captions
+    assert "The most confident mistakes: hard" in captions
+    cells = outline.texts("td")
+    assert {"슬픔, 91.0 %", "<i>What?</i> & why", "Ross: 안녕. / Rachel: Hi!", "20 of 20", "17"} <= set(cells)
+    assert "long " * 40 + "…" in cells
+
+
+def test_the_page_shows_the_most_confident_mistakes_of_many():
+    mistakes = [replace(made_up.MISTAKES[1], id=f"text {number}") for number in range(12)]
+    cells = Outline(rendered(lean(made_up.complete(), mistakes=mistakes))).texts("td")
+    assert [f"text {number}" in cells for number in range(12)] == [True] * 10 + [False] * 2
+
+
+def test_with_many_classes_figures_show_those_confused_the_most_and_long_tables_are_folded():
+    document = rendered(lean(made_up.with_classes(300), final_dev=made_up.with_classes(300).dev))
+    assert document.count("The 20 of 300 classes that are confused the most.") == 2
+    (confusion,) = re.findall(
+        r"<caption>Texts of each class by predicted class</caption>.*?</table>", document, re.DOTALL
+    )
+    assert confusion.count("<tr>") == 21
+    for caption in ("Texts of each class", "Scores of each class on the test split", "Scores of each class on dev"):
+        assert f"<summary>{caption}</summary>" in document
+    assert len(document) < 1_500_000
+
+
 def test_a_sweep_without_a_score_is_a_table_that_stands():
     study = lean(made_up.sweeping(), sweeps=[made_up.running_sweep()])
     outline = Outline(rendered(replace(study, sweeps=[replace(study.sweeps[0], levels=study.sweeps[0].levels[1:])])))
@@ -236,7 +285,7 @@ def test_a_metric_of_which_less_is_better_has_its_own_unit():
     study = lean(made_up.complete())
     losses = replace(study, recipe=study.recipe.model_copy(update={"metric": "loss"}))
     document = rendered(losses)
-    assert "loss 0.5804 (95 % interval 0.5524 to 0.6084)" in answer(document)
+    assert "On dev: loss 0.5804 (95 % interval 0.5524 to 0.6084)." in answer(document)
     assert "0.0052 nats too good" in answer(document)
     assert "loss on dev, in nats" in document
 

@@ -52,10 +52,8 @@ def test_a_study_that_is_still_running_shows_what_it_has(tmp_path):
     ]
     low, high = map(float, intervals[0].split(" to "))
     assert low < 50 < high
-    assert any(
-        line.startswith("Best so far: learning_rate=0.001, context=current+previous: accuracy 75.00 %")
-        for line in shown(study_folder)
-    )
+    assert any(line.startswith("On dev so far: accuracy 75.00 % (") for line in shown(study_folder))
+    assert "Best so far: learning_rate=0.001, context=current+previous, after epoch 2 of 2." in shown(study_folder)
 
 
 def test_on_a_narrow_terminal_no_name_is_cut(tmp_path):
@@ -65,11 +63,12 @@ def test_on_a_narrow_terminal_no_name_is_cut(tmp_path):
     assert not any("…" in line for line in shown(study_folder, 72))
 
 
-def test_the_winner_stands_with_its_score_its_interval_and_its_epoch(tmp_path):
+def test_the_score_stands_first_with_its_interval_then_the_winner_with_its_epoch(tmp_path):
     study_folder = ended(made_up_study.make(tmp_path / "study", CELLS, sweeps={}))
-    (lines,) = [line for line in shown(study_folder) if line.startswith("Winner:")]
-    assert lines.startswith("Winner: learning_rate=0.001: accuracy 75.00 % (95 % interval 7")
-    assert lines.endswith(") on dev after epoch 2 of 2.")
+    (first,) = [number for number, line in enumerate(shown(study_folder)) if line.startswith("On dev:")]
+    score, winner = shown(study_folder)[first : first + 2]
+    assert score.startswith("On dev: accuracy 75.00 % (95 % interval 7")
+    assert winner == "Winner: learning_rate=0.001, after epoch 2 of 2."
     assert f"Winner as a recipe: {study_folder.best_file}" in shown(study_folder)
 
 

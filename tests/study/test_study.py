@@ -22,6 +22,7 @@ from bertgrid_tf import recipe as recipes
 from bertgrid_tf.analysis import analyze
 from bertgrid_tf.bert.tokenizer import load_tokenizer
 from bertgrid_tf.budget.plan import plan
+from bertgrid_tf.budget.time_estimator import REPORT
 from bertgrid_tf.corpus import Corpus, utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.inference.evaluate import evaluate_split
@@ -35,7 +36,10 @@ from bertgrid_tf.trial_config import FINAL, GRID
 def numbers(folder: Path) -> dict[str, str]:
     """Everything in a results folder that the seed decides, as text."""
     study_folder = StudyFolder(folder)
-    texts = {file.name: file.read_text() for file in (study_folder.sweeps_file, study_folder.grid_file)}
+    texts = {
+        file.name: file.read_text()
+        for file in (study_folder.sweeps_file, study_folder.grid_file, study_folder.mistakes_file)
+    }
     texts["best.yaml"] = study_folder.best_file.read_text().replace(str(folder), "FOLDER")
     texts["cells.csv"] = pd.read_csv(study_folder.cells_file).drop(columns=SECONDS).to_csv()
     texts["final"] = str([{**epoch, **dict.fromkeys(SECONDS)} for epoch in study_folder.read_final().epochs])
@@ -84,6 +88,10 @@ def test_the_results_folder_holds_what_it_promises(finished):
     assert best.sweeps == {}
     assert best.learning_rates == [table.best().learning_rate]
     assert best.hyperparameters.context == sweeps[sweeps["chosen"]]["level"].item()
+    assert [time.stage for time in study_folder.read_times()][-1] == REPORT
+    mistakes = {(mistake.text, mistake.label) for mistake in study_folder.read_mistakes()}
+    assert mistakes
+    assert mistakes <= {(line.text, line.label) for line in utterances(corpus_of(tiny()).splits["dev"])}
     assert (folder / "model" / "config.json").is_file()
     assert not study_folder.final_state.exists()
     assert not list(folder.glob("**/.*.part")) + list(folder.glob("**/*.tmp"))
