@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import re
+import sys
 import zipfile
 import zlib
 from collections import Counter
@@ -104,11 +105,10 @@ class RawTable:
         for column in wanted:
             if column not in self.header:
                 hint = " (separate them by commas, semicolons or tabs)" if len(self.header) == 1 else ""
-                if column.isdecimal():
-                    hint += " (--no-header numbers the columns of a file without a header)"
-                raise UserError(
-                    f"{self.name} has no column {column!r}; its columns are {', '.join(self.header)}{hint}."
-                )
+                if self.delimiter and not set(wanted) & set(self.header):
+                    hint += " (give --no-header if that is a row)"
+                names = ", ".join(name if len(name) <= 40 else f"{name[:39]}…" for name in self.header)
+                raise UserError(f"{self.name} has no column {column!r}; its columns are {names}{hint}.")
         row = None
         for row in self.cells([self.header.index(column) for column in wanted]):
             yield row
@@ -186,6 +186,8 @@ def open_table(
         return source
     if not isinstance(source, Path):
         return _frame(source)
+    if source == STANDARD_INPUT and source.is_char_device() and sys.stdin.isatty():
+        raise UserError("The table is to come from the standard input, which is a terminal: pipe the table into it.")
     if source.is_dir():
         return _dataset(source)
     content, name = read_bytes(source), str(source)

@@ -52,7 +52,8 @@ class Predictor:
         texts = [utterance.text for utterance in utterances(dialogues)]
         # Emoji and numbers alone are of no language, so that the vocabulary is not that of another one.
         worded = [text for text in texts if any(map(str.isalpha, text))]
-        check_vocabulary(checkpoint.tokenizer, checkpoint.name, worded)
+        if worded:
+            check_vocabulary(checkpoint.tokenizer, checkpoint.name, worded)
         encoded = encode_dialogues(checkpoint.tokenizer, dialogues, self._hyperparameters, self._speakers)
         return self._trainer.probabilities(encoded, on_batch_end)
 

@@ -3,10 +3,14 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from console_script import COLUMNS, closed_port, content, own_rows, write_rows
+from console_script import BRIEF, COLUMNS, closed_port, content, own_rows, write_rows
+
+from bertgrid_tf.recipe import Data
 
 
 @pytest.mark.parametrize(
@@ -175,3 +179,46 @@ def test_a_failed_download_is_refused_with_how_to_place_the_files_by_hand(bertgr
 
 def test_only_public_corpora_can_be_fetched(bertgrid):
     assert bertgrid("data", "fetch", "imdb").refusal == "There is no public corpus 'imdb'; there are friends and nsmc."
+
+
+def test_describe_has_every_flag_that_names_the_data_of_tune(bertgrid):
+    tune, describe = (
+        set(re.findall(r"(?<!\S)--[a-z-]+", bertgrid(*words, "--help").out))
+        for words in (["tune"], ["data", "describe"])
+    )
+    keys = {f"--{name.replace('_', '-')}" for name in Data.model_fields if name != "file"}
+    assert keys | {"--data", "--seed", "--max-train-samples", "--recipe"} <= tune & describe
+
+
+def test_without_a_name_the_corpus_is_named_after_its_file(bertgrid, own):
+    own = own.rename(own.with_name("My reviews (2).csv"))
+    dev = write_rows(own.with_name("dev.csv"), own_rows()[:8])
+    answer = bertgrid("data", "describe", "--data", own, *COLUMNS, "--dev-file", dev, "--model", "scratch:1x32")
+    assert answer.out.startswith("My-reviews-2: utterances by class")
+    assert re.search(r"in all *│ +80 │ +8", answer.out)
+    assert bertgrid("tune", "--dry-run").refusal.startswith("There is no corpus to read: name one (friends, nsmc, ")
+
+
+def test_how_a_table_was_read_is_printed_by_describe_and_tune(bertgrid, own):
+    lines = own.read_text().splitlines()
+    own.write_text("\n".join([*lines[:3], ",,,", *lines[3:]]).replace(",", ";"), encoding="utf-16")
+    remarks = [
+        f"{own} is encoded in UTF-16-LE, not UTF-8: it is read as that.",
+        f"{own}: semicolons separate the cells.",
+        f"{own}: 1 wholly blank row is passed over.",
+    ]
+    for words in (["data", "describe"], ["tune", "--dry-run"]):
+        assert bertgrid(*words, "--data", own, *COLUMNS, "--model", "scratch:1x32").out.splitlines()[:3] == remarks
+
+
+def test_a_table_may_come_by_the_standard_input(own):
+    lines = [dict(zip(("label", "text"), row[:1:-1], strict=True)) for row in own_rows()]
+    words = ["tune", "--data", "-", "--text-column", "text", "--label-column", "label", *BRIEF, "--dry-run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bertgrid_tf", *words],
+        input="\n".join(map(json.dumps, lines)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[0] == "/dev/stdin is read as JSON Lines."

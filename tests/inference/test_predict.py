@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from bertgrid_tf import cli
+from bertgrid_tf import cli, open_study
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.encode import EncodedDataset, encode
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.corpus import Columns
+from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.inference.predict import predict_file
 from bertgrid_tf.metrics.correction import Correction, detect_shift
@@ -200,3 +201,60 @@ def test_the_command_says_whether_the_classes_shares_differ_and_are_allowed_for(
     assert len(rest) == bool(sentence)
     if sentence:
         assert re.fullmatch(sentence, rest[0])
+
+
+@pytest.fixture
+def own_columns(made: Made):
+    """The study as one of a table with the columns of NSMC, whose recipe reads quotes as quotes."""
+    recipe = made.study_folder.recipe_file.read_text()
+    data = {"data.text_column": "document", "data.label_column": "label"}
+    own = recipes.load_recipe("mine", made.study_folder.read_recipe().model_copy(update={"corpus": "mine"}), data)
+    made.study_folder.recipe_file.write_text(own.to_yaml())
+    yield made.study_folder
+    made.study_folder.recipe_file.write_text(recipe)
+
+
+def run(folder: StudyFolder, file: Path, *flags: str) -> tuple[str, list[str]]:
+    """Returns what `predict` prints, and the lines of the file that it writes."""
+    out = file.with_name("out.csv")
+    words = ["predict", folder.path, file, "-o", out, *flags]
+    answer = CliRunner().invoke(cli.app, [str(word) for word in words], catch_exceptions=False)
+    assert answer.exit_code == 0, answer.output
+    return answer.stdout, out.read_text().splitlines()
+
+
+def test_a_table_with_the_study_s_own_columns_is_its_own_and_no_published_corpus_s(own_columns, tmp_path):
+    texts = pd.DataFrame({"id": ["=7", "8"], "document": ["a lovely film", "it was awful"], "label": ["good", "other"]})
+    texts.to_json(tmp_path / "t.jsonl", orient="records", lines=True)
+    assert run(own_columns, tmp_path / "t.jsonl")[1] == ["id,label", "1,good", "2,bad"]
+    texts.to_csv(tmp_path / "t.tsv", index=False, sep="\t")
+    assert run(own_columns, tmp_path / "t.tsv", "--id-column", "id")[1] == ["id,label", "=7,good", "8,bad"]
+
+
+def test_a_submission_has_the_columns_and_the_order_that_the_competition_wants(own_columns, tmp_path):
+    lines = ["nr,document,d", "=7,lovely,1", "-8,awful,2", "9,a film lovely,1"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    flags = ("--id-column", "nr", "--dialogue-column", "d", "--out-columns", "Id, Expected", "--spreadsheet-safe")
+    assert run(own_columns, tmp_path / "t.csv", *flags)[1] == ["Id,Expected", "'=7,good", "'-8,bad", "9,good"]
+
+
+@pytest.mark.parametrize("names", ["Id", "Id,", "a,b,c", "a,a"])
+def test_out_columns_that_are_no_two_names_are_refused(made, tmp_path, names):
+    file = table(tmp_path / "in.csv", ["lovely"])
+    words = ["predict", made.study_folder.path, file, "-o", tmp_path / "o", "--text-column", "text"]
+    with pytest.raises(UserError, match="must be two names, as Id,Expected"):
+        CliRunner().invoke(cli.app, [*map(str, words), "--out-columns", names], catch_exceptions=False)
+
+
+def test_texts_of_emoji_alone_are_labelled_with_a_warning(made, tmp_path):
+    out, lines = run(made.study_folder, table(tmp_path / "in.csv", ["😀", "👍👍"]), "--text-column", "text")
+    assert len(lines) == 3
+    assert "The vocabulary has nothing of 2 of the 2 texts, as '😀', '👍👍': their labels are guesses." in out
+    with pytest.warns(UserWarning, match="nothing of 1 of the 2 texts, as '😀'"):
+        assert len(open_study(made.study_folder.path).predict(["a film", "😀"])) == 2
+
+
+def test_a_table_without_header_or_in_another_encoding_is_labelled(made, tmp_path):
+    (tmp_path / "t.txt").write_text('a lovely film é\n"it was awful\n', encoding="latin-1")
+    flags = ("--no-header", "--text-column", "1", "--encoding", "latin-1", "--quoting", "none")
+    assert run(made.study_folder, tmp_path / "t.txt", *flags)[1] == ["id,label", "1,good", "2,bad"]

@@ -175,8 +175,8 @@ def test_the_answer_stands_at_the_top(documents):
         "24.49 %. Winner: learning_rate=3e-06, context=current+previous, speaker_format=colon, oversample_ratio=0.0, "
         "model=bert-base-cased, max_length=64, warmup_ratio=0.2, after epoch 8 of 10. Final model bert-large-cased, "
         "epoch 8 of 10: accuracy 67.32 % (95 % interval 64.52 to 70.12) on dev; accuracy 64.58 % (95 % interval 61.78 "
-        "to 67.38) on the sealed test split, baselines: always neutral 42.37 %, guessing by frequency 24.51 %. 21 of 68 "
-        "cells are tied at the 5 % level (≈), the best included; the cheapest of them: learning rate 2e-05, epoch 1 "
+        "to 67.38) on the sealed test split, baselines: always neutral 42.37 %, guessing by frequency 24.51 %. 21 of "
+        "68 cells are tied at the 5 % level (≈), the best included; the cheapest of them: learning rate 2e-05, epoch 1 "
         "(57.41 %). As the best of 68, this score is expected to be 0.52 points too good (selection optimism)."
     )
     for command in (made_up.complete().command, made_up.complete().predict_command):
