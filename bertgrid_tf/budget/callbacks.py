@@ -31,7 +31,7 @@ class Callback:
         """Receive the study's folder and the estimator of elapsed and remaining time; called first."""
 
     def on_message(self, message: str) -> None:
-        """Receive a sentence about a decision that a person should know of."""
+        """Receive a sentence about a decision or about the data that a person should know of."""
 
     def on_auto_setting(self, key: str, setting: MeasuredSetting) -> None:
         """Receive the measured value of a recipe's key that is `auto`."""

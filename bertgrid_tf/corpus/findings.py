@@ -327,8 +327,12 @@ def _severity(count: int, total: int) -> Severity:
 
 
 def _quoted(text: str) -> str:
-    return repr(text if len(text) <= _EXAMPLE_LENGTH else text[: _EXAMPLE_LENGTH - 1] + "…")
+    return repr(_cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _EXAMPLE_LENGTH else text[: _EXAMPLE_LENGTH - 1] + "…"
 
 
 def _listed(examples: Iterable[str]) -> str:
-    return ", ".join(list(examples)[:EXAMPLES])
+    return ", ".join(_cut(example) for example in list(examples)[:EXAMPLES])
