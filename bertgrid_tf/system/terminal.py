@@ -11,9 +11,13 @@ _PLAIN = {
 }
 
 
+NARROW = 60
+"""Columns that tables, bars and options need side by side."""
+
+
 def is_narrow() -> bool:
-    """Return whether the terminal has fewer columns than tables and options need side by side."""
-    return shutil.get_terminal_size().columns < 60
+    """Return whether the terminal has fewer than `NARROW` columns."""
+    return shutil.get_terminal_size().columns < NARROW
 
 
 def use_plain_characters() -> None:
