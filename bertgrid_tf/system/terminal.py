@@ -28,7 +28,7 @@ def use_plain_characters() -> None:
     codecs.register_error("plain", _plain)
     for stream in (sys.stdout, sys.stderr):
         # Notebooks and tests have streams of other classes, which take any character.
-        if hasattr(stream, "reconfigure") and stream.errors in ("strict", "surrogateescape"):
+        if hasattr(stream, "reconfigure") and stream.errors in ("strict", "surrogateescape", "backslashreplace"):
             stream.reconfigure(errors="plain")
 
 
