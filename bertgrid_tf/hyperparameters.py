@@ -84,8 +84,8 @@ class Hyperparameters(Strict):
 
     model: ModelName = Field(
         "bert-base-cased",
-        description="hub id, folder, or `scratch:LAYERSxWIDTH`: a BERT with random weights and a WordPiece vocabulary "
-        "trained on the training texts",
+        description="hub id (`ID@REVISION` for a branch, tag or commit), folder, or `scratch:LAYERSxWIDTH`: a BERT "
+        "with random weights and a WordPiece vocabulary trained on the training texts",
     )
     learning_rate: LearningRate = Field(
         2e-5, description="peak learning rate of the sweeps; the grid has `learning_rates`"

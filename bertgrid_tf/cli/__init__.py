@@ -51,7 +51,7 @@ def main() -> None:
     options: dict[str, Any] = {}
     if is_narrow():  # Rich's columns would cut off the names of the flags, and Click alone assumes 50 columns.
         app.rich_markup_mode = data.app.rich_markup_mode = None
-        options["terminal_width"] = shutil.get_terminal_size().columns
+        options["terminal_width"] = shutil.get_terminal_size().columns - 2
     try:
         code = app(standalone_mode=False, **options)
     except UserError as error:

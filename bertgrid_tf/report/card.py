@@ -128,9 +128,10 @@ def _front(analysis: StudyAnalysis, final: FinalTrial, splits: Mapping[str, Clas
         for metric, kind in _HUB_METRICS.items()
     ]
     # The hub knows neither folders nor models without pretrained weights.
-    on_hub = _HUB_ID.fullmatch(final.model) and not Path(final.model).exists() and final.model != "scratch"
+    base, _, _ = final.model.partition("@")
+    on_hub = _HUB_ID.fullmatch(base) and not Path(final.model).exists() and final.model != "scratch"
     return ModelCardData(
-        base_model=final.model if on_hub else None,
+        base_model=base if on_hub else None,
         library_name="transformers",
         metrics=sorted(set(_HUB_METRICS.values())),
         model_name=Path(analysis.folder).name,

@@ -19,6 +19,7 @@ from bertgrid_tf.report.format import duration, score
 from bertgrid_tf.report.plan import measured_table
 from bertgrid_tf.storage.records import MeasuredSetting
 from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.system.terminal import NARROW
 from bertgrid_tf.trial_config import AFTER_SEARCH, FINAL, INTERACTIONS, SEEDS, TrialConfig
 
 DRAW_SECONDS = 0.1
@@ -145,10 +146,12 @@ class ProgressBars(ProgressLines):
     def __init__(self, console: Console, metric: str) -> None:
         super().__init__(console, metric)
         self._drawn = 0.0
+        narrow = console.width < NARROW
+        times = "{task.fields[left]}" if narrow else " {task.fields[left]:>10} left  {task.fields[note]}"
         self._bars = Progress(
-            TextColumn("{task.description:>7}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %  {task.fields[left]:>10} left  {task.fields[note]}"),
+            TextColumn("{task.description:>5}" if narrow else "{task.description:>7}"),
+            BarColumn(None if narrow else 40),
+            TextColumn("{task.percentage:>3.0f} % " + times),
             console=console,
             transient=True,
         )

@@ -11,9 +11,13 @@ _PLAIN = {
 }
 
 
+NARROW = 60
+"""Columns that tables, bars and options need side by side."""
+
+
 def is_narrow() -> bool:
-    """Return whether the terminal has fewer columns than tables and options need side by side."""
-    return shutil.get_terminal_size().columns < 60
+    """Return whether the terminal has fewer than `NARROW` columns."""
+    return shutil.get_terminal_size().columns < NARROW
 
 
 def use_plain_characters() -> None:
@@ -24,7 +28,7 @@ def use_plain_characters() -> None:
     codecs.register_error("plain", _plain)
     for stream in (sys.stdout, sys.stderr):
         # Notebooks and tests have streams of other classes, which take any character.
-        if hasattr(stream, "reconfigure") and stream.errors in ("strict", "surrogateescape"):
+        if hasattr(stream, "reconfigure") and stream.errors in ("strict", "surrogateescape", "backslashreplace"):
             stream.reconfigure(errors="plain")
 
 

@@ -138,6 +138,14 @@ def test_the_hub_reads_what_the_model_is_and_how_it_scores_by_split():
     assert len(scores) == 6
 
 
+def test_a_revision_is_no_part_of_the_base_s_name():
+    made = analysis()
+    assert made.final is not None
+    named = made.final.hyperparameters.model_copy(update={"model": "klue/roberta-base@main"})
+    text = card(replace(made, final=replace(made.final, hyperparameters=named)))
+    assert ModelCard(text).data.base_model == "klue/roberta-base"
+
+
 @pytest.mark.parametrize("model", ["scratch", "scratch:2x256", "./minilm", "/models/minilm"])
 def test_a_model_that_the_hub_does_not_have_is_not_named_as_its_base(model):
     made = analysis()

@@ -152,3 +152,17 @@ def test_numbers_have_their_units():
         "1 h 00 min",
         "2 h 03 min",
     ]
+
+
+def test_on_forty_columns_the_bars_keep_their_names_and_the_time_left():
+    console = Console(file=io.StringIO(), width=40, force_terminal=True, color_system=None)
+    with ProgressBars(console, "accuracy") as callback:
+        study = Study(callback, STAGES)
+        study.begin("0000", "sweep:context", 1)
+        study.steps("0000", 12)
+        study.score("0000", 1)
+        callback._bars.refresh()
+    drawn = [line for line in console.file.getvalue().splitlines() if "%" in line and "━" in line]
+    assert all(any(f"{name} ━" in line for line in drawn) for name in ("epoch", "trial", "study"))
+    assert any("study ━" in line and "5 min" in line for line in drawn)
+    assert "…" not in "".join(drawn)

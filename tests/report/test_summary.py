@@ -119,3 +119,19 @@ def test_a_sweep_s_run_that_beat_the_grid_is_pointed_out(tmp_path):
         "The sweep's trial context=current+previous, 87.50 %, scored better: its schedule of 1 epochs"
     )
     assert hint.endswith("try --epochs 1, or --set grid_schedule=per-cell.")
+
+
+def test_on_forty_columns_every_cell_is_whole_and_a_wide_grid_lies_on_its_side(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    study_folder = made_up_study.make(tmp_path / "study", CELLS, LEVELS, sweeps=SWEEPS)
+    lines = [line for line in shown(study_folder, width=40) if line.startswith("│")]
+    assert all(len(line) <= 40 for line in lines)
+    folded = ["".join(row[i] for row in map(cells, lines) if len(row) == 6) for i in range(6)]
+    assert "context" in folded[0]
+    assert "currentcurrent+previouscurrent+nextcolonnone" in folded[1]
+    assert "50.00 %62.50 %62.00 %" in folded[3]
+    assert "…" not in "".join(lines)
+    wide = made_up_study.make(tmp_path / "wide", {(0.001, epoch): right_in(0.5, epoch) for epoch in range(1, 7)})
+    rows = [cells(line) for line in shown(wide, width=40) if line.startswith("│")]
+    assert [row[0] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+    assert {len(row) for row in rows} == {2}

@@ -21,6 +21,7 @@ from made_up_gpus import A10, give
 from bertgrid_tf import corpus as corpora
 from bertgrid_tf import recipe
 from bertgrid_tf.corpus import SOURCES
+from bertgrid_tf.errors import UserError
 from bertgrid_tf.study import doctor
 from bertgrid_tf.study.doctor import CheckResult
 from bertgrid_tf.system import host
@@ -214,6 +215,32 @@ def test_a_model_that_is_here_needs_no_hub(monkeypatch, cache):
     assert doctor.checkpoints(tiny, []).text == f"not in the cache: someone/tiny; {NOWHERE} cannot be reached"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert doctor.checkpoints(tiny, []).text == "not in the cache: someone/tiny; HF_HUB_OFFLINE is set"
+
+
+def test_a_table_and_its_checkpoints_are_checked_as_the_study_would(cache, tmp_path):
+    table = tmp_path / "films.csv"
+    table.write_text("text,label\n" + "film film,good\nfilm,bad\n" * 20)
+    columns = {"data.file": str(table), "data.text_column": "text", "data.label_column": "label"}
+
+    def asked(**changes: object) -> recipe.Recipe:
+        return recipe.load_recipe("films", overrides={**columns, "model": str(cache), "final.model": "none", **changes})
+
+    found = doctor.corpus(asked(), [])
+    assert (found.status, found.text) == ("ok", f"{table}: 2 classes, 36 texts in train, 4 texts in dev")
+    assert doctor.checkpoints(asked(), []) == Finding("ok", f"{cache}: all here")
+    with pytest.raises(UserError, match="max_length 600 is beyond the 512 positions"):
+        doctor.checkpoints(asked(max_length=600), [])
+    table.write_text("text,label\n" + "영화,good\n정말,bad\n" * 20)
+    with pytest.raises(UserError, match="does not know these texts"):
+        doctor.checkpoints(asked(), [])
+    (cache / "tokenizer_config.json").unlink()
+    table.write_text("text,label\n" + "film film,good\nfilm,bad\n" * 20)
+    found = doctor.checkpoints(asked(), [])
+    assert found.status == "warning"
+    assert "leaves open whether its vocabulary is cased" in found.text
+    (cache / "config.json").write_text('{"model_type": "t5"}')
+    with pytest.raises(UserError, match="no TensorFlow classifier"):
+        doctor.checkpoints(asked(), [])
 
 
 @pytest.mark.parametrize("address", [NOWHERE, "http://no.such.host.invalid", "no address", "http://[", "http://a..b"])

@@ -56,3 +56,12 @@ def test_no_command_fails_on_an_ascii_terminal(words):
     assert done.returncode in (0, 2)
     assert b"Traceback" not in done.stderr
     assert (done.stdout + done.stderr).isascii()
+
+
+def test_on_forty_columns_the_help_names_every_flag_in_full():
+    environment = os.environ | {"COLUMNS": "40"}
+    command = [sys.executable, "-m", "bertgrid_tf", "tune", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert all(len(line) <= 40 for line in done.stdout.splitlines())
+    for flag in ("--learning-rates <str>", "--check-interactions", "--validation-split <str>"):
+        assert flag in done.stdout
