@@ -120,3 +120,21 @@ def test_a_sweep_s_run_that_beat_the_grid_is_pointed_out(tmp_path):
         "The sweep's trial context=current+previous, 87.50 %, scored better: its schedule of 1 epochs"
     )
     assert hint.endswith("try --epochs 1, or --set grid_schedule=per-cell.")
+
+
+def test_what_is_kept_stands_with_the_number_that_decided_it(tmp_path):
+    # Right in 70 % with a confidence of 75 %: at the fitted temperature the loss is hardly lower.
+    study_folder = ended(made_up_study.make(tmp_path / "study", {(1e-3, 1): right_in(0.7)}, sweeps={}))
+    temperature = next(gain for gain in analyze(study_folder).gains if gain.name == "temperature")
+    (line,) = [line for line in shown(study_folder) if line.startswith("Post-hoc gain, temperature")]
+    change = f"loss {temperature.on_dev.before:.4f} ▶ {temperature.on_dev.after:.4f}"
+    kept = "kept" if temperature.on_dev.after < temperature.on_dev.before else "not kept"
+    assert line.startswith(f"Post-hoc gain, temperature: {change}; {kept}. Temperature 1.")
+
+
+def test_a_study_that_learned_nothing_says_so_before_its_winner(tmp_path):
+    lines = shown(ended(made_up_study.make(tmp_path / "study", {(1e-3, 1): right_in(0.52)}, sweeps={})))
+    first = next(number for number, line in enumerate(lines) if line.startswith("Not significantly better than"))
+    assert lines[first].startswith("Not significantly better than always saying joy (50.00 % on dev): the winner has")
+    assert lines[first + 1].startswith("Winner: ")
+    assert lines[first + 2] == "Baselines on dev: always joy 50.00 %, guessing by frequency 50.00 %."
