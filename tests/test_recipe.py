@@ -371,3 +371,30 @@ def test_a_description_for_the_terminal_has_no_markdown():
         text = recipes.description(key)
         assert text
         assert not set("`]") & set(text.replace("[None]", "").replace("[Ross]", "").replace("[Says]", ""))
+
+
+def test_metrics_of_named_classes_are_known_by_the_names_without_spaces():
+    assert load_recipe("sample", None, {"metric": "micro_f1:anger, joy"}).metric == "micro_f1:anger,joy"
+    assert load_recipe("sample", None, {"metric": "average_precision: joy"}).direction() == "max"
+    for metric in ("micro_f1:", "micro_f1:joy,", "roc_auc:joy, joy"):
+        assert "name each class of" in refusal(metric=metric)
+    assert "there is no 'micro_f1'; choose from accuracy," in refusal(metric="micro_f1")
+
+
+@pytest.mark.parametrize(
+    ("metric", "labels", "sentence"),
+    [
+        ("micro_f1:anger,joy", ("joy", "sadness"), "there is no class 'anger'; choose from joy, sadness."),
+        ("roc_auc:fear", ("joy", "sadness"), "there is no class 'fear'; choose from joy, sadness."),
+        (
+            "quadratic_kappa",
+            ("good", "bad"),
+            "good, bad have no order that is known; give the classes as whole numbers",
+        ),
+    ],
+)
+def test_a_metric_that_the_classes_do_not_allow_is_refused(metric, labels, sentence):
+    recipe = load_recipe("sample", None, {"metric": metric})
+    with pytest.raises(UserError, match=f"Metric {metric}: {sentence}"):
+        recipe.check_classes(labels)
+    load_recipe("sample", None, {"metric": "quadratic_kappa"}).check_classes(("1", "2", "10"))

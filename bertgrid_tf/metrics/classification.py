@@ -90,7 +90,7 @@ def evaluate(
     """Compute the metrics of one evaluation.
 
     A metric that scikit-learn leaves undefined has the value of chance: 0 for a kappa where one class has all labels
-    and predictions, 0.5 for `roc_auc` where no class can be told from the rest.
+    and predictions, 0.5 for `roc_auc` where one class has all labels.
 
     Args:
         truth: The class ids, int [n].

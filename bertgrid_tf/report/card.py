@@ -10,7 +10,7 @@ from bertgrid_tf.analysis import ADJUSTMENT, TEMPERATURE, ClassReport, StudyAnal
 from bertgrid_tf.corpus import NONE_MARKER, Dialogue, Layout, Utterance, format_inputs
 from bertgrid_tf.metrics.classification import OVERALL
 from bertgrid_tf.metrics.compare import INTERACTS
-from bertgrid_tf.report.answer import best_score, interaction_check, not_better, optimism, seeds, settings, tied_set
+from bertgrid_tf.report.answer import best_score, interaction_check, optimism, seeds, settings, tied_set, unbeaten
 from bertgrid_tf.report.format import by_class, class_counts, limits, percent, score
 from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
 
@@ -103,7 +103,7 @@ def card(analysis: StudyAnalysis) -> str:
         heads=[f"{split}, {sum(report.support.values()):,} texts" for split, report in splits.items()],
         scores=scores,
         score=score,
-        not_better=not_better(analysis),
+        unbeaten=[one for split, report in splits.items() for one in unbeaten(metric, report, "the model", split)],
         search=[best_score(analysis), *settings(analysis), *optimism(analysis)],
         kept=[gain for gain in analysis.gains if gain.kept and gain.name in (ADJUSTMENT, TEMPERATURE)],
         by_class={split: by_class(report) for split, report in splits.items()},

@@ -16,6 +16,20 @@ def test_labels_are_the_sorted_classes_of_the_training_split():
         replace(corpus, labels=("joy", "anger"))
 
 
+@pytest.mark.parametrize(
+    ("labels", "order"),
+    [
+        (["10", "9", "2", "1"], ("1", "2", "9", "10")),
+        (["1", "0", "-1", "-10"], ("-10", "-1", "0", "1")),
+        (["10", "9", "2", "unknown"], ("10", "2", "9", "unknown")),
+        (["10", "9.5"], ("10", "9.5")),
+    ],
+)
+def test_classes_that_are_whole_numbers_are_in_the_order_of_numbers(labels, order):
+    lines = [Dialogue(tuple(Utterance("a", label) for label in labels))]
+    assert Corpus.from_splits("graded", {"train": lines, "dev": lines}).labels == order
+
+
 @pytest.mark.parametrize("splits", [{}, {"train": [_dialogue("a", "b")]}, {"train": [_dialogue("a", "b")], "dev": []}])
 def test_a_corpus_needs_train_and_dev(splits, refusal):
     refusal(lambda: Corpus.from_splits("mine", splits), "mine", "no utterances")

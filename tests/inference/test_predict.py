@@ -74,7 +74,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     recipe = recipes.load_recipe("sample", None, overrides)
     for file in (study_folder.recipe_file, study_folder.best_file):
         file.write_text(recipe.to_yaml())
-    study_folder.write_metadata(StudyMetadata("0" * 16, LABELS, {}, {}, {}))
+    classes = {"train": {"bad": 149, "good": 151}}
+    study_folder.write_metadata(StudyMetadata("0" * 16, LABELS, {}, {}, {}, classes=classes))
     study_folder.write_final(FinalTrial(recipe.hyperparameters, 3, metrics))
     dev_texts, truth = texts_of(0.5, seed=1)
     dev = Predictions(np.arange(300), truth, study.probabilities(dev_texts))
@@ -198,9 +199,10 @@ def test_the_command_says_whether_the_classes_shares_differ_and_are_allowed_for(
     assert answer.exit_code == 0, answer.output
     first, *rest = answer.stdout.splitlines()
     assert first == f"300 texts labelled in {out}."
-    assert len(rest) == bool(sentence)
+    about_shares = [line for line in rest if not line.startswith("All 300 texts are labelled")]
+    assert len(about_shares) == bool(sentence)
     if sentence:
-        assert re.fullmatch(sentence, rest[0])
+        assert re.fullmatch(sentence, about_shares[0])
 
 
 @pytest.fixture
@@ -258,3 +260,33 @@ def test_a_table_without_header_or_in_another_encoding_is_labelled(made, tmp_pat
     (tmp_path / "t.txt").write_text('a lovely film é\n"it was awful\n', encoding="latin-1")
     flags = ("--no-header", "--text-column", "1", "--encoding", "latin-1", "--quoting", "none")
     assert run(made.study_folder, tmp_path / "t.txt", *flags)[1] == ["id,label", "1,good", "2,bad"]
+
+
+def command(made: Made, folder: Path, texts: list[str], *flags: str) -> list[str]:
+    """The lines of `predict` after the first."""
+    words = ["predict", made.study_folder.path, table(folder / "in.csv", texts), "-o", folder / "out.csv"]
+    answer = CliRunner().invoke(cli.app, [*map(str, words), "--text-column", "text", *flags], catch_exceptions=False)
+    return answer.stdout.splitlines()[1:]
+
+
+def test_labels_that_are_all_the_same_are_named(made, tmp_path):
+    assert "All 3 texts are labelled good." in command(made, tmp_path, ["a lovely film"] * 3)
+    assert not any("are labelled" in line for line in command(made, tmp_path, ["a lovely film", "it was awful"]))
+    assert not any("are labelled" in line for line in command(made, tmp_path, ["a lovely film"]))
+
+
+def test_a_model_that_does_not_beat_the_baseline_on_dev_is_named(made, tmp_path):
+    texts = ["a lovely film", "it was awful"]
+    assert not any("better than" in line for line in command(made, tmp_path, texts))
+    # The soup's dev predictions are not there.
+    assert not any("better than" in line for line in command(made, tmp_path, texts, "--soup"))
+    truth = np.arange(300) % 2
+    dev = Predictions(np.arange(300), truth, np.full((300, 2), [0.6, 0.4], np.float32))
+    file = predictions_file(made.study_folder.predictions, "soup", 1)
+    write_predictions(file, dev, LABELS)
+    sentence = (
+        "Not better than always saying good (50.00 % on dev): the soup has accuracy 50.00 %, and says bad for every "
+        "text."
+    )
+    assert sentence in command(made, tmp_path, texts, "--soup")
+    file.unlink()

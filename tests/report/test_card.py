@@ -193,6 +193,18 @@ def test_the_opened_test_split_has_its_column_and_its_classes():
     assert "has not been opened" not in written
 
 
+def test_a_model_that_does_not_beat_the_baseline_says_so_first():
+    made = analysis()
+    dev = made.final_dev
+    beaten = replace(dev, baseline=replace(dev.baseline, beaten=False))
+    sentence = (
+        "# mine\n\n**Not significantly better** than always saying `no|ne` (60.00 % on dev): the model has accuracy "
+        "75.00 %, a difference of +15.00 points (+2.00 to +20.00)."
+    )
+    assert sentence in card(replace(made, final_dev=beaten))
+    assert "better** than" not in card(made)
+
+
 def test_limits_name_ties_small_classes_and_classes_never_found():
     limits = card(analysis()).split("## Limits")[1]
     assert "2 of 3 cells are tied at the 5 % level (≈), the best included; the cheapest of them:" in limits

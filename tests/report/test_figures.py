@@ -121,6 +121,16 @@ def test_the_better_a_cell_the_stronger_its_tile_also_where_less_is_better():
         assert tiles[order[-1]].get_alpha() == strongest_tile()
 
 
+@pytest.mark.parametrize(
+    ("metric", "axis"),
+    [("roc_auc", "roc_auc on dev, %"), ("loss", "loss on dev, nats"), ("quadratic_kappa", "quadratic_kappa on dev")],
+)
+def test_an_axis_has_the_unit_of_its_metric(metric, axis):
+    study = made_up.complete()
+    study = replace(study, recipe=study.recipe.model_copy(update={"metric": metric}))
+    assert f">{axis}</text>" in figures.draw(study, ["sweeps"])["sweeps"].svg.decode()
+
+
 def test_a_confusion_matrix_shows_shares_of_its_rows_and_counts(drawn):
     counts = made_up.complete().final_dev.confusion
     shown = texts(drawn["confusion"])

@@ -135,3 +135,22 @@ def test_on_forty_columns_every_cell_is_whole_and_a_wide_grid_lies_on_its_side(t
     rows = [cells(line) for line in shown(wide, width=40) if line.startswith("│")]
     assert [row[0] for row in rows] == ["1", "2", "3", "4", "5", "6"]
     assert {len(row) for row in rows} == {2}
+
+
+def test_what_is_kept_stands_with_the_number_that_decided_it(tmp_path):
+    # Right in 70 % with a confidence of 75 %: at the fitted temperature the loss is hardly lower.
+    study_folder = ended(made_up_study.make(tmp_path / "study", {(1e-3, 1): right_in(0.7)}, sweeps={}))
+    temperature = next(gain for gain in analyze(study_folder).gains if gain.name == "temperature")
+    (line,) = [line for line in shown(study_folder) if line.startswith("Post-hoc gain, temperature")]
+    change = f"loss {temperature.on_dev.before:.4f} ▶ {temperature.on_dev.after:.4f}"
+    kept = "kept" if temperature.on_dev.after < temperature.on_dev.before else "not kept"
+    assert line.startswith(f"Post-hoc gain, temperature: {change}; {kept}. Temperature 1.")
+
+
+def test_a_study_that_learned_nothing_says_so_before_its_winner(tmp_path):
+    lines = shown(ended(made_up_study.make(tmp_path / "study", {(1e-3, 1): right_in(0.52)}, sweeps={})))
+    first = next(number for number, line in enumerate(lines) if line.startswith("Not significantly better than"))
+    assert lines[first].startswith("Not significantly better than always saying joy (50.00 % on dev): the winner has")
+    assert lines[first + 1].startswith("On dev: ")
+    assert lines[first + 1].endswith("; always joy 50.00 %, guessing by frequency 50.00 %.")
+    assert lines[first + 2].startswith("Winner: ")
