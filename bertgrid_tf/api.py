@@ -302,7 +302,7 @@ class Study:
 
     @property
     def mistakes(self) -> pd.DataFrame:
-        """A row for every dev text that the runs label otherwise, as in `mistakes.csv`; empty before the study ended."""
+        """A row for every dev text that the runs label otherwise (`mistakes.csv`); empty before the study has ended."""
         return pd.DataFrame(self._folder.read_mistakes(), columns=[one.name for one in fields(Mistake)])
 
     @property
