@@ -311,7 +311,7 @@ class Study:
 
     @property
     def mistakes(self) -> pd.DataFrame:
-        """A row for every dev text that the runs label otherwise (`mistakes.csv`); empty before the study's end."""
+        """A row for every dev text that the runs label otherwise (`mistakes.csv`); empty before the study has ended."""
         return pd.DataFrame(self._folder.read_mistakes(), columns=[one.name for one in fields(Mistake)])
 
     @property

@@ -16,6 +16,13 @@ def test_a_notebook_shows_the_answer_and_the_heat_map_on_paper_of_its_own():
     assert ElementTree.fromstring(b64decode(image)).tag.endswith("svg")
 
 
+def test_a_notebook_begins_with_the_score_and_ends_with_how_to_label_new_texts():
+    paragraphs = re.findall(r"<p>(.*?)</p>", analysis_html(made_up.complete()), re.DOTALL)
+    assert paragraphs[1].startswith("On dev: accuracy <strong>58.04")
+    assert [part.split(" ")[0] for part in paragraphs[2:5]] == ["Winner:", "Final", "21"]
+    assert paragraphs[5] == "Label new texts: <code>bertgrid-tf predict results/friends FILE -o OUT</code>"
+
+
 def test_before_the_first_score_there_is_no_image():
     assert "<img" not in analysis_html(made_up.begun())
 

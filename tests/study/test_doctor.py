@@ -227,7 +227,7 @@ def test_a_table_and_its_checkpoints_are_checked_as_the_study_would(cache, tmp_p
 
     found = doctor.corpus(asked(), [])
     assert (found.status, found.text) == ("ok", f"{table}: 2 classes, 36 texts in train, 4 texts in dev")
-    assert doctor.checkpoints(asked(), []) == Finding("ok", f"{cache}: all here")
+    assert doctor.checkpoints(asked(), []) == CheckResult("ok", f"{cache}: all here")
     with pytest.raises(UserError, match="max_length 600 is beyond the 512 positions"):
         doctor.checkpoints(asked(max_length=600), [])
     table.write_text("text,label\n" + "영화,good\n정말,bad\n" * 20)
