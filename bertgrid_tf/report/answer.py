@@ -83,19 +83,20 @@ def unbeaten(metric: str, report: ClassReport, model: str, split: str) -> list[s
     if baseline.beaten:
         return []
     other = "guessing by the classes' frequencies" if baseline.by_guessing else f"always saying `{baseline.label}`"
+    only_label = report.only_label
     if metric.split(":")[0] in OF_PROBABILITIES:
-        other = "giving every text the classes' frequencies as probabilities"
+        other, only_label = "giving every text the classes' frequencies as probabilities", None
     lead, reached = baseline.lead, baseline.score + baseline.lead.estimate
     ahead = lead.estimate > 0 if direction(metric) == "max" else lead.estimate < 0
-    significantly = "significantly " if ahead and report.only_label is None else ""
+    significantly = "significantly " if ahead and only_label is None else ""
     sentence = (
         f"**Not {significantly}better** than {other} ({score(metric, baseline.score)} on {split}): {model} has "
         f"{metric} {score(metric, reached)}"
     )
     if significantly:
         sentence += f", a difference of {difference(metric, ScoreEstimate(lead.estimate, lead.low, lead.high))}"
-    if report.only_label is not None:
-        sentence += f", and says `{report.only_label}` for every text"
+    if only_label is not None:
+        sentence += f", and says `{only_label}` for every text"
     return [f"{sentence}."]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from bertgrid_tf.analysis import class_report
 from bertgrid_tf.metrics.compare import Split
-from bertgrid_tf.report.answer import answer, baselines, to_html, to_text
+from bertgrid_tf.report.answer import answer, baselines, to_html, to_text, unbeaten
 
 
 def test_terminal_and_page_say_the_same_sentences():
@@ -90,3 +90,14 @@ def test_the_baseline_of_a_metric_of_probabilities_is_the_classes_frequencies():
     report = scored(np.zeros(100, int), "loss")
     shares = -(0.5 * np.log(0.5) + 0.25 * np.log(0.3) + 0.25 * np.log(0.2))
     assert baselines("loss", report.baseline) == f"the classes' frequencies as probabilities {shares:.4f}"
+
+
+def test_labels_that_are_all_the_same_say_nothing_about_a_metric_of_probabilities():
+    truth = np.array([0, 0, 1, 2] * 5)
+    probabilities = np.array([[0.6, 0.2, 0.2], [0.6, 0.3, 0.1]] * 10)
+    split = Split(truth, np.arange(20), ("neutral", "joy", "fear"))
+    report = class_report(split, probabilities[None], np.array([0.5, 0.3, 0.2]), "roc_auc")
+    (sentence,) = unbeaten("roc_auc", report, "the winner", "dev")
+    assert report.only_label == "neutral"
+    assert "as probabilities (50.00 % on dev): the winner has roc_auc" in sentence
+    assert "for every text." not in sentence
