@@ -107,7 +107,7 @@ class RawTable:
                 hint = " (separate them by commas, semicolons or tabs)" if len(self.header) == 1 else ""
                 if self.delimiter and not set(wanted) & set(self.header):
                     hint += " (give --no-header if that is a row)"
-                names = ", ".join(name if len(name) <= 40 else f"{name[:39]}…" for name in self.header)
+                names = ", ".join(_shortened(name) for name in self.header)
                 raise UserError(f"{self.name} has no column {column!r}; its columns are {names}{hint}.")
         row = None
         for row in self.cells([self.header.index(column) for column in wanted]):
@@ -143,6 +143,12 @@ class RawTable:
                 inner = cells[:-1] if position > quoted else cells[1:]
                 if known & {row[position].strip(' \t"') for row in inner if len(row) == len(self.header)}:
                     raise UserError(place + _REMEDY)
+
+
+def _shortened(name: str) -> str:
+    """Return a name of a column on one line: where the header is missing, it is a whole text."""
+    name = " ".join(name.split())
+    return name if len(name) <= 40 else f"{name[:39]}…"
 
 
 _JOINED = "{}: one quoted cell takes lines {} to {}, which look like rows of their own"
@@ -534,7 +540,7 @@ def _rows_table(
                 else:
                     raise UserError(
                         f"{name}, {unit} {line}: the row has {len(row)} fields, the header has {len(header)} "
-                        f"({', '.join(header)})."
+                        f"({', '.join(map(_shortened, header))})."
                     )
             if row[0].strip() == header[0] and [cell.strip() for cell in row] == header and not no_header:
                 raise UserError(f"{name}, {unit} {line}: the header is repeated; take the line out.")
