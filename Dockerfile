@@ -2,8 +2,9 @@
 # Stages: base (Python and the locked libraries) ▶ wheel (this project, built) ▶ runtime ▶ test (runtime and pytest).
 # docs/container.md is the manual.
 
-# A mirror's copy, or one with certificates of your own, can stand in for it.
-ARG BASE_IMAGE=debian:bookworm-slim
+# Debian 13 has Python 3.13. A mirror's copy, one with certificates of your own, or debian:bookworm-slim with Python 3.11
+# can stand in for it.
+ARG BASE_IMAGE=debian:trixie-slim
 
 FROM ${BASE_IMAGE} AS base
 # No versions here: within a Debian release they change for security fixes only, and the old ones leave the mirrors.

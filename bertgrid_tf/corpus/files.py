@@ -41,7 +41,7 @@ SPLITS = {
 _SUFFIXES = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 _SEP = re.compile(r'"?sep=([^"\r\n])"?(?:\r\n?|\n)', re.IGNORECASE)
-_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*"')
 _UNREADABLE = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
@@ -107,7 +107,7 @@ class RawTable:
                 hint = " (separate them by commas, semicolons or tabs)" if len(self.header) == 1 else ""
                 if self.delimiter and not set(wanted) & set(self.header):
                     hint += " (give --no-header if that is a row)"
-                names = ", ".join(name if len(name) <= 40 else f"{name[:39]}…" for name in self.header)
+                names = ", ".join(_shortened(name) for name in self.header)
                 raise UserError(f"{self.name} has no column {column!r}; its columns are {names}{hint}.")
         row = None
         for row in self.cells([self.header.index(column) for column in wanted]):
@@ -143,6 +143,12 @@ class RawTable:
                 inner = cells[:-1] if position > quoted else cells[1:]
                 if known & {row[position].strip(' \t"') for row in inner if len(row) == len(self.header)}:
                     raise UserError(place + _REMEDY)
+
+
+def _shortened(name: str) -> str:
+    """Return a name of a column on one line: where the header is missing, it is a whole text."""
+    name = " ".join(name.split())
+    return name if len(name) <= 40 else f"{name[:39]}…"
 
 
 _JOINED = "{}: one quoted cell takes lines {} to {}, which look like rows of their own"
@@ -534,7 +540,7 @@ def _rows_table(
                 else:
                     raise UserError(
                         f"{name}, {unit} {line}: the row has {len(row)} fields, the header has {len(header)} "
-                        f"({', '.join(header)})."
+                        f"({', '.join(map(_shortened, header))})."
                     )
             if row[0].strip() == header[0] and [cell.strip() for cell in row] == header and not no_header:
                 raise UserError(f"{name}, {unit} {line}: the header is repeated; take the line out.")
@@ -565,37 +571,38 @@ def _delimiter(name: str, text: str, usual: str | None, no_header: bool) -> str:
 
 
 def _quoted_tabs(name: str, text: str, first: int) -> tuple[bool, str | None]:
-    """Decide whether the quotes of tab-separated cells are RFC 4180's, and the remark on it."""
+    """Decide whether the quotes of tab-separated cells are RFC 4180's, and the remark on it.
+
+    They are if only so all rows have as many cells as the header. Where they have anyway, they are if every cell with
+    a quote inside is quoted, and every other quoted cell stands in a column of quoted cells: so do writers of quotes.
+    """
     if not re.search(r'(?:^|[\t\n])"', text):
         return False, None
-    lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
-    width = lines[0].count("\t") + 1
-    even = all(line.count("\t") + 1 == width for line in lines)
-    joined: list[tuple[int, int, list[str]]] = []
     plain = f"{name}: quotes are read as plain characters; --quoting minimal reads them as quotes around cells."
-    try:
+    lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+    width = lines[0].count("\t")
+    if any(line.count("\t") != width for line in lines):
+        joined: list[tuple[int, int, list[str]]] = []
         rows = _quoted_rows(name, (f"{line}\n" for line in text.split("\n")), "\t", first, joined)
-        widths = {len(cells) for _, cells in rows if cells}
-    except UserError:
-        return False, plain
-    if not even and len(widths) == 1:
-        if joined:
+        try:
+            widths = {len(cells) for _, cells in rows if cells}
+        except UserError:
+            return False, plain
+        if len(widths) == 1 and joined:
             raise UserError(_JOINED.format(name, *joined[0]) + _REMEDY)
-        return True, None
-    if not even or joined:
-        return False, plain
-    # Every row fits both ways. A writer of quotes quotes each cell with a quote inside, or all cells of a column.
-    bare, needless, all_quoted = False, set[int](), set(range(width))
+        return (True, None) if len(widths) == 1 else (False, plain)
+    needless, quoted = set[int](), set(range(width + 1))
     for line in lines[1:]:
         if '"' not in line:
-            all_quoted.clear()
+            quoted.clear()
             continue
         for column, cell in enumerate(line.split("\t")):
-            if not _QUOTED.fullmatch(cell):
-                bare = bare or '"' in cell
-                all_quoted.discard(column)
+            if '"' not in cell:
+                quoted.discard(column)
+            elif not _QUOTED.fullmatch(cell):
+                return False, plain
             elif '""' not in cell[1:-1]:
                 needless.add(column)
-    if bare or not needless <= all_quoted:
+    if not needless <= quoted:
         return False, plain
     return True, f"{name}: quotes are read as those around cells; --quoting none reads them as plain characters."

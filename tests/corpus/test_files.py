@@ -319,3 +319,8 @@ def test_a_pipe_can_be_opened_twice(tmp_path):
     writer.start()
     assert rows_of(tmp_path / "pipe") == rows_of(tmp_path / "pipe") == [("x", "a")]
     writer.join()
+
+
+def test_a_header_that_is_a_text_is_shortened_in_a_refusal(write, refusal):
+    path = write("t.csv", delimited([("neg", "no")], header=("pos", "a\nlong, long text " * 9)))
+    refusal(lambda: rows_of(path), path, "its columns are pos, a long, long text a long", "… (give --no-header if")
