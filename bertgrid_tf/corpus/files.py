@@ -339,13 +339,23 @@ def _excel(name: str, content: bytes, no_header: bool) -> RawTable:
         kind = "an OpenDocument or Office file" if {"mimetype", "word/document.xml"} & members else "a zip archive"
         raise UserError(f"{name}: this is {kind}; unpack it, or save the table as CSV or Excel (.xlsx).")
     openpyxl = _library("openpyxl", name, "an Excel workbook")
+    damages = (KeyError, ValueError, SyntaxError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
+    damaged = "{} is a damaged Excel file ({}); save it anew."
     try:
         sheet, *others = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True).worksheets
-    except (KeyError, ValueError, SyntaxError, OSError) as error:
-        raise UserError(f"{name} is a damaged Excel file ({error}); save it anew.") from None
+    except damages as error:
+        raise UserError(damaged.format(name, error)) from None
+
+    def rows() -> Iterator[list[str]]:
+        # A sheet is parsed row by row.
+        try:
+            for row in sheet.iter_rows(values_only=True):
+                yield [_cell(value) for value in row]
+        except damages as error:
+            raise UserError(damaged.format(name, error)) from None
+
     remarks = [f"{name}: the sheet {sheet.title!r} is read, and no other of {len(others) + 1}."] if others else []
-    rows = ([_cell(value) for value in row] for row in sheet.iter_rows(values_only=True))
-    return _rows_table(name, "row", enumerate(rows, start=1), remarks, None, no_header)
+    return _rows_table(name, "row", enumerate(rows(), start=1), remarks, None, no_header)
 
 
 def _cell(value: object) -> str:

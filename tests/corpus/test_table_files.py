@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import threading
+import zipfile
 
 import openpyxl
 import pandas as pd
@@ -216,6 +217,16 @@ def test_without_header_two_possible_delimiters_are_refused(write, refusal):
     refusal(lambda: rows_of(path, ("1",), no_header=True), path, "commas or semicolons", "sep=;")
     path = write("t.csv", "Hi, you;pos\nOh;neg\n")
     assert rows_of(path, ("1", "2"), no_header=True) == [("Hi, you", "pos"), ("Oh", "neg")]
+
+
+def test_a_workbook_whose_sheet_is_damaged_is_one_sentence(write, refusal):
+    whole, damaged = zipfile.ZipFile(io.BytesIO(excel([("pos", "a")] * 50))), io.BytesIO()
+    with zipfile.ZipFile(damaged, "w") as archive:
+        for name in whole.namelist():
+            content = whole.read(name)
+            archive.writestr(name, content[: len(content) // 2] if "sheet1" in name else content)
+    path = write("t.xlsx", damaged.getvalue())
+    refusal(lambda: rows_of(path), path, "damaged Excel file")
 
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0"
