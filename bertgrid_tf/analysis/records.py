@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Self
 
 import numpy as np
@@ -223,7 +222,6 @@ class StudyAnalysis:
         lengths: Tokens of the training inputs in the winning layout, int [texts]; None if unknown.
         command: The command that trains the winner; empty before there is one.
         predict_command: The command that labels new texts; empty before there is a final model.
-        date: When the study was analyzed, UTC.
         mistakes: The dev texts that the runs label otherwise, the most confident first.
     """
 
@@ -247,7 +245,6 @@ class StudyAnalysis:
     lengths: np.ndarray | None
     command: str
     predict_command: str
-    date: datetime
     mistakes: Sequence[Mistake]
 
     @property
