@@ -1,6 +1,5 @@
 """The analysis of a whole study, from its folder."""
 
-from datetime import datetime, timezone
 from math import isnan
 from statistics import median
 
@@ -57,7 +56,6 @@ def analyze(folder: StudyFolder) -> StudyAnalysis:
         lengths=np.array(lengths) if (lengths := folder.read_lengths()) else None,
         command=command if winner else "",
         predict_command=folder.predict_command() if folder.has_final_model() else "",
-        date=datetime.now(timezone.utc),
         mistakes=folder.read_mistakes(),
     )
 

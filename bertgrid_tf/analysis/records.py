@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 import numpy as np
 from typing_extensions import Self
@@ -234,7 +233,6 @@ class StudyAnalysis:
         lengths: Tokens of the training inputs in the winning layout, int [texts]; None if unknown.
         command: The command that trains the winner; empty before there is one.
         predict_command: The command that labels new texts; empty before there is a final model.
-        date: When the study was analyzed, UTC.
         mistakes: The dev texts that the runs label otherwise, the most confident first.
     """
 
@@ -258,7 +256,6 @@ class StudyAnalysis:
     lengths: np.ndarray | None
     command: str
     predict_command: str
-    date: datetime
     mistakes: Sequence[Mistake]
 
     @property

@@ -277,7 +277,10 @@ class TimeEstimator:
 
     @contextmanager
     def during(self, stage: str) -> Iterator[None]:
-        """Count the time of the block as that of a stage, in which nothing is trained."""
+        """Count the time of the block as that of a stage that trains nothing, unless no trial has begun."""
+        if self._stage == START:
+            yield
+            return
         self.times()
         current, self.stage = self.stage, stage
         try:

@@ -67,6 +67,7 @@ def render(analysis: StudyAnalysis, drawings: Mapping[str, figures.Drawing]) -> 
     return rules.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         analysis=analysis,
         metric=analysis.recipe.metric,
+        metadata=metadata,
         headline=[to_html(sentence) for sentence in headline(analysis)],
         certainty=[to_html(sentence) for sentence in certainty(analysis)],
         label_errors=[to_html(sentence) for sentence in label_errors(analysis)],
@@ -230,7 +231,6 @@ def _shortened(text: str, end: bool = False) -> str:
 def _environment(analysis: StudyAnalysis) -> Table:
     rows = [["study folder", analysis.folder], ["seed", str(analysis.recipe.seed)]]
     if (metadata := analysis.metadata) is not None:
-        rows += [["begun", metadata.began]] if metadata.began else []
         rows += [["hardware", metadata.hardware]] if metadata.hardware else []
         rows.append(["fingerprint of the data", metadata.fingerprint])
         rows += [[f"checkpoint {name}", identity] for name, identity in metadata.checkpoints.items()]

@@ -90,6 +90,10 @@ def test_the_time_of_a_report_is_that_of_no_other_stage_and_stands_last():
     simulated = Simulated()
     planned = stages(SMALL)
     simulated.estimator.expect(planned)
+    # A study that has ended before trains nothing, and its times stay as they are.
+    with simulated.estimator.during(REPORT):
+        simulated.now += 3.0
+    assert REPORT not in {time.stage for time in simulated.estimator.times()}
     simulated.run("sweep0", "sweep:layout", SMALL, 2)
     with simulated.estimator.during(REPORT):
         simulated.now += 5.0

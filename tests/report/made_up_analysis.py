@@ -1,7 +1,6 @@
 """The analysis of a made-up study of Friends' size, with labels that a page must not take for mark-up."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import numpy as np
 
@@ -126,6 +125,7 @@ def complete() -> StudyAnalysis:
                 split: dict(zip(LABELS, (PRIORS * texts).astype(int).tolist(), strict=True))
                 for split, texts in (("train", 10561), ("dev", 1178), ("test", 2764))
             },
+            "2026-03-14T15:09:26+00:00",
         ),
         winner=winner,
         best=best,
@@ -198,7 +198,6 @@ def complete() -> StudyAnalysis:
         lengths=np.random.default_rng(1).gamma(3, 9, 10561).astype(int) + 3,
         command="bertgrid-tf tune friends --recipe results/friends/best.yaml --study again",
         predict_command="bertgrid-tf predict results/friends FILE -o OUT",
-        date=datetime(2026, 3, 14, 15, 9, tzinfo=UTC),
         mistakes=MISTAKES,
     )
 

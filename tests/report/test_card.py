@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +105,6 @@ def analysis(**changes: Any) -> StudyAnalysis:
             lengths=None,
             command="bertgrid-tf tune sample --recipe results/mine/best.yaml --study again",
             predict_command="bertgrid-tf predict results/mine FILE -o OUT",
-            date=datetime(2026, 3, 14, tzinfo=UTC),
             mistakes=[],
         ),
         **changes,

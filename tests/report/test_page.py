@@ -181,7 +181,7 @@ def test_the_answer_stands_at_the_top(documents):
     )
     for command in (made_up.complete().command, made_up.complete().predict_command):
         assert f"<code>{command}</code>" in documents["complete"]
-    assert "2026-03-14 15:09 UTC" in documents["complete"]
+    assert 'begun <time datetime="2026-03-14T15:09:26+00:00">2026-03-14 15:09 UTC</time>' in documents["complete"]
 
 
 @pytest.mark.parametrize(
