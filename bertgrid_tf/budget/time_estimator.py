@@ -278,7 +278,7 @@ class TimeEstimator:
     @contextmanager
     def during(self, stage: str) -> Iterator[None]:
         """Count the time of the block as that of a stage that trains nothing, unless no trial has begun."""
-        if self._stage == START:
+        if self.stage == START:
             yield
             return
         self.times()
