@@ -116,8 +116,8 @@ def best_score(analysis: StudyAnalysis) -> str:
         return "No cell of the learning-rate × epoch grid has a score so far."
     so_far = "" if analysis.winner else " so far"
     metric, report = analysis.recipe.metric, analysis.dev
-    beside = f"; {baselines(metric, report.baseline)}" if report else ""
-    return f"On dev{so_far}: {_reached(metric, analysis.best.score)}{beside}."
+    compared = f"; {baselines(metric, report.baseline)}" if report else ""
+    return f"On dev{so_far}: {_reached(metric, analysis.best.score)}{compared}."
 
 
 def settings(analysis: StudyAnalysis) -> list[str]:

@@ -135,7 +135,7 @@ def test_dialogue_ids_that_come_back_in_a_table_to_predict_are_a_finding(made, t
     )
     summary = predict_file(made.study_folder, path, tmp_path / "out.csv", Columns("text", dialogue="d"))
     assert [finding.examples for finding in summary.findings] == [("'0' (line 4)",)]
-    assert pd.read_csv(tmp_path / "out.csv")["id"].tolist() == [1, 3, 2]
+    assert pd.read_csv(tmp_path / "out.csv")["id"].tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("asked", [False, True], ids=["plain", "correct_shift"])

@@ -125,7 +125,7 @@ def complete() -> StudyAnalysis:
                 split: dict(zip(LABELS, (PRIORS * texts).astype(int).tolist(), strict=True))
                 for split, texts in (("train", 10561), ("dev", 1178), ("test", 2764))
             },
-            "2026-03-14T15:09:26+00:00",
+            began="2026-03-14T15:09:26+00:00",
         ),
         winner=winner,
         best=best,
