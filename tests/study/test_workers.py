@@ -1,6 +1,5 @@
 """A study on workers: the same numbers as in one process, whichever worker is lost; and hosts that are refused."""
 
-import shutil
 import sys
 import threading
 from dataclasses import replace
@@ -18,6 +17,7 @@ from bertgrid_tf.study.workers import WorkerConfig, WorkerOptions, WorkerTask
 from bertgrid_tf.trial_config import GRID, INTERACTIONS, SEEDS
 from tuners.ray_pool import Share
 
+FOLLOWED_UP = tiny_study.tiny(n_seeds=2, check_interactions=True)
 SAME = ("sweeps.csv", "grid.csv", "model/model.safetensors")
 
 
@@ -28,9 +28,10 @@ def numbers(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def single_process(tmp_path_factory) -> Path:
-    """The folder of a study in one process."""
+    """The folder of a study in one process, with trials after its search."""
     folder = tmp_path_factory.mktemp("single_process") / "study"
-    tiny_study.run(folder)
+    tiny_study.run(folder, FOLLOWED_UP)
+    assert {trial.config.stage for trial in StudyFolder(folder).read_follow_ups()} == {SEEDS, INTERACTIONS}
     return folder
 
 
@@ -62,7 +63,7 @@ def test_three_workers_on_two_hosts_give_the_numbers_of_one_process_though_two_a
             cluster.remove_node(second, allow_graceful=False)
 
     recorder = Unlucky()
-    tiny_study.run(tmp_path / "study", callback=recorder, workers=WorkerOptions(3, cluster.address))
+    tiny_study.run(tmp_path / "study", FOLLOWED_UP, callback=recorder, workers=WorkerOptions(3, cluster.address))
     assert numbers(tmp_path / "study") == numbers(single_process)
     assert recorder.workers == (3, "1 CPU core")
     assert [trial for trial in recorder.lost if trial is not None]
@@ -77,9 +78,9 @@ def test_a_study_begun_on_workers_goes_on_in_one_process(single_process, tmp_pat
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tiny_study.run(tmp_path / "study", callback=Stopped(), workers=WorkerOptions(2))
+        tiny_study.run(tmp_path / "study", FOLLOWED_UP, callback=Stopped(), workers=WorkerOptions(2))
     assert StudyFolder(tmp_path / "study").read_sweeps()
-    tiny_study.run(tmp_path / "study")
+    tiny_study.run(tmp_path / "study", FOLLOWED_UP)
     assert numbers(tmp_path / "study") == numbers(single_process)
 
 
@@ -156,17 +157,3 @@ def test_without_ray_one_sentence_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tuners.ray_pool", None)
     with pytest.raises(UserError, match=r"pip install 'bertgrid-tf\[ray\]'"):
         tiny_study.run(tmp_path / "study", workers=WorkerOptions(2))
-
-
-def test_follow_up_trials_run_on_workers_too(single_process, tmp_path):
-    losses = []
-    for name, options in (("here", None), ("workers", WorkerOptions(2))):
-        folder = shutil.copytree(single_process, tmp_path / name)
-        shutil.rmtree(folder / "model")  # until it is there, more seeds may be asked for
-        asked = tiny_study.tiny(n_seeds=2, check_interactions=True)
-        recorder = tiny_study.run(folder, asked, workers=options)
-        assert bool(recorder.steps) == (options is None)
-        trials = StudyFolder(folder).read_follow_ups()
-        assert {trial.config.stage for trial in trials} == {SEEDS, INTERACTIONS}
-        losses.append({trial.name: [epoch["loss"] for epoch in trial.epochs] for trial in trials})
-    assert losses[0] == losses[1]
