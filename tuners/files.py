@@ -19,19 +19,25 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that replaces `path` when the block ends, unless the block raises.
 
     A process killed at any point leaves the former file or the new one. The new one is on disk when the block has
-    ended, so a power cut cannot undo it.
+    ended, so a power cut cannot undo it. A link keeps leading to its file, which is replaced; a device or a pipe is
+    written to and never replaced.
 
     Raises:
         TunerError: The file cannot be written; the former one is kept.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f"{target.name}.tmp")
     try:
+        if target.exists() and not target.is_file():
+            with target.open("wb") as file:
+                yield file
+            return
         with temporary.open("wb") as file:
             yield file
             file.flush()
             sync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        temporary.replace(target)
+        _sync_folder(target.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if not isinstance(error, OSError):

@@ -223,6 +223,8 @@ def _refuse_out(out: Path, file: Path) -> None:
     """Refuse a file that could not be written or would replace the texts, before any work is done."""
     if out.is_dir():
         raise UserError(f"{out} is a folder: name a file in it with -o.")
+    if out.exists() and not out.is_file():
+        return  # A device or a pipe is written to, and nothing beside it.
     if out.exists() and out.samefile(file):
         raise UserError(f"{out} is the file with the texts: name another with -o.")
     if check_writable(out.parent):

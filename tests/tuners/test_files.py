@@ -58,3 +58,24 @@ def test_a_disk_that_fails_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(TunerError, match="Input/output error"):
         write_text(tmp_path / "state.json", "new")
+
+
+def test_a_link_keeps_leading_to_its_file(tmp_path):
+    (tmp_path / "there").mkdir()
+    file, link = tmp_path / "there" / "state.json", tmp_path / "link"
+    file.write_text("old")
+    link.symlink_to(file)
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert file.read_text() == "new"
+    assert [path.name for path in file.parent.iterdir()] == ["state.json"]
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with open(pipe, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as reader:
+        write_text(pipe, "new")
+        assert reader.read() == b"new"
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
