@@ -33,6 +33,7 @@ def request(recipe, folder, **more):
     } | more
 
 
+@pytest.mark.slow
 def test_the_others_get_the_same_texts_and_weights(recipe, corpus, checkpoint, tmp_path):
     hyperparameters = Hyperparameters.from_values(recipe.hyperparameters.model_dump() | {"model": str(checkpoint)})
     padded(corpus, hyperparameters, "dev").save(tmp_path / "dev.npz")
@@ -57,6 +58,7 @@ def test_our_epoch_is_timed_with_a_single_dev_text(recipe, corpus, tmp_path):
     assert play()["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_our_grid_records_every_cell(recipe, tmp_path):
     trials = trials_of(ours_study.prepare(request(recipe, tmp_path, record="epochs"))())
     assert [trial.learning_rate for trial in trials] == [2e-3, 1e-3]
@@ -64,6 +66,7 @@ def test_our_grid_records_every_cell(recipe, tmp_path):
     assert all(sum(trial.epochs) <= trial.seconds for trial in trials)
 
 
+@pytest.mark.slow
 def test_our_trials_record_every_step(recipe, corpus, tmp_path):
     reply = ours_study.prepare(request(recipe.model_copy(update={"epochs": 1}), tmp_path, record="steps"))()
     steps = -(-len(list(utterances(corpus.splits["train"]))) // recipe.hyperparameters.batch_size)

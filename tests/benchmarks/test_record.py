@@ -14,6 +14,7 @@ def overrides():
     return {"metric": "loss"}  # which differs wherever runs do
 
 
+@pytest.mark.slow
 def test_a_killed_recording_resumes_and_ends_with_the_same_tables(recipe, corpus, tmp_path):
     whole = list(rows(TrialSeries(tmp_path / "whole", recipe, corpus), recipe, (1, 2)))
     assert [(cell.learning_rate, cell.seed) for cell in whole[::2]] == [(2e-3, 1), (2e-3, 2), (1e-3, 1), (1e-3, 2)]

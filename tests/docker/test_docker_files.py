@@ -289,7 +289,11 @@ def test_setup_cfg_the_makefile_and_the_workflow_name_the_same_pythons():
 
 
 def make(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", "--dry-run", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    # Not as a part of the `make test` that may run this.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(
+        ["make", "--dry-run", *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")

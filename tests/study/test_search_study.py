@@ -22,7 +22,7 @@ def shown(*renderables: object) -> str:
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("search", ["climb", "genetic"])
+@pytest.mark.parametrize("search", ["climb", pytest.param("genetic", marks=pytest.mark.slow)])
 def test_a_study_that_leaves_cells_out_reports_it_and_trains_its_winner(tmp_path, search):
     recipe = tiny(search=search, learning_rates=[4e-3, 2e-3, 1e-3], epochs=4)
     planned = plan(recipe, corpus_of(recipe))

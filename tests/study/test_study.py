@@ -119,6 +119,7 @@ def test_the_same_seed_twice_gives_the_same_numbers_bit_for_bit(finished, tmp_pa
     assert numbers(tmp_path / "study") == numbers(folder)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_numbers(finished, tmp_path):
     folder, _ = finished
     run(tmp_path / "study", tiny(**{"seed": 2, "final.model": "none"}))
@@ -149,6 +150,7 @@ def test_a_study_killed_in_every_act_and_resumed_gives_the_same_numbers(finished
     assert sum(kills) + last.steps <= recorder.steps + len(kills) * epoch
 
 
+@pytest.mark.slow
 def test_best_yaml_is_a_recipe_that_wins_again(finished, tmp_path):
     folder, _ = finished
     run(tmp_path / "repeated", recipes.load_recipe("sample", folder / "best.yaml"))
@@ -364,6 +366,7 @@ def test_a_sweep_over_models_trains_each_and_the_final_model_follows_the_winner(
     assert StudyFolder(tmp_path / "study").read_final().model == winner.replace("1x", "2x")
 
 
+@pytest.mark.slow
 def test_a_bert_from_scratch_finds_out_that_the_sample_s_labels_depend_on_the_line_before(tmp_path):
     recipe = recipes.load_recipe(
         "sample", None, {"final.model": "none", "learning_rates": [1e-3], "epochs": 1, "sweep_epochs": 3}
