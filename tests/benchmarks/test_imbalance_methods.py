@@ -44,6 +44,7 @@ def test_methods_that_are_tied_with_the_best_are_named_behind_it():
     assert tied(methods, SPLIT, "accuracy") == ["best", "best's twin"]
 
 
+@pytest.mark.slow
 def test_trials_resume_and_leave_their_predictions(recipe, corpus, tmp_path):
     methods = {method: METHODS[method] for method in (NONE, "head_retraining rose")}
     first = list(train_variants(TrialSeries(tmp_path, recipe, corpus), [1, 2], methods))

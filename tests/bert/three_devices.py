@@ -117,8 +117,7 @@ def test_a_step_on_several_devices_is_that_of_one(trainers, train, dev, tmp_path
         np.testing.assert_allclose(several.state[f"v{index}"], one.state[f"v{index}"], rtol=0, atol=GRADIENT / 10)
 
 
-@SEVERAL
-@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize(("replicas", "grouped"), [(2, False), (3, True)])
 def test_a_run_on_several_devices_is_that_of_one_but_for_rounding(trainers, train, dev, tmp_path, replicas, grouped):
     config = trial(group_by_length="always" if grouped else "never")
     one = Run(trainers(1), train, dev, tmp_path / "one", config)

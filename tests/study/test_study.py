@@ -190,6 +190,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_the_final_model_alone_is_trained_on_several_devices(finished, tmp_path):
     folder, _ = finished
     flags = (
