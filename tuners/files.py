@@ -28,8 +28,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f"{target.name}.tmp")
     try:
-        if target.exists() and not target.is_file():
-            with target.open("wb") as file:
+        # By its own name, since that of a pipe behind /dev/stdout cannot be opened.
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
                 yield file
             return
         with temporary.open("wb") as file:

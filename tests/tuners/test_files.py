@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -79,3 +81,9 @@ def test_a_pipe_is_written_to_and_stays_one(tmp_path):
         assert reader.read() == b"new"
     assert pipe.is_fifo()
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_the_standard_output_is_written_to_though_it_is_a_pipe():
+    code = "from pathlib import Path; from tuners.files import write_text; write_text(Path('/dev/stdout'), 'new')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"new")
