@@ -52,6 +52,7 @@ def test_a_checkpoint_that_the_others_cannot_load_is_refused(recipe, corpus):
         padded(corpus, recipe.hyperparameters, "dev")
 
 
+@pytest.mark.slow
 def test_our_epoch_is_timed_with_a_single_dev_text(recipe, corpus, tmp_path):
     assert len(list(utterances(ours.one_dev_text(corpus).splits["dev"]))) == 1
     play = ours.prepare(request(recipe, tmp_path))
@@ -83,6 +84,7 @@ def test_a_contender_that_fails_has_its_error_in_a_sentence(tmp_path):
         process.play()
 
 
+@pytest.mark.slow
 def test_a_matrix_product_has_a_rate_in_both_precisions(tmp_path):
     wanted = {"framework": "tensorflow", "products": [(64, 32, 32)]}
     with Process("matmul", "tensorflow", wanted, tmp_path / "tensorflow.log") as process:
