@@ -250,12 +250,12 @@ def _check_texts(corpus: Corpus) -> Iterable[Finding]:
                 (),
                 "check the text column, or take such rows out",
             )
-        again = texts.total() - len(texts)
-        if split == "train" and _alone(dialogues) and again >= REPEATED_SHARE * total:
+        repeated = texts.total() - len(texts)
+        if split == "train" and _alone(dialogues) and repeated >= REPEATED_SHARE * total:
             yield Finding(
                 "warning",
-                f"{again:,} of the {total:,} training texts repeat another one",
-                again,
+                f"{repeated:,} of the {total:,} training texts repeat another one",
+                repeated,
                 tuple(f"{_quoted(text)} ({count:,} times)" for text, count in texts.most_common(EXAMPLES) if count > 1),
                 "check the text column, or keep one of each",
             )
