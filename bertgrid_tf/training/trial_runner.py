@@ -94,14 +94,12 @@ class TrialRunner:
             best, metric = -np.inf, self._recipe.metric
 
             def scored(result: EpochResult) -> dict[str, float]:
-                # The trainer does not know metrics over named classes.
-                if metric in result.metrics:
-                    return result.metrics | tokens
-                if result.probabilities is None:
-                    return result.metrics | tokens | {metric: np.nan}
-                return (
-                    result.metrics | tokens | evaluate(dev.labels, result.probabilities, self._corpus.labels, [metric])
-                )
+                named = {}
+                if metric not in result.metrics:  # The trainer does not know metrics over named classes.
+                    named = {metric: np.nan}
+                    if result.probabilities is not None:
+                        named = evaluate(dev.labels, result.probabilities, self._corpus.labels, [metric])
+                return result.metrics | tokens | named
 
             def keep(result: EpochResult) -> None:
                 nonlocal best
