@@ -16,10 +16,12 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -46,7 +48,7 @@ CLOCKS = {
 
 TINY = {
     "model": "scratch:1x32",
-    "final.model": "scratch:2x32",
+    "final.model": "scratch:1x32",
     "max_train_samples": 60,
     "sweeps": {"context": ["current", "current+previous"]},
     "sweep_epochs": 1,
@@ -102,7 +104,7 @@ class Forks:
         folder: Where the studies lie: `folder/NAME` is the one of a case.
         recipe: The recipe.
         commands: The flags of each command, one run after the other.
-        real_figures: Whether Matplotlib draws, which takes longer than all training.
+        real_figures: Whether Matplotlib draws all figures, which takes longer than all training, or one blank one.
     """
 
     def __init__(
@@ -150,26 +152,26 @@ class Forks:
         stop: Point | None = None,
         seconds: float | None = None,
         signal_number: int = signal.SIGKILL,
+        snapshots: bool = False,
     ) -> Ended:
         """Run one command of a case until it ends, or until a place or a moment at which it gets a signal.
 
-        SIGKILL goes to all of its processes, any other signal to the command's own.
+        SIGKILL goes to all of its processes, any other signal to the command's own. With `snapshots` the study folder
+        is copied at every place: the n-th place of command c is the case `at-c-n`.
         """
         case = self.folder / name
-        case.mkdir(exist_ok=True)
+        case.mkdir(parents=True, exist_ok=True)
         log = case / "points"
         request = {
-            "folder": str(case),
+            "folders": [str(case)],
             "log": str(log),
+            "snapshots": snapshots and str(self.folder / f"at-{command}-"),
             "stop": stop and asdict(stop),
             "seconds": seconds,
             "signal": signal_number,
-            "blank": not self._real_figures,
-            "argv": ["tune", "sample", "--recipe", str(self.folder / "recipe.yaml"), *self.commands[command]],
+            "command": command,
         }
-        self._server.stdin.write(json.dumps(request) + "\n")
-        self._server.stdin.flush()
-        code = int(self._server.stdout.readline())
+        code = self._ask(request)
         points, seen = [], Counter[tuple[str, str]]()
         for line in log.read_text().splitlines():
             kind, file = json.loads(line)
@@ -177,33 +179,78 @@ class Forks:
             seen[kind, file] += 1
         return Ended(code, (case / "output").read_text(errors="replace"), points)
 
+    def resume(self, names: Sequence[str], command: int) -> None:
+        """Run one command of several cases, all in one process, whose models are built and traced once."""
+        folders = [str(self.folder / name) for name in names]
+        log = str(self.folder / "resumed")
+        self._ask({"folders": folders, "log": log, "command": command, "seconds": None, "signal": 0, "stop": None})
 
-def stop_points(forks: Forks, name: str = "whole") -> list[Point]:
+    def _ask(self, request: dict[str, Any]) -> int:
+        argv = ["tune", "sample", "--recipe", str(self.folder / "recipe.yaml"), *self.commands[request["command"]]]
+        self._server.stdin.write(json.dumps(request | {"argv": argv, "figures": self._real_figures}) + "\n")
+        self._server.stdin.flush()
+        return int(self._server.stdout.readline())
+
+
+def stop_points(forks: Forks) -> list[Point]:
     """Run the commands of a study to their end, and list every place where they can stop, in order."""
     points = []
     for command in range(len(forks.commands)):
-        ended = forks.run(name, command)
+        ended = forks.run("whole", command, snapshots=True)
         assert ended.code == 0, ended.output
         points += ended.points
+        shutil.copytree(forks.study("whole"), forks.study(f"after-{command}"))
     return points
 
 
-def kill_at(forks: Forks, name: str, point: Point | None = None, seconds: float | None = None, command: int = 0) -> str:
-    """Kill a study at a place, or so many seconds after a command has begun, and run its commands to their end.
+def kill_at(
+    forks: Forks, point: Point | None = None, seconds: float = 0, command: int = 0, name: str = "killed"
+) -> str:
+    """Kill a command at a place, or so many seconds after it has begun, and run it again to its end.
+
+    Args:
+        forks: The study, whose `stop_points` have been listed.
+        point: The place; None for a moment.
+        seconds: The moment.
+        command: The number of the command, for a moment.
+        name: The case; `forks.study(name)` is what it leaves.
 
     Returns:
-        How it went wrong; empty if every command that was not killed ended well. The study folder is
-        `forks.study(name)`, for `differences`.
+        What went wrong, and in which files the study differs from the uninterrupted one; empty if nothing.
     """
-    killed = point.command if point else command
-    for number in range(len(forks.commands)):
-        if number == killed:
-            ended = forks.run(name, number, point, seconds)
-            if ended.code not in (0, -signal.SIGKILL):
-                return f"before the kill: code {ended.code}\n{ended.output}"
-        if (ended := forks.run(name, number)).code != 0:
-            return f"command {number + 1} after the kill: code {ended.code}\n{ended.output}"
-    return ""
+    command = point.command if point else command
+    shutil.rmtree(forks.folder / name, ignore_errors=True)
+    if command:
+        shutil.copytree(forks.study(f"after-{command - 1}"), forks.study(name))
+    killed = forks.run(name, command, point, None if point else seconds)
+    if killed.code not in (0, -signal.SIGKILL):
+        return f"ended with {killed.code} before the kill:\n{killed.output}"
+    ended = forks.run(name, command)
+    if ended.code:
+        return f"ended with {ended.code} after the kill:\n{ended.output}"
+    return "\n".join(differences(content(forks.study(f"after-{command}")), content(forks.study(name))))
+
+
+def resume_at(forks: Forks, points: Sequence[Point], every: Sequence[Point]) -> dict[Point, str]:
+    """Resume a study from what a kill at each of some places would have left; what went wrong at each, as `kill_at`.
+
+    Args:
+        forks: The study.
+        points: The places.
+        every: All places of the study, as `stop_points` lists them.
+    """
+    wrong = {}
+    for command in range(len(forks.commands)):
+        own = [point for point in every if point.command == command]
+        cases = {point: f"at-{command}-{own.index(point)}" for point in own if point in points}
+        forks.resume([*cases.values()], command)
+        expected = content(forks.study(f"after-{command}"))
+        for point, name in cases.items():
+            output = (forks.folder / name / "output").read_text(errors="replace")
+            failed = output[-2000:] if "Winner as a recipe" not in output else ""
+            if different := failed or "\n".join(differences(expected, content(forks.study(name)))):
+                wrong[point] = different
+    return wrong
 
 
 def content(study: Path) -> dict[str, Any]:
@@ -251,11 +298,8 @@ def _drop(value: Any, names: Sequence[str]) -> Any:
 
 def _untimed(page: str) -> str:
     """A page without its dates, times, speeds and shares of the device's peak."""
-    return re.sub(
-        r"\d\d\d\d-\d\d-\d\d|\d\d:\d\d(:\d\d)?|[\d,.]+ (tokens per second|h|min|ms|s)\b|(?<=peak\) was )[\d.]+",
-        "TIME",
-        page,
-    )
+    moment, time = r"\d\d\d\d-\d\d-\d\d|\d\d:\d\d(:\d\d)?", r"(\d+ (h|min) )*[\d,.]+ (tokens per second|h|min|ms|s)\b"
+    return re.sub(rf"{moment}|{time}|(?<=peak\) was )[\d.]+", "TIME", page)
 
 
 def differences(expected: dict[str, Any], actual: dict[str, Any]) -> list[str]:
@@ -276,13 +320,15 @@ def watch_from_environment() -> None:
         watch(Path(log), json.loads(os.environ[STOP]))
 
 
-def watch(log: Path, stop: dict[str, Any] | None) -> Callable[[str, str], None]:
-    """Write down every place that this process comes by; kill the command at one of them."""
+def watch(log: Path, stop: dict[str, Any] | None, snapshots: str | None = None) -> Callable[[str, str], None]:
+    """Write down every place that this process comes by; kill the command at one of them, or copy the study at all."""
     study, descriptor = log.parent / "results", os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     seen = Counter[tuple[str, str]]()
 
     def place(kind: str, file: str) -> None:
         os.write(descriptor, (json.dumps([kind, file]) + "\n").encode())
+        if snapshots:
+            shutil.copytree(study, f"{snapshots}{seen.total()}/results")
         if stop and (kind, file, seen[kind, file]) == (stop["kind"], stop["file"], stop["index"]):
             end(stop["signal"])
         seen[kind, file] += 1
@@ -372,40 +418,65 @@ def _signal(child: int, token: str, number: int) -> None:
 
 
 def _command(request: dict[str, Any]) -> int:
-    """Run a command in this process, watched."""
+    """Run a command in this process, in one folder after another; the exit code of the last."""
     from matplotlib.figure import Figure
 
     from bertgrid_tf.budget import callbacks
-    from bertgrid_tf.cli import main
+    from bertgrid_tf.report import figures
 
     os.setpgid(0, 0)
-    os.chdir(request["folder"])
+    sys.stdin = io.StringIO()
+    if not request["figures"]:
+        blank, draw = b'<svg xmlns="http://www.w3.org/2000/svg"/>', figures.draw
+        Figure.savefig = lambda figure, file, **how: file.write(blank)  # type: ignore[method-assign]
+        figures.draw = lambda analysis: draw(analysis, ("grid",))  # type: ignore[assignment]
+    if len(request["folders"]) == 1:
+        stop = request["stop"] and request["stop"] | {"signal": request["signal"]}
+        os.environ |= {LOG: request["log"], TOKEN: f"{os.getpid()}-{request['log']}", STOP: json.dumps(stop)}
+        place = watch(Path(request["log"]), stop, request.get("snapshots"))
+        _watch_stages(callbacks.CallbackList, place)
+    else:
+        _share_models()
+    sys.argv = ["bertgrid-tf", *request["argv"]]
+    return [_in_folder(folder) for folder in request["folders"]][-1]
+
+
+def _in_folder(folder: str) -> int:
+    from bertgrid_tf.cli import main
+
+    os.chdir(folder)
     output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for number in (1, 2):
         os.dup2(output, number)
-    sys.stdin = io.StringIO()
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-    stop = request["stop"] and request["stop"] | {"signal": request["signal"]}
-    os.environ |= {LOG: request["log"], TOKEN: f"{os.getpid()}-{request['log']}", STOP: json.dumps(stop)}
-    if request["blank"]:
-        blank = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
-        Figure.savefig = lambda figure, file, **how: file.write(blank)  # type: ignore[method-assign]
-    place = watch(Path(request["log"]), stop)
-    _watch_stages(callbacks.CallbackList, place)
-    sys.argv = ["bertgrid-tf", *request["argv"]]
+    os.close(output)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
     try:
         main()
     except SystemExit as ended:
         return int(ended.code or 0)
     except BaseException:
-        import traceback
-
         traceback.print_exc()
         return 1
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
     return 0
+
+
+def _share_models() -> None:
+    """Keep every model for the studies that come; a run resets it, so that its numbers are those of a new one."""
+    from bertgrid_tf.training.model_cache import ModelCache
+
+    trainers: dict[Any, Any] = {}
+    build = ModelCache.trainer
+
+    def trainer(self: Any, values: Any, gpus: int = 1) -> Any:
+        key = (values.model, values.markers, values.precision, gpus)
+        if key not in trainers:
+            trainers[key] = build(self, values, gpus)
+        return trainers[key]
+
+    ModelCache.trainer = trainer  # type: ignore[method-assign]
 
 
 def _watch_stages(kind: Any, place: Callable[[str, str], None]) -> None:
