@@ -12,6 +12,7 @@ than the study. `python -P tests/stops.py` is that process.
 
 import contextlib
 import csv
+import importlib
 import io
 import json
 import os
@@ -204,7 +205,12 @@ def stop_points(forks: Forks) -> list[Point]:
 
 
 def kill_at(
-    forks: Forks, point: Point | None = None, seconds: float = 0, command: int = 0, name: str = "killed"
+    forks: Forks,
+    point: Point | None = None,
+    seconds: float = 0,
+    command: int = 0,
+    name: str = "killed",
+    signal_number: int = signal.SIGKILL,
 ) -> str:
     """Kill a command at a place, or so many seconds after it has begun, and run it again to its end.
 
@@ -214,6 +220,7 @@ def kill_at(
         seconds: The moment.
         command: The number of the command, for a moment.
         name: The case; `forks.study(name)` is what it leaves.
+        signal_number: The signal; any but SIGKILL must end the command with one sentence and the shell's code.
 
     Returns:
         What went wrong, and in which files the study differs from the uninterrupted one; empty if nothing.
@@ -222,8 +229,10 @@ def kill_at(
     shutil.rmtree(forks.folder / name, ignore_errors=True)
     if command:
         shutil.copytree(forks.study(f"after-{command - 1}"), forks.study(name))
-    killed = forks.run(name, command, point, None if point else seconds)
-    if killed.code not in (0, -signal.SIGKILL):
+    killed = forks.run(name, command, point, None if point else seconds, signal_number)
+    sentence = killed.output.splitlines()[-1:] or [""]
+    code = -signal_number if signal_number == signal.SIGKILL else 128 + signal_number
+    if killed.code not in (0, code) or (killed.code > 0 and not sentence[0].startswith("Stopped")):
         return f"ended with {killed.code} before the kill:\n{killed.output}"
     ended = forks.run(name, command)
     if ended.code:
@@ -438,12 +447,12 @@ def _command(request: dict[str, Any]) -> int:
     else:
         _share_models()
     sys.argv = ["bertgrid-tf", *request["argv"]]
-    return [_in_folder(folder) for folder in request["folders"]][-1]
+    # The console script itself, or several commands in one process.
+    main = importlib.import_module("bertgrid_tf.cli" if len(request["folders"]) > 1 else "bertgrid_tf.__main__").main
+    return [_in_folder(folder, main) for folder in request["folders"]][-1]
 
 
-def _in_folder(folder: str) -> int:
-    from bertgrid_tf.cli import main
-
+def _in_folder(folder: str, main: Callable[[], None]) -> int:
     os.chdir(folder)
     output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for number in (1, 2):
