@@ -23,6 +23,9 @@ AUTO = "auto"
 AUTO_KEYS = ("batch_size", "precision")
 """The hyperparameters for which `auto` stands for a value that is measured before the search."""
 
+MOST_EPOCHS = 10_000
+"""The most epochs of a trial."""
+
 Value = bool | int | float | str
 Precision = Literal["fp32", "bf16", "fp16"]
 Schedule = Literal["linear", "constant"]

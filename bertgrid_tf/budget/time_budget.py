@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from math import ceil, log
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, model_validator
+from typing_extensions import Self
 
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.hyperparameters import LearningRate
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.files import JsonLines
+from bertgrid_tf.storage.records import Epoch
 
 MARGIN = 1.1
 """Allowance for predictions that are too low, as a factor."""
@@ -148,6 +153,36 @@ def _listed(parts: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
+_GRID = ("search", "learning_rates", "epochs")
+_KEYS = {
+    "recipe": ("seconds", "sweeps", "without", *_GRID),
+    "grid": ("without", *_GRID),
+    "stop": ("trial", "epoch"),
+    "leave_out": ("trial",),
+    "end": (),
+    "final": ("epoch",),
+}
+"""The keys of a line, by its decision."""
+
+
+class _Decision(BaseModel):
+    decision: Literal["recipe", "grid", "stop", "leave_out", "end", "final"]
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
+    sweeps: list[str] = []
+    without: str = ""
+    search: Literal["grid", "climb", "asha", "bayes", "genetic"] = "grid"
+    learning_rates: Annotated[list[LearningRate], Field(min_length=1)] = []
+    epochs: Epoch = 1
+    trial: str = ""
+    epoch: Epoch = 1
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if missing := {*_KEYS[self.decision]} - self.model_fields_set:
+            raise ValueError(f"a decision lacks {', '.join(sorted(missing))}")
+        return self
+
+
 class BudgetLog:
     """The decisions for lack of time (`budget.jsonl`), which a resumed study repeats.
 
@@ -160,7 +195,7 @@ class BudgetLog:
     """
 
     def __init__(self, path: Path) -> None:
-        self._lines = JsonLines(path)
+        self._lines = JsonLines(path, _Decision)
 
     def add(self, decision: str, **details: Any) -> None:
         """Write a decision; it is on the disk when this returns."""
@@ -206,9 +241,6 @@ class BudgetLog:
         if late:
             sentences.append(f"For lack of time within --budget {budget}: {', '.join(late)}.")
         return sentences
-
-
-_GRID = ("search", "learning_rates", "epochs")
 
 
 def _grid(asked: Recipe, chosen: Recipe) -> dict[str, Any]:
