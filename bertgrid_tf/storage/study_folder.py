@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 LOCK_FILE = "study.lock"
 _TRIAL = "trial_"
 _TRAINED_AGAIN = "run the study's `tune` command again, which trains the trial again"
+_FINAL_AGAIN = "run the study's `tune` command again, which trains the final model again"
 _FITTED_AGAIN = "run the study's `tune` command again, which fits it anew"
 _NO_SOUP = "restore it from a copy, or delete it to go on without a soup"
 _NO_RECORD = "restore it from a copy, or delete it: the study then has no record of earlier evaluations"
@@ -230,11 +231,10 @@ class StudyFolder:
                 f"The study in {self.path} has no final model: run its `tune` command again to go on, "
                 "or with another --final-model."
             )
-        with reading(
-            self.final_file, "run the study's `tune` command again, which trains the final model again"
-        ) as file:
+        metric = self.read_recipe().metric
+        with reading(self.final_file, _FINAL_AGAIN) as file:
             final = read_json(file, FinalTrial)
-            _check_scores(final.epochs, self.read_recipe())
+            _check_scores(final.epochs or [{}], metric)
         return final
 
     def write_final(self, final: FinalTrial) -> None:
@@ -291,7 +291,7 @@ class StudyFolder:
         metric = self.read_recipe().metric
         with reading(self.soup_file, _NO_SOUP) as file:
             soup = read_json(file, Soup)
-            _check_scores([soup.metrics], metric)
+            _check_scores([soup.metrics] if soup.cells else [{}], metric)
         return soup
 
     def write_soup(self, soup: Soup) -> None:
