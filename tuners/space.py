@@ -16,6 +16,9 @@ from tuners.errors import TunerError
 Value = bool | int | float | str
 GridSchedule = Literal["shared", "per-cell"]
 
+MOST_EPOCHS = 1_000_000
+"""The most epochs of a trial."""
+
 COUPLED = ("learning_rate", "schedule_epochs", "stop_epoch")
 """Parameters of a configuration that belong to the grid: learning rate, horizon of the schedule, epochs to train."""
 
@@ -271,6 +274,6 @@ def _learning_rate(value: Any) -> float:
 
 def _epochs(name: str, value: Any) -> int:
     plain = _plain(name, value)
-    if isinstance(plain, bool | str) or plain != int(plain) or plain < 1:
-        raise TunerError(f"{name} must be a whole number of at least 1, not {plain!r}")
+    if isinstance(plain, bool | str) or plain != int(plain) or not 1 <= plain <= MOST_EPOCHS:
+        raise TunerError(f"{name} must be a whole number from 1 to {MOST_EPOCHS:,}, not {str(plain)[:50]}")
     return int(plain)

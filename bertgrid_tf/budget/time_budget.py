@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, model_validator
 from typing_extensions import Self
 
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.hyperparameters import LearningRate
+from bertgrid_tf.hyperparameters import LearningRate, shown
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.files import JsonLines
 from bertgrid_tf.storage.records import Epoch
@@ -23,6 +23,7 @@ LEAST_TO_FILL = 3
 """The start's learning rate and its neighbours: the least that shows whether it is a good one."""
 LEAST_TO_CLIMB = 4
 """Climbing trains a quarter of the grid's epochs: with fewer learning rates, less than one of them to its end."""
+MOST_SECONDS = 10 * 365 * 86_400
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 
 
@@ -39,9 +40,17 @@ class Budget:
     began: float
 
     @classmethod
-    def of(cls, text: str) -> "Budget":
-        """Make the budget of a session that begins now; errors as for `parse_duration`."""
-        return cls(parse_duration(text), monotonic())
+    def of(cls, time: str | float) -> "Budget":
+        """Make the budget of a session that begins now, of seconds or a text as for `parse_duration`.
+
+        Raises:
+            UserError: It is no time above 0 and below ten years.
+        """
+        if isinstance(time, str):
+            return cls(parse_duration(time), monotonic())
+        if isinstance(time, bool) or not isinstance(time, int | float) or not 0 < time < MOST_SECONDS:
+            raise UserError(f"budget must be a time above 0 and below {MOST_SECONDS:,} seconds, not {shown(time)}.")
+        return cls(time, monotonic())
 
 
 def parse_duration(text: str) -> float:
@@ -52,12 +61,15 @@ def parse_duration(text: str) -> float:
         5400.0
 
     Raises:
-        UserError: The text is no duration, or zero.
+        UserError: The text is no duration, zero, or ten years and more.
     """
     parts = re.fullmatch("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in _UNITS), text.strip().lower())
     numbers = parts.groups(default="0") if parts else ()
-    if not (seconds := sum(float(number) * unit for number, unit in zip(numbers, _UNITS.values(), strict=False))):
-        raise UserError(f"--budget {text!r} is no time to spend: write it as 2h, 90m, 1h30m or 5400s.")
+    seconds = sum(float(number) * unit for number, unit in zip(numbers, _UNITS.values(), strict=False))
+    if not 0 < seconds < MOST_SECONDS:
+        raise UserError(
+            f"--budget {shown(text)} is no time to spend: write it as 2h, 90m, 1h30m or 5400s, below ten years."
+        )
     return seconds
 
 
