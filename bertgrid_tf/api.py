@@ -18,17 +18,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from math import inf
 from pathlib import Path
-from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
+from pydantic import Field, TypeAdapter, ValidationError
 
 from bertgrid_tf.corpus import Columns, Corpus, Dialogue, Utterance, check_corpus, refuse_warnings
 from bertgrid_tf.data import data_dirs, open_corpus
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.hyperparameters import Hyperparameters
+from bertgrid_tf.hyperparameters import MOST_WORKERS, Hyperparameters, shown
 from bertgrid_tf.recipe import Recipe, load_recipe, recipe_key
 from bertgrid_tf.storage.records import Mistake
 from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
@@ -136,14 +135,17 @@ def tune(
     elif corpus is None:
         raise UserError("There is nothing to train on: name a corpus, or give a table as `train`.")
     folder = Path(results) / _study_name(corpus if study is None else study)
-    if workers is not None and workers < 1:
-        raise UserError(f"workers must be at least 1, not {workers}.")
+    if workers is not None:
+        try:
+            workers = TypeAdapter(Annotated[int, Field(ge=1, le=MOST_WORKERS)]).validate_python(workers)
+        except ValidationError:
+            raise UserError(
+                f"workers must be a whole number from 1 to {MOST_WORKERS:,}, not {shown(workers)}."
+            ) from None
     memory = memory_limit(gpu_memory)
     if isinstance(budget, timedelta):
         budget = budget.total_seconds()
-    if isinstance(budget, int | float) and not 0 < budget < inf:
-        raise UserError(f"budget must be a time of more than 0 seconds, not {budget}.")
-    limit = Budget.of(budget) if isinstance(budget, str) else None if budget is None else Budget(budget, monotonic())
+    limit = None if budget is None else Budget.of(budget)
     asked, data = load_corpus(corpus, recipe=recipe, data_dir=data_dir, frames=frames, console=console, **recipe_keys)
     if strict:
         refuse_warnings(check_corpus(data))

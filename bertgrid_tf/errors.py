@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The command line prints the sentence and exits with code 2; no traceback is shown.
     """
+
+
+class DamagedError(UserError):
+    """A file of a study folder does not hold what was written to it."""

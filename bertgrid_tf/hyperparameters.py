@@ -23,6 +23,9 @@ AUTO = "auto"
 AUTO_KEYS = ("batch_size", "precision")
 """The hyperparameters for which `auto` stands for a value that is measured before the search."""
 
+MOST_EPOCHS = 10_000
+"""The most epochs of a trial."""
+
 Value = bool | int | float | str
 Precision = Literal["fp32", "bf16", "fp16"]
 Schedule = Literal["linear", "constant"]
@@ -30,8 +33,10 @@ GroupByLength = Literal["auto", "always", "never"]
 ClassWeights = Literal["none", "balanced", "sqrt", "effective"]
 HeadRetraining = Literal["none", "refit", "smote", "rose"]
 LearningRate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-ModelName = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=1)]
+ModelName = Annotated[str, Field(min_length=1, max_length=4096)]
+MOST_TEXTS = 10**9
+"""The most texts that a number of a recipe may count."""
+MOST_BATCH, MOST_GPUS, MOST_WORKERS = 2**20, 1024, 1024
 
 
 class Strict(BaseModel):
@@ -40,14 +45,23 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def count_or(word: str) -> WrapValidator:
-    """Validate a whole number from 1 up or one word, and name both where a value is neither."""
+def shown(value: object) -> str:
+    """Write a value for a message, cut to a length that a line has room for."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def count_or(word: str, most: int) -> WrapValidator:
+    """Validate a whole number from 1 to `most` or one word, and name both where a value is neither."""
 
     def validated(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         try:
             return validate(value)
         except ValidationError as error:
-            raise ValueError(f"must be a whole number, at least 1, or {word}, not {value!r}") from error
+            raise ValueError(f"must be a whole number from 1 to {most:,}, or {word}, not {shown(value)}") from error
 
     return WrapValidator(validated)
 
@@ -59,11 +73,11 @@ def one_of(value: str, known: Iterable[str]) -> str:
         ValueError: It is not; the message lists what is.
     """
     if value not in known:
-        raise ValueError(f"there is no {value!r}; choose from {', '.join(known)}")
+        raise ValueError(f"there is no {shown(value)}; choose from {', '.join(known)}")
     return value
 
 
-BatchSize = Annotated[Count | Literal["auto"], count_or(AUTO)]
+BatchSize = Annotated[Annotated[int, Field(ge=1, le=MOST_BATCH)] | Literal["auto"], count_or(AUTO, MOST_BATCH)]
 
 
 class Hyperparameters(Strict):
@@ -96,6 +110,7 @@ class Hyperparameters(Strict):
     max_length: int = Field(
         64,
         ge=3,
+        le=2**16,
         description="tokens of an input, special tokens included; context is truncated first, the current utterance "
         "last",
     )
@@ -110,7 +125,7 @@ class Hyperparameters(Strict):
         "(`[Ross] [Says] Hi.`), `none`",
     )
     min_speaker_count: int = Field(
-        0, ge=0, description="training utterances that a speaker needs for the name to be shown"
+        0, ge=0, le=MOST_TEXTS, description="training utterances that a speaker needs for the name to be shown"
     )
     markers: Literal["pieces", "tokens"] = Field(
         "pieces",
@@ -131,7 +146,7 @@ class Hyperparameters(Strict):
         "(`balanced`), 1/√n (`sqrt`), or (1 − β)/(1 − βⁿ) with β = 0.999 (`effective`)",
     )
     focal_gamma: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="γ of the focal loss, (1 − p)^γ · cross-entropy; 0: cross-entropy"
+        0.0, ge=0, le=1000, description="γ of the focal loss, (1 − p)^γ · cross-entropy; 0: cross-entropy"
     )
     soft_label_weight: float = Field(
         0.0,

@@ -1,9 +1,9 @@
 """A recipe: what to tune, on which data, in two profiles. `python -m bertgrid_tf.recipe` prints every key."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
@@ -18,9 +18,11 @@ from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import (
     AUTO,
     AUTO_KEYS,
+    MOST_EPOCHS,
+    MOST_GPUS,
+    MOST_TEXTS,
     SWEEPABLE,
     BatchSize,
-    Count,
     Hyperparameters,
     LearningRate,
     ModelName,
@@ -28,6 +30,7 @@ from bertgrid_tf.hyperparameters import (
     Value,
     count_or,
     one_of,
+    shown,
 )
 from bertgrid_tf.metrics.classification import (
     OF_NAMED,
@@ -41,6 +44,7 @@ from bertgrid_tf.metrics.classification import (
 
 RECIPES = Path(__file__).with_name("recipes")
 NO_MODEL = "none"
+_OF_NUMBERS = ("int_", "float_", "finite_number", "greater_than", "less_than")
 # What pydantic puts into an error's place where a value may be of several types.
 _TYPES = ("bool", "int", "float", "str", "constrained-", "dict[", "function-wrap")
 
@@ -117,7 +121,7 @@ class Final(Strict):
         description="its batch size, on all GPUs together, if not the search's; `auto`: "
         "[as many as fit](#the-largest-batch-that-fits)",
     )
-    gpus: Annotated[Count | Literal["all"], count_or("all")] = Field(
+    gpus: Annotated[Annotated[int, Field(ge=1, le=MOST_GPUS)] | Literal["all"], count_or("all", MOST_GPUS)] = Field(
         1,
         description="GPUs of this host that train it together, or `all`; without a GPU, `1` and `all` are the CPU",
     )
@@ -134,7 +138,10 @@ class Recipe(Strict):
     corpus: str = Field(description="`friends`, `nsmc`, `sample`, or a name for `data`")
     data: Data | None = Field(None, description="tables of one's own")
     max_train_samples: int | None = Field(
-        None, ge=1, description="train on about this number of utterances: whole dialogues, stratified, seeded"
+        None,
+        ge=1,
+        le=MOST_TEXTS,
+        description="train on about this number of utterances: whole dialogues, stratified, seeded",
     )
     metric: str = Field(
         "accuracy",
@@ -145,13 +152,18 @@ class Recipe(Strict):
     seed: int = Field(
         1,
         ge=0,
+        le=2**63 - 1,
         description="decides order, dropout, the head's initial weights and every draw; compared trials share it",
     )
     hyperparameters: Hyperparameters = Field(Hyperparameters(), description="one value for every hyperparameter")
     sweeps: dict[str, list[Value]] = Field({}, description="levels of each independent hyperparameter, in order")
-    sweep_epochs: int = Field(2, ge=1, description="epochs of a sweep's trials")
-    learning_rates: list[LearningRate] = Field([5e-5, 3e-5, 2e-5], min_length=1, description="rows of the grid")
-    epochs: int = Field(4, ge=1, description="columns of the grid, over which a row's schedule is spread")
+    sweep_epochs: int = Field(2, ge=1, le=MOST_EPOCHS, description="epochs of a sweep's trials")
+    learning_rates: list[LearningRate] = Field(
+        [5e-5, 3e-5, 2e-5], min_length=1, max_length=1000, description="rows of the grid"
+    )
+    epochs: int = Field(
+        4, ge=1, le=MOST_EPOCHS, description="columns of the grid, over which a row's schedule is spread"
+    )
     grid_schedule: Literal["shared", "per-cell"] = Field(
         "shared",
         description="`shared`: one trial per learning rate, scored after every epoch; `per-cell`: a trial and a "
@@ -170,6 +182,7 @@ class Recipe(Strict):
     n_seeds: int = Field(
         1,
         ge=1,
+        le=1000,
         description="seeds that the grid's tied rows are trained with; see [analysis.md](analysis.md#more-seeds)",
     )
     check_interactions: bool = Field(
@@ -243,10 +256,13 @@ class Recipe(Strict):
             if level == AUTO and parameter in AUTO_KEYS:
                 raise ValueError(f"{parameter}=auto is measured once, before the search, and no level to sweep")
             try:
+                place = ("hyperparameters", parameter)
                 values = self.hyperparameters.model_dump() | {parameter: level}
                 typed.append(getattr(Hyperparameters.model_validate(values), parameter))
             except ValidationError as error:
-                raise ValueError(f"{parameter}={level} is no level to sweep: {_reason(error)}") from error
+                raise ValueError(
+                    f"{parameter}={level} is no level to sweep: {_reason(error, _range(place))}"
+                ) from error
         if len(set(typed)) < len(typed):
             raise ValueError(f"the sweep of {parameter} has a level twice")
         return typed
@@ -440,14 +456,31 @@ def _sentence(error: ValidationError) -> str:
     if kind == "missing":
         # What must be given has a flag: --data, --text-column, --label-column.
         return f"{key} is missing; give --{keys[-1].replace('_', '-')}"
-    reason = _reason(error)
+    reason = _reason(error, _range(first["loc"]))
     if not reason.startswith("must "):
         return f"{key}: {reason}" if key else reason
     in_list = any(isinstance(part, int) for part in first["loc"])
     return f"{'each of ' if in_list else ''}{key} {reason}"
 
 
-def _reason(error: ValidationError) -> str:
+def _range(place: Sequence[int | str]) -> str:
+    """Describe the range of the number at a place in a recipe; empty where it has no two ends."""
+    model = _PARTS[str(place[0])] if place[:1] and place[0] in _PARTS and len(place) > 1 else Recipe
+    field = model.model_fields.get(str(place[model is not Recipe])) if place else None
+    if field is None:
+        return ""
+    inner = get_args(get_args(field.annotation)[0])[1:] if get_origin(field.annotation) is list else ()
+    ends: dict[str, float] = {}
+    for limit in (*field.metadata, *(one for given in inner for one in getattr(given, "metadata", ()))):
+        ends |= {end: getattr(limit, end) for end in ("ge", "gt", "le", "lt") if hasattr(limit, end)}
+    if len(ends) < 2:
+        return ""
+    kind = "whole number" if "int" in str(field.annotation) else "number"
+    low, high = (f"{one:,}" if isinstance(one, int) else f"{one:g}" for one in ends.values())
+    return f"must be a {kind} " + (f"from {low} to {high}" if "ge" in ends else f"above {low} and below {high}")
+
+
+def _reason(error: ValidationError, limits: str = "") -> str:
     first = error.errors()[0]
     if "ctx" in first and isinstance(first["ctx"].get("error"), ValueError):
         return str(first["ctx"]["error"])
@@ -456,6 +489,8 @@ def _reason(error: ValidationError) -> str:
         return "must not be empty"
     if first["loc"][0] == "sweeps" and any(isinstance(part, int) for part in first["loc"]):
         needed = "must be a number or a word"
+    elif limits and kind.startswith(_OF_NUMBERS):
+        needed = limits
     elif kind.startswith("float_"):
         needed = "must be a number"
     elif kind.startswith("int_"):
@@ -464,12 +499,14 @@ def _reason(error: ValidationError) -> str:
         needed = "must be keys with values, as {key: value}"
     elif kind == "list_type":
         needed = "must be a list, as [a, b]"
+    elif kind in ("too_long", "string_too_long"):
+        return f"must not have more than {first['ctx']['max_length']:,} {'items' if kind == 'too_long' else 'letters'}"
     elif kind == "string_type":
         needed = "must be a word"
     else:
         needed = first["msg"].replace("Input should be", "must be")
         needed = needed.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
-    return f"{needed}, not {first['input']!r}"
+    return f"{needed}, not {shown(first['input'])}"
 
 
 def keys_in_markdown() -> str:

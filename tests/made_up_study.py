@@ -52,7 +52,7 @@ def make(
     rates, epochs = list(dict.fromkeys(rate for rate, _ in cells)), max((epoch for _, epoch in cells), default=1)
     given = {"learning_rates": rates or [1e-3], "epochs": epochs}
     study_folder.recipe_file.write_text(recipes.load_recipe("sample", None, given | recipe).to_yaml())
-    counts = {split: {"joy": 200, "neutral": 200} for split in ("train", "dev")}
+    counts = {split: {label: int((i == TRUTH).sum()) for i, label in enumerate(LABELS)} for split in ("train", "dev")}
     study_folder.write_metadata(StudyMetadata("0", LABELS, {}, {}, {"bertgrid-tf": "0"}, "2 cores", counts))
     rows = []
     for (rate, epoch), probabilities in cells.items():

@@ -1,7 +1,8 @@
-"""Atomic replacement of files and folders."""
+"""Files that are replaced whole or not at all, and read back with nothing taken for granted; folders likewise."""
 
 import errno
 import fcntl
+import json
 import os
 import re
 import secrets
@@ -10,9 +11,14 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from tuners.errors import TunerError
+import numpy as np
+
+from tuners.errors import DamagedError, TunerError
+
+LARGEST = 2**30
+"""The most bytes that a file read back as a whole may have."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.ENOLCK)
@@ -173,3 +179,100 @@ def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` (UTF-8), whole or not at all; raises what `replacing` raises."""
     with replacing(path) as file:
         file.write(text.encode())
+
+
+@contextmanager
+def reading(path: Path, remedy: str) -> Iterator[BinaryIO]:
+    """Open a file that was written by `replacing`, and take whatever the block raises for damage of the file.
+
+    The block reads, parses and checks, and does nothing else.
+
+    Args:
+        path: A regular file: neither a pipe is waited for, nor a device read.
+        remedy: The end of the sentence: how a damaged file is mended.
+
+    Raises:
+        DamagedError: The block raised, for example a ValueError that says what is wrong.
+        TunerError: The file is missing, is none, or cannot be read.
+    """
+    try:
+        file = open_regular(path)
+    except FileNotFoundError as error:
+        raise TunerError(f"{path} is missing: {remedy}") from error
+    except OSError as error:
+        raise TunerError(
+            f"{path} cannot be read ({error.strerror or error}): give back the file and the right to read it"
+        ) from error
+    with file:
+        try:
+            yield file
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise DamagedError(f"{path} is damaged ({reason}): {remedy}") from error
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file to read its bytes.
+
+    Raises:
+        OSError: It is missing or cannot be read, or is a folder, a pipe or a device.
+    """
+    # Without O_NONBLOCK a pipe without a writer is waited for; a regular file is read as ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"{'a folder' if stat.S_ISDIR(mode) else 'a pipe or a device'} is in its place")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_limited(file: BinaryIO, limit: int = LARGEST) -> bytes:
+    """Read all bytes of an open file; raise ValueError where there are more than `limit`."""
+    content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"it has more than {limit:,} bytes")
+    return content
+
+
+def parse_json(content: bytes) -> Any:
+    r"""Parse JSON as `json.loads` does, NaN included.
+
+    Raises:
+        ValueError: The bytes are no JSON in UTF-8; are nested too deeply; spell a key twice, a number of thousands of
+            digits, or half of a surrogate pair.
+
+    Example:
+        >>> parse_json(b'{"epochs": [0.5, NaN]}')
+        {'epochs': [0.5, nan]}
+        >>> parse_json(b'{"epochs": 1, "epochs": 2}')
+        Traceback (most recent call last):
+        ...
+        ValueError: the key 'epochs' stands there twice
+    """
+    try:
+        value = json.loads(content.decode(), object_pairs_hook=_unique)
+        json.dumps(value, ensure_ascii=False).encode()  # raises where a text cannot be written as UTF-8
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)[:50]!r} stands there twice")
+    return unique
+
+
+@contextmanager
+def open_arrays(file: BinaryIO) -> Iterator[Any]:
+    """Open the archive of `numpy.savez` in an open file, whose arrays are read one by one and never unpickled.
+
+    Raises:
+        ValueError: It is no such archive; further errors as for `numpy.load`.
+    """
+    arrays = np.load(file, allow_pickle=False)
+    if not isinstance(arrays, np.lib.npyio.NpzFile):
+        raise ValueError("it is no archive of arrays")
+    with arrays:
+        yield arrays

@@ -2,8 +2,8 @@
 
 import gc
 import json
+import logging
 import sys
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +12,13 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
-from tuners.errors import TunerError
-from tuners.files import replacing
+from tuners.errors import DamagedError, TunerError
+from tuners.files import open_arrays, parse_json, reading, replacing
 from tuners.space import Value
 
 STATE_FILE = "keras_trainable.npz"
+
+_log = logging.getLogger(__name__)
 
 
 class KerasTrainable:
@@ -145,13 +147,18 @@ def _save(model: Any, history: list[dict[str, float]], stopped: bool, path: Path
 def _restore(model: Any, path: Path) -> tuple[list[dict[str, float]], bool]:
     variables = _variables(model)
     try:
-        with np.load(path) as saved:
-            progress = json.loads(str(saved["progress"]))
+        with reading(path, "the trial is trained again from its first epoch") as file, open_arrays(file) as saved:
+            progress = parse_json(str(saved["progress"]).encode())
+            history = [{str(name): float(value) for name, value in epoch.items()} for epoch in progress["history"]]
+            stopped = bool(progress["stopped"])
             arrays = [saved[f"variable_{index}"] for index in range(len(saved.files) - 1)]
-    except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
-        raise TunerError(f"{path} cannot be read ({error}): delete it to restart this trial") from error
+            if not all(array.dtype.kind in "biuf" for array in arrays):
+                raise ValueError("a variable is no array of numbers")
+    except DamagedError as error:
+        _log.warning("%s.", error)
+        return [], False
     if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
         raise TunerError(f"{path} is of another model than build returns: restore build, or start over")
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
-    return progress["history"], progress["stopped"]
+    return history, stopped

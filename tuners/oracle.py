@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,9 @@ class CasualGridOracle(keras_tuner.Oracle):
         choose: Choose | None = None,
         max_retries_per_trial: int = 0,
     ) -> None:
-        self.search_space = SearchSpace.of(learning_rates, epochs, sweeps, start, sweep_epochs, grid_schedule)
+        self.search_space = self._whole_space = SearchSpace.of(
+            learning_rates, epochs, sweeps, start, sweep_epochs, grid_schedule
+        )
         self._strategy = strategy(search, examples) if isinstance(search, str) else search
         if self._strategy is not None and self.search_space.grid_schedule != "shared":
             raise TunerError(
@@ -186,7 +189,8 @@ class CasualGridOracle(keras_tuner.Oracle):
             trial = self.trials[self._retry_queue.pop()]
             trial.status = TrialStatus.RUNNING
         else:
-            trial_id = f"{len(self.trials):04d}"
+            # The first id that is free: that of a trial which could not be read, or the next.
+            trial_id = next(id_ for number in count() if (id_ := f"{number:04d}") not in self.trials)
             response = self.populate_space(trial_id)
             hyperparameters = keras_tuner.HyperParameters()
             hyperparameters.values = response.get("values", {})
@@ -198,7 +202,7 @@ class CasualGridOracle(keras_tuner.Oracle):
                 return trial
             self.trials[trial_id] = trial
             self.start_order.append(trial_id)
-            self._save_trial(trial)
+            state.start_trial(self._trial_file(trial), trial)
         self.ongoing_trials[tuner_id] = trial
         self._display.on_trial_begin(trial)
         return trial
@@ -297,14 +301,12 @@ class CasualGridOracle(keras_tuner.Oracle):
         """Resume the study in the project's folder: an unfinished trial resumes under its own id.
 
         Raises:
-            TunerError: A file is damaged or missing, or belongs to another search.
+            TunerError: `oracle.json` is damaged, a file is missing, or the study belongs to another search.
         """
         path = Path(self._get_oracle_fname())
-        self.trials, saved = state.load_study(path, self._description)
-        try:
+        self.trials, saved = state.load_study(path, self._description, self._whole_space, self.objective)
+        with state.described_damage(path):
             self.set_state(saved)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise state.lacking(path, error) from error
         self._decisions = self._derive()
 
     def _describe(self) -> dict[str, Any]:

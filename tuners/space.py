@@ -16,6 +16,9 @@ from tuners.errors import TunerError
 Value = bool | int | float | str
 GridSchedule = Literal["shared", "per-cell"]
 
+MOST_EPOCHS = 1_000_000
+"""The most epochs of a trial."""
+
 COUPLED = ("learning_rate", "schedule_epochs", "stop_epoch")
 """Parameters of a configuration that belong to the grid: learning rate, horizon of the schedule, epochs to train."""
 
@@ -172,6 +175,37 @@ class SearchSpace:
         product = math.prod(map(len, self.sweeps.values()))
         return Plan(stages, product * sum(int(trial["stop_epoch"]) for trial in grid))
 
+    def check(self, values: Mapping[str, Value]) -> None:
+        """Check that values, with their stage, are those of a trial of this space.
+
+        Raises:
+            ValueError: They are not; the message names the first that is not.
+
+        Example:
+            >>> space = SearchSpace.of([2e-5, 6e-6], epochs=4)
+            >>> space.check({"learning_rate": 2e-5, "schedule_epochs": 4, "stop_epoch": 5, "tuner/stage": "grid"})
+            Traceback (most recent call last):
+            ...
+            ValueError: the value 5 of stop_epoch is not in the search space
+        """
+        if not isinstance(values, Mapping) or set(values) != {*self.start, *COUPLED, STAGE}:
+            raise ValueError("its parameters are not those of the search space")
+        horizons = range(1, max(self.epochs, self.sweep_epochs) + 1)
+        known: dict[str, Iterable[Value]] = {
+            name: (value, *self.sweeps.get(name, ())) for name, value in self.start.items()
+        }
+        known |= {"schedule_epochs": horizons, STAGE: ("grid", *(f"sweep:{name}" for name in self.sweeps))}
+        known["stop_epoch"] = (
+            horizons[: horizons.index(horizon) + 1] if (horizon := values["schedule_epochs"]) in horizons else ()
+        )
+        rate = values["learning_rate"]
+        # A strategy may propose rates between those of the grid.
+        known["learning_rate"] = (rate,) if isinstance(rate, float) and 0 < rate < math.inf else ()
+        for name, levels in known.items():
+            # As JSON, which tells true and 1.0 from 1.
+            if json.dumps(values[name]) not in map(json.dumps, levels):
+                raise ValueError(f"the value {str(values[name])[:50]} of {name} is not in the search space")
+
     def describe(self) -> dict[str, Any]:
         """Describe the space in JSON's types, one key for each value; the order of the sweeps counts."""
         description = {
@@ -240,6 +274,6 @@ def _learning_rate(value: Any) -> float:
 
 def _epochs(name: str, value: Any) -> int:
     plain = _plain(name, value)
-    if isinstance(plain, bool | str) or plain != int(plain) or plain < 1:
-        raise TunerError(f"{name} must be a whole number of at least 1, not {plain!r}")
+    if isinstance(plain, bool | str) or plain != int(plain) or not 1 <= plain <= MOST_EPOCHS:
+        raise TunerError(f"{name} must be a whole number from 1 to {MOST_EPOCHS:,}, not {str(plain)[:50]}")
     return int(plain)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tuners.errors import TunerError
-from tuners.files import write_text
+from tuners.files import open_regular, read_limited, write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +124,10 @@ class Table:
             TunerError: The file is missing or holds no such table; the message names the line.
         """
         try:
-            lines = list(csv.reader(io.StringIO(Path(path).read_text(encoding="utf-8-sig")), strict=True))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            with open_regular(Path(path)) as file:
+                text = read_limited(file).decode("utf-8-sig")
+            lines = list(csv.reader(io.StringIO(text), strict=True))
+        except (OSError, ValueError, csv.Error) as error:
             raise TunerError(f"{path} cannot be read as a CSV table: {error}") from error
         header, *body = lines or [[]]
         epochs = len(header) - 1

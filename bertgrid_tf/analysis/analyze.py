@@ -23,9 +23,9 @@ def analyze(folder: StudyFolder) -> StudyAnalysis:
         UserError: A file of the study is damaged.
     """
     recipe, scores = folder.read_recipe(), StudyScores(folder)
-    metadata = folder.read_metadata() if folder.metadata_file.is_file() else None
-    final = folder.read_final() if folder.final_file.is_file() else None
-    winner = folder.read_best() if folder.best_file.is_file() else None
+    metadata = folder.read_metadata() if folder.metadata_file.exists() else None
+    final = folder.read_final() if folder.final_file.exists() else None
+    winner = folder.read_best() if folder.best_file.exists() else None
     best, shares = scores.winner(), metadata.shares() if metadata and metadata.classes else np.empty(0)
     of_best = scores.of_cell(best.learning_rate, best.epoch) if best else None
     of_final = scores.of(FINAL, len(final.epochs)) if final else None

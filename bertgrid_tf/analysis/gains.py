@@ -37,13 +37,14 @@ class OpenedTest:
 def read_opened_test(folder: StudyFolder) -> OpenedTest | None:
     """Read the predictions for the test split; None where it was not opened."""
     of_final, of_soup = (folder.evaluation_file("test", model) for model in (FINAL, SOUP))
-    if not of_final.is_file():
+    if not of_final.exists():
         return None
     labels = tuple(folder.read_metadata().labels)
-    read = read_predictions(of_final, labels)
+    remedy = "run `evaluate --split test` again, which writes it anew"
+    read = read_predictions(of_final, labels, remedy=remedy)
     split, final, change = Split(read.truth, read.dialogues, labels), read.probabilities[None], None
-    if of_soup.is_file() and folder.read_final().model == folder.read_best().hyperparameters.model:
-        soup = read_predictions(of_soup, labels).probabilities[None]
+    if of_soup.exists() and folder.read_final().model == folder.read_best().hyperparameters.model:
+        soup = read_predictions(of_soup, labels, remedy=remedy).probabilities[None]
         change = _change(split, final, soup, folder.read_recipe().metric)
     return OpenedTest(split, final, change)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from math import isnan
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -18,9 +19,10 @@ from bertgrid_tf.analysis.records import (
     cheapest_tied,
 )
 from bertgrid_tf.budget.time_budget import BudgetLog
-from bertgrid_tf.errors import UserError
+from bertgrid_tf.errors import DamagedError, UserError
 from bertgrid_tf.metrics.classification import evaluate
 from bertgrid_tf.metrics.compare import Split, compare_with_best, interaction, selection_optimism
+from bertgrid_tf.storage.files import ANEW
 from bertgrid_tf.storage.predictions import predictions_file, read_predictions
 from bertgrid_tf.storage.study_folder import CELL_COLUMNS, StudyFolder, trial_name
 from bertgrid_tf.trial_config import FINAL, INTERACTIONS, SEEDS
@@ -55,7 +57,9 @@ class StudyScores:
     def __init__(self, folder: StudyFolder) -> None:
         self.folder = folder
         self.recipe = folder.read_recipe()
-        self.labels = tuple(folder.read_metadata().labels) if folder.metadata_file.is_file() else ()
+        metadata = folder.read_metadata() if folder.metadata_file.exists() else None
+        self.labels = metadata.labels if metadata else ()
+        self._counts = metadata.classes.get("dev") if metadata else None
         self._budget_log = BudgetLog(folder.budget_file)
         self._searched = self._budget_log.chosen(self.recipe)
         self._split: Split | None = None
@@ -67,9 +71,14 @@ class StudyScores:
         """Return the predictions of a trial, by its name, after an epoch."""
 
     def _read(self, trial: str, epoch: int) -> np.ndarray:
-        read = read_predictions(predictions_file(self.folder.predictions, trial, epoch), self.labels)
+        path = predictions_file(self.folder.predictions, trial, epoch)
+        read = read_predictions(path, self.labels, self._counts)
         if self._split is None:
             self._split = Split(read.truth, read.dialogues, self.labels)
+        elif not (
+            np.array_equal(read.truth, self._split.truth) and np.array_equal(read.dialogues, self._split.dialogues)
+        ):
+            raise DamagedError(f"{path} is damaged (its texts are not those of the study's other predictions): {ANEW}.")
         return read.probabilities[None]
 
     def of_cell(self, learning_rate: float, epoch: int) -> np.ndarray:
@@ -78,7 +87,12 @@ class StudyScores:
 
     def trial_of(self, learning_rate: float, epoch: int) -> str:
         """Return the name of a cell's trial."""
+        if (learning_rate, epoch) not in self._trials:
+            raise self._contradiction(self.folder.cells_file, f"no cell at {learning_rate:g} after epoch {epoch}")
         return trial_name(self._trials[learning_rate, epoch])
+
+    def _contradiction(self, path: Path, lacks: str) -> DamagedError:
+        return DamagedError(f"{path} is damaged ({lacks}, which other files of the study name): {ANEW}.")
 
     @property
     def split(self) -> Split:
@@ -126,7 +140,7 @@ class StudyScores:
         for trial in self._follow_ups:
             if scores := [self.recipe.signed(epoch[metric]) for epoch in trial.epochs]:
                 best[trial.name] = int(np.argmax(scores)) + 1
-        if self.folder.final_file.is_file():
+        if self.folder.final_file.exists():
             best[FINAL] = len(self.folder.read_final().epochs)
         return [self.of(trial, epoch)[0] for trial, epoch in best.items()]
 
@@ -233,8 +247,10 @@ class StudyScores:
             if trial.config.stage != INTERACTIONS or not trial.epochs or parameter is None:
                 continue
             levels = {row["level"]: row for row in self._sweeps if row["parameter"] == parameter}
-            chosen = next(level for level, row in levels.items() if row["chosen"] == "True")
-            runner_up = str(getattr(trial.config.hyperparameters, parameter))
+            chosen = next((level for level, row in levels.items() if row["chosen"] == "True"), "")
+            runner_up = str(getattr(trial.config.hyperparameters, parameter, None))
+            if not {chosen, runner_up} <= {level for level, row in levels.items() if row["status"] == "COMPLETED"}:
+                raise self._contradiction(self.folder.sweeps_file, f"no chosen level of {parameter} beside {runner_up}")
             compared = interaction(
                 self.split,
                 (self._of_level(levels[chosen]), self._of_level(levels[runner_up])),

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +21,12 @@ from bertgrid_tf.bert.head import refit
 from bertgrid_tf.bert.loss import per_example_loss
 from bertgrid_tf.bert.optimizer import AdamW, LossScale, StepUpdate, UsedEmbeddingRows, learning_rates
 from bertgrid_tf.bert.unpadded import Unpadded, supports
-from bertgrid_tf.errors import UserError
+from bertgrid_tf.errors import DamagedError, UserError
 from bertgrid_tf.hyperparameters import Precision
 from bertgrid_tf.metrics.classification import directions, evaluate
-from bertgrid_tf.storage.files import replacing
+from bertgrid_tf.storage.files import checked, reading, replacing
 from bertgrid_tf.trial_config import TrialConfig
+from tuners.files import open_arrays, parse_json
 
 EVALUATION_TOKENS = 8_192
 """Tokens of an evaluation batch on each device: more would gain no speed, and take memory."""
@@ -154,8 +154,9 @@ class Trainer:
         """Train, and yield after every epoch.
 
         A run resumes from `folder`: called with the same arguments, it yields the saved epochs and continues after
-        them. A loss that is not finite ends the run with an epoch of NaN. A retrained head scores every epoch while
-        training continues with the trained one; after the last epoch the retrained head stays in the model.
+        them; where the saved state is damaged, it is trained again. A loss that is not finite ends the run with an
+        epoch of NaN. A retrained head scores every epoch while training continues with the trained one; after the last
+        epoch the retrained head stays in the model.
 
         Args:
             train: The training texts.
@@ -169,10 +170,10 @@ class Trainer:
                 that it writes exist for every saved epoch, since an epoch that is killed earlier is trained again.
 
         Raises:
-            UserError: The saved state is damaged, or only BERT has the wanted head.
+            UserError: The saved state cannot be read, or only BERT has the wanted head.
         """
         rows = self._rows(train)
-        history = self._resume(config, folder)
+        history = self._resume(config, folder, len(dev.labels))
         yield from history
         while len(history) < config.stop_epoch and not (history and history[-1].diverged):
             began, epoch, losses = perf_counter(), len(history) + 1, []
@@ -414,26 +415,30 @@ class Trainer:
         if self._loss_scale is not None:
             self._loss_scale.reset()
 
-    def _resume(self, config: TrialConfig, folder: Path) -> list[EpochResult]:
+    def _resume(self, config: TrialConfig, folder: Path, texts: int) -> list[EpochResult]:
         """Restore the state after the last saved epoch, or reset it, and return the saved epochs."""
         self._reset(config.seed)
         path = folder / STATE_FILE
         if not path.exists():
             return []
         try:
-            with np.load(path) as state:
-                if "v0" in state:
-                    for index, variable in enumerate(self._state()):
-                        variable.assign(state[f"v{index}"])
-                history = [
-                    EpochResult(epoch, metrics, state.get(f"p{epoch}"), restored=True)
-                    for epoch, metrics in enumerate(json.loads(str(state["history"])), start=1)
-                ]
-                # A run that was ended early, and goes on after all, has no weights to go on with.
-                ended = len(history) >= config.stop_epoch or history[-1].diverged
-                return history if ended or "v0" in state else []
-        except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} is damaged: delete it to train this run from its first epoch.") from error
+            with reading(path, "the run is trained again from its first epoch") as file, open_arrays(file) as state:
+                history = read_epochs(state, texts, len(self.checkpoint.labels))
+                variables = self._state() if "v0" in state else []
+                values = [state[f"v{index}"] for index in range(len(variables))]
+                shapes = [(tuple(one.shape), one.dtype.as_numpy_dtype) for one in variables]
+                if [(value.shape, value.dtype) for value in values] != shapes:
+                    raise ValueError("its weights are those of another model")
+                if not history:
+                    raise ValueError("it has no epoch")
+        except DamagedError as error:
+            _log.warning(str(error))
+            return []
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        # A run that was ended early, and goes on after all, has no weights to go on with.
+        ended = len(history) >= config.stop_epoch or history[-1].diverged
+        return history if ended or values else []
 
     def _save(self, folder: Path, history: list[EpochResult], weights: bool) -> None:
         """Save every epoch's result and, with `weights`, the state for the next epoch (three times the model)."""
@@ -455,14 +460,31 @@ def drop_weights(folder: Path) -> None:
     if not path.exists():
         return
     try:
-        with np.load(path) as state:
+        with reading(path, "nothing reads it again") as file, open_arrays(file) as state:
             if "v0" not in state:
                 return
             kept = {name: state[name] for name in state.files if not name.startswith("v")}
-    except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile):
-        return  # nothing reads a damaged state of a run that has ended
+    except DamagedError:
+        return
     with replacing(path) as file:
         np.savez(file, **kept)
+def read_epochs(state: Any, texts: int, classes: int) -> list[EpochResult]:
+    """Read the results of the epochs in an open STATE_FILE, for dev's number of texts.
+
+    Raises:
+        ValueError: A part is damaged; further errors as for `numpy.load`.
+    """
+    history = checked(list[dict[str, float]], parse_json(str(state["history"]).encode()))
+    results = [EpochResult(n, metrics, state.get(f"p{n}"), restored=True) for n, metrics in enumerate(history, start=1)]
+    for result in results:
+        if not {"accuracy", "train_loss", "train_seconds", "seconds"} <= result.metrics.keys():
+            raise ValueError(f"epoch {result.epoch} lacks metrics")
+        if (of := result.probabilities) is None:
+            if result is not results[-1] or not np.isnan(result.metrics["accuracy"]):
+                raise ValueError(f"the predictions of epoch {result.epoch} are missing")
+        elif of.shape != (texts, classes) or of.dtype != np.float32 or not np.allclose(of.sum(axis=1), 1, atol=1e-3):
+            raise ValueError(f"the predictions of epoch {result.epoch} are none of dev")
+    return results
 
 
 def _learning_rates(train: EncodedDataset, config: TrialConfig, epoch: int) -> np.ndarray:

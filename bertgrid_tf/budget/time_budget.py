@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from math import ceil, log
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, model_validator
+from typing_extensions import Self
 
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.hyperparameters import LearningRate, shown
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.files import JsonLines
+from bertgrid_tf.storage.records import Epoch
 
 MARGIN = 1.1
 """Allowance for predictions that are too low, as a factor."""
@@ -18,6 +23,7 @@ LEAST_TO_FILL = 3
 """The start's learning rate and its neighbours: the least that shows whether it is a good one."""
 LEAST_TO_CLIMB = 4
 """Climbing trains a quarter of the grid's epochs: with fewer learning rates, less than one of them to its end."""
+MOST_SECONDS = 10 * 365 * 86_400
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 
 
@@ -34,9 +40,17 @@ class Budget:
     began: float
 
     @classmethod
-    def of(cls, text: str) -> "Budget":
-        """Make the budget of a session that begins now; errors as for `parse_duration`."""
-        return cls(parse_duration(text), monotonic())
+    def of(cls, time: str | float) -> "Budget":
+        """Make the budget of a session that begins now, of seconds or a text as for `parse_duration`.
+
+        Raises:
+            UserError: It is no time above 0 and below ten years.
+        """
+        if isinstance(time, str):
+            return cls(parse_duration(time), monotonic())
+        if isinstance(time, bool) or not isinstance(time, int | float) or not 0 < time < MOST_SECONDS:
+            raise UserError(f"budget must be a time above 0 and below {MOST_SECONDS:,} seconds, not {shown(time)}.")
+        return cls(time, monotonic())
 
 
 def parse_duration(text: str) -> float:
@@ -47,12 +61,15 @@ def parse_duration(text: str) -> float:
         5400.0
 
     Raises:
-        UserError: The text is no duration, or zero.
+        UserError: The text is no duration, zero, or ten years and more.
     """
     parts = re.fullmatch("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in _UNITS), text.strip().lower())
     numbers = parts.groups(default="0") if parts else ()
-    if not (seconds := sum(float(number) * unit for number, unit in zip(numbers, _UNITS.values(), strict=False))):
-        raise UserError(f"--budget {text!r} is no time to spend: write it as 2h, 90m, 1h30m or 5400s.")
+    seconds = sum(float(number) * unit for number, unit in zip(numbers, _UNITS.values(), strict=False))
+    if not 0 < seconds < MOST_SECONDS:
+        raise UserError(
+            f"--budget {shown(text)} is no time to spend: write it as 2h, 90m, 1h30m or 5400s, below ten years."
+        )
     return seconds
 
 
@@ -148,6 +165,36 @@ def _listed(parts: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
+_GRID = ("search", "learning_rates", "epochs")
+_KEYS = {
+    "recipe": ("seconds", "sweeps", "without", *_GRID),
+    "grid": ("without", *_GRID),
+    "stop": ("trial", "epoch"),
+    "leave_out": ("trial",),
+    "end": (),
+    "final": ("epoch",),
+}
+"""The keys of a line, by its decision."""
+
+
+class _Decision(BaseModel):
+    decision: Literal["recipe", "grid", "stop", "leave_out", "end", "final"]
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
+    sweeps: list[str] = []
+    without: str = ""
+    search: Literal["grid", "climb", "asha", "bayes", "genetic"] = "grid"
+    learning_rates: Annotated[list[LearningRate], Field(min_length=1)] = []
+    epochs: Epoch = 1
+    trial: str = ""
+    epoch: Epoch = 1
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if missing := {*_KEYS[self.decision]} - self.model_fields_set:
+            raise ValueError(f"a decision lacks {', '.join(sorted(missing))}")
+        return self
+
+
 class BudgetLog:
     """The decisions for lack of time (`budget.jsonl`), which a resumed study repeats.
 
@@ -160,7 +207,7 @@ class BudgetLog:
     """
 
     def __init__(self, path: Path) -> None:
-        self._lines = JsonLines(path)
+        self._lines = JsonLines(path, _Decision)
 
     def add(self, decision: str, **details: Any) -> None:
         """Write a decision; it is on the disk when this returns."""
@@ -206,9 +253,6 @@ class BudgetLog:
         if late:
             sentences.append(f"For lack of time within --budget {budget}: {', '.join(late)}.")
         return sentences
-
-
-_GRID = ("search", "learning_rates", "epochs")
 
 
 def _grid(asked: Recipe, chosen: Recipe) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from bertgrid_tf.cli.options import (
     setting,
     with_data_flags,
 )
+from bertgrid_tf.hyperparameters import MOST_WORKERS
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.system.process import StoppedError
 
@@ -61,7 +62,12 @@ def tune(
     ] = False,
     workers: Annotated[
         int | None,
-        flag("--workers", "trials at a time, each on a GPU of its own or on a share of the CPU; needs Ray", min=1),
+        flag(
+            "--workers",
+            "trials at a time, each on a GPU of its own or on a share of the CPU; needs Ray",
+            min=1,
+            max=MOST_WORKERS,
+        ),
     ] = None,
     ray_address: Annotated[
         str | None, flag("--ray-address", "HOST:PORT of a Ray cluster that this host has joined, or auto")

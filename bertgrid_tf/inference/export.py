@@ -74,6 +74,7 @@ def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
         )
     if out.exists() or out.is_symlink():
         raise UserError(f"{out} is there already: delete it, or name another folder with -o.")
+    study_folder.check_model(study_folder.model)
     checkpoint = load(str(study_folder.model), metadata.labels)
     correction = study_folder.read_correction() or Correction(0, [1] * len(metadata.labels), 1)
     texts = encode_dialogues(

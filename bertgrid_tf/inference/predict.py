@@ -113,9 +113,9 @@ def dev_report(folder: StudyFolder, soup: bool = False) -> ClassReport | None:
     metadata = folder.read_metadata()
     trial, epoch = (SOUP, 1) if soup else (FINAL, len(folder.read_final().epochs))
     file = predictions_file(folder.predictions, trial, epoch)
-    if not file.is_file() or not metadata.classes:
+    if not file.exists() or not metadata.classes:
         return None
-    dev = read_predictions(file, metadata.labels)
+    dev = read_predictions(file, metadata.labels, metadata.classes["dev"])
     split = Split(dev.truth, dev.dialogues, tuple(metadata.labels))
     return class_report(split, dev.probabilities[None], metadata.shares(), folder.read_recipe().metric)
 
@@ -211,7 +211,8 @@ def _shift(
     folder: StudyFolder, labels: tuple[str, ...], dialogues: Sequence[Dialogue], probabilities: np.ndarray
 ) -> LabelShift:
     """Test whether the classes have other shares than on dev, by the final model's probabilities of both."""
-    dev = read_predictions(predictions_file(folder.predictions, FINAL, len(folder.read_final().epochs)), labels)
+    file = predictions_file(folder.predictions, FINAL, len(folder.read_final().epochs))
+    dev = read_predictions(file, labels, folder.read_metadata().classes["dev"])
     return detect_shift(dev.truth, dev.probabilities, probabilities, dev.dialogues, dialogue_numbers(dialogues))
 
 

@@ -33,6 +33,7 @@ class Predictor:
         if not model.is_dir():
             remedy = ": give --soup to its `tune` command." if soup else " yet: run its `tune` command again to go on."
             raise UserError(f"The study in {folder.path} has no {model.name} folder{remedy}")
+        folder.check_model(model)
         self.labels = tuple(metadata.labels)
         self._hyperparameters = source.hyperparameters
         self._speakers = metadata.speakers

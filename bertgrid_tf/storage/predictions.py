@@ -1,14 +1,18 @@
 """Predictions of an epoch on dev, or of a model on an opened split: all that a paired test needs."""
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from bertgrid_tf.errors import UserError
-from bertgrid_tf.storage.files import write_table
+from bertgrid_tf.storage.files import ANEW, reading, write_table
+from tuners.files import read_limited
+
+LARGEST = 2**34
+"""The most bytes of a file of predictions."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +45,39 @@ def write_predictions(path: Path, predictions: Predictions, labels: Sequence[str
     write_table(path, table)
 
 
-def read_predictions(path: Path, labels: Sequence[str]) -> Predictions:
+def read_predictions(
+    path: Path, labels: Sequence[str], counts: Mapping[str, int] | None = None, remedy: str = ANEW
+) -> Predictions:
     """Read the file of `write_predictions`.
 
+    Args:
+        path: The file.
+        labels: The class names in the order of their ids.
+        counts: The number of texts of every class; None if unknown.
+        remedy: As for `storage.files.reading`.
+
     Raises:
-        UserError: The file is missing or damaged.
+        DamagedError: The file holds no probabilities of these classes for these texts.
+        UserError: The file is missing or cannot be read.
     """
-    try:
+    names = [f"p_{label}" for label in labels]
+    with reading(path, remedy) as file:
         # Labels are strings, "nan" and "1" among them.
-        table = pd.read_csv(path, dtype={"label": str, "predicted": str}, keep_default_na=False)
-        truth = pd.Index(labels).get_indexer(pd.Index(table["label"]))
-        probabilities = table[[f"p_{label}" for label in labels]].to_numpy(np.float32)
-        if not len(table) or (truth < 0).any() or not np.isfinite(probabilities).all():
+        table = pd.read_csv(
+            io.BytesIO(read_limited(file, LARGEST)), dtype={"label": str, "predicted": str}, keep_default_na=False
+        )
+        if list(table.columns) != ["dialogue", "label", "predicted", *names] or not len(table):
             raise ValueError("it holds no predictions of these classes")
-        return Predictions(table["dialogue"].to_numpy(np.int64), truth, probabilities)
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path} is missing or damaged ({error}): restore it from a copy.") from error
+        truth = pd.Index(labels).get_indexer(pd.Index(table["label"]))
+        probabilities = table[names].to_numpy(np.float32)
+        if not (probabilities >= 0).all() or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
+            raise ValueError("the probabilities of a text do not sum to 1")
+        if not (pd.Index(labels).get_indexer(pd.Index(table["predicted"])) == probabilities.argmax(axis=1)).all():
+            raise ValueError("a predicted class is not the most probable one")
+        texts = np.bincount(truth[truth >= 0], minlength=len(labels)).tolist()
+        if (truth < 0).any() or (counts and texts != [counts.get(label) for label in labels]):
+            raise ValueError("its texts are not those of the study")
+        dialogues = table["dialogue"].to_numpy()
+        if dialogues.dtype.kind != "i" or (dialogues < 0).any():
+            raise ValueError("the number of a dialogue is none")
+    return Predictions(dialogues.astype(np.int64), truth, probabilities)

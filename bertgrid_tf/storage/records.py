@@ -2,13 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import BaseModel, BeforeValidator, Field
 
 from bertgrid_tf.corpus import Finding
-from bertgrid_tf.hyperparameters import Hyperparameters, Value
+from bertgrid_tf.hyperparameters import MOST_EPOCHS, Hyperparameters, LearningRate, Value
 from bertgrid_tf.trial_config import TrialConfig
+
+Count = Annotated[int, Field(ge=0)]
+Epoch = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+TrialId = Annotated[str, Field(pattern=r"^\d{4,}$")]
+_UNKNOWN = BeforeValidator(lambda text: None if text in ("", "nan") else text)
 
 MistakeKind = Literal["likely label error", "hard"]
 LIKELY_ERROR: MistakeKind = "likely label error"
@@ -32,12 +40,12 @@ class StudyMetadata:
     """
 
     fingerprint: str
-    labels: tuple[str, ...]
-    speakers: Mapping[str, int]
+    labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    speakers: Mapping[str, Count]
     checkpoints: Mapping[str, str]
     versions: Mapping[str, str]
     hardware: str = ""
-    classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    classes: Mapping[str, Mapping[str, Count]] = field(default_factory=dict)
     findings: Sequence[Finding] = ()
     began: str = ""
 
@@ -59,9 +67,9 @@ class FinalTrial:
     """
 
     hyperparameters: Hyperparameters
-    schedule_epochs: int
+    schedule_epochs: Epoch
     epochs: Sequence[Mapping[str, float]]
-    gpus: int = 1
+    gpus: Annotated[int, Field(ge=1)] = 1
 
     @property
     def model(self) -> str:
@@ -113,8 +121,8 @@ class Soup:
         metrics: Dev metrics of the average.
     """
 
-    cells: Sequence[tuple[float, int]]
-    left_out: Sequence[tuple[float, int]]
+    cells: Sequence[tuple[LearningRate, Epoch]]
+    left_out: Sequence[tuple[LearningRate, Epoch]]
     metrics: Mapping[str, float]
 
 
@@ -140,10 +148,10 @@ class Mistake:
     text: str
     label: str
     predicted: str
-    p_predicted: float
-    p_label: float
-    contradicting: int
-    runs: int
+    p_predicted: Probability
+    p_label: Probability
+    contradicting: Count
+    runs: Count
     kind: MistakeKind
 
 
@@ -159,6 +167,57 @@ class StageTime:
     """
 
     stage: str
-    at_beginning: float | None = None
-    after_first_epoch: float | None = None
-    measured: float = 0.0
+    at_beginning: Annotated[Seconds | None, _UNKNOWN] = None
+    after_first_epoch: Annotated[Seconds | None, _UNKNOWN] = None
+    measured: Seconds = 0.0
+
+
+class CellLine(BaseModel, extra="allow"):
+    """A line of `cells.csv`: a cell of the grid with its metrics after this epoch, NaN where it diverged."""
+
+    __pydantic_extra__: dict[str, float]
+    learning_rate: LearningRate
+    epoch: Epoch
+    trial_id: TrialId
+    train_seconds: Seconds
+
+
+class SweepLine(BaseModel):
+    """A line of `sweeps.csv`: a level of a sweep, with the epoch and score of its best epoch where it has one."""
+
+    parameter: str
+    level: str
+    epoch: Annotated[Epoch | None, _UNKNOWN]
+    score: float
+    chosen: Literal["True", "False"]
+    trial_id: Annotated[TrialId | None, _UNKNOWN]
+    status: str
+
+
+class LengthLine(BaseModel):
+    """A line of `lengths.csv`: how many texts have how many tokens."""
+
+    tokens: Count
+    texts: Count
+
+
+class EvaluationLine(BaseModel):
+    """A line of `evaluations.csv`, of which the metrics and the classes' counts are not read."""
+
+    opened: str
+    split: str
+    of: str
+
+
+class _Values(BaseModel):
+    values: dict[str, Value]
+
+
+class TrialRecord(BaseModel):
+    """KerasTuner's record of a trial (`trial_*/trial.json`), as far as it is read without KerasTuner."""
+
+    trial_id: TrialId
+    hyperparameters: _Values
+    status: str
+    score: float | None
+    best_step: Count

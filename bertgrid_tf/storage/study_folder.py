@@ -1,32 +1,40 @@
 """The folder of one study: its files and columns, with their readers and writers."""
 
-import csv
+import io
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, fields
-from math import nan
+from math import inf, isfinite, isinf, isnan, nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.hyperparameters import AUTO, Hyperparameters
 from bertgrid_tf.metrics.classification import unit
 from bertgrid_tf.metrics.correction import Correction
 from bertgrid_tf.recipe import Recipe, load_recipe
-from bertgrid_tf.storage.files import write_table, write_text
+from bertgrid_tf.storage.files import ANEW, COPY, checked, read_json, read_lines, reading, write_table, write_text
 from bertgrid_tf.storage.records import (
+    CellLine,
+    EvaluationLine,
     FinalTrial,
     FollowUpTrial,
+    LengthLine,
     MeasuredSetting,
     Mistake,
     Soup,
     StageTime,
     StudyMetadata,
+    SweepLine,
+    TrialRecord,
 )
-from bertgrid_tf.trial_config import SOUP
+from bertgrid_tf.trial_config import SOUP, TrialConfig
+from tuners.files import read_limited
 from tuners.table import Table, rows_in_order
 
 if TYPE_CHECKING:
@@ -36,11 +44,16 @@ if TYPE_CHECKING:
 
 LOCK_FILE = "study.lock"
 _TRIAL = "trial_"
+_TRAINED_AGAIN = "run the study's `tune` command again, which trains the trial again"
+_FINAL_AGAIN = "run the study's `tune` command again, which trains the final model again"
+_FITTED_AGAIN = "run the study's `tune` command again, which fits it anew"
+_NO_SOUP = "restore it from a copy, or delete it to go on without a soup"
+_NO_RECORD = "restore it from a copy, or delete it: the study then has no record of earlier evaluations"
 _SWEEP_COLUMNS = ["parameter", "level", "epoch", "score", "chosen", "trial_id", "status"]
 CELL_COLUMNS = ("learning_rate", "epoch", "trial_id")
 """The columns of `cells.csv` that say which cell a line is; the others are metrics."""
 
-_Record = TypeVar("_Record")
+_MOST_TEXTS = 10**8
 
 
 def trial_name(trial_id: str) -> str:
@@ -132,20 +145,36 @@ class StudyFolder:
         """Read a trial of the search that has begun, as KerasTuner keeps it."""
         from keras_tuner.engine.trial import Trial
 
-        return Trial.from_state(self._read_trial_record(trial_id))
+        with reading(self._trial_file(trial_id), _TRAINED_AGAIN) as file:
+            return Trial.from_state(read_json(file, dict[str, Any]))
 
     def read_trials(self) -> list[dict[str, Any]]:
         """Read KerasTuner's records of the search's trials that have begun, in order, without importing KerasTuner."""
-        return [self._read_trial_record(trial_id) for trial_id in self.trial_ids()]
+        return [self.read_trial_record(trial_id) for trial_id in self.trial_ids()]
 
-    def _read_trial_record(self, trial_id: str) -> dict[str, Any]:
-        return self._read(self.trial_folder(trial_id) / "trial.json", dict[str, Any])
+    def read_trial_record(self, trial_id: str) -> dict[str, Any]:
+        """Read KerasTuner's record of a trial without importing KerasTuner."""
+        with reading(self._trial_file(trial_id), _TRAINED_AGAIN) as file:
+            record = read_json(file, dict[str, Any])
+            checked(TrialRecord, record)
+            TrialConfig.from_values(record["hyperparameters"]["values"], 0)
+        return record
+
+    def restart_trial(self, trial_id: str) -> None:
+        """Let a trial of the search begin again, so that the next session trains it."""
+        record = self.read_trial_record(trial_id)
+        unscored = {"status": "RUNNING", "metrics": {"metrics": {}}, "score": None, "best_step": 0, "message": None}
+        write_text(self._trial_file(trial_id), json.dumps(record | unscored))
+
+    def _trial_file(self, trial_id: str) -> Path:
+        return self.trial_folder(trial_id) / "trial.json"
 
     # Recipes
 
     def read_recipe(self) -> Recipe:
         """Read the recipe as it was asked for."""
-        return load_recipe(self.path.name, self.recipe_file)
+        with reading(self.recipe_file, COPY):
+            return load_recipe(self.path.name, self.recipe_file)
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Write `recipe.yaml`."""
@@ -157,9 +186,10 @@ class StudyFolder:
         Raises:
             UserError: The search has not ended.
         """
-        if not self.best_file.is_file():
+        if not self.best_file.exists():
             raise UserError(f"The study in {self.path} has no winner yet: run its `tune` command again to go on.")
-        return load_recipe(self.path.name, self.best_file)
+        with reading(self.best_file, ANEW):
+            return load_recipe(self.path.name, self.best_file)
 
     def winner_command(self, corpus: str) -> str:
         """Return the command that trains the winner in a study of its own."""
@@ -178,7 +208,13 @@ class StudyFolder:
 
     def read_metadata(self) -> StudyMetadata:
         """Read `study.json`."""
-        return self._read(self.metadata_file, StudyMetadata)
+        with reading(self.metadata_file, COPY) as file:
+            metadata = read_json(file, StudyMetadata)
+            for split in ("train", "dev"):
+                counts = metadata.classes[split]
+                if sorted(counts) != sorted(metadata.labels) or not sum(counts.values()):
+                    raise ValueError(f"its classes are not those that it counts in {split}")
+        return metadata
 
     def write_metadata(self, metadata: StudyMetadata) -> None:
         """Write `study.json`."""
@@ -190,12 +226,16 @@ class StudyFolder:
         Raises:
             UserError: There is none, or none yet.
         """
-        if not self.final_file.is_file():
+        if not self.final_file.exists():
             raise UserError(
                 f"The study in {self.path} has no final model: run its `tune` command again to go on, "
                 "or with another --final-model."
             )
-        return self._read(self.final_file, FinalTrial)
+        metric = self.read_recipe().metric
+        with reading(self.final_file, _FINAL_AGAIN) as file:
+            final = read_json(file, FinalTrial)
+            _check_scores(final.epochs or [{}], metric)
+        return final
 
     def write_final(self, final: FinalTrial) -> None:
         """Write `final.json`."""
@@ -203,13 +243,19 @@ class StudyFolder:
 
     def has_final_model(self) -> bool:
         """Return whether the final model is trained and saved."""
-        return self.model.is_dir() and self.final_file.is_file()
+        return self.model.is_dir() and self.final_file.exists()
 
     def read_auto_settings(self) -> dict[str, MeasuredSetting]:
         """Read the measured values of `auto` settings, by the recipe's dotted keys."""
         if not self.auto_settings_file.exists():
             return {}
-        return self._read(self.auto_settings_file, dict[str, MeasuredSetting])
+        with reading(self.auto_settings_file, COPY) as file:
+            settings = read_json(file, dict[str, MeasuredSetting])
+            for key, setting in settings.items():
+                Hyperparameters.model_validate({key.rpartition(".")[2]: setting.value})
+                if setting.value == AUTO:
+                    raise ValueError(f"{key} has no value")
+        return settings
 
     def write_auto_settings(self, settings: Mapping[str, MeasuredSetting]) -> None:
         """Write `auto_settings.json`, unless there is nothing to write."""
@@ -218,7 +264,17 @@ class StudyFolder:
 
     def read_follow_ups(self) -> list[FollowUpTrial]:
         """Read the trials after the search that have ended, by their names."""
-        return [self._read(path, FollowUpTrial) for path in sorted(self.follow_up.glob("*.json"))]
+        return [self.read_follow_up(path) for path in sorted(self.follow_up.glob("*.json"))]
+
+    def read_follow_up(self, path: Path) -> FollowUpTrial:
+        """Read a trial after the search that has ended."""
+        metric = self.read_recipe().metric
+        with reading(path, _TRAINED_AGAIN) as file:
+            trial = read_json(file, FollowUpTrial)
+            _check_scores(trial.epochs, metric)
+            if trial.name != path.stem or len(trial.epochs) > trial.config.stop_epoch:
+                raise ValueError("it is of another trial")
+        return trial
 
     def follow_up_file(self, name: str) -> Path:
         """Return the record of a trial after the search."""
@@ -230,7 +286,13 @@ class StudyFolder:
 
     def read_soup(self) -> Soup | None:
         """Read the average of the rows, if there is one."""
-        return self._read(self.soup_file, Soup) if self.soup_file.is_file() else None
+        if not self.soup_file.exists():
+            return None
+        metric = self.read_recipe().metric
+        with reading(self.soup_file, _NO_SOUP) as file:
+            soup = read_json(file, Soup)
+            _check_scores([soup.metrics] if soup.cells else [{}], metric)
+        return soup
 
     def write_soup(self, soup: Soup) -> None:
         """Write `soup.json`."""
@@ -238,7 +300,17 @@ class StudyFolder:
 
     def read_correction(self) -> Correction | None:
         """Read the correction of the final model's probabilities; None where nothing was fitted."""
-        return self._read(self.correction_file, Correction) if self.correction_file.is_file() else None
+        if not self.correction_file.exists():
+            return None
+        classes = len(self.read_metadata().labels)
+        with reading(self.correction_file, _FITTED_AGAIN) as file:
+            correction = read_json(file, Correction)
+            positive = (*correction.priors, correction.temperature)
+            if not all(0 < number < inf for number in positive) or not 0 <= correction.strength < inf:
+                raise ValueError("its numbers are no correction's")
+            if len(correction.priors) != classes:
+                raise ValueError("it is of other classes")
+        return correction
 
     def write_correction(self, correction: Correction) -> None:
         """Write `model/correction.json`."""
@@ -254,7 +326,14 @@ class StudyFolder:
 
     def read_sweeps(self) -> list[dict[str, str]]:
         """Read `sweeps.csv`, a dictionary a line."""
-        return self._rows(self.sweeps_file)
+        sweeps = self.read_recipe().sweeps
+        with self._lines(self.sweeps_file, SweepLine) as rows:
+            for row in rows:
+                if row["level"] not in map(str, sweeps.get(row["parameter"], ())):
+                    raise ValueError(f"the recipe sweeps no level {row['level'][:50]} of {row['parameter'][:50]}")
+                if row["status"] == "COMPLETED" and (not row["epoch"].isdecimal() or isnan(float(row["score"]))):
+                    raise ValueError("a completed trial has no score")
+        return rows
 
     def write_cells(self, cells: Sequence["ScoredCell"], table: Table, metric: str) -> None:
         """Write `cells.csv` with every metric, and `grid.csv` with the deciding one, in percent if it is a share."""
@@ -265,7 +344,14 @@ class StudyFolder:
 
     def read_cells(self) -> list[dict[str, str]]:
         """Read `cells.csv`, a dictionary a line."""
-        return self._rows(self.cells_file)
+        recipe = self.read_recipe()
+        with self._lines(self.cells_file, CellLine) as rows:
+            places = {(float(row["learning_rate"]), int(row["epoch"])) for row in rows}
+            if len(places) < len(rows) or any(epoch > recipe.epochs for _, epoch in places):
+                raise ValueError("a cell stands there twice, or after the last epoch")
+            if any(isinf(float(row.get(recipe.metric, inf))) for row in rows):
+                raise ValueError(f"a cell has no {recipe.metric}")
+        return rows
 
     def read_table(self) -> Table | None:
         """Read the learning-rate × epoch table in the metric's own unit, exactly as scored; None before any epoch."""
@@ -297,7 +383,11 @@ class StudyFolder:
 
     def read_lengths(self) -> list[int]:
         """Read the token lengths of the winner's inputs, a number for every text; empty if unknown."""
-        return [int(row["tokens"]) for row in self._rows(self.lengths_file) for _ in range(int(row["texts"]))]
+        with self._lines(self.lengths_file, LengthLine) as rows:
+            counts = [(int(row["tokens"]), int(row["texts"])) for row in rows]
+            if sum(texts for _, texts in counts) > _MOST_TEXTS:
+                raise ValueError("it counts too many texts")
+        return [tokens for tokens, texts in counts for _ in range(texts)]
 
     def write_mistakes(self, mistakes: Sequence[Mistake]) -> None:
         """Write `mistakes.csv`, without the letters that no CSV file can hold."""
@@ -306,24 +396,17 @@ class StudyFolder:
 
     def read_mistakes(self) -> list[Mistake]:
         """Read `mistakes.csv`; empty before the study's search has ended."""
-        if not self.mistakes_file.is_file():
+        if not self.mistakes_file.exists():
             return []
-        try:
+        with reading(self.mistakes_file, ANEW) as file:
             # Labels and texts are strings, "nan" and "1" among them.
-            table = pd.read_csv(self.mistakes_file, dtype=str, keep_default_na=False, lineterminator="\n")
-            return TypeAdapter(list[Mistake]).validate_python(table.to_dict("records"))
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{self.mistakes_file} is damaged: run the study's `tune` command again, which writes it anew."
-            ) from error
+            table = pd.read_csv(io.BytesIO(read_limited(file)), dtype=str, keep_default_na=False, lineterminator="\n")
+            return checked(list[Mistake], table.to_dict("records"))
 
     def read_times(self) -> list[StageTime]:
         """Read predicted and measured time by stage, in the order of the stages."""
-        times = []
-        for row in self._rows(self.times_file):
-            first, later = (float(row[name]) if row[name] else None for name in ("at_beginning", "after_first_epoch"))
-            times.append(StageTime(row["stage"], first, later, float(row["measured"])))
-        return times
+        with self._lines(self.times_file, StageTime) as rows:
+            return checked(list[StageTime], rows)
 
     def write_times(self, times: Iterable[StageTime]) -> None:
         """Write `times.csv`, in seconds."""
@@ -341,26 +424,43 @@ class StudyFolder:
 
     def append_evaluations(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append lines to `evaluations.csv`."""
-        write_table(self.evaluations_file, pd.DataFrame([*self._rows(self.evaluations_file), *rows]))
+        with self._lines(self.evaluations_file, EvaluationLine, _NO_RECORD) as earlier:
+            pass
+        write_table(self.evaluations_file, pd.DataFrame([*earlier, *rows]))
 
-    def _rows(self, file: Path) -> list[dict[str, str]]:
-        if not file.is_file():
-            return []
-        with file.open(encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines))
-        # A cut line lacks fields, which DictReader fills with None.
-        if any(None in row.values() for row in rows):
-            raise UserError(f"{file} is damaged: run the study's `tune` command again, which writes it anew.")
-        return rows
+    @contextmanager
+    def _lines(self, path: Path, kind: type[Any], remedy: str = ANEW) -> Iterator[list[dict[str, str]]]:
+        """Read a table with `read_lines`, none where there is no file, for a block that checks it further."""
+        if not path.exists():
+            yield []
+            return
+        with reading(path, remedy) as file:
+            yield read_lines(file, kind)
 
-    def _read(self, path: Path, kind: type[_Record]) -> _Record:
-        try:
-            return TypeAdapter(kind).validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
-            raise UserError(
-                f"{path} is missing or damaged: restore it from a copy, or start the study over with --fresh."
-            ) from error
+    def check_model(self, folder: Path) -> None:
+        """Check that a saved model has the study's classes in the study's order.
+
+        Args:
+            folder: The final model's folder, or the soup's.
+
+        Raises:
+            DamagedError: It has others.
+        """
+        remedy = "restore the folder from a copy, or delete it"
+        if folder == self.model:
+            remedy += ": the study's `tune` command then trains the final model again"
+        labels = self.read_metadata().labels
+        with reading(folder / "config.json", remedy) as file:
+            names = read_json(file, dict[str, Any]).get("id2label")
+            if names != {str(number): label for number, label in enumerate(labels)}:
+                raise ValueError("its classes are not those of study.json")
 
     def _write(self, path: Path, record: Any) -> None:
         content = TypeAdapter(type(record)).dump_python(record, mode="json")
         write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def _check_scores(epochs: Iterable[Mapping[str, float]], metric: str) -> None:
+    """Raise ValueError unless every epoch has a number for the metric that decides."""
+    if not all(isfinite(metrics.get(metric, nan)) for metrics in epochs):
+        raise ValueError(f"an epoch has no {metric}")

@@ -27,6 +27,8 @@ def train_final_model(
     folder, metric = execution.folder, execution.recipe.metric
     if folder.has_final_model():
         shutil.rmtree(folder.final_state, ignore_errors=True)
+        if not folder.correction_file.exists():
+            _fit_correction(folder, config, len(folder.read_final().epochs))
         return
     # Those of another final model.
     shutil.rmtree(folder.evaluations, ignore_errors=True)

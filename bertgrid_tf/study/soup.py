@@ -13,7 +13,7 @@ def average_rows(winner: TrialConfig, scores: StudyScores, folder: StudyFolder, 
 
     A row whose weights were lost with a killed process is left out. The kept weights are deleted.
     """
-    if not folder.soup_file.is_file():
+    if not folder.soup_file.exists():
         members = []
         for cell in scores.cells:
             file = weights_file(folder.path / scores.trial_of(cell.learning_rate, cell.epoch), cell.epoch)

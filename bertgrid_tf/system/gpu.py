@@ -26,8 +26,8 @@ def parse_memory(text: str) -> int:
         (16000000000, 17179869184)
     """
     try:
-        return TypeAdapter(Annotated[ByteSize, Field(ge=2**20)]).validate_python(text)
-    except ValidationError:
+        return TypeAdapter(Annotated[ByteSize, Field(ge=2**20, le=2**60)]).validate_python(text)
+    except (ValidationError, OverflowError):
         raise UserError(
             f"--gpu-memory {text!r} is not a size of at least 1 MiB: write it as 16GB, 16GiB or 14500MB."
         ) from None

@@ -1,3 +1,4 @@
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -190,13 +191,24 @@ def test_kept_weights_are_in_place_when_a_finished_run_is_called_again(trainer, 
         np.testing.assert_array_equal(before, variable.numpy())
 
 
-def test_a_damaged_state_is_named(trainer, train, dev, tmp_path):
-    run(trainer, train, dev, tmp_path)
+def test_a_run_whose_state_is_damaged_is_trained_again(trainer, train, dev, tmp_path, caplog):
+    once = run(trainer, train, dev, tmp_path)
     whole = (tmp_path / "state.npz").read_bytes()
-    for damaged in (b"", whole[: len(whole) // 2], whole[:40] + b"x" * 40 + whole[80:]):
+    pickled, short = io.BytesIO(), io.BytesIO()
+    np.savez(pickled, history=np.array([{}], dtype=object))
+    np.savez(short, history="[]")
+    for damaged in (
+        whole[: len(whole) // 2],
+        whole[:40] + b"x" * 40 + whole[80:],
+        pickled.getvalue(),
+        short.getvalue(),
+    ):
         (tmp_path / "state.npz").write_bytes(damaged)
-        with pytest.raises(UserError, match=r"state.npz is damaged: delete it"):
-            run(trainer, train, dev, tmp_path)
+        again = run(trainer, train, dev, tmp_path)
+        assert not any(epoch.restored for epoch in again)
+        for one, other in zip(once, again, strict=True):
+            np.testing.assert_array_equal(one.probabilities, other.probabilities)
+    assert caplog.text.count("state.npz is damaged (") == 4
 
 
 def test_a_finished_run_keeps_no_weights(trainer, train, dev, tmp_path):

@@ -135,31 +135,52 @@ def test_spaces_around_levels_and_settings_do_not_matter(bertgrid):
             ["--sweep", "warmup_ratio=0", "--sweep", "warmup_ratio=1"],
             "--sweep warmup_ratio is given twice: give it once, with all",
         ),
-        (["--budget", "soon"], "--budget 'soon' is no time to spend: write it as 2h, 90m, 1h30m or 5400s."),
+        (
+            ["--budget", "soon"],
+            "--budget 'soon' is no time to spend: write it as 2h, 90m, 1h30m or 5400s, below ten years.",
+        ),
         (["--set", "epochs"], "--set 'epochs' cannot be read: write it as --set KEY=VALUE."),
         (["--set", "=3"], "--set '=3' cannot be read: write it as --set KEY=VALUE."),
         (["--set", "nothing=3"], "There is no setting 'nothing'; choose from model, learning_rate"),
-        (["--set", "sweep_epochs=0"], "Recipe sample: sweep_epochs must be at least 1, not '0'."),
+        (["--set", "sweep_epochs=0"], "Recipe sample: sweep_epochs must be a whole number from 1 to 10,000, not '0'."),
         (["--set", "sweeps={a"], "--set sweeps={a cannot be read as YAML: line 1, column 3: "),
         (
             ["--set", "sweeps={context: current}"],
             "Recipe sample: sweeps.context must be a list, as [a, b], not 'current'.",
         ),
         (["--set", "corpus=nsmc"], "The recipe is for the corpus 'nsmc', not 'sample': run `tune nsmc`"),
-        (["--learning-rates", "1e-4;2e-4"], "Recipe sample: each of learning_rates must be a number, not '1e-4;2e-4'."),
-        (["--learning-rates", "0"], "Recipe sample: each of learning_rates must be greater than 0, not '0'."),
-        (["--learning-rates=-1e-4"], "Recipe sample: each of learning_rates must be greater than 0, not '-1e-4'."),
-        (["--learning-rates", "high"], "Recipe sample: each of learning_rates must be a number, not 'high'."),
-        (["--learning-rates", "1e30"], "Recipe sample: each of learning_rates must be less than 1, not '1e30'."),
-        (["--epochs", "0"], "Recipe sample: epochs must be at least 1, not '0'."),
-        (["--epochs", "two"], "Recipe sample: epochs must be a whole number, not 'two'."),
+        (
+            ["--learning-rates", "1e-4;2e-4"],
+            "Recipe sample: each of learning_rates must be a number above 0 and below 1, not '1e-4;2e-4'.",
+        ),
+        (
+            ["--learning-rates", "0"],
+            "Recipe sample: each of learning_rates must be a number above 0 and below 1, not '0'.",
+        ),
+        (
+            ["--learning-rates=-1e-4"],
+            "Recipe sample: each of learning_rates must be a number above 0 and below 1, not '-1e-4'.",
+        ),
+        (
+            ["--learning-rates", "high"],
+            "Recipe sample: each of learning_rates must be a number above 0 and below 1, not 'high'.",
+        ),
+        (
+            ["--learning-rates", "1e30"],
+            "Recipe sample: each of learning_rates must be a number above 0 and below 1, not '1e30'.",
+        ),
+        (["--epochs", "0"], "Recipe sample: epochs must be a whole number from 1 to 10,000, not '0'."),
+        (["--epochs", "two"], "Recipe sample: epochs must be a whole number from 1 to 10,000, not 'two'."),
         (["--metric", "f1_rage"], "Metric f1_rage: there is no class 'rage'; choose from anger, disgust"),
         *((["--workers", count], "Invalid value for '--workers'") for count in ("0", "-1", "two", "1.5", "")),
         *(
             (["--gpu-memory", size], f"--gpu-memory {size!r} is not a size of at least 1 MiB: write it as 16GB, 16GiB ")
             for size in ("16", "0GB")
         ),
-        (["--max-train-samples", "all"], "Recipe sample: max_train_samples must be a whole number, not 'all'."),
+        (
+            ["--max-train-samples", "all"],
+            "Recipe sample: max_train_samples must be a whole number from 1 to 1,000,000,000, not 'all'.",
+        ),
         (["--model", ""], "Recipe sample: model must not be empty."),
         (["--recipe", "none.yaml"], "none.yaml does not exist; check the name."),
         (["--text-column", "text"], "Recipe sample: data.label_column is missing; give --label-column."),

@@ -22,6 +22,7 @@ from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.inference.export import FORMATS, Exported, export
 from bertgrid_tf.metrics.correction import Correction
+from bertgrid_tf.recipe import load_recipe
 from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
 from bertgrid_tf.storage.study_folder import StudyFolder
 
@@ -44,7 +45,9 @@ def study_folder(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     checkpoint.reset(0)
     checkpoint.save(study_folder.model)
     hyperparameters = Hyperparameters(model="scratch:1x64", context="current+previous", max_length=16)
-    study_folder.write_metadata(StudyMetadata("0" * 16, LABELS, {}, {}, {}))
+    counts = {split: dict.fromkeys(LABELS, 1) for split in ("train", "dev")}
+    study_folder.write_recipe(load_recipe("sample"))
+    study_folder.write_metadata(StudyMetadata("0" * 16, LABELS, {}, {}, {}, classes=counts))
     study_folder.write_final(FinalTrial(hyperparameters, 1, [{"accuracy": 0.5}]))
     return study_folder
 

@@ -74,7 +74,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     recipe = recipes.load_recipe("sample", None, overrides)
     for file in (study_folder.recipe_file, study_folder.best_file):
         file.write_text(recipe.to_yaml())
-    classes = {"train": {"bad": 149, "good": 151}}
+    classes = {"train": {"bad": 149, "good": 151}, "dev": {"bad": 150, "good": 150}}
     study_folder.write_metadata(StudyMetadata("0" * 16, LABELS, {}, {}, {}, classes=classes))
     study_folder.write_final(FinalTrial(recipe.hyperparameters, 3, metrics))
     dev_texts, truth = texts_of(0.5, seed=1)

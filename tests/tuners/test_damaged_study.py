@@ -1,6 +1,7 @@
 """A study that is damaged, or is another search's, is refused in one sentence."""
 
 import json
+import os
 
 import pytest
 from toy_trainable import ToyTrainable, search
@@ -32,22 +33,96 @@ def refusal(study, **changes) -> str:
     return sentence
 
 
-@pytest.mark.parametrize("name", ["oracle.json", "trial_0001/trial.json"])
-@pytest.mark.parametrize(
-    "damage", [lambda text: text[: len(text) // 2], lambda text: "", lambda text: "[1]", lambda text: "{}"]
-)
-def test_a_truncated_or_foreign_file_is_named(study, name, damage):
-    path = study / name
-    path.write_text(damage(path.read_text()))
+DAMAGES = {
+    "half": lambda text: text[: len(text) // 2],
+    "empty": lambda text: b"",
+    "a list": lambda text: b"[1]",
+    "an empty object": lambda text: b"{}",
+    "no text": lambda text: b"\xff\xfe\x00",
+    "deep": lambda text: b"[" * 100_000,
+    "every key twice": lambda text: text[:-1] + b", " + text[1:],
+    "digits": lambda text: b'{"trial_id": ' + b"1" * 5000 + b"}",
+    "half a pair": lambda text: b'{"x": "\\ud800", ' + text[1:],
+}
+
+
+def edited(**changes):
+    return lambda text: json.dumps(json.loads(text) | changes).encode()
+
+
+def with_values(**changes):
+    def damage(text):
+        state = json.loads(text)
+        state["hyperparameters"]["values"] |= changes
+        return json.dumps(state).encode()
+
+    return damage
+
+
+DAMAGED_TRIALS = DAMAGES | {
+    "another id": edited(trial_id="0002"),
+    "an unknown status": edited(status="DONE"),
+    "another score": edited(score=0.99),
+    "a score of no epoch": edited(best_step=2),
+    "metrics of another type": edited(metrics={"metrics": {"val_accuracy": {"direction": "max", "observations": [1]}}}),
+    "epochs that are missing": edited(metrics={"metrics": {"val_accuracy": {"direction": "max", "observations": []}}}),
+    "times as a text": edited(run_times="1"),
+    "a level that is none": with_values(batch_size=64),
+    "a level of another type": with_values(batch_size=32.0),
+    "a longer training": with_values(stop_epoch=2),
+    "another level": with_values(layout="current", batch_size=32),
+    "a rate below 0": with_values(learning_rate=-1e-5),
+    "a parameter more": with_values(colour="red"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_truncated_or_foreign_oracle_file_is_named(study, damage):
+    path = study / "oracle.json"
+    path.write_bytes(damage(path.read_bytes()))
     assert str(path) in refusal(study)
 
 
-def test_a_file_that_is_no_text_is_named(study):
-    (study / "oracle.json").write_bytes(b"\xff\xfe\x00")
-    assert "oracle.json" in refusal(study)
+@pytest.mark.parametrize("damage", DAMAGED_TRIALS.values(), ids=DAMAGED_TRIALS)
+def test_a_damaged_trial_is_trained_again_under_its_own_id_and_nothing_else_is(study, damage, caplog):
+    whole = search(study.parent, ToyTrainable(), CasualGridOracle(**SPACE)).oracle
+    path, before = study / "trial_0001" / "trial.json", {}
+    for file in study.glob("trial_*/*"):
+        before[file] = file.read_bytes()
+    path.write_bytes(damage(path.read_bytes()))
+    trainable = ToyTrainable()
+    tuner = search(study.parent, trainable, CasualGridOracle(**SPACE))
+    assert f"{path} is damaged (" in caplog.text
+    tuner.search()
+    # From the state of its epoch, which is whole.
+    assert trainable.trained == []
+    assert tuner.oracle.table() == whole.table()
+    assert {file: file.read_bytes() for file in study.glob("trial_*/*")} == before
 
 
-@pytest.mark.parametrize("key", ["start_order", "end_order", "display", "hyperparameters"])
+def test_a_trial_of_which_nothing_is_whole_is_trained_from_its_first_epoch(study):
+    whole = search(study.parent, ToyTrainable(), CasualGridOracle(**SPACE)).oracle
+    for name in ("trial.json", "hyperparameters.json", "epochs.json"):
+        (study / "trial_0001" / name).write_text("{")
+    trainable = ToyTrainable()
+    tuner = search(study.parent, trainable, CasualGridOracle(**SPACE))
+    tuner.search()
+    assert len(trainable.trained) == 1
+    assert sorted(tuner.oracle.trials) == sorted(whole.trials)
+    assert tuner.oracle.table() == whole.table()
+    assert str(tuner.oracle.sweep_results) == str(whole.sweep_results)
+
+
+@pytest.mark.parametrize("name", ["oracle.json", "trial_0001/trial.json"])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["a folder", "a pipe"])
+def test_what_is_no_file_is_neither_read_nor_waited_for(study, name, make):
+    (study / name).unlink()
+    make(study / name)
+    with pytest.raises(TunerError, match=rf"{name} cannot be read \(a (folder|pipe or a device) is in its place\)"):
+        search(study.parent, ToyTrainable(), CasualGridOracle(**SPACE))
+
+
+@pytest.mark.parametrize("key", ["start_order", "end_order", "display", "hyperparameters", "seed"])
 def test_an_oracle_file_that_lacks_a_part_is_named(study, key):
     path = study / "oracle.json"
     state = json.loads(path.read_text())

@@ -67,7 +67,10 @@ def test_out_of_memory_fails_the_trial(tuned):
 def test_what_is_no_usable_model_or_state_is_refused(tuned):
     assert "give it an input shape" in tuned["unbuilt"]
     assert "of another model" in tuned["other_model"]
-    assert "keras_trainable.npz cannot be read" in tuned["truncated"]
+
+
+def test_a_trial_whose_state_is_damaged_is_trained_again(tuned):
+    assert tuned["truncated"] == tuned["whole"]
 
 
 @pytest.mark.parametrize("name", ["epochs", "initial_epoch"])

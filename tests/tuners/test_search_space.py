@@ -15,7 +15,7 @@ from tuners import CasualGridOracle, SearchSpace, TunerError
         ({"learning_rates": [float("nan")]}, "not a finite number"),
         ({"learning_rates": ["fast"]}, "must be a positive number, not 'fast'"),
         ({"learning_rates": [1e-5, 1e-5]}, "names a level twice"),
-        ({"epochs": 0}, "epochs must be a whole number of at least 1, not 0"),
+        ({"epochs": 0}, "epochs must be a whole number from 1 to 1,000,000, not 0"),
         ({"epochs": 2.5}, "epochs must be a whole number"),
         ({"sweep_epochs": 0}, "sweep_epochs must be"),
         ({"grid_schedule": "rows"}, "grid_schedule is one of 'shared', 'per-cell'"),
