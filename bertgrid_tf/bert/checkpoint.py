@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import transformers
-from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from tensorflow.python.autograph.core import ag_ctx
 from transformers import TFAutoModelForSequenceClassification as TFAutoClassifier
@@ -20,16 +19,14 @@ from transformers import TFBertForSequenceClassification
 from transformers.modeling_tf_pytorch_utils import apply_transpose, convert_tf_weight_name_to_pt_weight_name
 
 from bertgrid_tf.bert import device  # noqa: F401  # lets memory grow before the first computation
-from bertgrid_tf.bert.checkpoint_files import complete_folder, first_line, read_config
+from bertgrid_tf.bert.checkpoint_config import first_line
+from bertgrid_tf.bert.checkpoint_files import complete_folder, read_config
 from bertgrid_tf.bert.scratch import scratch_config
 from bertgrid_tf.bert.tokenizer import add_tokens, load_tokenizer, token_count
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.storage.files import replacing_folder
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
-
-LARGEST_GROWTH = 1.5
-"""Above this ratio of tokens to rows of the embeddings, the vocabulary is another model's."""
 
 
 @dataclass
@@ -151,21 +148,17 @@ def _load_weights(name: str, names: dict[str, Any], tokens: int) -> tuple[Any, f
     """Load the classifier of a checkpoint whose vocabulary has `tokens` tokens, and name its fresh variables."""
     folder = complete_folder(name)
     config = read_config(folder, **names)
-    rows = config.vocab_size
-    if tokens > LARGEST_GROWTH * rows:
-        raise UserError(
-            f"Checkpoint {name} does not fit together: its vocabulary has {tokens:,} tokens, its embeddings {rows:,} "
-            "rows."
-        )
     classifier = TFBertForSequenceClassification if config.model_type == "bert" else TFAutoClassifier
     try:
         model, info = classifier.from_pretrained(
             folder, config=config, ignore_mismatched_sizes=True, output_loading_info=True, trust_remote_code=False
         )
-    except (OSError, SafetensorError) as error:
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        raise
+    except Exception as error:  # Every layer raises its own for a configuration that it cannot have.
         raise UserError(f"The weights of checkpoint {name} cannot be read: {first_line(error)}") from error
     fresh = _fresh_variables(name, model, info)
-    if tokens > rows:
+    if tokens > config.vocab_size:
         _grow_embeddings(model, tokens)
     return model, fresh
 

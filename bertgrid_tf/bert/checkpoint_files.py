@@ -4,15 +4,23 @@ Nothing here imports TensorFlow, and no code of a checkpoint is run.
 """
 
 import hashlib
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.models.auto.modeling_tf_auto import TF_MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
+from bertgrid_tf.bert.checkpoint_config import (
+    LARGEST_FILE,
+    check_config,
+    check_tokenizer_config,
+    check_weights,
+    first_line,
+    read_json,
+    shards,
+)
 from bertgrid_tf.bert.scratch import SCRATCH, scratch_config
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.system.container import LOCAL_ERRORS, check_writable
@@ -23,6 +31,11 @@ VOCABULARY_FILES = (
     *("vocab.txt", "tokenizer.json", "vocab.json"),
     *("spm.model", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model"),
 )
+_READ = (
+    *("config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
+    *("merges.txt", *VOCABULARY_FILES),
+)
+"""The files beside the weights that transformers reads."""
 _DESCRIPTION = ("*.json", "*.txt", "*.model")
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _ROBERTAS = ("roberta", "xlm-roberta", "camembert")
@@ -112,19 +125,8 @@ def read_config(folder: Path, **overrides: Any) -> Any:
     """Read the transformers configuration in a folder; raise UserError where it cannot be read."""
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, **overrides)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # Every class of transformers raises its own for the values of its own keys.
         raise UserError(f"Checkpoint {folder} cannot be read: {first_line(error)}") from error
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object, empty where there is no file; raise UserError where it is damaged."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read: {first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file} cannot be read: it holds no JSON object.")
-    return content
 
 
 def positions(name: str) -> int:
@@ -153,11 +155,6 @@ def identity(name: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def _check_complete(name: str, folder: Path) -> None:
     """Raise UserError where a folder lacks a part of a checkpoint, or no TensorFlow classifier can be made of it."""
     _check_description(name, folder)
@@ -170,33 +167,45 @@ def _check_complete(name: str, folder: Path) -> None:
         if not (folder / file).is_file():
             raise UserError(f"Checkpoint {name} lacks {file}, which its index names: put it there.")
         _check_pointer(folder / file)
+    config = read_config(folder)
+    check_weights(config, [folder / file for file in weights if not file.endswith(".json")])
 
 
 def _check_description(name: str, folder: Path) -> None:
     """Check config and vocabulary; errors as for `_check_complete`."""
     if not (folder / "config.json").is_file():
         raise UserError(f"{name} is not a checkpoint: it has no config.json.")
-    for file in ("config.json", "tokenizer_config.json", *VOCABULARY_FILES):
-        _check_pointer(folder / file)
+    for file in (*(folder / file for file in _READ), *folder.glob("additional_chat_templates/*.jinja")):
+        _check_pointer(file)
+        if file.is_file() and file.stat().st_size > LARGEST_FILE:
+            raise UserError(f"{file} cannot be read: it is larger than {LARGEST_FILE >> 20} MiB.")
     config, tokenizer = read_json(folder / "config.json"), read_json(folder / "tokenizer_config.json")
     kind, tokenizer_class = config.get("model_type"), tokenizer.get("tokenizer_class") or config.get("tokenizer_class")
     if code := config.get("auto_map") or tokenizer.get("auto_map"):
-        raise own_code(name, json.dumps(code, ensure_ascii=False))
+        raise own_code(name, f"{code!r:.200}")
     if not kind:
         raise UserError(f'The config.json of {name} has no model_type: write one there, as "model_type": "bert".')
-    if kind not in TF_MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+    if str(kind) not in TF_MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         raise UserError(
-            f"Checkpoint {name} is of type {kind!r}, for which transformers has no TensorFlow classifier; use a BERT, "
-            "RoBERTa or ELECTRA checkpoint."
+            f"Checkpoint {name} is of type {kind!r:.50}, for which transformers has no TensorFlow classifier; "
+            "use a BERT, RoBERTa or ELECTRA checkpoint."
         )
+    check_config(folder / "config.json", config)
     if kind in _ROBERTAS and config.get("pad_token_id", 1) != 1:
         raise UserError(
             f"Checkpoint {name} has the pad_token_id {config['pad_token_id']}, and transformers' {kind} in TensorFlow "
             "counts positions from 1 only: use another checkpoint."
         )
-    # The fast class has the name of the slow one with "Fast", or there is no slow one.
-    if tokenizer_class and not any(map(tokenizer_class_from_name, (tokenizer_class, f"{tokenizer_class}Fast"))):
-        raise own_code(name, tokenizer_class)
+    if tokenizer_class:
+        # The fast class has the name of the slow one with "Fast", or there is no slow one. Any class of transformers
+        # can be named, those too that would run the code of further files.
+        classes = [tokenizer_class_from_name(f"{tokenizer_class}{fast}") for fast in ("Fast", "")]
+        known = [cls for cls in classes if isinstance(cls, type) and issubclass(cls, PreTrainedTokenizerBase)]
+        if not known:
+            raise own_code(name, f"{tokenizer_class!r:.200}")
+        if not any(issubclass(cls, PreTrainedTokenizerFast) for cls in known):
+            raise without_fast(name, known[0])
+    check_tokenizer_config(folder / "tokenizer_config.json", tokenizer)
     if not any((folder / file).is_file() for file in VOCABULARY_FILES):
         raise UserError(f"Checkpoint {name} has no vocabulary: put vocab.txt or tokenizer.json there.")
 
@@ -209,12 +218,20 @@ def own_code(name: str, what: str) -> UserError:
     )
 
 
+def without_fast(name: str, tokenizer: type) -> UserError:
+    """Return the error of a checkpoint whose class of tokenizers is written in Python alone."""
+    return UserError(
+        f"The tokenizer of checkpoint {name}, {tokenizer.__name__}, has no fast version in transformers: use a "
+        "checkpoint with another one."
+    )
+
+
 def _weights(folder: Path) -> list[str]:
     """Return the names of the files whose weights transformers would load: one, or an index and its shards."""
     first = next((file for file in WEIGHT_FILES if (folder / file).is_file()), None)
     if first is None or not first.endswith(".index.json"):
         return [first] if first else []
-    return [first, *sorted(set(read_json(folder / first).get("weight_map", {}).values()))]
+    return [first, *shards(folder / first)]
 
 
 def _without_weights(name: str, files: set[str], remedy: str) -> UserError:

@@ -9,12 +9,16 @@ import transformers
 from tokenizers.models import WordPiece
 from transformers import AddedToken, AutoTokenizer
 
-from bertgrid_tf.bert.checkpoint_files import described_folder, first_line, own_code, read_config, read_json
+from bertgrid_tf.bert.checkpoint_config import first_line, read_json
+from bertgrid_tf.bert.checkpoint_files import described_folder, own_code, read_config, without_fast
 from bertgrid_tf.bert.scratch import SCRATCH, train_tokenizer
 from bertgrid_tf.errors import UserError
 
 transformers.logging.set_verbosity_error()
 
+LARGEST_GROWTH = 1.5
+"""Beyond this ratio of tokens to rows of the embeddings, the vocabulary is another model's or a part."""
+_MOST_UNMERGED = 1_000
 # No word of an uncased vocabulary has a capital letter or an accent, unless by oversight; of a cased one, many have.
 _CASED_SHARE = 0.05
 _ACCENTED_SHARE = 0.005
@@ -70,13 +74,30 @@ def _load(name: str, folder: Path) -> tuple[Any, str | None]:
         options, note = _case(name, folder, tokenizer)
         if options:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
-    except Exception as error:  # For a damaged file, the tokenizers library raises nothing narrower.
+        tokens, rows = token_count(tokenizer), read_config(folder).vocab_size
+        tokenizer("龘")  # raises where the vocabulary has no token for characters that it lacks
+    # For a damaged file, the tokenizers library raises nothing narrower, and of a panic in Rust not even an Exception.
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise UserError(f"The vocabulary of checkpoint {name} cannot be read: {first_line(error)}") from error
     if not tokenizer.is_fast:
+        raise without_fast(name, type(tokenizer))
+    if absent := [role for role in ("cls_token", "sep_token", "pad_token") if getattr(tokenizer, role) is None]:
         raise UserError(
-            f"The tokenizer of checkpoint {name}, {type(tokenizer).__name__}, has no fast version in transformers: use "
-            "a checkpoint with another one."
+            f"The tokenizer of checkpoint {name} has no {absent[0]}: name one in its tokenizer_config.json."
         )
+    if not rows / LARGEST_GROWTH <= tokens <= rows * LARGEST_GROWTH:
+        raise UserError(
+            f"Checkpoint {name} does not fit together: its vocabulary has {tokens:,} tokens, its embeddings {rows:,} "
+            "rows."
+        )
+    merges = folder / "merges.txt"
+    if merges.is_file() and not (folder / "tokenizer.json").is_file():
+        # Every token but characters and special ones is made by a merge.
+        count = len(merges.read_bytes().splitlines())
+        if tokens > 2 * count + _MOST_UNMERGED:
+            raise UserError(f"{merges} is damaged: it has {count:,} lines, for {tokens:,} tokens; restore it.")
     pieces = tokenizer.get_vocab()
     if isinstance(tokenizer.backend_tokenizer.model, WordPiece) and (
         sum(piece.startswith("▁") for piece in pieces) > len(pieces) / 100

@@ -6,24 +6,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import ordinary_user
 import pytest
 from families import wordpiece
 from local_hub import hub
+from safetensors.numpy import save_file
 
 from bertgrid_tf.bert.checkpoint_files import cached, complete_folder, described_folder, identity, positions, split_name
 from bertgrid_tf.errors import UserError
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 440473133\n"
+NO_TENSORS = b"\2\0\0\0\0\0\0\0{}"
+"""A .safetensors file without tensors."""
 
 
 def write(folder: Path, config: dict[str, object] | None = None, tokenizer: dict[str, object] | None = None) -> Path:
     """Write a folder that has all parts of a BERT but for the weights' content."""
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "bert", **(config or {})}))
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer or {"do_lower_case": True}))
-    wordpiece()(folder, ["the film was fun"])
-    (folder / "model.safetensors").write_bytes(b"weights")
+    rows = wordpiece()(folder, ["the film was fun"])
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": rows, **(config or {})}))
+    (folder / "model.safetensors").write_bytes(NO_TENSORS)
     return folder
 
 
@@ -89,12 +93,12 @@ def test_pointers_to_weights_that_are_not_read_do_no_harm(bert):
 def test_every_shard_that_an_index_names_is_needed_and_identifies_the_checkpoint(bert):
     (bert / "model.safetensors").rename(bert / "model-00001-of-00002.safetensors")
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
-    (bert / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    (bert / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
     with pytest.raises(UserError, match=r"lacks model-00002-of-00002.safetensors, which its index names"):
         complete_folder(str(bert))
-    (bert / shards["b"]).write_bytes(b"one")
+    (bert / shards["b"]).write_bytes(NO_TENSORS)
     one = identity(str(bert))
-    (bert / shards["b"]).write_bytes(b"two")
+    save_file({"a": np.zeros(1)}, bert / shards["b"])
     assert identity(str(bert)) != one
 
 
@@ -114,7 +118,7 @@ def test_every_shard_that_an_index_names_is_needed_and_identifies_the_checkpoint
             r"needs Python code of its own \(.*x--y.JinaBert.*no code of a",
         ),
         ({}, {"auto_map": {"AutoTokenizer": ["tokenization_kobert.KoBertTokenizer", None]}}, "use .* klue/bert-base"),
-        ({}, {"tokenizer_class": "KoBertTokenizer"}, r"Python code of its own \(KoBertTokenizer\)"),
+        ({}, {"tokenizer_class": "KoBertTokenizer"}, r"Python code of its own \('KoBertTokenizer'\)"),
         (
             {"model_type": "roberta", "pad_token_id": 3},
             {},

@@ -188,7 +188,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (snapshot / "config.json").write_text('{"model_type": "bert", "vocab_size": 6}')
     (snapshot / "tokenizer_config.json").write_text('{"do_lower_case": true}')
     (snapshot / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nfilm\n")
-    (snapshot / "model.safetensors").touch()
+    (snapshot / "model.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0{}")  # a file of no tensors
     (refs := snapshot.parents[1] / "refs").mkdir()
     (refs / "main").write_text("0123")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))

@@ -134,7 +134,7 @@ def test_a_head_is_retrained_on_bert_alone(tmp_path, changed):
     tokenizer = load_tokenizer("scratch", [line.text for line in utterances(open_corpus(recipe(), []).splits["train"])])
     tokenizer.save_pretrained(tmp_path)
     ElectraConfig(vocab_size=len(tokenizer)).save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "model.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0{}")  # a file of no tensors
     asked = recipe(**{"model": str(tmp_path)} | changed)
     with pytest.raises(
         UserError, match=r"head_retraining (smote|rose) is for BERT; \S+ is of type 'electra': use none\."
