@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pandas as pd
 from pydantic import Field, TypeAdapter, ValidationError
 
-from bertgrid_tf.corpus import Columns, Corpus, Dialogue, Utterance, check_corpus, refuse_warnings
+from bertgrid_tf.corpus import Columns, Corpus, Dialogue, Finding, Utterance, check_corpus, refuse_warnings
 from bertgrid_tf.data import data_dirs, open_corpus
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import MOST_WORKERS, Hyperparameters, shown
@@ -376,7 +376,8 @@ class Study:
         Raises:
             UserError: There is no such model or column, or the texts are in a language that the model does not know.
         """
-        from bertgrid_tf.inference.predict import predict_dialogues, read_texts
+        from bertgrid_tf.corpus.grouping import Window
+        from bertgrid_tf.inference.predict import Prediction, Windows, read_texts
         from bertgrid_tf.inference.predictor import Predictor
 
         if isinstance(texts, str):
@@ -386,23 +387,27 @@ class Study:
             if text or dialogue or speaker or self.recipe.data is None:
                 own = self.recipe.data.text_column if self.recipe.data else "text"
                 columns = Columns(text or own, dialogue=dialogue, speaker=speaker)
-            dialogues, index = read_texts(self._folder, texts, columns), texts.index
+            windows: Windows = read_texts(self._folder, texts, columns)
+            index: pd.Index[Any] = texts.index
         else:
             for number, one in enumerate(texts, start=1):
                 if not isinstance(one, str):
                     raise UserError(f"Text {number} must be a string, not {one!r}.")
             dialogues = tuple(Dialogue((Utterance(one, key=str(n)),)) for n, one in enumerate(texts, start=1))
             index = texts.index if isinstance(texts, pd.Series) else pd.RangeIndex(len(texts))
-        if not dialogues:
+
+            def windows(_: list[Finding] | None) -> list[Window]:
+                return [Window((), dialogues)]
+
+        if not len(index):
             raise UserError("There are no texts to classify: give at least one.")
         if soup not in self._predictors:
             self._predictors[soup] = Predictor(self._folder, soup)
-        for remark in self._predictors[soup].unknown_remarks(dialogues):
+        prediction = Prediction(self._folder, self._predictors[soup], windows, soup, correct_shift)
+        table = pd.concat(list(prediction.tables()))
+        for remark in prediction.coverage.remarks():
             warnings.warn(remark, stacklevel=2)
-        table, _ = predict_dialogues(self._folder, self._predictors[soup], dialogues, soup, correct_shift)
-        # Rows of one dialogue need not be adjacent; their keys are their numbers.
-        order = table.pop("key").astype(int).argsort()
-        return table.iloc[order].set_axis(index)
+        return table.drop(columns="key").set_axis(index)
 
     def evaluate(
         self,

@@ -1,5 +1,6 @@
-"""Encoded texts ▶ a tf.data pipeline of padded batches with their masks, one for each replica."""
+"""Encoded texts ▶ padded batches with their masks, one for each replica."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -91,13 +92,13 @@ def divide(sizes: np.ndarray, replicas: int) -> tuple[np.ndarray, np.ndarray, np
     return stops - np.maximum(own, 1), stops, (own / sizes[:, None]).astype(np.float32)
 
 
-def pipeline(
+def padded_batches(
     encoded: EncodedTexts, labels: np.ndarray, order: np.ndarray, sizes: np.ndarray, replicas: int = 1
-) -> tf.data.Dataset:
-    """Make padded batches of texts, each divided among the replicas (`divide`).
+) -> Iterator[tuple[Batch, ...]]:
+    """Yield padded batches of texts in the host's memory, each divided among the replicas (`divide`).
 
-    Each replica's texts are padded to their own longest. Batches are prefetched to the host's memory alone: token ids
-    are some tens of kB.
+    Each replica's texts are padded to their own longest. Of texts on disk, those of a batch alone are read. A GPU does
+    not wait for a batch, which is made while the former step runs.
 
     Args:
         encoded: The texts.
@@ -106,21 +107,21 @@ def pipeline(
         sizes: Texts of every batch, for all replicas together, int64 [steps].
         replicas: Number of replicas.
 
-    Returns:
-        A dataset of tuples, with a `Batch` for each replica.
+    Yields:
+        A tuple with a `Batch` for each replica.
     """
-    ids = tf.RaggedTensor.from_row_splits(encoded.ids, encoded.starts, validate=False)
-    types = tf.RaggedTensor.from_row_splits(encoded.types, encoded.starts, validate=False)
-    targets = tf.constant(labels, tf.int32 if labels.ndim == 1 else tf.float32)
-    ordered = tf.constant(order, tf.int64)
+    for firsts, stops, shares in zip(*divide(sizes, replicas), strict=True):
+        yield tuple(
+            _padded(encoded, labels, order[first:stop], share)
+            for first, stop, share in zip(firsts, stops, shares, strict=True)
+        )
 
-    def padded(rows: tf.Tensor, share: tf.Tensor) -> Batch:
-        tokens = tf.gather(ids, rows)
-        mask = tf.sequence_mask(tokens.row_lengths(), dtype=tf.int32)
-        padded_types = tf.gather(types, rows).to_tensor(0)
-        return Batch(tokens.to_tensor(encoded.pad_id), padded_types, mask, tf.gather(targets, rows), share)
 
-    def divided(starts: tf.Tensor, stops: tf.Tensor, shares: tf.Tensor) -> tuple[Batch, ...]:
-        return tuple(padded(ordered[starts[r] : stops[r]], shares[r]) for r in range(replicas))
-
-    return tf.data.Dataset.from_tensor_slices(divide(sizes, replicas)).map(divided).prefetch(tf.data.AUTOTUNE)
+def _padded(encoded: EncodedTexts, labels: np.ndarray, rows: np.ndarray, share: np.float32) -> Batch:
+    taken = encoded.take(rows)
+    mask = np.arange(taken.lengths.max()) < taken.lengths[:, None]
+    ids, types = np.full(mask.shape, encoded.pad_id, np.int32), np.zeros(mask.shape, np.int32)
+    ids[mask], types[mask] = taken.ids, taken.types
+    targets = labels[rows].astype(np.int32 if labels.ndim == 1 else np.float32)
+    with tf.device("CPU:0"):
+        return Batch(*map(tf.constant, (ids, types, mask.astype(np.int32), targets, share)))

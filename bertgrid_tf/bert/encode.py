@@ -1,8 +1,11 @@
 """Texts ▶ token ids, once for each layout."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain, islice
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,10 +14,19 @@ from bertgrid_tf.errors import UserError
 # Above this share of [UNK] pieces, the vocabulary is of another language or script than the texts.
 UNKNOWN_LIMIT = 0.5
 
+CHUNK = 8_192
+"""Texts that are tokenised at a time; encoded texts beyond as many lie on disk."""
+
+Item = TypeVar("Item")
+Segmented = tuple[tuple[str, ...], int]
+"""The segments of a text and the index of its focus."""
+
 
 @dataclass(frozen=True)
 class EncodedTexts:
     """The token ids of n texts in one array without padding: text i is `ids[starts[i]:starts[i + 1]]`.
+
+    The arrays of tokens may be maps of files without a name, which are gone with the arrays or the process.
 
     Attributes:
         ids: Token ids, special tokens included, int32 [tokens].
@@ -40,10 +52,16 @@ class EncodedTexts:
 
     def take(self, indices: np.ndarray) -> "EncodedTexts":
         """Take the texts at `indices` (int64 [m], repeats allowed), in that order."""
-        lengths = self.lengths[indices]
+        lengths = self.starts[indices + 1] - self.starts[indices]
         starts = np.concatenate([[0], np.cumsum(lengths)])
         where = np.repeat(self.starts[indices] - starts[:-1], lengths) + np.arange(starts[-1])
         return EncodedTexts(self.ids[where], self.types[where], starts, self.full_lengths[indices], self.pad_id)
+
+    def select(self, indices: np.ndarray) -> "EncodedTexts":
+        """Take as `take` does, for any number of texts: many of them are written to disk."""
+        if np.array_equal(indices, np.arange(len(self))):
+            return self
+        return joined(self.take(indices[start : start + CHUNK]) for start in range(0, len(indices), CHUNK))
 
 
 @dataclass(frozen=True)
@@ -62,7 +80,7 @@ class EncodedDataset:
     targets: np.ndarray | None = None
 
 
-def encode(tokenizer: Any, texts: Sequence[tuple[tuple[str, ...], int]], max_length: int) -> EncodedTexts:
+def encode(tokenizer: Any, texts: Iterable[Segmented], max_length: int) -> EncodedTexts:
     """Encode texts of one or more segments as `[CLS] s0 [SEP] s1 [SEP] …`, with the tokenizer's own special tokens.
 
     Where a text is longer than `max_length`, tokens are removed one at a time from the end of the longest segment
@@ -75,33 +93,101 @@ def encode(tokenizer: Any, texts: Sequence[tuple[tuple[str, ...], int]], max_len
         max_length: Most tokens of a text, special tokens included.
 
     Raises:
-        UserError: `max_length` leaves no room for a token.
+        UserError: `max_length` leaves no room for a token, or the disk none for the tokens of many texts.
     """
-    if not texts:
+    return joined(_encoded_chunks(tokenizer, texts, max_length))
+
+
+def joined(parts: Iterable[EncodedTexts]) -> EncodedTexts:
+    """Join encoded texts; the tokens of several parts are written to disk, and mapped into memory as they are read.
+
+    Raises:
+        UserError: There is no text, or no room on the disk.
+    """
+    parts = iter(parts)
+    first, second = next(parts, None), next(parts, None)
+    if first is None:
         raise UserError("There is no text to encode.")
-    check_room(tokenizer, max(len(segments) for segments, _ in texts), max_length)
+    if second is None:
+        return first
+    lengths, full_lengths = list[np.ndarray](), list[np.ndarray]()
+    try:
+        with ExitStack() as stack:
+            files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(2)]
+            for part in chain((first, second), parts):
+                for file, tokens in zip(files, (part.ids, part.types), strict=True):
+                    file.write(tokens.tobytes())
+                lengths.append(part.lengths)
+                full_lengths.append(part.full_lengths)
+            for file in files:
+                file.flush()
+            ids, types = (np.memmap(file, np.int32, "r") for file in files)
+    except OSError as error:
+        raise UserError(
+            f"The encoded texts cannot be written to {tempfile.gettempdir()} ({error.strerror or error}): make room "
+            "there, or name a folder of another disk in TMPDIR."
+        ) from error
+    starts = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+    return EncodedTexts(ids, types, starts, np.concatenate(full_lengths), first.pad_id)
+
+
+def full_lengths(tokenizer: Any, texts: Iterable[Segmented]) -> np.ndarray:
+    """Count the tokens of texts before truncation, special tokens included, int64 [n]."""
+    prefix, between, suffix = map(len, _special_ids(tokenizer))
+    return np.array(
+        [
+            prefix + suffix + between * (len(segments) - 1) + sum(len(pieces[segment]) for segment in segments)
+            for chunk in chunks(texts)
+            for pieces in [tokenized(tokenizer, (segment for segments, _ in chunk for segment in segments))]
+            for segments, _ in chunk
+        ],
+        np.int64,
+    )
+
+
+def tokenized(tokenizer: Any, texts: Iterable[str]) -> dict[str, list[int]]:
+    """Tokenise texts without special tokens: the ids of each different one."""
+    backend = tokenizer.backend_tokenizer
+    # Files of tokenizers may ask for either.
+    backend.no_truncation()
+    backend.no_padding()
+    distinct = list(dict.fromkeys(texts))
+    encodings = backend.encode_batch_fast(distinct, add_special_tokens=False)
+    return {text: encoding.ids for text, encoding in zip(distinct, encodings, strict=True)}
+
+
+def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield the items in lists of `CHUNK`."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk
+
+
+def _encoded_chunks(tokenizer: Any, texts: Iterable[Segmented], max_length: int) -> Iterator[EncodedTexts]:
     prefix, between, suffix = _special_ids(tokenizer)
     two_types = any(tokenizer("a", "b", return_token_type_ids=True)["token_type_ids"])
-    distinct = {segment: i for i, segment in enumerate(dict.fromkeys(s for segments, _ in texts for s in segments))}
-    pieces = tokenizer(list(distinct), add_special_tokens=False, return_attention_mask=False)["input_ids"]
-
-    ids: list[int] = []
-    types: list[int] = []
-    starts, full_lengths = [0], []
-    for segments, focus in texts:
-        parts = [pieces[distinct[segment]] for segment in segments]
-        special = len(prefix) + len(suffix) + len(between) * (len(parts) - 1)
-        full_lengths.append(special + sum(map(len, parts)))
-        kept = truncated_lengths([len(part) for part in parts], focus, max_length - special)
-        for position, (part, keep) in enumerate(zip(parts, kept, strict=True)):
-            opening = prefix if position == 0 else []
-            closing = suffix if position == len(parts) - 1 else between
-            ids += opening + part[:keep] + closing
-            kind = int(two_types and (position == focus) != (focus == 0))
-            types += [kind] * (len(opening) + keep + len(closing))
-        starts.append(len(ids))
-    arrays = np.array(ids, np.int32), np.array(types, np.int32), np.array(starts), np.array(full_lengths)
-    return EncodedTexts(*arrays, tokenizer.pad_token_id)
+    for chunk in chunks(texts):
+        check_room(tokenizer, max(len(segments) for segments, _ in chunk), max_length)
+        pieces = tokenized(tokenizer, (segment for segments, _ in chunk for segment in segments))
+        ids: list[int] = []
+        types: list[int] = []
+        starts, lengths = [0], []
+        for segments, focus in chunk:
+            parts = [pieces[segment] for segment in segments]
+            special = len(prefix) + len(suffix) + len(between) * (len(parts) - 1)
+            kept = [len(part) for part in parts]
+            lengths.append(special + sum(kept))
+            if lengths[-1] > max_length:
+                kept = truncated_lengths(kept, focus, max_length - special)
+            for position, (part, keep) in enumerate(zip(parts, kept, strict=True)):
+                opening = prefix if position == 0 else []
+                closing = suffix if position == len(parts) - 1 else between
+                ids += opening + part[:keep] + closing
+                kind = int(two_types and (position == focus) != (focus == 0))
+                types += [kind] * (len(opening) + keep + len(closing))
+            starts.append(len(ids))
+        arrays = np.array(ids, np.int32), np.array(types, np.int32), np.array(starts), np.array(lengths)
+        yield EncodedTexts(*arrays, tokenizer.pad_token_id)
 
 
 def check_room(tokenizer: Any, segments: int, max_length: int) -> None:
@@ -130,21 +216,75 @@ def truncated_lengths(lengths: Sequence[int], focus: int, room: int) -> list[int
     return kept
 
 
-def check_vocabulary(tokenizer: Any, name: str, texts: Sequence[str]) -> None:
+def check_vocabulary(tokenizer: Any, name: str, texts: Iterable[str]) -> None:
     """Raise UserError where the vocabulary of the checkpoint `name` has less than half of the texts' pieces."""
-    pieces = [piece for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"] for piece in ids]
-    unknown = pieces.count(tokenizer.unk_token_id) / max(len(pieces), 1)
-    if unknown > UNKNOWN_LIMIT:
-        raise UserError(
-            f"The vocabulary of {name} does not know these texts: {unknown:.0%} of their pieces are "
-            f"{tokenizer.unk_token}; choose a checkpoint of the texts' language."
-        )
+    coverage = Coverage(tokenizer, name)
+    coverage.add(texts)
+    coverage.check()
 
 
-def unknown_texts(tokenizer: Any, texts: Sequence[str]) -> list[int]:
-    """Return the indices of the texts that have pieces, all of which the vocabulary lacks."""
-    pieces = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    return [index for index, ids in enumerate(pieces) if set(ids) == {tokenizer.unk_token_id}]
+@dataclass
+class Coverage:
+    """Counts how much of texts a vocabulary knows.
+
+    Attributes:
+        tokenizer: The tokenizer of the checkpoint.
+        name: The name of the checkpoint, for messages.
+        texts: Number of texts.
+        pieces: Pieces of the texts.
+        unknown_pieces: Pieces that the vocabulary lacks.
+        unknown_texts: Texts that have pieces, all of which the vocabulary lacks.
+        examples: The first few of `unknown_texts`.
+    """
+
+    tokenizer: Any
+    name: str
+    texts: int = 0
+    pieces: int = 0
+    unknown_pieces: int = 0
+    unknown_texts: int = 0
+    examples: tuple[str, ...] = ()
+
+    def add(self, texts: Iterable[str], worded_only: bool = False) -> None:
+        """Count texts; with `worded_only`, the pieces only of those that have a letter.
+
+        Emoji and numbers alone are of no language, so that the vocabulary is not that of another one.
+        """
+        for chunk in chunks(texts):
+            ids_of = tokenized(self.tokenizer, chunk)
+            self.texts += len(chunk)
+            for text in chunk:
+                ids = ids_of[text]
+                lacking = ids.count(self.tokenizer.unk_token_id)
+                if not worded_only or any(map(str.isalpha, text)):
+                    self.pieces += len(ids)
+                    self.unknown_pieces += lacking
+                if lacking and lacking == len(ids):
+                    self.unknown_texts += 1
+                    self.examples = (*self.examples, text)[:3]
+
+    def remarks(self) -> list[str]:
+        """Return a sentence about the texts whose labels are guesses, since the vocabulary has none of their pieces."""
+        if not self.unknown_texts:
+            return []
+        examples = ", ".join(repr(text[:20]) for text in self.examples)
+        return [
+            f"The vocabulary has nothing of {self.unknown_texts:,} of the {self.texts:,} texts, as {examples}: their "
+            "labels are guesses."
+        ]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the vocabulary has at least half of the pieces."""
+        return self.unknown_pieces <= UNKNOWN_LIMIT * self.pieces
+
+    def check(self) -> None:
+        """Raise UserError unless the vocabulary fits."""
+        if not self.fits:
+            raise UserError(
+                f"The vocabulary of {self.name} does not know these texts: {self.unknown_pieces / self.pieces:.0%} of "
+                f"their pieces are {self.tokenizer.unk_token}; choose a checkpoint of the texts' language."
+            )
 
 
 def _special_ids(tokenizer: Any) -> tuple[list[int], list[int], list[int]]:

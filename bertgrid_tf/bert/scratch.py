@@ -55,9 +55,11 @@ def train_tokenizer(texts: Iterable[str]) -> BertTokenizerFast:
 
     # Accents are kept, since stripping them would break Hangul syllables into their letters.
     normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
-    lines = [normalizer.normalize_str(text) for text in texts]
-    characters = Counter(character for line in lines for character in line if not character.isspace())
-    alphabet = sorted(sorted(characters), key=lambda c: -characters[c])[:LARGEST_ALPHABET]
+    texts, characters = list(texts), Counter[str]()
+    for text in texts:
+        characters.update(normalizer.normalize_str(text))
+    letters = sorted(character for character in characters if not character.isspace())
+    alphabet = sorted(letters, key=lambda c: -characters[c])[:LARGEST_ALPHABET]
     if not alphabet:
         raise UserError("The training split holds no text to train a vocabulary on.")
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -73,7 +75,8 @@ def train_tokenizer(texts: Iterable[str]) -> BertTokenizerFast:
         initial_alphabet=alphabet,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(lines, trainer)
+    # Normalised twice, since the lines of millions of texts take more memory than time.
+    tokenizer.train_from_iterator(map(normalizer.normalize_str, texts), trainer)
     pieces = sorted(tokenizer.get_vocab().items(), key=lambda piece: piece[1])
     with tempfile.TemporaryDirectory() as folder:
         vocabulary = Path(folder) / "vocab.txt"

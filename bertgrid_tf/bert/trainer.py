@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from bertgrid_tf.bert.batches import Batch, equal_sizes, pipeline, sizes_within, training_order
+from bertgrid_tf.bert.batches import Batch, equal_sizes, padded_batches, sizes_within, training_order
 from bertgrid_tf.bert.checkpoint import Checkpoint
 from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.dropout import DropoutKey
@@ -30,6 +30,8 @@ from tuners.files import open_arrays, parse_json
 
 EVALUATION_TOKENS = 8_192
 """Tokens of an evaluation batch on each device: more would gain no speed, and take memory."""
+READ_TOKENS = 1 << 20
+"""Tokens of the training texts that are read at a time where all of them are read."""
 STATE_FILE = "state.npz"
 
 ForwardPass = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, bool], tf.Tensor]
@@ -253,7 +255,7 @@ class Trainer:
         """Compute rows of texts in batches, the longest texts first; the rows are in the texts' own order."""
         order = np.argsort(-texts.lengths, kind="stable")
         sizes = sizes_within(texts.lengths[order], EVALUATION_TOKENS * self.replicas)
-        batches = pipeline(texts, np.zeros(len(texts), np.int32), order, sizes, self.replicas)
+        batches = padded_batches(texts, np.zeros(len(texts), np.int32), order, sizes, self.replicas)
         rows = []
         for done, batch in enumerate(batches, start=1):
             rows.append(traced(batch).numpy())
@@ -391,7 +393,9 @@ class Trainer:
         )
         return self._strategy.run(function, args=(own,))
 
-    def _batches(self, train: EncodedDataset, config: TrialConfig, epoch: int, steps: int) -> tf.data.Dataset:
+    def _batches(
+        self, train: EncodedDataset, config: TrialConfig, epoch: int, steps: int
+    ) -> Iterator[tuple[Batch, ...]]:
         """Make the first `steps` batches of an epoch."""
         hyperparameters, batch_size = config.hyperparameters, int(config.hyperparameters.batch_size)
         grouping = hyperparameters.group_by_length
@@ -401,10 +405,14 @@ class Trainer:
         labels = train.labels if train.targets is None else train.targets
         if hyperparameters.focal_gamma and train.targets is None:
             labels = np.eye(len(self.checkpoint.labels), dtype=np.float32)[labels]
-        return pipeline(train.texts, labels, order, sizes[:steps], self.replicas)
+        return padded_batches(train.texts, labels, order, sizes[:steps], self.replicas)
 
     def _rows(self, train: EncodedDataset) -> UsedEmbeddingRows:
-        return UsedEmbeddingRows.of(np.append(train.texts.ids, train.texts.pad_id), self._vocabulary)
+        used = np.zeros(self._vocabulary, bool)
+        used[train.texts.pad_id] = True
+        for start in range(0, len(train.texts.ids), READ_TOKENS):
+            used[train.texts.ids[start : start + READ_TOKENS]] = True
+        return UsedEmbeddingRows.of(np.flatnonzero(used), self._vocabulary)
 
     def _reset(self, seed: int) -> None:
         """Reset all that training changes."""

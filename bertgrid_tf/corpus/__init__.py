@@ -22,7 +22,14 @@ from bertgrid_tf.corpus.layout import (
     segment_count,
     speaker_counts,
 )
-from bertgrid_tf.corpus.readers import read_competition, read_emotionlines, read_nsmc
+from bertgrid_tf.corpus.readers import (
+    COMPETITION,
+    fix_competition,
+    nsmc_reviews,
+    read_competition,
+    read_emotionlines,
+    read_nsmc,
+)
 from bertgrid_tf.corpus.sample import sample
 from bertgrid_tf.corpus.sources import (
     SOURCES,
@@ -35,9 +42,10 @@ from bertgrid_tf.corpus.sources import (
     user_data_dir,
 )
 from bertgrid_tf.corpus.split import hold_out, limit
-from bertgrid_tf.corpus.table import Columns, load_table, read_split_table, read_table
+from bertgrid_tf.corpus.table import Columns, load_table, read_split_table, read_table, read_windows
 
 __all__ = [
+    "COMPETITION",
     "CONTEXTS",
     "NONE_MARKER",
     "NO_UNDERSAMPLING",
@@ -63,6 +71,7 @@ __all__ = [
     "dialogue_numbers",
     "fetch",
     "find",
+    "fix_competition",
     "format_inputs",
     "hold_out",
     "label_counts",
@@ -70,12 +79,14 @@ __all__ = [
     "load",
     "load_table",
     "missing",
+    "nsmc_reviews",
     "parse_undersample",
     "read_competition",
     "read_emotionlines",
     "read_nsmc",
     "read_split_table",
     "read_table",
+    "read_windows",
     "refuse_warnings",
     "resample",
     "sample",

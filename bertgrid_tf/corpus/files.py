@@ -8,15 +8,15 @@ import re
 import sys
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TextIO, get_args
 
-from bertgrid_tf.corpus.text import decode, read_bytes
+from bertgrid_tf.corpus.text import TextFile, open_bytes, read_bytes, text_file
 from bertgrid_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ _UNREADABLE = {
 
 @dataclass
 class RawTable:
-    """A table whose cells are texts; it can be read once.
+    """A table whose cells are texts; text files are read row by row, anew each time.
 
     Attributes:
         name: The path or name, for messages.
@@ -78,7 +78,6 @@ class RawTable:
         cells: Yields the number and the cells of every row, given the indices of the columns.
         remarks: Sentences on how the table was read, complete once its rows have been read.
         delimiter: The character between cells; None where the file has none.
-        keys: The ids of the rows in their order, once `read_table` has read them.
     """
 
     name: str
@@ -87,7 +86,6 @@ class RawTable:
     cells: Callable[[Sequence[int]], Cells]
     remarks: list[str] = field(default_factory=list)
     delimiter: str | None = None
-    keys: list[str] = field(default_factory=list)
     _joined: list[tuple[int, int, list[str]]] = field(default_factory=list)
 
     def select(self, wanted: Sequence[str]) -> Cells:
@@ -196,35 +194,43 @@ def open_table(
         raise UserError("The table is to come from the standard input, which is a terminal: pipe the table into it.")
     if source.is_dir():
         return _dataset(source)
-    content, name = read_bytes(source), str(source)
-    remarks: list[str] = []
-    suffix = source.suffix.lower()
-    if content.startswith(b"\x1f\x8b"):
+    open_, name, suffix = partial(open_bytes, source), str(source), source.suffix.lower()
+    with open_() as file:
+        start = file.read(2)
+    if start == b"\x1f\x8b":
         suffix = Path(source.stem).suffix.lower()
         try:
-            content = gzip.decompress(content)
+            return _opened(name, suffix, lambda: gzip.GzipFile(fileobj=open_()), encoding, quoting, no_header)
         except (EOFError, OSError, zlib.error) as error:
             raise UserError(f"{name} is a damaged gzip file ({error}); get it anew.") from None
-    if content.startswith(b"PAR1"):
-        return _parquet(name, content)
-    if content.startswith(b"PK\x03\x04"):
-        return _excel(name, content, no_header)
-    start = content[:32].lower()
-    kind = next((kind for magic, kind in _UNREADABLE.items() if start.startswith(magic.lower())), None)
-    if kind is None and content[257:262] == b"ustar":
+    try:
+        return _opened(name, suffix, open_, encoding, quoting, no_header)
+    except OSError as error:
+        raise UserError(f"{name} cannot be read ({error.strerror}).") from None
+
+
+def _opened(
+    name: str, suffix: str, open_: Callable[[], Any], encoding: str | None, quoting: Quoting, no_header: bool
+) -> RawTable:
+    with open_() as file:
+        start = file.read(512)
+        if start.startswith(b"PAR1"):
+            return _parquet(name, start + file.read())
+        if start.startswith(b"PK\x03\x04"):
+            return _excel(name, start + file.read(), no_header)
+    letters = start[:32].lower()
+    kind = next((kind for magic, kind in _UNREADABLE.items() if letters.startswith(magic.lower())), None)
+    if kind is None and start[257:262] == b"ustar":
         kind = "a tar archive"
     if kind is not None:
         raise UserError(f"{name}: this is {kind}; give the table as CSV, TSV, JSON Lines, Parquet or Excel (.xlsx).")
-    text, codec = decode(name, content, encoding)
-    if encoding is None and codec != "utf-8":
-        remarks.append(f"{name} is encoded in {codec.upper()}, not UTF-8: it is read as that.")
-    if text.startswith("\ufeff"):
-        content = content[len("\ufeff".encode(codec)) :]
-        text = text[1:]
-    if text.lstrip()[:1] in ("{", "[") and (table := _json(name, text, suffix)):
+    text, remarks = text_file(name, open_, encoding), list[str]()
+    if encoding is None and text.codec != "utf-8":
+        remarks.append(f"{name} is encoded in {text.codec.upper()}, not UTF-8: it is read as that.")
+    if text.head.lstrip()[:1] in ("{", "[") and (table := _json(name, text, suffix)):
         table.remarks[:0] = remarks
         return table
-    return _delimited(name, suffix, text, content, codec, quoting, no_header, remarks)
+    return _delimited(name, suffix, text, quoting, no_header, remarks)
 
 
 def open_splits(folder: Path) -> dict[str, RawTable]:
@@ -355,7 +361,7 @@ def _excel(name: str, content: bytes, no_header: bool) -> RawTable:
             raise UserError(damaged.format(name, error)) from None
 
     remarks = [f"{name}: the sheet {sheet.title!r} is read, and no other of {len(others) + 1}."] if others else []
-    return _rows_table(name, "row", enumerate(rows(), start=1), remarks, None, no_header)
+    return _rows_table(name, "row", lambda: enumerate(rows(), start=1), remarks, None, no_header)
 
 
 def _cell(value: object) -> str:
@@ -379,96 +385,97 @@ def _frame(frame: "pd.DataFrame") -> RawTable:
     return RawTable(name, "row", [str(column).strip() for column in frame.columns], cells)
 
 
-def _json(name: str, text: str, suffix: str) -> RawTable | None:
+def _json(name: str, text: TextFile, suffix: str) -> RawTable | None:
     """Open JSON Lines, or a JSON list of records; None for a text that only begins like JSON."""
     decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=lambda _: None)
-    unit = "record" if text.lstrip().startswith("[") else "line"
-    columns: dict[str, list[object]] = {}
-    numbers: list[int] = []
-    number, is_json = 1, suffix in (".json", ".jsonl", ".ndjson")
+    unit = "record" if text.head.lstrip().startswith("[") else "line"
+    listed: list[Any] = []
+    is_json = suffix in (".json", ".jsonl", ".ndjson")
+    number, first, header = 1, None, dict[str, None]()
+
+    def records() -> Iterator[tuple[int, Any]]:
+        nonlocal number
+        if unit == "record":
+            yield from enumerate(listed, start=1)
+            return
+        with text.stream() as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield number, decoder.decode(line)
+
+    rows = 0
     try:
-        for number, record in enumerate(decoder.decode(text) if unit == "record" else text.split("\n"), start=1):
-            if unit == "line":
-                if not record.strip():
-                    continue
-                record = decoder.decode(record)
+        if unit == "record":
+            with text.stream() as whole:
+                listed = decoder.decode(whole.read())
+        for place, record in records():
             if not isinstance(record, dict):
                 inner = "a list of lists, as in the files of EmotionLines" if isinstance(record, list) else "no record"
-                raise UserError(f"{name}, {unit} {number}: this is JSON, but {inner}; write a row as {{key: value}}.")
-            for key, value in record.items():
-                values = columns.setdefault(key, [])
-                values += [None] * (len(numbers) - len(values)) + [value]
-            numbers.append(number)
+                raise UserError(f"{name}, {unit} {place}: this is JSON, but {inner}; write a row as {{key: value}}.")
+            header |= dict.fromkeys(record)
+            first, rows = first if rows else record, rows + 1
     except (json.JSONDecodeError, RecursionError) as error:
-        if not is_json and not numbers:
+        if not is_json and not rows:
             return None
-        if unit == "line" and not numbers and _is_json(text):
+        if unit == "line" and not rows and _is_json(text):
             raise UserError(_ONE_OBJECT.format(name)) from None
-        place = name if unit == "record" else f"{name}, line {number}"
-        raise UserError(f"{place}: this is no JSON ({error}); write a record on each line, or one list.") from None
-    if len(numbers) == 1 and all(isinstance(values[0], dict | list) for values in columns.values()):
+        where = name if unit == "record" else f"{name}, line {number}"
+        raise UserError(f"{where}: this is no JSON ({error}); write a record on each line, or one list.") from None
+    if rows == 1 and first is not None and all(isinstance(value, dict | list) for value in first.values()):
         raise UserError(_ONE_OBJECT.format(name))
-    for values in columns.values():
-        values += [None] * (len(numbers) - len(values))
-    header = list(columns)
+    names = list(header)
 
-    def text_of(number: int, key: str, value: object) -> str:
+    def text_of(place: int, key: str, value: object) -> str:
         if isinstance(value, dict | list):
-            raise UserError(f"{name}, {unit} {number}: the key {key!r} holds a list or an object, not a text.")
+            raise UserError(f"{name}, {unit} {place}: the key {key!r} holds a list or an object, not a text.")
         return str(value).lower() if isinstance(value, bool) else _cell(value)
 
     def cells(positions: Sequence[int]) -> Cells:
-        keys = [header[position] for position in positions]
-        for number, row in zip(numbers, zip(*(columns[key] for key in keys), strict=True), strict=True):
-            yield number, [text_of(number, key, value) for key, value in zip(keys, row, strict=True)]
+        keys = [names[position] for position in positions]
+        for place, record in records():
+            yield place, [text_of(place, key, record.get(key)) for key in keys]
 
     remarks = [] if is_json else [f"{name} is read as {'JSON' if unit == 'record' else 'JSON Lines'}."]
-    return RawTable(name, unit, header, cells, remarks)
+    return RawTable(name, unit, names, cells, remarks)
 
 
 _ONE_OBJECT = "{}: this is one JSON object; write a list of records (in pandas: `to_json(orient='records')`)."
 
 
-def _is_json(text: str) -> bool:
+def _is_json(text: TextFile) -> bool:
     try:
-        json.loads(text)
+        with text.stream() as whole:
+            json.load(whole)
     except (ValueError, RecursionError):
         return False
     return True
 
 
 def _delimited(
-    name: str,
-    suffix: str,
-    text: str,
-    content: bytes,
-    encoding: str,
-    quoting: Quoting,
-    no_header: bool,
-    remarks: list[str],
+    name: str, suffix: str, text: TextFile, quoting: Quoting, no_header: bool, remarks: list[str]
 ) -> RawTable:
-    if given := _SEP.match(text):
+    if given := _SEP.match(text.head):
         delimiter, skipped = given[1], given.end()
     else:
-        delimiter, skipped = _delimiter(name, text, _SUFFIXES.get(suffix), no_header), 0
+        delimiter, skipped = _delimiter(name, text.head, _SUFFIXES.get(suffix), no_header), 0
         if suffix in _SUFFIXES and delimiter != _SUFFIXES[suffix]:
             remarks.append(f"{name}: {_DELIMITERS[delimiter]} separate the cells.")
+    first = 2 if skipped else 1
     if quoting == "auto" and delimiter == "\t":
-        quoted, remark = _quoted_tabs(name, text[skipped:], 2 if skipped else 1)
+        quoted, remark = _quoted_tabs(name, partial(text.stream, skipped=skipped), first)
         remarks += [remark] if remark else []
     else:
         quoted = quoting != "none"
     joined: list[tuple[int, int, list[str]]] = []
-    first, body = 1, content
-    if skipped:
-        first, body = 2, text[skipped:].encode(encoding)
-    if quoted:
-        watched = joined if quoting == "auto" else None
-        rows = _quoted_rows(name, io.TextIOWrapper(io.BytesIO(body), encoding, newline=""), delimiter, first, watched)
-    else:
-        newline = "\n" if "\n" in text else "\r"
-        lines = io.TextIOWrapper(io.BytesIO(body), encoding, newline=newline)
-        rows = ((line, row.rstrip("\r\n").split(delimiter)) for line, row in enumerate(lines, start=first))
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        joined.clear()
+        with text.stream("" if quoted else text.newline, skipped) as lines:
+            if quoted:
+                yield from _quoted_rows(name, lines, delimiter, first, joined if quoting == "auto" else None)
+            else:
+                yield from ((line, row.rstrip("\r\n").split(delimiter)) for line, row in enumerate(lines, start=first))
+
     table = _rows_table(name, "line", rows, remarks, delimiter, no_header)
     table._joined = joined
     return table
@@ -511,26 +518,25 @@ def _quoted_rows(
 def _rows_table(
     name: str,
     unit: str,
-    rows: Iterator[tuple[int, list[str]]],
+    rows: Callable[[], Iterator[tuple[int, list[str]]]],
     remarks: list[str],
     delimiter: str | None,
     no_header: bool,
 ) -> RawTable:
     """Make a table of rows, the first of which is the header; wholly blank ones are passed over and counted."""
-    blank = Counter[str]()
 
     def filled() -> Iterator[tuple[int, list[str]]]:
-        for number, cells in rows:
+        blank = 0
+        for number, cells in rows():
             if "".join(cells).strip():
                 yield number, cells
             else:
-                blank["rows"] += 1
-        if blank["rows"]:
-            plural = "row is" if blank["rows"] == 1 else "rows are"
-            remarks.append(f"{name}: {blank['rows']:,} wholly blank {plural} passed over.")
+                blank += 1
+        remark = f"{name}: {blank:,} wholly blank {'row is' if blank == 1 else 'rows are'} passed over."
+        if blank and remark not in remarks:
+            remarks.append(remark)
 
-    full = filled()
-    number, cells = next(full, (1, []))
+    _, cells = next(filled(), (1, []))
     if not cells:
         raise UserError(f"{name} is empty.")
     header = [cell.strip() for cell in cells]
@@ -541,9 +547,7 @@ def _rows_table(
         header = [str(column) for column in range(1, len(cells) + 1)]
 
     def select(positions: Sequence[int]) -> Cells:
-        if no_header:
-            yield number, [cells[position] for position in positions]
-        for line, row in full:
+        for line, row in islice(filled(), 0 if no_header else 1, None):
             if len(row) != len(header):
                 if unit == "row" and not "".join(row[len(header) :]):
                     row = [*row, *[""] * len(header)][: len(header)]
@@ -580,29 +584,33 @@ def _delimiter(name: str, text: str, usual: str | None, no_header: bool) -> str:
     return next(iter(even or in_header), usual or ",")
 
 
-def _quoted_tabs(name: str, text: str, first: int) -> tuple[bool, str | None]:
+def _quoted_tabs(name: str, stream: Callable[[], TextIO], first: int) -> tuple[bool, str | None]:
     """Decide whether the quotes of tab-separated cells are RFC 4180's, and the remark on it.
 
     They are if only so all rows have as many cells as the header. Where they have anyway, they are if every cell with
     a quote inside is quoted, and every other quoted cell stands in a column of quoted cells: so do writers of quotes.
     """
-    if not re.search(r'(?:^|[\t\n])"', text):
+
+    def lines() -> Iterator[str]:
+        with stream() as file:
+            yield from (line.rstrip("\r\n") for line in file if line.strip())
+
+    if not any(line.startswith('"') or '\t"' in line for line in lines()):
         return False, None
     plain = f"{name}: quotes are read as plain characters; --quoting minimal reads them as quotes around cells."
-    lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
-    width = lines[0].count("\t")
-    if any(line.count("\t") != width for line in lines):
+    width = next(lines()).count("\t")
+    if any(line.count("\t") != width for line in lines()):
         joined: list[tuple[int, int, list[str]]] = []
-        rows = _quoted_rows(name, (f"{line}\n" for line in text.split("\n")), "\t", first, joined)
         try:
-            widths = {len(cells) for _, cells in rows if cells}
+            with stream() as file:
+                widths = {len(cells) for _, cells in _quoted_rows(name, file, "\t", first, joined) if cells}
         except UserError:
             return False, plain
         if len(widths) == 1 and joined:
             raise UserError(_JOINED.format(name, *joined[0]) + _REMEDY)
         return (True, None) if len(widths) == 1 else (False, plain)
     needless, quoted = set[int](), set(range(width + 1))
-    for line in lines[1:]:
+    for line in islice(lines(), 1, None):
         if '"' not in line:
             quoted.clear()
             continue

@@ -1,6 +1,7 @@
 """Readers of the file formats of the published corpora."""
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from bertgrid_tf.errors import UserError
 if TYPE_CHECKING:
     from bertgrid_tf.corpus.table import TableSource
 
+COMPETITION = Columns(text="utterance", dialogue="i_dialog", speaker="speaker", key="id", order="i_utterance")
+"""The columns of the class competition's file."""
 _NSMC_CLASSES = {"0": "negative", "1": "positive", "": None}
 
 
@@ -92,13 +95,16 @@ def read_nsmc(path: Path) -> tuple[Dialogue, ...]:
     Raises:
         UserError: The file is invalid; the message names the file and the line or column.
     """
-    reviews = []
+    return tuple(nsmc_reviews(path))
+
+
+def nsmc_reviews(path: Path) -> Iterator[Dialogue]:
+    """Yield the reviews of `read_nsmc` one after another."""
     table = open_table(Path(path), encoding="utf-8", quoting="none")
     for line, (key, document, label) in table.select(("id", "document", "label")):
         if label not in _NSMC_CLASSES:
             raise UserError(f"{path}, line {line}: the label is {label!r}; it must be 0, 1 or, to predict it, empty.")
-        reviews.append(Dialogue((Utterance(document.strip(), _NSMC_CLASSES[label], key=key),)))
-    return tuple(reviews)
+        yield Dialogue((Utterance(document.strip(), _NSMC_CLASSES[label], key=key),))
 
 
 def read_competition(path: "TableSource") -> tuple[Dialogue, ...]:
@@ -110,7 +116,11 @@ def read_competition(path: "TableSource") -> tuple[Dialogue, ...]:
     Raises:
         UserError: The file is invalid; the message names the file and the line or column.
     """
-    columns = Columns(text="utterance", dialogue="i_dialog", speaker="speaker", key="id", order="i_utterance")
+    return fix_competition(read_table(path, COMPETITION))
+
+
+def fix_competition(dialogues: Iterable[Dialogue]) -> tuple[Dialogue, ...]:
+    """Repair the encoding of texts and names."""
     return tuple(
         Dialogue(
             tuple(
@@ -120,5 +130,5 @@ def read_competition(path: "TableSource") -> tuple[Dialogue, ...]:
                 for line in dialogue.utterances
             )
         )
-        for dialogue in read_table(path, columns)
+        for dialogue in dialogues
     )

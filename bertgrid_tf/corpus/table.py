@@ -1,7 +1,7 @@
 """Corpora from the user's own tables: files and pandas DataFrames."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bertgrid_tf.corpus.dialogue import Corpus, Dialogue, Utterance, label_counts
 from bertgrid_tf.corpus.files import SPLITS, RawTable, open_table
 from bertgrid_tf.corpus.findings import Finding, refuse_other_targets
-from bertgrid_tf.corpus.grouping import ID_JOINT, Row, group, looks_like_order, torn_dialogues
+from bertgrid_tf.corpus.grouping import ID_JOINT, Grouping, Row, Window, cell_kind, looks_like_order
 from bertgrid_tf.corpus.labels import normalized_labels
 from bertgrid_tf.corpus.split import hold_out
 from bertgrid_tf.errors import UserError
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 BLANKS = " \t\r\n"
 """The characters to strip from cells; fewer than Unicode's spaces, since U+0085 may stand for an ellipsis."""
+
+
+WINDOW = 16_384
+"""The rows of a table that are read at a time where it can be read in parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +82,17 @@ def read_table(source: "TableSource", columns: Columns, findings: list[Finding] 
         >>> read_table(frame, Columns("review", "sentiment"))[0].utterances[0].label
         'positive'
     """
-    rows, like_order = _rows(source, columns)
-    _refuse_unlabelled(columns, rows)
-    return _grouped(columns, rows, like_order, findings)
+    return _dialogues(_Reader(source, columns), findings)
+
+
+def read_windows(source: "TableSource", columns: Columns, findings: list[Finding] | None = None) -> Iterator[Window]:
+    """Read a table as `read_table` does, in windows of whole dialogues.
+
+    The rows of a window are at least 16,384, but for the last one. A table whose dialogues go on after others is one
+    window, and so is a single dialogue. The arguments and errors are those of `read_table`.
+    """
+    reader = _Reader(source, columns)
+    yield from reader.windows(reader.rows(), findings, streamed=True)
 
 
 def read_split_table(
@@ -97,13 +109,12 @@ def read_split_table(
     """
     if columns.split is None:
         raise ValueError("columns.split names no column")
-    rows, like_order = _rows(source, columns)
+    reader = _Reader(source, columns)
+    rows = list(reader.rows())
     if findings is not None:
-        findings += torn_dialogues(rows)
+        findings += Grouping(reader.table.name, reader.table.unit).torn(rows)
     splits = {split: [row for row in rows if row.split == split] for split in ("train", "dev", "test")}
-    return {
-        split: _labelled(columns, split, members, like_order, findings) for split, members in splits.items() if members
-    }
+    return {split: _dialogues(reader, findings, split, members) for split, members in splits.items() if members}
 
 
 def load_table(
@@ -146,7 +157,7 @@ def load_table(
     if columns.split is None:
         tables = {"train": train, "dev": dev, "test": test}
         splits = {
-            split: _labelled(columns, split, *_rows(table, columns), findings)
+            split: _dialogues(_Reader(table, columns), findings, split)
             for split, table in tables.items()
             if table is not None
         }
@@ -168,75 +179,116 @@ def load_table(
     return Corpus.from_splits(name or stem or "data", splits, findings)
 
 
-def _rows(source: "TableSource", columns: Columns) -> tuple[list[Row], tuple[str, ...]]:
-    """Read the rows of a table, and the names of the columns that look like the order of a dialogue's utterances."""
-    names = {name: getattr(columns, name) for name in ("text", "label", "speaker", "split", "key")}
-    names = {name: column for name, column in names.items() if column is not None}
-    table = open_table(source)
-    parts, like_order = columns.dialogue_columns, tuple[str, ...]()
-    if parts and columns.order is None:
-        taken = (*names.values(), *parts)
-        like_order = tuple(name for name in table.header if looks_like_order(name) and name not in taken)
-    orders = (columns.order,) if columns.order else like_order
-    wanted, unit = [*names.values(), *parts, *orders], table.unit
-    rows: list[Row] = []
-    number_of_key: dict[str, int] = {}
-    previous, began = tuple[str, ...](), 0
-    for index, (number, cells) in enumerate(table.select(wanted), start=1):
-        place = f"{table.name}, {unit} {number}"
-        contents = tuple([content.strip(BLANKS) for content in cells])
-        cell = dict(zip(names, contents, strict=False))
-        key = cell.get("key", str(index))
-        if number_of_key.setdefault(key, number) != number:
-            raise UserError(
-                f"{place}: the id {key!r} in the column {columns.key!r} stands on {unit} {number_of_key[key]} already; "
-                "ids must differ."
-            )
-        dialogue = contents[len(names) : len(names) + len(parts)]
-        if not all(dialogue):
-            raise UserError(f"{place}: the column {parts[dialogue.index('')]!r} is empty; name the row's dialogue.")
-        began, previous = (began if dialogue == previous else number), dialogue
-        order = contents[len(names) + len(parts) :]
-        if columns.order and not order[0]:
-            raise UserError(f"{place}: the column {columns.order!r} is empty; give the row's place in its dialogue.")
-        split = cell.get("split", "train")
-        if split.lower() not in SPLITS:
-            raise UserError(f"{place}: the column {columns.split!r} says {split!r}; it must be train, dev or test.")
-        utterance = Utterance(cell["text"], cell.get("label") or None, cell.get("speaker") or None, key=key)
-        beginning = (f"{unit} {began}",) if columns.consecutive else ()
-        named = ID_JOINT.join((*dialogue, *beginning)) if parts else str(index)
-        rows.append(Row(place, SPLITS[split.lower()], named, utterance, order))
-    table.keys = list(number_of_key)
-    table.refuse_joined_rows(columns.label, (row.utterance.label for row in rows))
-    return rows, like_order
-
-
-def _labelled(
-    columns: Columns,
-    split: str,
-    rows: Sequence[Row],
-    like_order: Sequence[str],
-    findings: list[Finding] | None,
+def _dialogues(
+    reader: "_Reader", findings: list[Finding] | None, split: str = "train", rows: Iterable[Row] | None = None
 ) -> tuple[Dialogue, ...]:
     """Make the dialogues of a split; all labels of the test split may be empty."""
-    if split != "test" or any(row.utterance.label for row in rows):
-        _refuse_unlabelled(columns, rows)
-    return _grouped(columns, rows, like_order, findings)
+    columns = reader.columns
+    unlabelled, labelled, dialogues = None, False, list[Dialogue]()
+    for window in reader.windows(reader.rows() if rows is None else rows, findings):
+        dialogues += window.dialogues
+        for row in window.rows if columns.label is not None else ():
+            if row.utterance.label is not None:
+                labelled = True
+            elif unlabelled is None:
+                unlabelled = row.number
+    if unlabelled is not None and (split != "test" or labelled):
+        raise reader.refusal(unlabelled, f"the column {columns.label!r} is empty; label the row or take it out")
+    return tuple(dialogues)
 
 
-def _grouped(
-    columns: Columns, rows: Sequence[Row], like_order: Sequence[str], findings: list[Finding] | None
-) -> tuple[Dialogue, ...]:
-    dialogues, about_them = group(rows, columns.order, like_order)
-    if findings is not None:
-        findings += about_them
-    return dialogues
+class _Reader:
+    """Reads a table's rows.
 
+    Attributes:
+        table: The table.
+        columns: The names of its columns.
+    """
 
-def _refuse_unlabelled(columns: Columns, rows: Sequence[Row]) -> None:
-    empty = next((row for row in rows if columns.label is not None and row.utterance.label is None), None)
-    if empty is not None:
-        raise UserError(f"{empty.place}: the column {columns.label!r} is empty; label the row or take it out.")
+    def __init__(self, source: "TableSource", columns: Columns) -> None:
+        self.table, self.columns = open_table(source), columns
+        names = {name: getattr(columns, name) for name in ("text", "label", "speaker", "split", "key")}
+        self._names = {name: column for name, column in names.items() if column is not None}
+        self._like_order: tuple[str, ...] = ()
+        if columns.dialogue_columns and columns.order is None:
+            taken = (*self._names.values(), *columns.dialogue_columns)
+            self._like_order = tuple(name for name in self.table.header if looks_like_order(name) and name not in taken)
+
+    def windows(self, rows: Iterable[Row], findings: list[Finding] | None, streamed: bool = False) -> Iterator[Window]:
+        """Group rows, in one window where dialogues may go on after others; with `streamed` the table is read for it.
+
+        Args:
+            rows: The rows of one split.
+            findings: Receives the findings about the ids and the order of the dialogues.
+            streamed: Whether memory is dearer than time.
+        """
+        columns, kind = self.columns, None
+        parted = not columns.dialogue_columns or (columns.consecutive and columns.order is None)
+        if streamed and not parted and (columns.consecutive or not self._returns()):
+            parted = True
+            if columns.order is not None:
+                kind = cell_kind(
+                    lambda: (cell.strip(BLANKS) for _, (cell,) in self.table.select([columns.order or ""]))
+                )
+        grouping = Grouping(self.table.name, self.table.unit, columns.order, self._like_order, kind)
+        yield from grouping.windows(rows, WINDOW if parted else None)
+        if findings is not None:
+            findings += grouping.findings()
+
+    def _returns(self) -> bool:
+        """Return whether a dialogue goes on after another one has begun."""
+        seen, previous = set[tuple[str, ...]](), None
+        for _, cells in self.table.select(self.columns.dialogue_columns):
+            dialogue = tuple([cell.strip(BLANKS) for cell in cells])
+            if dialogue != previous and dialogue in seen:
+                return True
+            previous = dialogue
+            seen.add(dialogue)
+        return False
+
+    def refusal(self, number: int, sentence: str) -> UserError:
+        """Return an error about a row, whose sentence has no full stop."""
+        return UserError(f"{self.table.name}, {self.table.unit} {number}: {sentence}.")
+
+    def rows(self) -> Iterator[Row]:
+        """Read the rows."""
+        table, columns, names, parts = self.table, self.columns, self._names, self.columns.dialogue_columns
+        unit = table.unit
+        orders = (columns.order,) if columns.order else self._like_order
+        number_of_key: dict[str, int] = {}
+        labels: dict[str, str] = {}
+        previous, began = tuple[str, ...](), 0
+        for index, (number, cells) in enumerate(table.select([*names.values(), *parts, *orders]), start=1):
+            contents = tuple([content.strip(BLANKS) for content in cells])
+            cell = dict(zip(names, contents, strict=False))
+            key, split = cell.get("key", str(index)), cell.get("split", "train")
+            dialogue = contents[len(names) : len(names) + len(parts)]
+            order = contents[len(names) + len(parts) :]
+            if columns.key is not None and number_of_key.setdefault(key, number) != number:
+                raise self.refusal(
+                    number,
+                    f"the id {key!r} in the column {columns.key!r} stands on {unit} {number_of_key[key]} already; ids "
+                    "must differ",
+                )
+            if not all(dialogue):
+                empty = parts[dialogue.index("")]
+                raise self.refusal(number, f"the column {empty!r} is empty; name the row's dialogue")
+            began, previous = (began if dialogue == previous else number), dialogue
+            if columns.order and not order[0]:
+                sentence = f"the column {columns.order!r} is empty; give the row's place in its dialogue"
+                raise self.refusal(number, sentence)
+            if split.lower() not in SPLITS:
+                sentence = f"the column {columns.split!r} says {split!r}; it must be train, dev or test"
+                raise self.refusal(number, sentence)
+            # One string for all rows with the same label or speaker.
+            label, speaker = (
+                labels.setdefault(name, name) for name in (cell.get("label", ""), cell.get("speaker", ""))
+            )
+            utterance = Utterance(cell["text"], label or None, speaker or None, key=key)
+            beginning = (f"{unit} {began}",) if columns.consecutive else ()
+            named = ID_JOINT.join((*dialogue, *beginning)) if parts else key if columns.key is None else str(index)
+            yield Row(number, SPLITS[split.lower()], named, utterance, order)
+        table.refuse_joined_rows(columns.label, labels)
 
 
 def _with_normalized_labels(splits: Mapping[str, Sequence[Dialogue]]) -> dict[str, tuple[Dialogue, ...]]:

@@ -1,8 +1,15 @@
 """The encodings of text files, and the repair of Windows-1252 characters in them."""
 
+import codecs
+import io
+import shutil
+import tempfile
 from collections import Counter
-from functools import cache
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
+from typing import BinaryIO, TextIO
 
 from bertgrid_tf.errors import UserError
 
@@ -48,8 +55,21 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         UserError: The file is missing, is a folder, or cannot be read.
     """
+    with open_bytes(path) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}).") from None
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """Open a file for reading; a pipe is copied to the disk first, so that it can be opened again.
+
+    Raises:
+        UserError: The file is missing, is a folder, or cannot be opened.
+    """
     try:
-        return _piped(path) if path.is_fifo() else path.read_bytes()
+        return Path(f"/dev/fd/{_piped(path).fileno()}").open("rb") if path.is_fifo() else path.open("rb")
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; check the name.") from None
     except IsADirectoryError:
@@ -58,10 +78,41 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from None
 
 
-# A pipe, as of the standard input, can be read once; a corpus may be opened twice.
+# A pipe, as of the standard input, can be read once; a corpus is read several times.
 @cache
-def _piped(path: Path) -> bytes:
-    return path.read_bytes()
+def _piped(path: Path) -> BinaryIO:
+    copy = tempfile.TemporaryFile()  # noqa: SIM115
+    with path.open("rb") as pipe:
+        shutil.copyfileobj(pipe, copy)
+    copy.flush()
+    return copy
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A text file that is decoded as it is read, any number of times.
+
+    Attributes:
+        open: Opens its bytes.
+        codec: The encoding, without a byte order mark.
+        mark: The bytes of the byte order mark, 0 for none.
+        newline: The character that ends lines: a carriage return where there is no line feed.
+        head: The first 200,000 characters after the mark.
+    """
+
+    open: Callable[[], BinaryIO]
+    codec: str
+    mark: int
+    newline: str
+    head: str
+
+    def stream(self, newline: str = "\n", skipped: int = 0) -> TextIO:
+        """Open the text behind its byte order mark and the first `skipped` characters; lines keep their ends."""
+        content = self.open()
+        content.seek(self.mark)
+        stream = io.TextIOWrapper(content, self.codec, newline=newline)
+        stream.read(skipped)
+        return stream
 
 
 def decode(name: str, content: bytes, encoding: str | None = None) -> tuple[str, str]:
@@ -83,38 +134,74 @@ def decode(name: str, content: bytes, encoding: str | None = None) -> tuple[str,
         >>> decode("a.csv", "좋다".encode("cp949"))
         ('좋다', 'cp949')
     """
-    chosen = encoding or next((codec for mark, codec in _MARKS if content.startswith(mark)), "utf-8")
+    codec = text_file(name, partial(io.BytesIO, content), encoding).codec
+    return content.decode(codec), codec
+
+
+def text_file(name: str, open_: Callable[[], BinaryIO], encoding: str | None = None) -> TextFile:
+    """Read a text file once to find out its encoding; the arguments and errors are those of `decode`.
+
+    Its content is in memory as a whole only where it is neither in the given encoding nor in UTF-8.
+    """
+    with open_() as file:
+        start = file.read(4)
+        chosen = encoding or next((codec for mark, codec in _MARKS if start.startswith(mark)), "utf-8")
+        file.seek(0)
+        head, length, filled, newline = "", 0, False, False
+        try:
+            b"a".decode(chosen, "ignore")
+            decoder = codecs.getincrementaldecoder(chosen)()
+            for part in iter(partial(file.read, 1 << 20), b""):
+                text = decoder.decode(part)
+                if length < 1000 and "\0" in text[: 1000 - length]:
+                    raise UserError(
+                        f"{name}: this is binary data, or UTF-16 without a byte order mark, which --encoding utf-16-le "
+                        "would read."
+                    )
+                head += text[: _HEAD - len(head)]
+                length += len(text)
+                filled = filled or bool(text.strip("\ufeff \t\r\n"))
+                newline = newline or "\n" in text
+            filled = bool(decoder.decode(b"", final=True)) or filled
+        except LookupError:
+            raise UserError(f"There is no text encoding {encoding!r}; give one as cp949, latin-1 or utf-16.") from None
+        except UnicodeDecodeError:
+            file.seek(0)
+            return text_file(name, open_, _other_encoding(name, file.read(), chosen, encoding))
+    if not filled:
+        raise UserError(f"{name} is empty.")
+    mark = len("\ufeff".encode(chosen)) if head.startswith("\ufeff") else 0
+    return TextFile(open_, chosen, mark, "\n" if newline else "\r", head.removeprefix("\ufeff"))
+
+
+_HEAD = 200_000
+
+
+def _other_encoding(name: str, content: bytes, chosen: str, encoding: str | None) -> str:
+    """Return the encoding of a content that is not in the `chosen` one, or raise UserError."""
     try:
-        text = content.decode(chosen)
-    except LookupError:
-        raise UserError(f"There is no text encoding {encoding!r}; give one as cp949, latin-1 or utf-16.") from None
+        content.decode(chosen)
     except UnicodeDecodeError as error:
-        if encoding is None and chosen == "utf-8" and (korean := _hangul(content)):
-            return korean, "cp949"
+        if encoding is None and chosen == "utf-8" and _is_korean(content):
+            return "cp949"
         line = content.count(b"\n", 0, error.start) + 1
         remedy = "" if encoding else ", or name its encoding with --encoding"
         raise UserError(
             f"{name} is not {chosen.upper()}: line {line} has the byte 0x{content[error.start]:02x} at offset "
             f"{error.start}; save the file as UTF-8{remedy}."
         ) from None
-    if "\0" in text[:1000]:
-        raise UserError(
-            f"{name}: this is binary data, or UTF-16 without a byte order mark, which --encoding utf-16-le would read."
-        )
-    if not text.strip("\ufeff \t\r\n"):
-        raise UserError(f"{name} is empty.")
-    return text, chosen
+    return chosen
 
 
 _MARKS = ((b"\xff\xfe\0\0", "utf-32-le"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
 
-def _hangul(content: bytes) -> str | None:
-    """Decode CP949 if the text is Korean; other encodings decode too, as ideographs, rare syllables or bare letters."""
+def _is_korean(content: bytes) -> bool:
+    """Return whether a text is Korean in CP949, as which one of another encoding has ideographs and rare syllables."""
     try:
         text = content.decode("cp949")
     except UnicodeDecodeError:
-        return None
+        return False
     korean = odd = others = 0
     for character, count in Counter(text).items():
         if "\uac00" <= character <= "\ud7a3":
@@ -125,4 +212,4 @@ def _hangul(content: bytes) -> str | None:
             odd += count
         elif not character.isascii():
             others += count
-    return text if korean > others and korean > 20 * odd else None
+    return korean > others and korean > 20 * odd

@@ -61,7 +61,9 @@ def evaluate_split(
     if None in label_counts(dialogues):
         raise UserError(f"The {split} split of {corpus.name} has no labels: use `predict` for it.")
     predictor = Predictor(folder)
-    labels = predictor.labels
+    coverage, labels = predictor.coverage(), predictor.labels
+    coverage.add((utterance.text for utterance in utterances(dialogues)), worded_only=True)
+    coverage.check()
     truth = np.array([labels.index(utterance.label or "") for utterance in utterances(dialogues)])
     numbers = dialogue_numbers(dialogues)
     probabilities = {FINAL: predictor.probabilities(dialogues, on_batch_end)}

@@ -1,7 +1,9 @@
 """Labels for new texts, with the study's correction or a correction of label shift."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,23 +13,25 @@ import pandas as pd
 from bertgrid_tf.analysis import ClassReport, class_report
 from bertgrid_tf.bert.trainer import OnTrainBatchEnd
 from bertgrid_tf.corpus import (
+    COMPETITION,
     Columns,
-    Dialogue,
     Finding,
     dialogue_numbers,
-    read_competition,
-    read_nsmc,
-    read_table,
+    fix_competition,
+    nsmc_reviews,
+    read_windows,
     utterances,
 )
-from bertgrid_tf.corpus.files import open_table
+from bertgrid_tf.corpus.files import RawTable, open_table
 from bertgrid_tf.corpus.findings import notes_of
+from bertgrid_tf.corpus.grouping import Window
+from bertgrid_tf.corpus.table import WINDOW
 from bertgrid_tf.data import columns as columns_of
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.inference.predictor import Predictor
 from bertgrid_tf.metrics.compare import Split
 from bertgrid_tf.metrics.correction import LabelShift, detect_shift
-from bertgrid_tf.storage.files import write_table
+from bertgrid_tf.storage.files import replacing
 from bertgrid_tf.storage.predictions import predictions_file, read_predictions
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.system.container import check_writable
@@ -36,6 +40,8 @@ from bertgrid_tf.trial_config import FINAL, SOUP
 if TYPE_CHECKING:
     from bertgrid_tf.corpus.table import TableSource
 
+Windows = Callable[[list[Finding] | None], Iterable[Window]]
+"""Reads the texts anew, window by window, and collects the findings about their dialogues."""
 COMPETITION_COLUMNS = {"id", "i_dialog", "i_utterance", "speaker", "utterance"}
 NSMC_COLUMNS = ["id", "document", "label"]
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -64,43 +70,121 @@ class PredictionSummary:
     only_label: str | None = None
 
 
-def predict_dialogues(
-    folder: StudyFolder,
-    predictor: Predictor,
-    dialogues: Sequence[Dialogue],
-    soup: bool = False,
-    correct_shift: bool = False,
-    on_batch_end: OnTrainBatchEnd | None = None,
-) -> tuple[pd.DataFrame, PredictionSummary]:
-    """Classify every utterance.
+class Prediction:
+    """The classification of all texts of a table, window by window.
+
+    Between windows, the probabilities are kept for the test of label shift, and nothing else of a text; with
+    `correct_shift`, the keys are kept too, since all texts together decide about the labels.
 
     Args:
         folder: The study.
         predictor: The model of the study.
-        dialogues: The dialogues whose utterances are classified.
+        windows: The texts.
         soup: Whether the model is the soup, for which neither correction holds.
         correct_shift: Whether to correct the probabilities for other shares of the classes than on dev, where
             `metrics.correction.detect_shift` detects them.
         on_batch_end: Called after every batch; see `Predictor.probabilities`.
 
-    Returns:
-        A row for every utterance, with its key, its label and a column `p_CLASS` for every class; and the summary.
+    Attributes:
+        coverage: How much of the texts so far the vocabulary knows.
     """
-    labels = predictor.labels
-    probabilities = predictor.probabilities(dialogues, on_batch_end)
-    shift = None if soup else _shift(folder, labels, dialogues, probabilities)
-    correction = None if soup else folder.read_correction()
-    shift_corrected = correct_shift and shift is not None and shift.detected and shift.correctable
-    if shift_corrected and shift is not None:
-        probabilities = shift.probabilities
-    elif correction is not None:
-        probabilities = correction.apply(probabilities)
-    texts = list(utterances(dialogues))
-    table = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in labels])
-    table.insert(0, "key", [utterance.key or str(number) for number, utterance in enumerate(texts, start=1)])
-    table.insert(1, "label", [labels[index] for index in probabilities.argmax(axis=1)])
-    only_label = table["label"][0] if len(texts) > 1 and table["label"].nunique() == 1 else None
-    return table, PredictionSummary(len(texts), labels, shift, shift_corrected, only_label=only_label)
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        predictor: Predictor,
+        windows: Windows,
+        soup: bool = False,
+        correct_shift: bool = False,
+        on_batch_end: OnTrainBatchEnd | None = None,
+    ) -> None:
+        self._folder, self._predictor, self._windows = folder, predictor, windows
+        self._soup, self._correct_shift, self._on_batch_end = soup, correct_shift, on_batch_end
+        self._correction = None if soup else folder.read_correction()
+        self.coverage = predictor.coverage()
+        self._texts = 0
+        self._used = set[str]()
+        self._shift: LabelShift | None = None
+        self._findings = list[Finding]()
+
+    def tables(self) -> Iterator[pd.DataFrame]:
+        """Classify the texts.
+
+        Yields:
+            A row for every text in the order given, with its key, its label and a column `p_CLASS` for every class.
+
+        Raises:
+            UserError: A row cannot be read, or the vocabulary does not fit the texts.
+        """
+        every, numbers, keys = list[np.ndarray](), list[np.ndarray](), list[list[str]]()
+        dialogues, fits = 0, False
+        for window in self._windows(self._findings):
+            texts = list(utterances(window.dialogues))
+            self.coverage.add([utterance.text for utterance in texts], worded_only=True)
+            if not fits and not self.coverage.fits:
+                self._check_vocabulary()
+                fits = True
+            probabilities = self._predictor.probabilities(window.dialogues, self._on_batch_end)
+            own = [utterance.key or str(number) for number, utterance in enumerate(texts, start=self._texts + 1)]
+            order = np.arange(len(texts))
+            if window.rows:
+                # Of the dialogues, neither the rows nor these in their order need be adjacent.
+                place = {row.utterance.key: number for number, row in enumerate(window.rows)}
+                order = np.argsort([place[key] for key in own])
+            every.append(probabilities)
+            numbers.append(dialogue_numbers(window.dialogues) + dialogues)
+            dialogues += len(window.dialogues)
+            self._texts += len(texts)
+            if self._correct_shift:
+                keys.append([own[index] for index in order])
+                every[-1] = probabilities[order]
+                numbers[-1] = numbers[-1][order]
+            else:
+                yield self._table([own[index] for index in order], self._corrected(probabilities[order]))
+        if not self._texts:
+            return
+        if not self._soup:
+            self._shift = _shift(self._folder, self._predictor.labels, np.concatenate(numbers), np.concatenate(every))
+        begin = 0
+        for own in keys:
+            chosen = slice(begin, begin := begin + len(own))
+            shifted = self._shift.probabilities if self._shift and self.shift_corrected else None
+            yield self._table(own, self._corrected(every.pop(0)) if shifted is None else shifted[chosen])
+
+    @property
+    def shift_corrected(self) -> bool:
+        """Whether the probabilities are corrected for other shares of the classes."""
+        return self._correct_shift and self._shift is not None and self._shift.detected and self._shift.correctable
+
+    def summary(self) -> PredictionSummary:
+        """Summarise the texts, once all tables have been made."""
+        alike = self._texts > 1 and len(self._used) == 1
+        return PredictionSummary(
+            self._texts,
+            self._predictor.labels,
+            self._shift,
+            self.shift_corrected,
+            [*notes_of(self.coverage.remarks()), *self._findings],
+            next(iter(self._used)) if alike else None,
+        )
+
+    def _corrected(self, probabilities: np.ndarray) -> np.ndarray:
+        return self._correction.apply(probabilities) if self._correction else probabilities
+
+    def _table(self, keys: Sequence[str], probabilities: np.ndarray) -> pd.DataFrame:
+        labels = self._predictor.labels
+        table = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in labels])
+        table.insert(0, "key", keys)
+        table.insert(1, "label", [labels[index] for index in probabilities.argmax(axis=1)])
+        self._used.update(table["label"])
+        return table
+
+    def _check_vocabulary(self) -> None:
+        """Check the vocabulary on all texts, where it does not fit those so far."""
+        coverage = self._predictor.coverage()
+        for window in self._windows(None):
+            coverage.add([utterance.text for utterance in utterances(window.dialogues)], worded_only=True)
+        coverage.check()
 
 
 def dev_report(folder: StudyFolder, soup: bool = False) -> ClassReport | None:
@@ -157,39 +241,36 @@ def predict_file(
     """
     data, names = folder.read_recipe().data, ["id", "label"]
     own = {"quoting": data.quoting, "no_header": data.no_header} if data else {}
-    texts, findings = open_table(file, **own | reading), list[Finding]()
+    texts = open_table(file, **own | reading)
     if columns is not None or (data and data.text_column in texts.header):
-        dialogues = read_texts(folder, texts, columns, findings)
+        windows = read_texts(folder, texts, columns)
     elif set(texts.header) >= COMPETITION_COLUMNS:
-        dialogues, names = read_competition(texts), ["Id", "Expected"]
+        windows, names = partial(_competition, texts), ["Id", "Expected"]
     elif texts.header == NSMC_COLUMNS and texts.delimiter == "\t":
-        dialogues = read_nsmc(file)
+        windows = partial(_nsmc, file)
     else:
-        dialogues = read_texts(folder, texts, columns, findings)
+        windows = read_texts(folder, texts, columns)
     _refuse_out(out, file)
-    predictor = Predictor(folder, soup)
-    table, summary = predict_dialogues(folder, predictor, dialogues, soup, correct_shift, on_batch_end)
-    # The rows of a dialogue need not be adjacent.
-    row_of_key = {key: row for row, key in enumerate(texts.keys)}
-    table = table.sort_values("key", key=lambda keys: keys.map(row_of_key), kind="stable")
-    table = table if proba else table[["key", "label"]]
-    if spreadsheet_safe:
-        table = table.assign(**{name: table[name].map(_without_formula) for name in ("key", "label")})
-    write_table(out, table.set_axis([*(out_columns or names), *table.columns[2:]], axis=1))
-    notes = notes_of([*texts.remarks, *predictor.unknown_remarks(dialogues)])
-    return replace(summary, findings=(*notes, *findings))
+    prediction = Prediction(folder, Predictor(folder, soup), windows, soup, correct_shift, on_batch_end)
+    with replacing(out) as written:
+        for number, table in enumerate(prediction.tables()):
+            table = table if proba else table[["key", "label"]]
+            if spreadsheet_safe:
+                table = table.assign(**{name: table[name].map(_without_formula) for name in ("key", "label")})
+            table = table.set_axis([*(out_columns or names), *table.columns[2:]], axis=1)
+            written.write(table.to_csv(index=False, header=not number, na_rep="nan", lineterminator="\n").encode())
+            written.flush()
+    summary = prediction.summary()
+    return replace(summary, findings=(*notes_of(texts.remarks), *summary.findings))
 
 
-def read_texts(
-    folder: StudyFolder, source: "TableSource", columns: Columns | None, findings: list[Finding] | None = None
-) -> tuple[Dialogue, ...]:
-    """Read the texts of a table; dialogues and speakers are in the study's own columns, where the table has them.
+def read_texts(folder: StudyFolder, source: "TableSource", columns: Columns | None) -> Windows:
+    """Prepare to read the texts of a table; dialogues and speakers are in the study's own columns, if it has them.
 
     Args:
         folder: The study.
         source: The path of the table, or a DataFrame.
         columns: The table's columns; None for those of the study's own tables.
-        findings: Receives the findings about the ids and the order of the dialogues.
     """
     data = folder.read_recipe().data
     own = columns_of(data) if data else Columns("")
@@ -200,20 +281,31 @@ def read_texts(
             f"{source.name}: say which column holds the text with --text-column; its columns are {', '.join(given)}."
         )
     if columns is None:
-        return read_table(source, replace(own, label=None, split=None), findings)
+        return partial(read_windows, source, replace(own, label=None, split=None))
     speaker, order = (name if name in given else None for name in (own.speaker, own.order))
     if dialogue := columns.dialogue or (own.dialogue if set(own.dialogue_columns) <= set(given) else None):
         columns = replace(columns, dialogue=dialogue, order=order, consecutive=own.consecutive)
-    return read_table(source, replace(columns, speaker=columns.speaker or speaker), findings)
+    return partial(read_windows, source, replace(columns, speaker=columns.speaker or speaker))
+
+
+def _competition(texts: RawTable, findings: list[Finding] | None) -> Iterator[Window]:
+    for window in read_windows(texts, COMPETITION, findings):
+        yield Window(window.rows, fix_competition(window.dialogues))
+
+
+def _nsmc(file: Path, findings: list[Finding] | None) -> Iterator[Window]:
+    reviews = nsmc_reviews(file)
+    while dialogues := tuple(islice(reviews, WINDOW)):
+        yield Window((), dialogues)
 
 
 def _shift(
-    folder: StudyFolder, labels: tuple[str, ...], dialogues: Sequence[Dialogue], probabilities: np.ndarray
+    folder: StudyFolder, labels: tuple[str, ...], dialogues: np.ndarray, probabilities: np.ndarray
 ) -> LabelShift:
     """Test whether the classes have other shares than on dev, by the final model's probabilities of both."""
     file = predictions_file(folder.predictions, FINAL, len(folder.read_final().epochs))
     dev = read_predictions(file, labels, folder.read_metadata().classes["dev"])
-    return detect_shift(dev.truth, dev.probabilities, probabilities, dev.dialogues, dialogue_numbers(dialogues))
+    return detect_shift(dev.truth, dev.probabilities, probabilities, dev.dialogues, dialogues)
 
 
 def _without_formula(cell: str) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from bertgrid_tf.bert.checkpoint import load
-from bertgrid_tf.bert.encode import check_vocabulary, unknown_texts
+from bertgrid_tf.bert.encode import Coverage
 from bertgrid_tf.bert.trainer import OnTrainBatchEnd, Trainer
-from bertgrid_tf.corpus import Dialogue, utterances
+from bertgrid_tf.corpus import Dialogue
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.training.encoding import encode_dialogues
@@ -45,27 +45,11 @@ class Predictor:
         Args:
             dialogues: The dialogues whose utterances are classified.
             on_batch_end: Called after every batch with the texts done, all texts, and NaN.
-
-        Raises:
-            UserError: The vocabulary does not fit the texts.
         """
-        checkpoint = self._trainer.checkpoint
-        texts = [utterance.text for utterance in utterances(dialogues)]
-        # Emoji and numbers alone are of no language, so that the vocabulary is not that of another one.
-        worded = [text for text in texts if any(map(str.isalpha, text))]
-        if worded:
-            check_vocabulary(checkpoint.tokenizer, checkpoint.name, worded)
-        encoded = encode_dialogues(checkpoint.tokenizer, dialogues, self._hyperparameters, self._speakers)
+        tokenizer = self._trainer.checkpoint.tokenizer
+        encoded = encode_dialogues(tokenizer, dialogues, self._hyperparameters, self._speakers)
         return self._trainer.probabilities(encoded, on_batch_end)
 
-    def unknown_remarks(self, dialogues: Sequence[Dialogue]) -> list[str]:
-        """Return a sentence about the texts whose labels are guesses, since the vocabulary has none of their pieces."""
-        lines = list(utterances(dialogues))
-        unknown = unknown_texts(self._trainer.checkpoint.tokenizer, [line.text for line in lines])
-        if not unknown:
-            return []
-        examples = ", ".join(repr(lines[index].text[:20]) for index in unknown[:3])
-        return [
-            f"The vocabulary has nothing of {len(unknown):,} of the {len(lines):,} texts, as {examples}: their labels "
-            "are guesses."
-        ]
+    def coverage(self) -> Coverage:
+        """Begin to count how much of texts the vocabulary knows."""
+        return Coverage(self._trainer.checkpoint.tokenizer, self._trainer.checkpoint.name)

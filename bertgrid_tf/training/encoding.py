@@ -1,13 +1,13 @@
 """Dialogues ▶ encoded inputs, in the layout that the hyperparameters ask for."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bertgrid_tf.bert.encode import EncodedDataset, EncodedTexts, encode
+from bertgrid_tf.bert.encode import EncodedDataset, EncodedTexts, Segmented, encode, full_lengths
 from bertgrid_tf.bert.tokenizer import load_tokenizer
 from bertgrid_tf.corpus import (
     NONE_MARKER,
@@ -41,9 +41,16 @@ def encode_dialogues(
         hyperparameters: The hyperparameters, of which `LAYOUT` counts.
         speakers: The training split's `corpus.speaker_counts`.
     """
+    return encode(tokenizer, _inputs(dialogues, hyperparameters, speakers), hyperparameters.max_length)
+
+
+def _inputs(
+    dialogues: Sequence[Dialogue], hyperparameters: Hyperparameters, speakers: Mapping[str, int]
+) -> Iterator[Segmented]:
     layout = Layout(hyperparameters.context, hyperparameters.speaker_format, hyperparameters.min_speaker_count)
-    inputs = [(example.segments, example.focus) for example in format_inputs(dialogues, layout, speakers)]
-    return encode(tokenizer, inputs, hyperparameters.max_length)
+    for dialogue in dialogues:  # One at a time, since the inputs of a corpus take more memory than it does.
+        for example in format_inputs([dialogue], layout, speakers):
+            yield example.segments, example.focus
 
 
 def marker_tokens(hyperparameters: Hyperparameters) -> tuple[str, ...]:
@@ -61,7 +68,7 @@ def token_lengths(corpus: Corpus, hyperparameters: Hyperparameters) -> dict[str,
     tokenizer = load_tokenizer(hyperparameters.model, training_texts(corpus), marker_tokens(hyperparameters))
     speakers = speaker_counts(corpus.splits["train"])
     return {
-        split: encode_dialogues(tokenizer, dialogues, hyperparameters, speakers).full_lengths
+        split: full_lengths(tokenizer, _inputs(dialogues, hyperparameters, speakers))
         for split, dialogues in corpus.splits.items()
     }
 
@@ -84,7 +91,7 @@ class CorpusEncoder:
         """Encode the training split, resampled, with the targets that class weights and votes make of its labels."""
         train = self.split(hyperparameters, "train")
         indices = training_indices(self.corpus, hyperparameters, seed)
-        texts, labels, votes = train.texts.take(indices), train.labels[indices], hyperparameters.soft_label_weight
+        texts, labels, votes = train.texts.select(indices), train.labels[indices], hyperparameters.soft_label_weight
         if hyperparameters.class_weights == "none" and not votes:
             return EncodedDataset(texts, labels)
         targets = np.eye(len(self.corpus.labels), dtype=np.float32)[labels]
