@@ -384,3 +384,30 @@ def test_a_constant_predictor_never_beats_the_baseline(truth, counts, constant, 
     texts, shares = split(np.array(truth), size), np.array(counts) / sum(counts)
     same = candidate(np.full(len(truth), constant))
     assert not compare_with_baseline(texts, same, shares, metric).beaten
+
+
+def test_a_model_may_beat_the_baseline_in_loss_though_it_predicts_one_class_alone():
+    texts, _ = made_up()
+    unsure = np.where(np.eye(4)[texts.truth] == 1, 0.35, 0.0)[None] + 0.1
+    unsure[..., 0] = 0.5
+    unsure /= unsure.sum(axis=2, keepdims=True)
+    assert (unsure.argmax(axis=2) == 0).all()
+    assert compare_with_baseline(texts, unsure, SHARES, "loss").beaten
+    assert not compare_with_baseline(texts, unsure, SHARES, "accuracy").beaten
+
+
+def test_draws_in_chunks_are_the_same_draws(monkeypatch):
+    texts, predicted = made_up(n=60, accuracies=(0.6,) * 3)
+    candidates = [candidate(one) for one in predicted]
+
+    def results():
+        optimism = selection_optimism(texts, candidates, "accuracy", "max")
+        return [
+            optimism,
+            *interval(texts, candidates[0], "macro_f1"),
+            *astuple(difference(texts, *candidates[:2], "loss")),
+        ]
+
+    whole = results()
+    monkeypatch.setattr("bertgrid_tf.metrics.compare._CHUNK", 5000)
+    assert results() == pytest.approx(whole)
