@@ -93,7 +93,7 @@ def sample(size: int, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def in_fork(function: Callable[[], int], seconds: float) -> int | None:
-    """Return the exit code of a function in a forked process; None if it takes longer, of CPU or three times by the clock."""
+    """Return the exit code of a function in a forked process; None beyond its CPU seconds, or thrice by the clock."""
     child = os.fork()
     if not child:
         code = 70

@@ -67,7 +67,7 @@ def test_each_stage_is_predicted_at_the_levels_of_the_earlier_sweeps_that_are_op
         "sweep:context": [],
         "sweep:max_length": [[48.0, 48.0]],
         "sweep:batch_size": [[48.0, 48.0], [32.0, 48.0]],
-        **dict.fromkeys(("grid", "seeds", "interactions", "final"), [[48.0, 48.0], [32.0, 48.0]]),
+        **{name: [[48.0, 48.0], [32.0, 48.0]] for name in ("grid", "seeds", "interactions", "final")},
     }
     assert all(start.kind == "current" for start, _ in stages["grid"].undecided)
     assert not any(stage.undecided for stage in works().values())
