@@ -1,6 +1,7 @@
 # make tune        tune the embedded sample: sweeps, learning-rate x epoch grid, final model (no network, no GPU)
 # make test        run the test suite
 # make lint        check format, lint and types, the Dockerfile and the shell scripts
+# make mutants     put 300 small faults into the heart of the code, one by one: does a test fail for each?
 # make docs        build the documentation and its API reference into site/
 # make lock        renew the pinned versions in docker/
 # make image       build the container image, with VARIANT=cpu without CUDA's libraries
@@ -17,7 +18,9 @@ INSTALLED := $(VENV)/.installed-$(VERSION)
 COMPILE = build/uv/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock" --extra files --extra ray setup.cfg
 
-.PHONY: install tune test lint docs lock image image-test clean
+MUTATION := build/mutants/packages
+
+.PHONY: install tune test mutants lint docs lock image image-test clean
 
 install: $(INSTALLED)
 
@@ -34,6 +37,13 @@ tune: install
 
 test: install
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Their own folder: nothing else needs them.
+$(MUTATION):
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $@ mutmut==3.8.1 libcst==1.9.0 coverage==7.17.5
+
+mutants: install $(MUTATION)
+	PYTHONPATH=$(CURDIR)/$(MUTATION) nice $(BIN)/python -m tests.mutants $(ARGUMENTS)
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from made_up_study import right_in, write_trial
 
-from bertgrid_tf.analysis import StudyScores, analyze, compare_studies, fit_correction
+from bertgrid_tf.analysis import StudyScores, analyze, compare_studies, dev_baseline, fit_correction
+from bertgrid_tf.budget.time_budget import BudgetLog
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.storage.predictions import Predictions, write_predictions
 from bertgrid_tf.storage.records import FinalTrial, FollowUpTrial, Soup
@@ -231,3 +232,94 @@ def test_a_soup_is_not_compared_with_a_final_model_of_another_kind(tmp_path, rig
         write_predictions(study_folder.evaluation_file("test", of), predictions, made_up_study.LABELS)
     soup = next(gain for gain in analyze(study_folder).gains if gain.name == "soup")
     assert soup.on_test is None and not soup.kept
+
+
+def test_a_cell_that_diverged_never_wins_though_it_is_the_first(tmp_path, right_for):
+    cells = {(1e-3, 1): None, (1e-3, 2): right_for(0.7), (5e-4, 1): right_for(0.6)}
+    scores = StudyScores(made_up_study.make(tmp_path / "study", cells))
+    assert (scores.winner().learning_rate, scores.winner().epoch) == (1e-3, 2)
+    assert (1e-3, 1) not in scores.tied_at_first()
+    nothing = StudyScores(made_up_study.make(tmp_path / "diverged", {(1e-3, 1): None, (5e-4, 1): None}))
+    assert nothing.winner() is None
+    assert nothing.optimism() is None
+
+
+def test_the_optimism_needs_two_cells_with_scores(tmp_path, right_for):
+    one = made_up_study.make(tmp_path / "one", {(1e-3, 1): right_for(0.7), (5e-4, 1): None})
+    assert StudyScores(one).optimism() is None
+    two = made_up_study.make(tmp_path / "two", {(1e-3, 1): right_for(0.7), (5e-4, 1): right_for(0.7)})
+    assert StudyScores(two).optimism() > 0
+
+
+def test_the_cost_leaves_out_epochs_that_diverged_or_were_not_measured(tmp_path, right_for):
+    cells = {(1e-3, 1): right_for(0.8), (1e-3, 2): None, (5e-4, 1): right_for(0.8), (5e-4, 2): right_for(0.8)}
+    sweeps = {"context": ["current", "current+previous"]}
+    study_folder = made_up_study.make(tmp_path / "study", cells, sweeps=sweeps)
+    rows = pd.read_csv(study_folder.cells_file, dtype={"trial_id": str})
+    rows["train_tokens"], rows["train_seconds"] = [1e3, 1e6, 3e3, 7e3], [2.0, 2.0, 2.0, 0.0]
+    rows["train_padding"] = [0.25, 0.5, 0.5, 0.5]
+    rows.to_csv(study_folder.cells_file, index=False, na_rep="nan")
+    cost = analyze(study_folder).cost
+    assert (cost.tokens_per_second, cost.padding_share) == (1000.0, 0.25)
+    assert (cost.grid_epochs, cost.product_epochs) == (4, 8)
+    empty = analyze(made_up_study.make(tmp_path / "empty", {}, [("context", "current", None, "RUNNING")])).cost
+    assert (empty.tokens_per_second, empty.padding_share, empty.mfu) == (None, None, None)
+
+
+def test_a_level_that_was_left_out_for_lack_of_time_has_not_failed(tmp_path, right_for):
+    levels = [
+        ("context", "current", right_for(0.7), "COMPLETED*"),
+        ("context", "current+previous", None, "FAILED"),
+        ("context", "current+next", None, "FAILED"),
+    ]
+    sweeps = {"context": ["current", "current+previous", "current+next"]}
+    study_folder = made_up_study.make(tmp_path / "study", {}, levels, sweeps=sweeps)
+    BudgetLog(study_folder.budget_file).add("leave_out", trial="context=current+next")
+    (context,) = analyze(study_folder).sweeps
+    assert [(level.status, level.epoch, level.p) for level in context.levels] == [
+        ("COMPLETED", 1, 1.0),
+        ("FAILED", None, None),
+        ("LEFT_OUT", None, None),
+    ]
+
+
+def test_a_soup_is_kept_unless_it_is_worse_or_has_one_row(tmp_path, right_for):
+    best, other = right_for(0.8), right_for(0.75)
+    for after, rows, kept in ((0.8, 2, True), (0.79, 2, False), (0.8, 1, False)):
+        study_folder = made_up_study.make(tmp_path / f"{after}_{rows}", {(1e-3, 1): best, (5e-4, 1): other})
+        places = [(1e-3, 1), (5e-4, 1)]
+        soup = write_trial(study_folder, "soup", 1, right_for(after))
+        study_folder.write_soup(Soup(places[:rows], places[rows:], soup))
+        averaged, ensemble, adjustment, temperature = analyze(study_folder).gains
+        assert [averaged.name, ensemble.name, adjustment.name, temperature.name] == [
+            "soup",
+            "ensemble",
+            "logit adjustment",
+            "temperature",
+        ]
+        assert (averaged.on_dev.before, averaged.on_dev.after, averaged.kept) == (0.8, after, kept)
+        assert ("No other row's weights improve" in averaged.detail) == (rows == 1)
+        # Of two rows that disagree and are equally sure, the first class is predicted.
+        both = np.mean([best, other], axis=0).argmax(axis=1) == made_up_study.TRUTH
+        assert ensemble.metric == "accuracy" and not ensemble.kept
+        assert (ensemble.on_dev.before, ensemble.on_dev.after) == (0.8, pytest.approx(both.mean()))
+        # Classes of equal shares leave nothing to adjust.
+        assert not adjustment.kept and "Strength 0," in adjustment.detail
+
+
+def test_the_baselines_of_dev_need_the_counts_of_the_classes_alone(tmp_path):
+    study_folder = made_up_study.make(tmp_path / "study", {})
+    counts = {"train": {"joy": 100, "neutral": 300}, "dev": {"neutral": 40}}
+    study_folder.write_metadata(replace(study_folder.read_metadata(), classes=counts))
+    baseline = dev_baseline(study_folder)
+    assert (baseline.label, baseline.always, baseline.guessing) == ("neutral", 1.0, pytest.approx(0.75))
+    assert not baseline.beaten
+
+
+@pytest.mark.parametrize("part", ["TRUTH", "DIALOGUES"])
+def test_studies_of_other_texts_are_not_compared(tmp_path, right_for, monkeypatch, part):
+    one = made_up_study.make(tmp_path / "one", {(1e-3, 1): right_for(0.8)})
+    monkeypatch.setattr(made_up_study, part, (np.arange(made_up_study.TEXTS) + 1) // 2 % 2)
+    other = made_up_study.make(tmp_path / "other", {(1e-3, 1): right_for(0.6)})
+    assert compare_studies([one, other]) is None
+    assert compare_studies([other, other]) is not None

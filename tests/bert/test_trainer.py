@@ -280,7 +280,8 @@ def test_weighted_targets_are_trained_in_micro_batches_with_the_same_result(calm
         run(calm, weighed, dev, tmp_path / folder, trial(focal_gamma=1.0), on_train_batch_end=on_train_batch_end)
         return results
 
-    np.testing.assert_allclose(losses("in three micro-batches", 3), losses("whole", 1), atol=1e-5)
+    # Of 8 texts, micro-batches of one and two.
+    np.testing.assert_allclose(losses("in five micro-batches", 5), losses("whole", 1), atol=1e-5)
 
 
 @pytest.mark.parametrize("head", ["refit", "smote", "rose"])

@@ -141,6 +141,18 @@ def test_what_is_chosen_fits_and_a_larger_budget_never_leaves_more_out(asked, bu
     assert set(chosen.sweeps) <= set(larger.sweeps)
 
 
+def test_a_recipe_that_takes_the_whole_budget_fits():
+    asked = tiny(**WHOLE)
+    assert choose(asked, lambda recipe: 0.0, 5, 5) == asked
+    assert choose(asked, lambda recipe: 0.0, 5, 5.1) is None
+
+
+@pytest.mark.parametrize(("seconds", "least"), [(535.0, "9m54s"), (540.9, "10m"), (541.0, "11m")])
+def test_the_least_budget_is_whole_minutes_from_ten_on(seconds, least):
+    refused = str(too_short_error(tiny(**WHOLE), lambda recipe: seconds, 20, 5))
+    assert f"give --budget {least} or more" in refused
+
+
 def test_a_budget_that_nothing_fits_is_refused_with_the_least_that_would_do():
     asked = tiny(**WHOLE)
     assert choose(asked, lambda recipe: 10 * epochs(recipe), 20, 5) is None

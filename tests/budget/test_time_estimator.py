@@ -230,3 +230,69 @@ def test_a_larger_model_is_predicted_to_take_longer_and_more_tokens_too():
     assert 10 < estimator.throughput.seconds(LONGER) < estimator.throughput.seconds(LARGE)
     estimator.throughput.add(LARGE, 99.0)
     assert estimator.throughput.seconds(replace(LARGE, kind="other")) == 99
+
+
+def test_the_steps_of_an_epoch_are_what_is_left_of_it_besides_scoring():
+    simulated = Simulated()
+    simulated.estimator.expect([StageWork("grid", ((SMALL, 2),))])
+    simulated.run("0", "grid", SMALL, 2, stop_epoch=1)
+    epoch, training = (simulated.speed * cost for cost in (SMALL.cost, SMALL.training_cost))
+    assert simulated.estimator.trial_left("0") == simulated.estimator.epoch_left("0") == pytest.approx(epoch)
+    for step in range(1, 11):
+        simulated.now += training / 20
+        simulated.estimator.step("0", step)
+    half = epoch - training / 2
+    assert simulated.estimator.epoch_left("0") == pytest.approx(half)
+    assert simulated.estimator.left() == pytest.approx(half)
+    assert simulated.estimator.share() == pytest.approx(simulated.now / (simulated.now + half))
+
+
+def test_a_model_is_built_once_on_each_worker_and_again_after_another():
+    estimator = TimeEstimator(0.0, workers=1, now=lambda: 0.0)
+    estimator.throughput.add(SMALL, 10.0)
+    assert estimator.trial_seconds(SMALL, 2) == 20
+    simulated = Simulated()
+    simulated.estimator.expect([StageWork("grid", ((SMALL, 2),) * 2)])
+    simulated.run("0", "grid", SMALL, 2)
+    simulated.run("1", "grid", SMALL, 2)
+    epoch = simulated.speed * SMALL.cost
+    assert simulated.estimator.trial_seconds(SMALL, 3) == pytest.approx(3 * epoch + simulated.reset, rel=0.05)
+    # Twice the layers take twice as long to build.
+    large = simulated.speed * LARGE.cost + 2 * simulated.startup
+    assert simulated.estimator.trial_seconds(LARGE, 1) == pytest.approx(large, rel=0.15)
+    simulated.run("2", "final", LARGE, 1)
+    rebuilt = simulated.estimator.trial_seconds(SMALL, 3) - 3 * epoch
+    assert rebuilt == pytest.approx(simulated.startup, rel=0.1)
+
+
+def test_of_more_trials_than_workers_the_one_that_was_silent_longest_has_ended():
+    now = 0.0
+    estimator = TimeEstimator(0.0, workers=2, now=lambda: now)
+    estimator.expect([StageWork("grid", ((SMALL, 4),) * 3)])
+    for trial in ("0", "1"):
+        estimator.begin(trial, "grid", SMALL, 4)
+    for now, trial, epoch in ((10.0, "0", 1), (11.0, "1", 1), (20.0, "0", 2)):  # noqa: B007  # the clock reads it
+        estimator.epoch(trial, epoch, 10.0)
+    assert estimator.trial_left("1") == 21
+    estimator.begin("2", "grid", SMALL, 4)
+    assert estimator.trial_left("1") == 0
+    assert estimator.trial_left("0") == 20
+    assert estimator.left() == 40
+
+
+def test_the_speed_of_a_kind_is_its_own_or_that_of_its_model_or_else_the_latest():
+    estimator = TimeEstimator(0.0, now=lambda: 0.0)
+    estimator.throughput.add(LARGE, 500.0)
+    estimator.throughput.add(SMALL, 10.0)
+    assert estimator.throughput.seconds(SMALL) == 10
+    assert estimator.throughput.seconds(replace(LARGE, kind="another")) == 500
+    unknown = replace(SMALL, kind="unknown", model="unknown")
+    assert estimator.throughput.seconds(unknown) == 10
+    # An estimate counts until its kind is measured, and the latest three measurements after that.
+    estimator.throughput.add(LONGER, 99.0, exact=False)
+    estimator.throughput.add(LONGER, 20.0)
+    assert estimator.throughput.seconds(LONGER) == 20
+    estimator.throughput.add(LONGER, 99.0, exact=False)
+    for seconds in (30.0, 40.0, 50.0):
+        estimator.throughput.add(LONGER, seconds)
+    assert estimator.throughput.seconds(LONGER) == 40

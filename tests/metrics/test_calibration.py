@@ -69,6 +69,15 @@ def test_the_error_of_two_bins_worked_by_hand():
     assert found.error == pytest.approx((0.1 + 0.15) / 2)
 
 
+def test_bins_hold_equally_many_texts():
+    confidence = np.linspace(0.51, 0.99, 12)
+    found = reliability(np.zeros(12, int), np.stack([confidence, 1 - confidence], axis=1), bins=4)
+    assert found.share == pytest.approx([0.25] * 4)
+    assert found.confidence == pytest.approx(confidence.reshape(4, 3).mean(axis=1))
+    many = reliability(np.zeros(12, int), np.stack([confidence, 1 - confidence], axis=1))
+    assert many.share == pytest.approx([1 / 12] * 12)
+
+
 def test_equally_confident_texts_share_a_bin_whatever_their_order():
     undecided = np.full((100, 2), 0.5)
     assert expected_calibration_error(np.arange(100) // 50, undecided) == 0

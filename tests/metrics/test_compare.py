@@ -1,5 +1,6 @@
 import math
 from dataclasses import astuple
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -384,3 +385,55 @@ def test_a_constant_predictor_never_beats_the_baseline(truth, counts, constant, 
     texts, shares = split(np.array(truth), size), np.array(counts) / sum(counts)
     same = candidate(np.full(len(truth), constant))
     assert not compare_with_baseline(texts, same, shares, metric).beaten
+
+
+def test_a_model_may_beat_the_baseline_in_loss_though_it_predicts_one_class_alone():
+    texts, _ = made_up()
+    unsure = np.where(np.eye(4)[texts.truth] == 1, 0.35, 0.0)[None] + 0.1
+    unsure[..., 0] = 0.5
+    unsure /= unsure.sum(axis=2, keepdims=True)
+    assert (unsure.argmax(axis=2) == 0).all()
+    assert compare_with_baseline(texts, unsure, SHARES, "loss").beaten
+    assert not compare_with_baseline(texts, unsure, SHARES, "accuracy").beaten
+
+
+def test_draws_in_chunks_are_the_same_draws(monkeypatch):
+    texts, predicted = made_up(n=60, accuracies=(0.6,) * 3)
+    candidates = [candidate(one) for one in predicted]
+
+    def results():
+        optimism = selection_optimism(texts, candidates, "accuracy", "max")
+        return [
+            optimism,
+            *interval(texts, candidates[0], "macro_f1"),
+            *astuple(difference(texts, *candidates[:2], "loss")),
+        ]
+
+    whole = results()
+    monkeypatch.setattr("bertgrid_tf.metrics.compare._CHUNK", 5000)
+    assert results() == pytest.approx(whole)
+
+
+def test_a_lead_of_two_points_does_not_matter_unless_otherwise_asked():
+    texts, predicted = made_up(n=120, size=1, accuracies=(0.65, 0.6, 0.65, 0.65))
+    pairs = [tuple(candidate(one) for one in pair) for pair in (predicted[:2], predicted[2:])]
+    found = interaction(texts, *pairs, "accuracy", "max")
+    worst = -found.at_winner.low
+    assert 0.02 < worst < 0.1
+    assert found.verdict == "too little data to tell"
+    assert interaction(texts, *pairs, "accuracy", "max", worst - 1e-9).verdict == "too little data to tell"
+    assert interaction(texts, *pairs, "accuracy", "max", worst).verdict == "independent as far as can be seen"
+
+
+def test_the_optimism_is_what_the_best_of_one_half_loses_on_the_other_by_root_2():
+    truth = np.zeros(8, int)
+    predicted = [1 - np.array(right) for right in ([1, 1, 1, 0, 0, 1, 0, 1], [0, 1, 0, 1, 1, 1, 1, 0])]
+    right = np.array(predicted) == truth
+    losses = []
+    for half in combinations(range(8), 4):
+        inside = np.isin(np.arange(8), half)
+        selected, fair = (right[:, texts].mean(axis=1) for texts in (inside, ~inside))
+        losses.append(selected.max() - fair[selected.argmax()])
+    expected = np.mean(losses) / math.sqrt(2)
+    candidates = [candidate(one) for one in predicted]
+    assert selection_optimism(split(truth), candidates, "accuracy", "max") == pytest.approx(expected, rel=0.15)

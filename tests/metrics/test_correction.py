@@ -63,3 +63,12 @@ def test_shares_that_leave_a_class_without_a_text_are_no_finding():
     shift = detect_shift(truth, posterior(likelihoods, PRIORS), posterior(new, PRIORS), dialogues, new_dialogues)
     assert shift.detected
     assert not shift.correctable
+
+
+@pytest.mark.parametrize("metric", ["weighted_f1", "loss", "roc_auc", "average_precision:c,d"])
+def test_a_study_decided_by_probabilities_or_by_the_frequent_classes_reports_macro_f1_and_is_not_adjusted(metric):
+    truth, likelihoods, dialogues = world(separation=1.0, dialogues=40)
+    fitted = fit(truth, posterior(likelihoods, PRIORS), dialogues, PRIORS, LABELS, metric)
+    assert (fitted.metric, fitted.correction.strength) == ("macro_f1", 0)
+    of_class = fit(truth, posterior(likelihoods, PRIORS), dialogues, PRIORS, LABELS, "f1_c")
+    assert of_class.metric == "f1_c"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tuners.errors import TunerError
-from tuners.table import Cell, Table
+from tuners.table import Cell, Table, rows_in_order
 
 FRIENDS = """learning_rate,1,2,3,4
 2e-05,55.8,56.7,56.4,57.1
@@ -60,6 +60,16 @@ learning rate    1     2     3     4
         6e-06 54.2  57.4  58.0* 58.0
         1e-06             58.0   nan"""
     )
+
+
+def test_by_default_the_text_has_shares_with_four_digits_and_the_csv_percent_with_two(tmp_path):
+    table = Table((2e-5, 6e-6), 2, [[0.5, 0.70004], [math.nan, math.nan]], [[True, True], [False, True]])
+    assert (
+        table.to_text() == "learning rate      1       2\n        2e-05 0.5000  0.7000*\n        6e-06            nan"
+    )
+    assert Table((2e-5,), 1, [[math.nan]], [[True]]).to_text() == "learning rate   1\n        2e-05 nan"
+    table.to_csv(tmp_path / "table.csv")
+    assert (tmp_path / "table.csv").read_text() == "learning_rate,1,2\n2e-05,50.00,70.00\n6e-06,,nan\n"
 
 
 rates = st.lists(st.floats(1e-8, 1.0), min_size=1, max_size=4, unique=True)
@@ -145,19 +155,59 @@ def test_a_missing_or_binary_csv_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rates", "epochs", "scores", "tried"),
+    ("rates", "epochs", "scores", "tried", "sentence"),
     [
-        ((), 1, [], None),
-        ((1e-5,), 2, [[0.5]], None),
-        ((1e-5, 1e-5), 1, [[0.5], [0.5]], None),
-        ((0.0,), 1, [[0.5]], None),
-        ((1e-5,), 1, [[math.inf]], None),
-        ((1e-5,), 1, [[0.5]], [[False]]),
+        ((), 1, [], None, "at least one learning rate and one epoch, not 0 × 1"),
+        ((1e-5,), 0, [[]], None, "at least one learning rate and one epoch, not 1 × 0"),
+        ((1e-5,), 2, [[0.5]], None, r"a table of 1 learning rates × 2 epochs has no room for \(1, 1\)"),
+        ((1e-5,), 1, [[0.5]], [[True, True]], r"a table of 1 learning rates × 1 epochs has no room"),
+        ((1e-5, 1e-5), 1, [[0.5], [0.5]], None, "must be positive and differ"),
+        ((0.0,), 1, [[0.5]], None, "must be positive and differ"),
+        ((math.inf,), 1, [[0.5]], None, "must be positive and differ"),
+        ((1e-5,), 1, [[math.inf]], None, "must be a finite number in a tried cell, or NaN"),
+        ((1e-5,), 1, [[0.5]], [[False]], "must be a finite number in a tried cell, or NaN"),
     ],
 )
-def test_what_makes_no_table_is_refused(rates, epochs, scores, tried):
-    with pytest.raises(TunerError):
+def test_what_makes_no_table_is_refused(rates, epochs, scores, tried, sentence):
+    with pytest.raises(TunerError, match=sentence):
         Table(rates, epochs, scores, tried)
+
+
+def test_a_table_has_one_of_two_directions():
+    with pytest.raises(TunerError, match='"max" or "min", not \'up\''):
+        Table((1e-5,), 1, [[0.5]], direction="up")
+
+
+def test_tables_are_equal_that_have_the_same_cells_and_direction():
+    table = Table((1e-5, 2e-5), 1, [[0.5], [math.nan]], [[True], [True]])
+    assert table == Table((1e-5, 2e-5), 1, [[0.5], [math.nan]], [[True], [True]])
+    assert table != Table((1e-5, 2e-5), 1, [[0.5], [math.nan]])
+    assert table != Table((1e-5, 2e-5), 1, [[0.4], [math.nan]], [[True], [True]])
+    assert table != Table((1e-5, 3e-5), 1, [[0.5], [math.nan]], [[True], [True]])
+    assert table != Table((1e-5, 2e-5), 1, [[0.5], [math.nan]], [[True], [True]], "min")
+    assert table != "a table"
+
+
+def test_empty_lines_are_no_rows(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("learning_rate,1,2\n\n1e-5,50, \n\n2e-5,,nan\n\n")
+    table = Table.from_csv(path)
+    assert table.learning_rates == (1e-5, 2e-5)
+    assert table.tried.tolist() == [[True, False], [False, True]]
+    assert table.cell(1e-5, 1) == Cell(1e-5, 1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("rates", "others", "merged"),
+    [
+        ((3e-5, 1e-5), (2e-5, 1e-5), (3e-5, 2e-5, 1e-5)),
+        ((1e-5, 3e-5), (2e-5, 4e-5), (1e-5, 2e-5, 3e-5, 4e-5)),
+        ((2e-5, 3e-5, 1e-5), (4e-5, 2.5e-5), (2e-5, 3e-5, 1e-5, 2.5e-5, 4e-5)),
+        ((2e-5,), (1e-5, 3e-5), (3e-5, 2e-5, 1e-5)),
+    ],
+)
+def test_other_rates_take_their_place_where_the_rates_rise_or_fall(rates, others, merged):
+    assert rows_in_order(rates, others) == merged
 
 
 def test_a_table_cannot_be_changed():
