@@ -1,9 +1,14 @@
-"""Atomic replacement of files."""
+"""Atomic replacement of files and folders."""
 
 import errno
+import fcntl
 import os
+import re
+import secrets
+import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,37 +19,133 @@ UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errn
 """What NFS, CIFS, FUSE and the shared folders of virtual machines answer to a call that they do not have."""
 
 
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.part", re.DOTALL)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that replaces `path` when the block ends, unless the block raises.
 
     A process killed at any point leaves the former file or the new one. The new one is on disk when the block has
-    ended, so a power cut cannot undo it. A link keeps leading to its file, which is replaced; a device or a pipe is
-    written to and never replaced.
+    ended, so a power cut cannot undo it; it has the former one's permissions. A link keeps leading to its file, which
+    is replaced; a device or a pipe is written to and never replaced.
 
     Raises:
         TunerError: The file cannot be written; the former one is kept.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f"{target.name}.tmp")
+    temporary = None
     try:
         # By its own name, since that of a pipe behind /dev/stdout cannot be opened.
         if path.exists() and not path.is_file():
             with path.open("wb") as file:
                 yield file
             return
-        with temporary.open("wb") as file:
+        temporary = _temporary(target)
+        with temporary.open("xb") as file:
+            _hold(file.fileno())
+            with suppress(OSError):
+                os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
             yield file
             file.flush()
             sync(file.fileno())
         temporary.replace(target)
         _sync_folder(target.parent)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
-        remedy = ": make room and restart, nothing that was saved is lost" if error.errno in FULL else ""
-        raise TunerError(f"Cannot write {path}: {error.strerror or error}{remedy}") from error
+        # Of two errors, the one that comes first names the cause.
+        with suppress(OSError):
+            if temporary is not None:
+                temporary.unlink()
+        if isinstance(error, OSError):
+            raise _cannot_write(path, error) from error
+        raise
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Make a folder that replaces `path`, if there is one, when the block ends, unless the block raises.
+
+    A process killed at any point leaves the former folder, the new one or none, and never a part of one. Of a link to
+    a folder the link is replaced, and what it leads to is left alone.
+
+    Raises:
+        TunerError: The folder cannot be written; the former one is kept.
+    """
+    temporary, holder = None, None
+    try:
+        temporary = _temporary(path)
+        temporary.mkdir()
+        holder = os.open(temporary, os.O_RDONLY)
+        _hold(holder)
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as written:
+                    sync(written.fileno())
+        former = None
+        if path.is_symlink():
+            path.unlink()
+        elif path.exists():
+            former = path.rename(_temporary(path))
+        temporary.rename(path)
+        _sync_folder(path.parent)
+        if former is not None:
+            shutil.rmtree(former, ignore_errors=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if holder is not None:
+            os.close(holder)
+
+
+def is_temporary(path: Path) -> bool:
+    """Return whether a file or folder has the name of one that was to replace another."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def delete_leftovers(folder: Path) -> None:
+    """Delete what killed processes had begun to write in a folder or below, and nothing that a live one writes."""
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if is_temporary(Path(name)):
+                _delete_if_left(Path(place, name))
+
+
+def _temporary(target: Path) -> Path:
+    """Return an unused name beside a target; what killed processes have left under such names is deleted."""
+    beginning = f".{target.name[:50]}."
+    with suppress(OSError):
+        for name in os.listdir(target.parent):  # noqa: PTH208
+            if name.startswith(beginning) and is_temporary(Path(name)):
+                _delete_if_left(target.with_name(name))
+    return target.with_name(f"{beginning}{secrets.token_hex(4)}.part")
+
+
+def _hold(descriptor: int) -> None:
+    """Mark a temporary file or folder as that of a live process, until it is closed."""
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _delete_if_left(path: Path) -> None:
+    # Where there are no locks, nothing tells the living from the dead.
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_NOFOLLOW | (os.O_RDONLY if path.is_dir() else os.O_RDWR))
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _cannot_write(path: Path, error: OSError) -> TunerError:
+    remedy = ": make room and restart, nothing that was saved is lost" if error.errno in FULL else ""
+    return TunerError(f"Cannot write {path}: {error.strerror or error}{remedy}")
 
 
 def sync(descriptor: int) -> None:

@@ -1,7 +1,6 @@
 """A checkpoint (hub id, folder, or `scratch`) ▶ one built TensorFlow classifier and its tokenizer."""
 
 import logging
-import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from bertgrid_tf.bert.checkpoint_files import complete_folder, first_line, read_
 from bertgrid_tf.bert.scratch import scratch_config
 from bertgrid_tf.bert.tokenizer import add_tokens, load_tokenizer, token_count
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.storage.files import replacing_folder
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
@@ -86,22 +86,16 @@ class Checkpoint:
         Raises:
             UserError: The folder cannot be written.
         """
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = folder.with_name(f".{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        try:
-            part.mkdir()
+        with replacing_folder(folder) as part:
             self.tokenizer.save_pretrained(part)
             # A config from a hub names the pretrained class, one of `scratch` none; servers pick the class by it.
             self.model.config.architectures = [type(self.model).__name__.removeprefix("TF")]
             self.model.config.save_pretrained(part)
-            save_file(_pytorch_weights(self.model), part / "model.safetensors", metadata={"format": "pt"})
+            try:
+                save_file(_pytorch_weights(self.model), part / "model.safetensors", metadata={"format": "pt"})
+            except SafetensorError as error:  # its word for a full disk
+                raise OSError(str(error)) from error
             self._check_saved(part)
-            shutil.rmtree(folder, ignore_errors=True)
-            part.rename(folder)
-        except OSError as error:
-            shutil.rmtree(part, ignore_errors=True)
-            raise UserError(f"Cannot write the model to {folder}: {error.strerror or error}.") from error
 
     def _check_saved(self, folder: Path) -> None:
         """Raise RuntimeError where the saved model lacks weights or its logits differ."""

@@ -172,7 +172,7 @@ class Trainer:
             UserError: The saved state is damaged, or only BERT has the wanted head.
         """
         rows = self._rows(train)
-        history = self._resume(config.seed, folder)
+        history = self._resume(config, folder)
         yield from history
         while len(history) < config.stop_epoch and not (history and history[-1].diverged):
             began, epoch, losses = perf_counter(), len(history) + 1, []
@@ -414,9 +414,9 @@ class Trainer:
         if self._loss_scale is not None:
             self._loss_scale.reset()
 
-    def _resume(self, seed: int, folder: Path) -> list[EpochResult]:
+    def _resume(self, config: TrialConfig, folder: Path) -> list[EpochResult]:
         """Restore the state after the last saved epoch, or reset it, and return the saved epochs."""
-        self._reset(seed)
+        self._reset(config.seed)
         path = folder / STATE_FILE
         if not path.exists():
             return []
@@ -425,10 +425,13 @@ class Trainer:
                 if "v0" in state:
                     for index, variable in enumerate(self._state()):
                         variable.assign(state[f"v{index}"])
-                return [
+                history = [
                     EpochResult(epoch, metrics, state.get(f"p{epoch}"), restored=True)
                     for epoch, metrics in enumerate(json.loads(str(state["history"])), start=1)
                 ]
+                # A run that was ended early, and goes on after all, has no weights to go on with.
+                ended = len(history) >= config.stop_epoch or history[-1].diverged
+                return history if ended or "v0" in state else []
         except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} is damaged: delete it to train this run from its first epoch.") from error
 
@@ -444,6 +447,22 @@ class Trainer:
     def _state(self) -> list[tf.Variable]:
         scale = [] if self._loss_scale is None else self._loss_scale.state
         return [*self.checkpoint.model.variables, *self._optimizer.slots, *scale]
+
+
+def drop_weights(folder: Path) -> None:
+    """Reduce the state of a run that has ended to its epochs' results, without the weights to go on with."""
+    path = folder / STATE_FILE
+    if not path.exists():
+        return
+    try:
+        with np.load(path) as state:
+            if "v0" not in state:
+                return
+            kept = {name: state[name] for name in state.files if not name.startswith("v")}
+    except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile):
+        return  # nothing reads a damaged state of a run that has ended
+    with replacing(path) as file:
+        np.savez(file, **kept)
 
 
 def _learning_rates(train: EncodedDataset, config: TrialConfig, epoch: int) -> np.ndarray:

@@ -217,8 +217,7 @@ class BudgetController:
         if not keep:
             # Before the choice is written: a process killed in between leaves a study that has not begun.
             discard(self._folder.path)
-            for path in self._folder.predictions.glob(f"{trial_name('')}*"):
-                path.unlink()
+            self._folder.delete_predictions(trial_name("*"))
         if chosen is None:
             raise too_short_error(self._asked, self._seconds, self._budget, spent)
         self.log.choose(self._budget, self._asked, chosen)

@@ -277,8 +277,11 @@ class TimeEstimator:
 
     @contextmanager
     def during(self, stage: str) -> Iterator[None]:
-        """Count the time of the block as that of a stage that trains nothing, unless no trial has begun."""
-        if self.stage == START:
+        """Count the time of the block as that of a stage that trains nothing.
+
+        A session in which no trial has begun counts it only where no earlier session has.
+        """
+        if self.stage == START and stage in self._times:
             yield
             return
         self.times()

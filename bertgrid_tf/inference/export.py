@@ -1,6 +1,5 @@
 """The final model for other programs, as a SavedModel or in ONNX."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from bertgrid_tf.corpus import Dialogue, Utterance
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.metrics.correction import Correction
+from bertgrid_tf.storage.files import replacing_folder
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.training.encoding import encode_dialogues
 
@@ -72,7 +72,7 @@ def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
         raise UserError(
             f"The study in {study_folder.path} has no model folder yet: run its `tune` command again to go on."
         )
-    if out.exists():
+    if out.exists() or out.is_symlink():
         raise UserError(f"{out} is there already: delete it, or name another folder with -o.")
     checkpoint = load(str(study_folder.model), metadata.labels)
     correction = study_folder.read_correction() or Correction(0, [1] * len(metadata.labels), 1)
@@ -83,7 +83,7 @@ def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
     expected = correction.apply(Trainer(checkpoint).probabilities(texts))
     # A text alone, and the others padded to the longest of them.
     batches = pipeline(texts, np.zeros(count, np.int32), np.arange(count), np.array([1, count - 1]))
-    with _appearing(out) as part:
+    with replacing_folder(out) as part:
         checkpoint.tokenizer.model_max_length = hyperparameters.max_length
         checkpoint.tokenizer.save_pretrained(part)
         checkpoint.model.config.save_pretrained(part)
@@ -179,18 +179,3 @@ def _dialogue(checkpoint: Checkpoint, hyperparameters: Hyperparameters) -> Dialo
     words = sorted(word for word in checkpoint.tokenizer.get_vocab() if word.isalpha())
     counts = random.permutation(np.geomspace(1, hyperparameters.max_length, CHECKED_TEXTS).astype(int))
     return Dialogue(tuple(Utterance(" ".join(random.choice(words, count))) for count in counts))
-
-
-@contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """Yield a folder to fill that becomes `folder` when the block ends, unless the block raises."""
-    part = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        yield part
-        part.rename(folder)
-    except OSError as error:
-        raise UserError(f"Cannot write the model to {folder}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

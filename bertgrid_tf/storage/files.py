@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,13 +22,26 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         UserError: The folder cannot be made, or the file cannot be written.
     """
+    with _in_folder(path), tuners.files.replacing(path) as file:
+        yield file
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Replace a folder by a new one (`tuners.files.replacing_folder`), and make its parent; raises as `replacing`."""
+    with _in_folder(path), tuners.files.replacing_folder(path) as folder:
+        yield folder
+
+
+@contextmanager
+def _in_folder(path: Path) -> Iterator[None]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # a file in its place, which is no folder to write in either
+            path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
     try:
-        with tuners.files.replacing(path) as file:
-            yield file
+        yield
     except TunerError as error:
         raise UserError(f"{error}.") from error
 
@@ -73,6 +86,6 @@ class JsonLines:
             self._torn = ""
         self.records.append(record)
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.write(json.dumps(record) + "\n")  # ASCII, so that no cut comes within a character
             file.flush()
             tuners.files.sync(file.fileno())

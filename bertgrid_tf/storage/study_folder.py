@@ -123,9 +123,9 @@ class StudyFolder:
         """Return the ids of the search's trials that have begun, in order."""
         return sorted(file.parent.name.removeprefix(_TRIAL) for file in self.path.glob(f"{_TRIAL}*/trial.json"))
 
-    def delete_weights(self) -> None:
-        """Delete the weights that trials of the search, sweeps included, have kept for a soup."""
-        for file in self.path.glob(f"{_TRIAL}*/weights-*.npz"):
+    def delete_weights(self, trial_id: str = "*") -> None:
+        """Delete the weights that a trial of the search, or each of them, has kept for a soup."""
+        for file in self.path.glob(f"{_TRIAL}{trial_id}/weights-*.npz"):
             file.unlink()
 
     def read_trial(self, trial_id: str) -> "Trial":
@@ -284,6 +284,11 @@ class StudyFolder:
     def scored_epochs(self) -> int:
         """Return the number of epochs with dev predictions; a diverged epoch has none, and a soup trains none."""
         return sum(not file.name.startswith(SOUP) for file in self.predictions.glob("*-*.csv"))
+
+    def delete_predictions(self, trial: str) -> None:
+        """Delete the dev predictions of a trial; "*" stands for any characters."""
+        for file in self.predictions.glob(f"{trial}-*.csv"):
+            file.unlink()
 
     def write_lengths(self, lengths: Sequence[int]) -> None:
         """Write `lengths.csv`: how many texts have how many tokens."""

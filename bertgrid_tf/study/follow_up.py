@@ -12,6 +12,7 @@ from bertgrid_tf.analysis.records import SweepAnalysis
 from bertgrid_tf.budget.controller import BudgetController
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.records import FollowUpTrial
+from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.study.execution import TrialExecution
 from bertgrid_tf.training.trial_runner import TrialRunner
 from bertgrid_tf.trial_config import INTERACTIONS, SEEDS, TrialConfig
@@ -75,6 +76,8 @@ def run_follow_ups(
 ) -> None:
     """Run the trials of a stage after the search, unless they have ended or do not fit the budget."""
     ended = {trial.name for trial in execution.folder.read_follow_ups()}
+    for name in ended:
+        _delete_state(execution.folder, name)
     waiting = [trial for trial in trials if trial.name not in ended]
     if waiting:
         controller.expect(stage, [trial.config for trial in waiting])
@@ -83,6 +86,10 @@ def run_follow_ups(
             for trial in group:
                 if controller.begin_follow_up(trial):
                     _run(trial, execution, runner, controller, pool)
+                else:
+                    # It may have begun before the study was interrupted.
+                    _delete_state(execution.folder, trial.name)
+                    execution.folder.delete_predictions(trial.name)
 
 
 def _run(
@@ -105,4 +112,8 @@ def _run(
     finite = [metrics for metrics in epochs if not isnan(metrics[execution.recipe.metric])]
     execution.folder.write_follow_up(replace(trial, epochs=finite))
     execution.callback.on_trial_end(name)
-    shutil.rmtree(folder)
+    _delete_state(execution.folder, name)
+
+
+def _delete_state(folder: StudyFolder, name: str) -> None:
+    shutil.rmtree(folder.follow_up / name, ignore_errors=True)

@@ -18,7 +18,7 @@ from bertgrid_tf.recipe import Recipe, differing_keys
 from bertgrid_tf.storage.records import StudyMetadata
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.system.container import LOCAL_ERRORS, check_writable
-from tuners.files import UNSUPPORTED, sync
+from tuners.files import UNSUPPORTED, delete_leftovers, is_temporary, sync
 
 LIBRARIES = ("tensorflow", "tf_keras", "keras-tuner", "transformers", "tokenizers", "numpy")
 """The libraries that the numbers depend on."""
@@ -43,8 +43,7 @@ def take_folder(folder: StudyFolder, corpus: str) -> None:
     if obstacle := check_writable(path, volume=path.parent):
         raise UserError(obstacle.sentence("The study folder", otherwise, f"tune {corpus}")) from failure
     # A process killed as it began leaves its lock and a recipe that it was about to write.
-    beginning = (folder.lock_file.name, f"{folder.recipe_file.name}.tmp")
-    others = [entry for entry in path.iterdir() if entry.name not in beginning]
+    others = [entry for entry in path.iterdir() if entry != folder.lock_file and not is_temporary(entry)]
     if others and not folder.recipe_file.exists():
         raise UserError(f"{path} holds other files than a study's: choose another folder with --results or --study.")
 
@@ -78,6 +77,7 @@ def locked(folder: StudyFolder, on_message: Callable[[str], None]) -> Iterator[N
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         sync(file.fileno())  # a worker on another host reads it
+        delete_leftovers(folder.path)
         yield
 
 

@@ -9,6 +9,7 @@ import keras_tuner
 from keras_tuner.engine.trial import Trial
 
 from bertgrid_tf.analysis import StudyAnalysis, StudyScores, analyze, list_mistakes
+from bertgrid_tf.bert.trainer import drop_weights
 from bertgrid_tf.budget.callbacks import Callback, CallbackList
 from bertgrid_tf.budget.controller import BudgetController, NotChosenError
 from bertgrid_tf.budget.deadline import TimedOracle
@@ -33,9 +34,11 @@ from bertgrid_tf.study.workers import WorkerOptions, WorkerPool, start_workers
 from bertgrid_tf.training.recipe_checks import check_recipe, checkpoint_identities, model_notes
 from bertgrid_tf.training.trial_runner import TrialRunner
 from bertgrid_tf.training.workload_estimator import WorkloadEstimator
-from bertgrid_tf.trial_config import INTERACTIONS, SEEDS, TrialConfig
+from bertgrid_tf.trial_config import GRID, INTERACTIONS, SEEDS, TrialConfig
 from tuners import Best, CasualGridOracle, SweepLevel, TunerError
 from tuners.pool import Pool
+from tuners.space import STAGE
+from tuners.state import ENDED
 
 FIRST_REPORT_SECONDS = 30
 
@@ -170,10 +173,24 @@ class StudyRunner:
                 self._at_intervals("report", self._write_report)
             return goes_on
 
-        tuner = self._execution.tuner(oracle, self._runner, pool, self._controller.begin_trial, on_epoch_end)
+        def on_trial_begin(trial: Trial) -> None:
+            self._delete_needless_weights(oracle)
+            self._controller.begin_trial(trial)
+
+        tuner = self._execution.tuner(oracle, self._runner, pool, on_trial_begin, on_epoch_end)
         self._controller.resume()
         tuner.search()
+        self._delete_needless_weights(oracle)
         return oracle
+
+    def _delete_needless_weights(self, oracle: CasualGridOracle) -> None:
+        """Delete the weights of ended trials that are neither resumed nor needed for a soup."""
+        rows = {cell.trial_id for cell in oracle.cells()} if oracle.stage == GRID else oracle.trials.keys()
+        for trial_id, trial in oracle.trials.items():
+            if trial.status in ENDED:
+                drop_weights(self._folder.trial_folder(trial_id))
+                if trial_id not in rows and trial.hyperparameters.values[STAGE] != GRID:
+                    self._folder.delete_weights(trial_id)
 
     def _cheapest_level(self, levels: Sequence[SweepLevel]) -> SweepLevel:
         return cheapest_level(levels, StudyScores(self._folder), self._recipe, self._workload.epoch)

@@ -32,11 +32,9 @@ class SoupMember:
 
 
 def save_weights(trainer: Trainer, folder: Path, epoch: int) -> None:
-    """Write the model's weights in a trial's folder, in place of those of an earlier epoch."""
+    """Write the model's weights in a trial's folder."""
     with replacing(weights_file(folder, epoch)) as out:
         np.savez(out, *(variable.numpy() for variable in trainer.checkpoint.model.variables))
-    for earlier in range(1, epoch):
-        weights_file(folder, earlier).unlink(missing_ok=True)
 
 
 def greedy_soup(

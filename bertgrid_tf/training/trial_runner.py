@@ -15,6 +15,7 @@ from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.metrics.classification import directions, evaluate
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.predictions import Predictions, predictions_file, write_predictions
+from bertgrid_tf.storage.study_folder import weights_file
 from bertgrid_tf.training.encoding import CorpusEncoder
 from bertgrid_tf.training.model_cache import ModelCache
 from bertgrid_tf.training.soup import SoupMember, greedy_soup, save_weights
@@ -91,7 +92,7 @@ class TrialRunner:
             tokens = {"train_tokens": float(train.texts.lengths.sum())}
             if trainer.unpadded:
                 tokens["train_padding"] = 0.0
-            best, metric = -np.inf, self._recipe.metric
+            best, best_epoch, metric = -np.inf, 0, self._recipe.metric
 
             def scored(result: EpochResult) -> dict[str, float]:
                 named = {}
@@ -102,21 +103,30 @@ class TrialRunner:
                 return result.metrics | tokens | named
 
             def keep(result: EpochResult) -> None:
-                nonlocal best
+                nonlocal best, best_epoch
+                # Of a process that was killed before it saved them.
+                later = result.epoch + 1
+                while (file := predictions_file(self._predictions, folder.name, later)).exists():
+                    file.unlink()
+                    later += 1
                 if result.probabilities is None:
                     return
                 self._write_predictions(folder.name, result.epoch, dev, result.probabilities)
                 score = self._recipe.signed(scored(result)[metric])
                 # The weights of a restored epoch are gone from the model.
-                if keeps_weights and score > best and not result.restored:
-                    save_weights(trainer, folder, result.epoch)
-                best = max(best, score)
+                if score > best:
+                    best, best_epoch = score, result.epoch
+                    if keeps_weights and not result.restored:
+                        save_weights(trainer, folder, result.epoch)
 
             for result in trainer.run(
                 train, dev, config, folder, self._on_train_batch_end, config.stage == FINAL, before_save=keep
             ):
                 if result.restored:
                     keep(result)
+                # Only now is the epoch saved, whose weights may take their place.
+                for earlier in range(1, best_epoch) if keeps_weights else ():
+                    weights_file(folder, earlier).unlink(missing_ok=True)
                 yield replace(result, metrics=scored(result))
         except tf.errors.ResourceExhaustedError as error:
             raise keras_tuner.errors.FailedTrialError(f"out of memory: {error.message}") from error
