@@ -15,9 +15,7 @@ from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-SERIES = (
-    *("kills", "signals", "disk", "corrupt", "cli", "recipes", "corpora", "checkpoints", "workers", "downloads"),
-)
+SERIES = (*("kills", "signals", "disk", "corrupt", "cli", "recipes", "corpora", "checkpoints", "workers", "downloads"),)
 COLUMNS = ("difference", "traceback", "hang", "other")
 # Before anything is imported that reads them: no hub, no proxy that answers, one line of TensorFlow's fewer.
 ALONE = {

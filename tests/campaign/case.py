@@ -155,8 +155,9 @@ class Case:
         limit: float = LIMIT,
         environment: Mapping[str, str] | None = None,
         stdin: bytes = b"",
+        file_size: int = 0,
     ) -> Answer:
-        """Run `action(*words)` in a fork and return how it ended.
+        """Run `action(*words)` in a fork and return how it ended; no file may grow beyond `file_size`, if not 0.
 
         Raises:
             Failure: It is still running after `limit` seconds, has written outside the case's folder, or has left
@@ -167,7 +168,7 @@ class Case:
         (self.folder / ".in").write_bytes(stdin)
         outside, inside = os.pipe()
         if (child := os.fork()) == 0:
-            _in_child(self.folder, lambda: action(*words), limit, inside, environment or {})
+            _in_child(self.folder, lambda: action(*words), limit, inside, environment or {}, file_size)
         os.close(inside)
         handle = os.pidfd_open(child)
         ended = bool(select.select([handle], [], [], limit)[0])
@@ -199,7 +200,12 @@ def _console_script(*words: str) -> None:
 
 
 def _in_child(
-    folder: Path, action: Callable[[], object], limit: float, inside: int, environment: Mapping[str, str]
+    folder: Path,
+    action: Callable[[], object],
+    limit: float,
+    inside: int,
+    environment: Mapping[str, str],
+    file_size: int,
 ) -> None:
     """Become a process like one that a shell starts in the case's folder; run the action and exit."""
     code = 1
@@ -213,6 +219,8 @@ def _in_child(
         os.environ.update({"TMPDIR": str(folder / ".tmp"), "XDG_CACHE_HOME": str(folder / ".cache"), **environment})
         tempfile.tempdir = None
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+        if file_size:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
         faulthandler.dump_traceback_later(max(limit - 1, 1))
         _blank_figures()
         _watch(folder, inside)

@@ -52,7 +52,18 @@ def _change(file: Path, case: Case, values: tuple[Any, ...]) -> None:
 def another_architecture(folder: Path, case: Case) -> None:
     """Name another type of model than the weights are of."""
     config = json.loads((folder / "config.json").read_text())
-    types = ("bert", "roberta", "albert", "electra", "distilbert", "deberta-v2", "xlm-roberta", "gpt2", "t5", "camembert")
+    types = (
+        "bert",
+        "roberta",
+        "albert",
+        "electra",
+        "distilbert",
+        "deberta-v2",
+        "xlm-roberta",
+        "gpt2",
+        "t5",
+        "camembert",
+    )
     config["model_type"] = case.random.choice(types)
     (folder / "config.json").write_text(json.dumps(config))
 
@@ -94,7 +105,9 @@ def weights(folder: Path, case: Case) -> None:
             lambda: header.pop(name),
             lambda: header.__setitem__(f"{name}x", header.pop(name)),
             lambda: entry.update(dtype=case.random.choice(("F16", "I64", "BOOL", "X9", 3))),
-            lambda: entry.update(shape=case.random.choice(([], [0], [-1, 2], [2**40, 2**40], [*entry["shape"], 2], "x"))),
+            lambda: entry.update(
+                shape=case.random.choice(([], [0], [-1, 2], [2**40, 2**40], [*entry["shape"], 2], "x"))
+            ),
             lambda: entry.update(shape=entry["shape"][::-1]),
             lambda: entry.update(data_offsets=case.random.choice(([0, 4], [-4, 0], [0, 2**60], [8, 4], []))),
             lambda: header.update(__metadata__=case.random.choice(({}, {"format": "mlx"}, 3))),

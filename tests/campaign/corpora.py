@@ -18,12 +18,16 @@ HEADER = ("text", "label", "dialogue", "speaker", "split")
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 TEXTS = st.one_of(
     ANY,
-    st.text(st.sampled_from('"\',;\t\n\r\\=#\0\u2028\ufeff\u0085\u200b[]💥é한') | st.characters(codec="ascii"), max_size=20),
+    st.text(
+        st.sampled_from("\"',;\t\n\r\\=#\0\u2028\ufeff\u0085\u200b[]💥é한") | st.characters(codec="ascii"), max_size=20
+    ),
     st.sampled_from(["", " ", "nan", "NULL", '"', '""', "a\r\nb", "=1+1", "[CLS]", "[None]", "\ufeff", "x" * 200_000]),
 )
 LABELS = st.one_of(
     st.sampled_from(["joy", "neutral", "anger"]),
-    st.sampled_from(["", " joy", "Joy", "joy\u200b", "nan", "1", "1.0", "01", "-", "a,b", "p_x", "label", "../x", "<b>"]),
+    st.sampled_from(
+        ["", " joy", "Joy", "joy\u200b", "nan", "1", "1.0", "01", "-", "a,b", "p_x", "label", "../x", "<b>"]
+    ),
     ANY,
 )
 ENCODINGS = ("utf-8", "utf-8", "utf-8-sig", "utf-16", "cp949", "latin-1", "utf-16-le", "utf-32")

@@ -73,7 +73,9 @@ def endless(path: Path, random: Random) -> None:
 def foreign(path: Path, random: Random) -> None:
     """Write what belongs to another kind of file."""
     nested = b"[" * 50_000
-    path.write_bytes(random.choice((b"null", b"[]", b"{}", b"1", b'"x"', b"a,b\n1,2\n", nested, b"PK\x03\x04", b"\x80\x04N.")))
+    path.write_bytes(
+        random.choice((b"null", b"[]", b"{}", b"1", b'"x"', b"a,b\n1,2\n", nested, b"PK\x03\x04", b"\x80\x04N."))
+    )
 
 
 def mutated(path: Path, random: Random) -> None:
