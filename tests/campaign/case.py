@@ -46,7 +46,7 @@ BRIEF = (
 """Flags that make a study one trial of one epoch."""
 
 
-class Failure(Exception):
+class CaseError(Exception):
     """A case that does not hold.
 
     Attributes:
@@ -71,13 +71,13 @@ class Answer:
         return f"{' '.join(map(repr, self.words))}: code {self.code}\n{self.out[-1500:]}\n{self.err[-3000:]}"
 
     def check(self, codes: Sequence[int] = FINISHED) -> "Answer":
-        """Raise `Failure` unless the command ended with one of the codes, and a refusal is one sentence."""
+        """Raise `CaseError` unless the command ended with one of the codes, and a refusal is one sentence."""
         if "Traceback (most recent call last)" in self.out + self.err:
-            raise Failure("traceback", str(self))
+            raise CaseError("traceback", str(self))
         if self.code not in codes:
-            raise Failure("other", str(self))
+            raise CaseError("other", str(self))
         if self.code == 2 and not re.fullmatch(r"[^\n]+\.\n", self.err):
-            raise Failure("other", f"not one sentence: {self}")
+            raise CaseError("other", f"not one sentence: {self}")
         return self
 
 
@@ -160,7 +160,7 @@ class Case:
         """Run `action(*words)` in a fork and return how it ended; no file may grow beyond `file_size`, if not 0.
 
         Raises:
-            Failure: It is still running after `limit` seconds, has written outside the case's folder, or has left
+            CaseError: It is still running after `limit` seconds, has written outside the case's folder, or has left
                 temporary files.
         """
         temporary, out, err = (self.folder / f".{name}" for name in ("tmp", "out", "err"))
@@ -183,12 +183,12 @@ class Case:
             written = pipe.read(10_000) or b""
         answer = Answer(words, code, *(file.read_bytes().decode(errors="replace") for file in (out, err)))
         if not ended:
-            raise Failure("hang", str(answer))
+            raise CaseError("hang", str(answer))
         if written:
-            raise Failure("other", f"touched outside its folder: {written.decode(errors='replace')}\n{answer}")
+            raise CaseError("other", f"touched outside its folder: {written.decode(errors='replace')}\n{answer}")
         if left := [path.name for path in temporary.iterdir()]:
             shutil.rmtree(temporary)
-            raise Failure("other", f"left temporary files: {', '.join(left)}\n{answer}")
+            raise CaseError("other", f"left temporary files: {', '.join(left)}\n{answer}")
         return answer
 
 
@@ -286,7 +286,7 @@ def run(series: Any, case: Case) -> dict[str, Any]:
         try:
             os.close(outside)
             outcome["size"] = series.run(case) or 1
-        except Failure as failure:
+        except CaseError as failure:
             outcome |= {"kind": failure.kind, "text": str(failure)}
         except BaseException:
             outcome |= {"kind": "other", "text": f"the campaign itself: {traceback.format_exc()}"}

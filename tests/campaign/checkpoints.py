@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.campaign.case import BRIEF, TRAINING, Case, Failure
+from tests.campaign.case import BRIEF, TRAINING, Case, CaseError
 from tests.campaign.damage import VALUES, damage
 
 CASES = 300
@@ -31,7 +31,7 @@ def config_value(folder: Path, case: Case) -> None:
 
 def tokenizer_value(folder: Path, case: Case) -> None:
     """Change a value of the tokenizer's files."""
-    names = [name for name in ("tokenizer_config.json", "tokenizer.json", "special_tokens_map.json")]
+    names = ("tokenizer_config.json", "tokenizer.json", "special_tokens_map.json")
     present = [folder / name for name in names if (folder / name).exists()]
     _change(case.random.choice(present), case, VALUES) if present else config_value(folder, case)
 
@@ -136,7 +136,7 @@ def code(folder: Path, case: Case) -> None:
         content = json.loads(file.read_text()) if file.exists() else {}
         names = ("AutoConfig", "AutoTokenizer", "TFAutoModelForSequenceClassification")
         content |= {
-            "auto_map": {"auto_map": {name: "evil.Evil" for name in names}},
+            "auto_map": {"auto_map": dict.fromkeys(names, "evil.Evil")},
             "class": {"tokenizer_class": "Evil", "architectures": ["Evil"]},
             "template": {"chat_template": "{% for x in ().__class__.__base__.__subclasses__() %}{% endfor %}"},
         }[kind]
@@ -172,7 +172,7 @@ def run(case: Case) -> None:
             flags = ["--set", "max_length=16", "--max-train-samples", "20"]
             case.bertgrid("tune", "sample", *BRIEF, "--model", "./checkpoint", *flags, limit=TRAINING).check()
         if (case.folder / "ran").exists():
-            raise Failure("other", "code of the checkpoint was run")
-    except Failure as failure:
+            raise CaseError("other", "code of the checkpoint was run")
+    except CaseError as failure:
         changed = json.loads((folder / "config.json").read_text()) if kind is config_value else ""
-        raise Failure(failure.kind, f"{failure}\n{source.name}: {kind.__name__} {changed}") from failure
+        raise CaseError(failure.kind, f"{failure}\n{source.name}: {kind.__name__} {changed}") from failure

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bertgrid_tf.corpus import Columns, Corpus, load_table
 from bertgrid_tf.corpus.files import open_table
 from bertgrid_tf.errors import UserError
-from tests.campaign.case import BRIEF, LIMIT, TRAINING, Case, Failure
+from tests.campaign.case import BRIEF, LIMIT, TRAINING, Case, CaseError
 
 CASES = 300
 HEADER = ("text", "label", "dialogue", "speaker", "split")
@@ -46,7 +46,7 @@ def rows(draw: st.DrawFn) -> list[list[str]]:
     count = draw(st.sampled_from([0, 1, 2, 8, 30, 30, 30]))
     odd = draw(st.sampled_from(["text", "label", "all", "none"]))
     plain = [
-        [f"line {n} of {n % 7}", ("joy", "neutral")[n % 2], f"d{n // 4}", "AB"[n % 2], "train dev test".split()[n % 3]]
+        [f"line {n} of {n % 7}", ("joy", "neutral")[n % 2], f"d{n // 4}", "AB"[n % 2], ("train", "dev", "test")[n % 3]]
         for n in range(count)
     ]
     for row in plain:
@@ -147,6 +147,6 @@ def _same_in_two_formats(case: Case, table: list[list[str]]) -> None:
     one, other = read["csv"], read["jsonl"]
     if isinstance(one, Corpus) and isinstance(other, Corpus):
         if one.splits != other.splits:
-            raise Failure("difference", f"table.csv and table.jsonl in {case.folder} are two corpora")
+            raise CaseError("difference", f"table.csv and table.jsonl in {case.folder} are two corpora")
     elif isinstance(one, Corpus) != isinstance(other, Corpus):
-        raise Failure("difference", f"one is a corpus, the other is none: {one!s:.300} | {other!s:.300}")
+        raise CaseError("difference", f"one is a corpus, the other is none: {one!s:.300} | {other!s:.300}")

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from tests.campaign.case import STUDY, TRAINING, Answer, Case, Failure
+from tests.campaign.case import STUDY, TRAINING, Answer, Case, CaseError
 from tests.campaign.damage import damage, restore
 from tests.stops import content, differences
 
@@ -43,9 +43,9 @@ def run(case: Case) -> None:
             changed = [one for one in changed if not one.startswith(str(name))]
         changed = [one for one in changed if not one.startswith(("evaluations", "savedmodel", "model/README.md"))]
         if changed:
-            raise Failure("difference", f"after {again}\n{'; '.join(changed)}\nand before {read}")
-    except Failure as failure:
-        raise Failure(failure.kind, f"{failure}\n{name} {how}") from failure
+            raise CaseError("difference", f"after {again}\n{'; '.join(changed)}\nand before {read}")
+    except CaseError as failure:
+        raise CaseError(failure.kind, f"{failure}\n{name} {how}") from failure
 
 
 def _way_out(case: Case, path: Path, whole: Path, refused: Answer) -> Answer:
@@ -58,4 +58,4 @@ def _way_out(case: Case, path: Path, whole: Path, refused: Answer) -> Answer:
     if any(word in refused.err for word in ("delete", "remove")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
         return case.bertgrid(*STUDY, limit=TRAINING).check((0,))
-    raise Failure("other", f"no way out: {refused}")
+    raise CaseError("other", f"no way out: {refused}")

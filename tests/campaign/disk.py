@@ -5,7 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.campaign.case import STUDY, TRAINING, Case, Failure
+from tests.campaign.case import STUDY, TRAINING, Case, CaseError
 from tests.stops import content, differences
 
 CASES = 24
@@ -35,20 +35,20 @@ def run(case: Case) -> None:
         _mount("-o", f"remount,size={used + size}", disk)
     full = case.bertgrid(*words, limit=TRAINING, file_size=0 if disk else size // 10).check((0, 2))
     if full.code == 2 and "make room" not in full.err and "rite" not in full.err:
-        raise Failure("other", f"the sentence names no full disk: {full}")
+        raise CaseError("other", f"the sentence names no full disk: {full}")
     if disk:
         _mount("-o", "remount,size=64m", disk)
     try:
         case.bertgrid(*words, limit=TRAINING).check((0,))
         if left := [str(path) for path in (case.folder / "results").rglob("*.part*")]:
-            raise Failure("other", f"left {', '.join(left)}")
+            raise CaseError("other", f"left {', '.join(left)}")
         if tunes:
             whole, resumed = content(case.shared / "results" / "sample"), content(case.folder / "results" / "sample")
             ignored = ("evaluations", "model/README.md", "report.html")
             if changed := [one for one in differences(whole, resumed) if not one.startswith(ignored)]:
-                raise Failure("difference", "; ".join(changed))
-    except Failure as failure:
-        raise Failure(failure.kind, f"{failure}\n{size} bytes, before: {full}") from failure
+                raise CaseError("difference", "; ".join(changed))
+    except CaseError as failure:
+        raise CaseError(failure.kind, f"{failure}\n{size} bytes, before: {full}") from failure
 
 
 def _small_disk(folder: Path, size: int) -> str | None:

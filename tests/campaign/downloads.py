@@ -1,4 +1,4 @@
-"""Hosts that break off, lie, stall or never end: a corpus and a hub model are fetched whole or refused in a sentence."""
+"""Hosts that break off, lie, stall or never end: corpora and hub models are fetched whole or refused in a sentence."""
 
 import gzip
 import hashlib
@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 
 from bertgrid_tf.corpus import SOURCES, Source, SourceFile, fetch
 from bertgrid_tf.errors import UserError
-from tests.campaign.case import LIMIT, Case, Failure
+from tests.campaign.case import LIMIT, Case, CaseError
 from tests.campaign.process import Process
 
 CONTENT = ("id\tdocument\tlabel\n" + "".join(f"{n}\treview {n}\t{n % 2}\n" for n in range(3000))).encode()
@@ -163,8 +163,8 @@ def _hosts(hub: Path) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Host)
     if (child := os.fork()) == 0:
         os.environ["CAMPAIGN_HUB"] = str(hub)
-        sys.stderr = Path(os.devnull).open("w")
-        server.serve_forever()
+        with Path(os.devnull).open("w") as sys.stderr:
+            server.serve_forever()
     server.socket.close()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
@@ -182,8 +182,8 @@ def run(case: Case) -> None:
                 _load_model(case, f"{address}/{quote(plan[0])}", whole=plan[0] == "hub whole")
             else:
                 _fetch(case, [f"{address}/{quote(kind)}" for kind in plan], {*plan} & {*WHOLE})
-        except Failure as failure:
-            raise Failure(failure.kind, f"{failure}\n{plan}") from failure
+        except CaseError as failure:
+            raise CaseError(failure.kind, f"{failure}\n{plan}") from failure
 
 
 def _fetch(case: Case, hosts: list[str], whole: set[str]) -> None:
@@ -201,16 +201,16 @@ def _fetch(case: Case, hosts: list[str], whole: set[str]) -> None:
     answer = case.fork(action).check((0,) if whole else (2,))
     kept = {path.name: path.read_bytes() for path in folder.iterdir()}
     if kept != ({"reviews.txt": CONTENT} if whole else {}):
-        raise Failure("difference", f"{[*kept]} lie in the folder: {answer}")
+        raise CaseError("difference", f"{[*kept]} lie in the folder: {answer}")
 
 
 def _load_model(case: Case, address: str, whole: bool) -> None:
     variables = {"HF_ENDPOINT": address, "HF_HOME": str(case.folder / "cache"), "HF_HUB_OFFLINE": "0"}
     answer = Process(case, "data", "describe", "sample", "--model", "someone/tiny", **variables).wait(2 * LIMIT)
     if answer is None:
-        raise Failure("hang", "the hub")
+        raise CaseError("hang", "the hub")
     answer.check((0,) if whole else (0, 2))
     for place in (case.folder, Path("/tmp")):
-        if escaped := [path for path in place.glob("escaped*")]:
-            raise Failure("other", f"written outside the cache: {escaped}")
+        if escaped := [*place.glob("escaped*")]:
+            raise CaseError("other", f"written outside the cache: {escaped}")
     shutil.rmtree(case.folder / "cache", ignore_errors=True)

@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.campaign.case import Case, Failure
+from tests.campaign.case import Case, CaseError
 from tests.stops import Forks, Point, content, differences, resume_at, stop_points
 
 CHAINS, KILLS, BATCHES = 25, 8, 20
@@ -31,7 +31,7 @@ def run(case: Case) -> int:
         shutil.copytree(stops / (name := f"at-{point.command}-{own.index(point)}"), case.folder / name, symlinks=True)
     with Forks(case.folder) as forks:
         if wrong := resume_at(forks, batch, points):
-            raise Failure(_kind(text := "\n".join(f"{point}: {how}" for point, how in wrong.items())), text)
+            raise CaseError(_kind(text := "\n".join(f"{point}: {how}" for point, how in wrong.items())), text)
     return len(batch)
 
 
@@ -51,12 +51,12 @@ def _chain(case: Case, whole: float) -> int:
                 moment = whole * case.random.uniform(0.02, 0.4)
                 ended = forks.run("killed", command, seconds=moment)
                 if ended.code not in (0, -signal.SIGKILL):
-                    raise Failure(_kind(ended.output), f"after {kills} kills: {ended.code}\n{ended.output}")
+                    raise CaseError(_kind(ended.output), f"after {kills} kills: {ended.code}\n{ended.output}")
                 kills += ended.code != 0
             if (ended := forks.run("killed", command)).code:
-                raise Failure(_kind(ended.output), f"after {kills} kills: {ended.code}\n{ended.output}")
+                raise CaseError(_kind(ended.output), f"after {kills} kills: {ended.code}\n{ended.output}")
         if changed := differences(content(forks.study("after-1")), content(forks.study("killed"))):
-            raise Failure("difference", f"after {kills} kills: {'; '.join(changed)}")
+            raise CaseError("difference", f"after {kills} kills: {'; '.join(changed)}")
     return kills
 
 

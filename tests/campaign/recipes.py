@@ -1,4 +1,4 @@
-"""Recipes from the models that read them: values in and out of their ranges, keys that are none, files that are none."""
+"""Recipes from the models that read them: values in and out of range, keys that are none, files that are none."""
 
 import math
 import types
@@ -14,7 +14,7 @@ from bertgrid_tf.corpus.layout import CONTEXTS, SPEAKER_FORMATS
 from bertgrid_tf.hyperparameters import SWEEPABLE, Strict
 from bertgrid_tf.metrics.classification import OVERALL
 from bertgrid_tf.recipe import Recipe, load_recipe
-from tests.campaign.case import BRIEF, TRAINING, Case, Failure
+from tests.campaign.case import BRIEF, TRAINING, Case, CaseError
 
 CASES = 300
 WORDS = {
@@ -125,6 +125,6 @@ def run(case: Case) -> None:
         read = load_recipe("sample", file)
         (case.folder / "again.yaml").write_text(read.to_yaml(), encoding="utf-8")
         if load_recipe("sample", case.folder / "again.yaml") != read:
-            raise Failure("difference", f"{read.to_yaml()} is another recipe when it is read again")
+            raise CaseError("difference", f"{read.to_yaml()} is another recipe when it is read again")
     if (case.folder / "ran").exists():
-        raise Failure("other", "the recipe ran a command")
+        raise CaseError("other", "the recipe ran a command")

@@ -3,7 +3,7 @@
 import signal
 import time
 
-from tests.campaign.case import STUDY, TRAINING, Case, Failure
+from tests.campaign.case import STUDY, TRAINING, Case, CaseError
 from tests.campaign.process import Process
 from tests.stops import content, differences
 
@@ -33,16 +33,16 @@ def run(case: Case) -> None:
     process.send(number)
     answer = process.wait(30)
     if answer is None:
-        raise Failure("hang", f"{words[0]}: {number.name} after {moment:.2f} s: still running 30 s later")
+        raise CaseError("hang", f"{words[0]}: {number.name} after {moment:.2f} s: still running 30 s later")
     try:
         answer.check((0, 2, CODES[number]))
         if answer.code and (lines := len(answer.err.splitlines())) > 1:
-            raise Failure("other", f"{lines} lines on stderr: {answer}")
+            raise CaseError("other", f"{lines} lines on stderr: {answer}")
         if tunes:
             case.bertgrid(*STUDY, limit=TRAINING).check((0,))
             whole, resumed = content(case.shared / "results" / "sample"), content(case.folder / "results" / "sample")
             ignored = ("figures/", "evaluations", "model/README.md", "report.html")
             if changed := [one for one in differences(whole, resumed) if not one.startswith(ignored)]:
-                raise Failure("difference", f"{'; '.join(changed)}")
-    except Failure as failure:
-        raise Failure(failure.kind, f"{failure}\n{words[0]}: {number.name} after {moment:.2f} s") from failure
+                raise CaseError("difference", f"{'; '.join(changed)}")
+    except CaseError as failure:
+        raise CaseError(failure.kind, f"{failure}\n{words[0]}: {number.name} after {moment:.2f} s") from failure

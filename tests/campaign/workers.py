@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from tests.campaign.case import STUDY, TRAINING, Case, Failure
+from tests.campaign.case import STUDY, TRAINING, Case, CaseError
 from tests.campaign.process import Process, kill_all, processes
 from tests.stops import content, differences
 
@@ -39,17 +39,17 @@ def _run(case: Case) -> int:
     time.sleep(case.random.uniform(0, 4))
     driver.send(signal.SIGKILL)
     if (answer := driver.wait(30)) is None or answer.code not in (0, -signal.SIGKILL):
-        raise Failure("other", f"the driver: {answer}")
+        raise CaseError("other", f"the driver: {answer}")
     deadline = time.monotonic() + 60
     while left := [f"{number} {title[:80]}" for number, title in processes(case.folder)]:
         if time.monotonic() > deadline:
-            raise Failure("other", f"still running a minute after the driver's death: {'; '.join(left)}")
+            raise CaseError("other", f"still running a minute after the driver's death: {'; '.join(left)}")
         time.sleep(0.2)
     case.bertgrid(*STUDY, limit=TRAINING).check((0,))
     whole, resumed = content(case.shared / "results" / "sample"), content(case.folder / "results" / "sample")
     ignored = ("figures/", "evaluations", "model/README.md", "report.html")
     if changed := [one for one in differences(whole, resumed) if not one.startswith(ignored)]:
-        raise Failure("difference", "; ".join(changed))
+        raise CaseError("difference", "; ".join(changed))
     return WORKERS + 1
 
 
@@ -59,6 +59,6 @@ def _wait_for(case: Case, busy: bool) -> int:
     while not (found := [number for number, name in processes(case.folder) if name.startswith(title)]):
         if time.monotonic() > deadline:
             err = (case.folder / ".err").read_text(errors="replace")
-            raise Failure("hang", f"no worker trains after two minutes: {err[-2000:]}")
+            raise CaseError("hang", f"no worker trains after two minutes: {err[-2000:]}")
         time.sleep(0.05)
     return case.random.choice(sorted(found))
