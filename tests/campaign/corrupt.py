@@ -1,0 +1,61 @@
+"""One file of a finished study is damaged; what reads it refuses, and the way out that the sentence names works."""
+
+import shutil
+from pathlib import Path
+
+from tests.campaign.case import STUDY, TRAINING, Answer, Case, CaseError
+from tests.campaign.damage import damage, restore
+from tests.stops import content, differences
+
+CASES = 200
+TEXTS = b"dialogue,speaker,text\n" + b"".join(b"d%d,A,what a lovely day %d\n" % (n // 3, n) for n in range(9))
+READERS = (
+    ("results", "results/sample"),
+    ("report", "results/sample"),
+    ("compare", "results/sample", "results/other"),
+    ("evaluate", "results/sample", "--split", "dev"),
+    ("predict", "results/sample", "texts.csv", "-o", "out.csv", "--text-column", "text", "--correct-shift"),
+    ("predict", "results/sample", "texts.csv", "-o", "out.csv", "--text-column", "text", "--soup"),
+    ("export", "results/sample", "--format", "savedmodel"),
+)
+UNREAD = ("figures/", "tensorboard/", "report.html", "study.lock")
+"""What is written for people alone."""
+
+
+def run(case: Case) -> None:
+    """Damage a file, read it, and bring the study to its end again."""
+    study, whole = case.study(), case.study("whole")
+    shutil.copytree(whole, case.folder / "results" / "other")
+    (case.folder / "texts.csv").write_bytes(TEXTS)
+    files = [path for path in sorted(study.rglob("*")) if path.is_file()]
+    path = case.random.choice([one for one in files if not str(one.relative_to(study)).startswith(UNREAD)])
+    name = path.relative_to(study)
+    try:
+        how = damage(path, case.random)
+        words = case.random.choice(READERS)
+        read = case.bertgrid(*words, limit=TRAINING if words[0] in ("export", "evaluate") else 60).check()
+        again = case.bertgrid(*STUDY, limit=TRAINING).check()
+        if again.code == 2:
+            again = _way_out(case, path, whole / name, again)
+        changed = [one for one in differences(content(whole), content(study)) if not one.startswith(UNREAD)]
+        # Weights are the user's from then on, and nothing needs the state of a trial that has ended.
+        if name.parts[0] in ("model", "soup") or name.name == "state.npz":
+            changed = [one for one in changed if not one.startswith(str(name))]
+        changed = [one for one in changed if not one.startswith(("evaluations", "savedmodel", "model/README.md"))]
+        if changed:
+            raise CaseError("difference", f"after {again}\n{'; '.join(changed)}\nand before {read}")
+    except CaseError as failure:
+        raise CaseError(failure.kind, f"{failure}\n{name} {how}") from failure
+
+
+def _way_out(case: Case, path: Path, whole: Path, refused: Answer) -> Answer:
+    """Do what the sentence advises; return how the study then ended."""
+    if "restore it" in refused.err or "bring" in refused.err:
+        restore(path, whole)
+        return case.bertgrid(*STUDY, limit=TRAINING).check((0,))
+    if "--fresh" in refused.err:
+        return case.bertgrid(*STUDY, "--fresh", limit=TRAINING).check((0,))
+    if any(word in refused.err for word in ("delete", "remove")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return case.bertgrid(*STUDY, limit=TRAINING).check((0,))
+    raise CaseError("other", f"no way out: {refused}")
