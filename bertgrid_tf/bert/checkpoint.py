@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import transformers
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from tensorflow.python.autograph.core import ag_ctx
 from transformers import TFAutoModelForSequenceClassification as TFAutoClassifier
