@@ -42,6 +42,7 @@ def test_killed_by_sigkill_a_study_goes_on_to_the_same_folder(forks, points):
     assert stops.kill_at(forks, point) == ""
 
 
+@pytest.mark.slow
 def test_stopped_by_a_signal_a_study_goes_on_to_the_same_folder(forks, points):
     point = [point for point in points if (point.kind, point.file) == ("replace", "trial_0002/state.npz")][-1]
     assert stops.kill_at(forks, point, signal_number=signal.SIGTERM) == ""
