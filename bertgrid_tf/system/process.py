@@ -147,5 +147,11 @@ def _open_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # lest a file of the command gets the number of a closed stream
     for name, number in (("stdout", 1), ("stderr", 2)):
         former = getattr(sys, name) or open(number, "w", closefd=False)  # noqa: SIM115
-        how = {"encoding": former.encoding, "errors": former.errors, "line_buffering": former.line_buffering}
-        setattr(sys, name, _Stream(former.detach(), **how, write_through=name == "stderr"))
+        how: dict[str, Any] = {
+            "encoding": former.encoding,
+            "errors": former.errors,
+            "line_buffering": former.line_buffering,
+        }
+        stream = _Stream(former.detach(), **how, write_through=name == "stderr")
+        for attribute in (name, f"__{name}__"):
+            setattr(sys, attribute, stream)
