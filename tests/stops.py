@@ -29,8 +29,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bertgrid_tf.recipe import load_recipe
-
 HERE = Path(__file__).parent
 LOG, TOKEN, STOP = "STOPS_LOG", "STOPS_TOKEN", "STOPS_STOP"
 
@@ -115,6 +113,8 @@ class Forks:
         commands: Sequence[Sequence[str]] = COMMANDS,
         real_figures: bool = False,
     ) -> None:
+        from bertgrid_tf.recipe import load_recipe
+
         self.folder, self.commands = folder.absolute(), commands
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "recipe.yaml").write_text(load_recipe("sample", None, recipe).to_yaml())
@@ -193,11 +193,16 @@ class Forks:
         return int(self._server.stdout.readline())
 
 
-def stop_points(forks: Forks) -> list[Point]:
-    """Run the commands of a study to their end, and list every place where they can stop, in order."""
+def stop_points(forks: Forks, snapshots: bool = True) -> list[Point]:
+    """Run the commands of a study to their end, and list every place where they can stop, in order.
+
+    Args:
+        forks: The study.
+        snapshots: Whether the study is copied at every place, for `resume_at`; not where workers write meanwhile.
+    """
     points = []
     for command in range(len(forks.commands)):
-        ended = forks.run("whole", command, snapshots=True)
+        ended = forks.run("whole", command, snapshots=snapshots)
         assert ended.code == 0, ended.output
         points += ended.points
         shutil.copytree(forks.study("whole"), forks.study(f"after-{command}"))

@@ -11,7 +11,6 @@ files are right.
 import json
 import logging
 import math
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from tuners.errors import DamagedError, TunerError
-from tuners.files import parse_json, read_limited, reading, write_text
+from tuners.files import delete, parse_json, read_limited, reading, write_text
 from tuners.space import SearchSpace, Value, differences
 
 ENDED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
@@ -53,10 +52,8 @@ def save_oracle(path: Path, state: Mapping[str, Any]) -> None:
 def empty_folder(trial_file: Path) -> None:
     """Delete everything in a trial's folder but its `trial.json`."""
     for path in trial_file.parent.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path != trial_file:
-            path.unlink()
+        if path != trial_file:
+            delete(path)
 
 
 def described(state: Mapping[str, Any], trials: Mapping[str, Trial], description: Mapping[str, Any]) -> dict[str, Any]:

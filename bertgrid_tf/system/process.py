@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -24,7 +25,7 @@ def run_command(command: Callable[[], None]) -> NoReturn:
     """
     signals = _Signals()
     _open_streams()
-    sentence, code = STOPPED, 0
+    sentence, code = STOPPED, 1
     try:
         command()
     except SystemExit as ended:
@@ -38,8 +39,8 @@ def run_command(command: Callable[[], None]) -> NoReturn:
         # A library may have made another error of the KeyboardInterrupt.
         sentence = str(error) if isinstance(error, StoppedError) else STOPPED
     else:
-        signals.stopped = 0
-    if signals.stopped:
+        code = 0
+    if signals.stopped and code:
         # Not by sys.exit: what libraries do as Python ends could print a traceback, or hang.
         signals.end(sentence)
     signals.let_end()
@@ -93,10 +94,12 @@ class _Signals:
     def end(self, sentence: str) -> NoReturn:
         """End the process at once with the code of the signal."""
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            with suppress(RuntimeError):  # The signal came while the stream was being written.
+                stream.flush()
         # After the ^C of a terminal, whose cursor a progress bar may have hidden.
-        sys.stderr.write(("\x1b[?25h\n" if sys.stderr.isatty() else "") + f"{sentence}\n")
-        sys.stderr.flush()
+        text = ("\x1b[?25h\n" if sys.stderr.isatty() else "") + f"{sentence}\n"
+        with suppress(OSError):
+            os.write(2, text.encode(sys.stderr.encoding, "backslashreplace"))
         os._exit(128 + self.stopped)
 
     def let_end(self) -> None:
@@ -129,10 +132,10 @@ class _Stream(io.TextIOWrapper):
             self._lose(error)
 
     def _lose(self, error: OSError) -> None:
-        self.is_lost = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
         # A reader that closes a pipe, as `head` does, has seen enough.
         if not isinstance(error, BrokenPipeError) and self.fileno() == 1:
+            self.is_lost = True
             print(f"Standard output cannot be written ({error.strerror}): the rest of it is lost.", file=sys.stderr)
 
 
@@ -144,5 +147,11 @@ def _open_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # lest a file of the command gets the number of a closed stream
     for name, number in (("stdout", 1), ("stderr", 2)):
         former = getattr(sys, name) or open(number, "w", closefd=False)  # noqa: SIM115
-        how = {"encoding": former.encoding, "errors": former.errors, "line_buffering": former.line_buffering}
-        setattr(sys, name, _Stream(former.detach(), **how, write_through=name == "stderr"))
+        how: dict[str, Any] = {
+            "encoding": former.encoding,
+            "errors": former.errors,
+            "line_buffering": former.line_buffering,
+        }
+        stream = _Stream(former.detach(), **how, write_through=name == "stderr")
+        for attribute in (name, f"__{name}__"):
+            setattr(sys, attribute, stream)

@@ -42,6 +42,7 @@ def test_killed_by_sigkill_a_study_goes_on_to_the_same_folder(forks, points):
     assert stops.kill_at(forks, point) == ""
 
 
+@pytest.mark.slow
 def test_stopped_by_a_signal_a_study_goes_on_to_the_same_folder(forks, points):
     point = [point for point in points if (point.kind, point.file) == ("replace", "trial_0002/state.npz")][-1]
     assert stops.kill_at(forks, point, signal_number=signal.SIGTERM) == ""
@@ -56,7 +57,7 @@ def test_killed_anywhere_a_study_goes_on_to_the_same_folder(forks, points):
 def test_killed_anywhere_a_study_on_workers_goes_on_to_the_same_folder(forks, tmp_path):
     expected = stops.content(forks.study("after-1"))
     with Forks(tmp_path, commands=[(*command, "--workers", "2") for command in stops.COMMANDS]) as on_workers:
-        points = stops.stop_points(on_workers)
+        points = stops.stop_points(on_workers, snapshots=False)
         assert stops.differences(expected, stops.content(on_workers.study("whole"))) == []
         kinds = {(point.kind, re.sub(r"\d+", "N", point.file)): point for point in points}
         wrong = {point: stops.kill_at(on_workers, point) for point in kinds.values()}

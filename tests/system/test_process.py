@@ -48,6 +48,11 @@ def test_a_signal_ends_a_command_with_its_code_and_one_sentence(number, body):
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", f"{STOPPED}\n")
 
 
+def test_a_command_that_ends_well_before_a_swallowed_signal_is_raised_again_has_ended_well():
+    done = interrupted(signal.SIGINT, "try:\n    interrupt()\nexcept BaseException:\n    sys.exit(0)")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_what_cleans_up_is_not_interrupted_and_the_command_s_own_sentence_is_printed():
     body = (
         "try:\n    interrupt()\n"

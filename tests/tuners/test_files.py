@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tuners.errors import TunerError
-from tuners.files import delete_leftovers, replacing, replacing_folder, write_text
+from tuners.files import delete, delete_leftovers, replacing, replacing_folder, write_text
 
 
 def test_a_file_is_on_disk_before_it_takes_the_name_and_the_name_after(tmp_path, monkeypatch):
@@ -184,6 +184,16 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path):
     fill(folder, config="new")
     assert entries(tmp_path) == {"model/config": "new"}
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_of_a_link_the_link_is_deleted_and_what_it_leads_to_left_alone(tmp_path):
+    write_all(tmp_path, {"mine/config": "mine", "trial/state": "", "file": ""})
+    (tmp_path / "model").symlink_to(tmp_path / "mine")
+    for name in ("model", "trial", "file", "none"):
+        delete(tmp_path / name)
+    assert entries(tmp_path) == {"mine/config": "mine"}
+    with pytest.raises(TunerError, match=r"Cannot delete .*/config/none: Not a directory"):
+        delete(tmp_path / "mine" / "config" / "none")
 
 
 def test_of_a_link_to_a_folder_the_link_is_replaced_and_the_folder_left_alone(tmp_path):
