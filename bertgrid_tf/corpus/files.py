@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from bertgrid_tf.corpus.text import decode, read_bytes
+from bertgrid_tf.corpus.text import LARGEST, decode, read_bytes
 from bertgrid_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -202,7 +202,10 @@ def open_table(
     if content.startswith(b"\x1f\x8b"):
         suffix = Path(source.stem).suffix.lower()
         try:
-            content = gzip.decompress(content)
+            with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
+                content = packed.read(LARGEST + 1)
+            if len(content) > LARGEST:
+                raise UserError(f"{name} unpacks to more than {LARGEST >> 30} GiB, the most that is read; divide it.")
         except (EOFError, OSError, zlib.error) as error:
             raise UserError(f"{name} is a damaged gzip file ({error}); get it anew.") from None
     if content.startswith(b"PAR1"):
@@ -236,7 +239,13 @@ def open_splits(folder: Path) -> dict[str, RawTable]:
     Raises:
         UserError: There is no split train, or two are for the same one.
     """
-    names = json.loads(read_bytes(folder / "dataset_dict.json"))["splits"]
+    file = folder / "dataset_dict.json"
+    try:
+        names = json.loads(read_bytes(file))["splits"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise TypeError("splits is no list of names")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{file} is damaged ({' '.join(str(error).split())}); write the dataset anew.") from None
     tables, others = dict[str, RawTable](), []
     if "train" not in {SPLITS.get(name.lower()) for name in names}:
         raise UserError(f"{folder} has no split train; its splits are {', '.join(names)}.")
@@ -268,7 +277,7 @@ def _dataset(folder: Path) -> RawTable:
         ]
         info = json.loads(read_bytes(folder / "dataset_info.json"))
         return _arrow(str(folder), pyarrow, shards[0].schema, lambda _: pyarrow.concat_tables(shards), info)
-    except (ValueError, KeyError, IndexError, TypeError, pyarrow.ArrowException) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, pyarrow.ArrowException) as error:
         raise UserError(f"{folder} is a damaged dataset ({' '.join(str(error).split())}); write it anew.") from None
 
 
@@ -276,10 +285,13 @@ def _parquet(name: str, content: bytes) -> RawTable:
     pyarrow = _library("pyarrow", name, "a Parquet file")
     try:
         file = _library("pyarrow.parquet", name, "").ParquetFile(io.BytesIO(content))
-        schema = file.schema_arrow
-    except (OSError, pyarrow.ArrowException):
+        schema, metadata = file.schema_arrow, file.metadata
+        unpacked = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+        info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {})
+    except (OSError, ValueError, AttributeError, RecursionError, pyarrow.ArrowException):
         raise UserError(f"{name} is a damaged Parquet file; get it anew.") from None
-    info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {})
+    if unpacked > LARGEST:
+        raise UserError(f"{name} unpacks to more than {LARGEST >> 30} GiB, the most that is read; divide it.")
     return _arrow(name, pyarrow, schema, lambda names: file.read(columns=names), info)
 
 
@@ -333,6 +345,8 @@ def _excel(name: str, content: bytes, no_header: bool) -> RawTable:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = set(archive.namelist())
+            if sum(member.file_size for member in archive.infolist()) > LARGEST:
+                raise UserError(f"{name} unpacks to more than {LARGEST >> 30} GiB, the most that is read; divide it.")
     except zipfile.BadZipFile:
         raise UserError(f"{name} is a damaged zip or Excel file; get it anew.") from None
     if "xl/workbook.xml" not in members:
@@ -399,7 +413,7 @@ def _json(name: str, text: str, suffix: str) -> RawTable | None:
                 values = columns.setdefault(key, [])
                 values += [None] * (len(numbers) - len(values)) + [value]
             numbers.append(number)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         if not is_json and not numbers:
             return None
         if unit == "line" and not numbers and _is_json(text):

@@ -1,10 +1,18 @@
 """The encodings of text files, and the repair of Windows-1252 characters in them."""
 
+import os
+import stat
 from collections import Counter
 from functools import cache
 from pathlib import Path
+from time import monotonic, sleep
 
 from bertgrid_tf.errors import UserError
+
+LARGEST = 2**32
+"""The most bytes of a file of texts, packed or not."""
+WRITER_SECONDS = 5
+"""The longest wait for a process that writes to a pipe."""
 
 
 def _windows_1252(byte: int) -> str:
@@ -33,35 +41,66 @@ def fix_encoding(text: str) -> str:
     return text.translate(_REPLACEMENTS)
 
 
-def read_text(path: Path) -> str:
-    """Read a UTF-8 file.
+def read_text(path: Path, most: int = LARGEST) -> str:
+    """Read a UTF-8 file of at most `most` bytes.
 
     Raises:
-        UserError: The file is missing, is a folder, cannot be read, is empty, or is not UTF-8.
+        UserError: The file is empty or not UTF-8, or as for `read_bytes`.
     """
-    return decode(str(path), read_bytes(path), "utf-8")[0].removeprefix("\ufeff")
+    return decode(str(path), read_bytes(path, most), "utf-8")[0].removeprefix("\ufeff")
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a file.
+def read_bytes(path: Path, most: int = LARGEST) -> bytes:
+    """Read a file of at most `most` bytes.
 
     Raises:
-        UserError: The file is missing, is a folder, or cannot be read.
+        UserError: The file is missing, is a folder or a device, has more bytes, or cannot be read; a pipe
+            has no process that writes to it.
     """
     try:
-        return _piped(path) if path.is_fifo() else path.read_bytes()
+        mode = path.stat().st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+            content = _piped(path)
+        elif stat.S_ISREG(mode) or stat.S_ISDIR(mode) or path.samefile(os.devnull):
+            with path.open("rb") as file:
+                content = file.read(most + 1)
+        else:
+            raise UserError(f"{path} is a device, which has no end; name a file.")
+        if len(content) > most:
+            size = f"{most >> 30} GiB" if most >> 30 else f"{most >> 20} MiB"
+            raise UserError(f"{path} has more than {size}, the most that is read; divide it.")
+        return content
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; check the name.") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder; name a file in it.") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL.
+        raise UserError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}).") from None
 
 
 # A pipe, as of the standard input, can be read once; a corpus may be opened twice.
 @cache
 def _piped(path: Path) -> bytes:
-    return path.read_bytes()
+    # The standard input may be a socket, which cannot be opened by its path.
+    standard = path == Path("/dev/stdin")
+    descriptor = os.dup(0) if standard else os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as pipe:  # noqa: PTH123
+        first = b"" if standard else _first_byte(path, descriptor)
+        os.set_blocking(descriptor, True)
+        return first + pipe.read(LARGEST + 1)
+
+
+def _first_byte(path: Path, descriptor: int) -> bytes:
+    """Wait until a process writes to a pipe; return its first byte, or nothing where it has not written one yet."""
+    end = monotonic() + WRITER_SECONDS
+    while monotonic() < end:
+        try:
+            if first := os.read(descriptor, 1):
+                return first
+        except BlockingIOError:
+            return b""
+        sleep(0.05)  # Without a writer, reading ends at once.
+    raise UserError(f"{path} is a pipe to which no process writes; start that process too, or name a file.")
 
 
 def decode(name: str, content: bytes, encoding: str | None = None) -> tuple[str, str]:
