@@ -318,13 +318,13 @@ def _arrow(
         for one in wanted:
             if pyarrow.types.is_nested(schema.field(one).type):
                 raise UserError(f"{name}: the column {one!r} holds {schema.field(one).type} values, not texts.")
-        features = info.get("features") or {}
-        names = [features.get(one, {}).get("names") for one in wanted]
         try:
+            features = info.get("features") or {}
+            names = [features.get(one, {}).get("names") for one in wanted]
             table = read(wanted)
             columns = [column(table.column(one), classes) for one, classes in zip(wanted, names, strict=True)]
-        except (OSError, IndexError, pyarrow.ArrowException) as error:
-            raise UserError(f"{name} cannot be read ({' '.join(str(error).split())}); write it anew.") from None
+        except Exception as error:  # of any kind, as of values that Python has no type for
+            raise UserError(f"{name} cannot be read ({' '.join(str(error).split())[:200]}); write it anew.") from None
         yield from enumerate(zip(*columns, strict=True), start=1)
 
     return RawTable(name, "row", list(schema.names), cells)
@@ -353,20 +353,19 @@ def _excel(name: str, content: bytes, no_header: bool) -> RawTable:
         kind = "an OpenDocument or Office file" if {"mimetype", "word/document.xml"} & members else "a zip archive"
         raise UserError(f"{name}: this is {kind}; unpack it, or save the table as CSV or Excel (.xlsx).")
     openpyxl = _library("openpyxl", name, "an Excel workbook")
-    damages = (KeyError, ValueError, SyntaxError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
     damaged = "{} is a damaged Excel file ({}); save it anew."
     try:
         sheet, *others = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True).worksheets
-    except damages as error:
-        raise UserError(damaged.format(name, error)) from None
+    except Exception as error:  # of any kind, as of XML and of zip files
+        raise UserError(damaged.format(name, " ".join(str(error).split())[:200])) from None
 
     def rows() -> Iterator[list[str]]:
         # A sheet is parsed row by row.
         try:
             for row in sheet.iter_rows(values_only=True):
                 yield [_cell(value) for value in row]
-        except damages as error:
-            raise UserError(damaged.format(name, error)) from None
+        except Exception as error:
+            raise UserError(damaged.format(name, " ".join(str(error).split())[:200])) from None
 
     remarks = [f"{name}: the sheet {sheet.title!r} is read, and no other of {len(others) + 1}."] if others else []
     return _rows_table(name, "row", enumerate(rows(), start=1), remarks, None, no_header)

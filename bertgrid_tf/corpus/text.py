@@ -9,7 +9,7 @@ from time import monotonic, sleep
 
 from bertgrid_tf.errors import UserError
 
-LARGEST = 2**32
+LARGEST = 2**31
 """The most bytes of a file of texts, packed or not."""
 WRITER_SECONDS = 5
 """The longest wait for a process that writes to a pipe."""
@@ -58,17 +58,16 @@ def read_bytes(path: Path, most: int = LARGEST) -> bytes:
             has no process that writes to it.
     """
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
-            content = _piped(path)
-        elif stat.S_ISREG(mode) or stat.S_ISDIR(mode) or path.samefile(os.devnull):
-            with path.open("rb") as file:
-                content = file.read(most + 1)
-        else:
+        mode, size = (status := path.stat()).st_mode, status.st_size
+        if stat.S_ISCHR(mode) and not path.samefile(os.devnull):
             raise UserError(f"{path} is a device, which has no end; name a file.")
-        if len(content) > most:
-            size = f"{most >> 30} GiB" if most >> 30 else f"{most >> 20} MiB"
-            raise UserError(f"{path} has more than {size}, the most that is read; divide it.")
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+            size = len(content := _piped(path))
+        elif size <= most:
+            content = path.read_bytes()
+        if size > most:
+            limit = f"{most >> 30} GiB" if most >> 30 else f"{most >> 20} MiB"
+            raise UserError(f"{path} has more than {limit}, the most that is read; divide it.")
         return content
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; check the name.") from None
@@ -127,7 +126,9 @@ def decode(name: str, content: bytes, encoding: str | None = None) -> tuple[str,
         text = content.decode(chosen)
     except LookupError:
         raise UserError(f"There is no text encoding {encoding!r}; give one as cp949, latin-1 or utf-16.") from None
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
+        if not isinstance(error, UnicodeDecodeError):
+            raise UserError(f"{name} is not {chosen.upper()} ({error}); name another --encoding.") from None
         if encoding is None and chosen == "utf-8" and (korean := _hangul(content)):
             return korean, "cp949"
         line = content.count(b"\n", 0, error.start) + 1

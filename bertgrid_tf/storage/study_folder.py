@@ -417,11 +417,14 @@ class StudyFolder:
         """Return where the predictions of the "final" model or the "soup" on an opened split lie."""
         return self.evaluations / f"{split}-{model}.csv"
 
+    def read_evaluations(self) -> list[dict[str, str]]:
+        """Read `evaluations.csv`, a dictionary a line."""
+        with self._lines(self.evaluations_file, EvaluationLine, _NO_RECORD) as rows:
+            return rows
+
     def append_evaluations(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append lines to `evaluations.csv`."""
-        with self._lines(self.evaluations_file, EvaluationLine, _NO_RECORD) as earlier:
-            pass
-        write_table(self.evaluations_file, pd.DataFrame([*earlier, *rows]))
+        write_table(self.evaluations_file, pd.DataFrame([*self.read_evaluations(), *rows]))
 
     @contextmanager
     def _lines(self, path: Path, kind: type[Any], remedy: str = ANEW) -> Iterator[list[dict[str, str]]]:

@@ -38,7 +38,7 @@ READERS = {
     "lengths.csv": StudyFolder.read_lengths,
     "times.csv": StudyFolder.read_times,
     "mistakes.csv": StudyFolder.read_mistakes,
-    "evaluations.csv": lambda folder: folder.append_evaluations([]),
+    "evaluations.csv": StudyFolder.read_evaluations,
     "budget.jsonl": lambda folder: BudgetLog(folder.budget_file).sentences(),
     "predictions/trial_0100-1.csv": lambda folder: read_predictions(
         folder.predictions / "trial_0100-1.csv", made_up_study.LABELS, {"joy": 200, "neutral": 200}
