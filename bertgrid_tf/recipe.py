@@ -1,8 +1,8 @@
 """A recipe: what to tune, on which data, in two profiles. `python -m bertgrid_tf.recipe` prints every key."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -391,15 +391,22 @@ def load_recipe(name: str, source: Path | Recipe | None = None, overrides: Mappi
             "or give --data FILE with --text-column and --label-column."
         )
     place = source if isinstance(source, Path) else f"Recipe {name}"
+    # Paths, which `data` has, may have other bytes.
+    if not all(_is_utf8(value) for key, value in content.items() if key != "data"):
+        raise UserError(f"{place}: a text in it is not UTF-8; write it in UTF-8.")
     try:
-        # Of the paths in `data`, some file systems have other bytes.
-        texts = {key: value for key, value in content.items() if key != "data"}
-        json.dumps(texts, ensure_ascii=False, skipkeys=True, default=str).encode()
         return Recipe.model_validate(content)
-    except UnicodeEncodeError:
-        raise UserError(f"{place}: a text in it is not UTF-8; write it in UTF-8.") from None
     except ValidationError as error:
         raise UserError(f"{place}: {_sentence(error)}.") from error
+
+
+def _is_utf8(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_utf8, chain.from_iterable(value.items())))
+    if isinstance(value, list | tuple):
+        return all(map(_is_utf8, value))
+    # Half of a surrogate pair, as YAML can spell, and as Python makes of another byte on the command line.
+    return not isinstance(value, str) or not re.search("[\ud800-\udfff]", value)
 
 
 def differing_keys(one: Recipe, other: Recipe) -> list[str]:
