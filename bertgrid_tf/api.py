@@ -66,7 +66,7 @@ def tune(
     callbacks: Iterable["Callback"] = (),
     progress: bool = True,
     fresh: bool = False,
-    workers: int | None = None,
+    workers: int | str | None = None,
     ray_address: str | None = None,
     gpu_memory: str | int | None = None,
     budget: str | float | timedelta | None = None,
@@ -135,13 +135,7 @@ def tune(
     elif corpus is None:
         raise UserError("There is nothing to train on: name a corpus, or give a table as `train`.")
     folder = Path(results) / _study_name(corpus if study is None else study)
-    if workers is not None:
-        try:
-            workers = TypeAdapter(Annotated[int, Field(ge=1, le=MOST_WORKERS)]).validate_python(workers)
-        except ValidationError:
-            raise UserError(
-                f"workers must be a whole number from 1 to {MOST_WORKERS:,}, not {shown(workers)}."
-            ) from None
+    count = None if workers is None else _worker_count(workers)
     memory = memory_limit(gpu_memory)
     if isinstance(budget, timedelta):
         budget = budget.total_seconds()
@@ -158,7 +152,7 @@ def tune(
     from bertgrid_tf.study.workers import WorkerOptions
 
     # One trial at a time on this host needs no other process.
-    options = WorkerOptions(workers, ray_address, memory) if ray_address or (workers or 1) > 1 else None
+    options = WorkerOptions(count, ray_address, memory) if ray_address or (count or 1) > 1 else None
     if not ray_address:  # a cluster's devices are not this host's
         prepare_device(console, "Training", memory)
     try:
@@ -478,6 +472,13 @@ def prepare_device(console: "Console", activity: str, memory: int | None) -> Non
 
 def _hyperparameters(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in Hyperparameters.model_fields}
+
+
+def _worker_count(workers: int | str) -> int:
+    try:
+        return TypeAdapter(Annotated[int, Field(ge=1, le=MOST_WORKERS)]).validate_python(workers)
+    except ValidationError:
+        raise UserError(f"workers must be a whole number from 1 to {MOST_WORKERS:,}, not {shown(workers)}.") from None
 
 
 def _study_name(name: str) -> str:

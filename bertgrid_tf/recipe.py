@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -42,6 +43,8 @@ from bertgrid_tf.metrics.classification import (
     ordered,
 )
 
+LARGEST = 2**20
+"""The most bytes of a recipe."""
 RECIPES = Path(__file__).with_name("recipes")
 NO_MODEL = "none"
 _OF_NUMBERS = ("int_", "float_", "finite_number", "greater_than", "less_than")
@@ -387,10 +390,23 @@ def load_recipe(name: str, source: Path | Recipe | None = None, overrides: Mappi
             f"There is no recipe {name!r}: choose from {', '.join(recipe_names())}, "
             "or give --data FILE with --text-column and --label-column."
         )
+    place = source if isinstance(source, Path) else f"Recipe {name}"
+    # Paths, which `data` has, may have other bytes.
+    if not all(_is_utf8(value) for key, value in content.items() if key != "data"):
+        raise UserError(f"{place}: a text in it is not UTF-8; write it in UTF-8.")
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{source if isinstance(source, Path) else 'Recipe ' + name}: {_sentence(error)}.") from error
+        raise UserError(f"{place}: {_sentence(error)}.") from error
+
+
+def _is_utf8(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_utf8, chain.from_iterable(value.items())))
+    if isinstance(value, list | tuple):
+        return all(map(_is_utf8, value))
+    # Half of a surrogate pair, as YAML can spell, and as Python makes of another byte on the command line.
+    return not isinstance(value, str) or not re.search("[\ud800-\udfff]", value)
 
 
 def differing_keys(one: Recipe, other: Recipe) -> list[str]:
@@ -414,19 +430,55 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any], parents: tuple[
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise UserError(f"Recipe {path} is not YAML: {yaml_reason(error)}.") from error
+        content = parse_yaml(read_text(path, LARGEST))
+    except ValueError as error:
+        raise UserError(f"Recipe {path} is not YAML: {error}.") from error
     if not isinstance(content, dict):
         raise UserError(f"Recipe {path} holds no keys: write it as KEY: VALUE, a line each.")
     return content
 
 
-def yaml_reason(error: yaml.YAMLError) -> str:
-    """Return the reason and the place of a YAML error, on one line."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}"
-    return " ".join(str(error).split())
+def parse_yaml(text: str) -> Any:
+    r"""Parse YAML as `yaml.safe_load` does, but for aliases, by which a few lines would hold any number of values.
+
+    Raises:
+        ValueError: The text is no YAML, has an alias or a key twice; the message says where, on one line.
+
+    Example:
+        >>> parse_yaml("epochs: 3")
+        {'epochs': 3}
+        >>> parse_yaml("epochs: 3\nepochs: 4")
+        Traceback (most recent call last):
+        ...
+        ValueError: line 2, column 1: the key 'epochs' stands there twice
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ValueError(f"{place}{' '.join(str(error.problem).split())[:200]}") from error
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except Exception as error:  # The constructors of dates, numbers and binary data raise what they like.
+        raise ValueError(" ".join(str(error).split())[:200] or type(error).__name__) from error
+
+
+class _Loader(yaml.SafeLoader):
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.constructor.ConstructorError(None, None, "a recipe has no aliases: write the value again", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        known = set[str]()
+        for key, _ in node.value:
+            if (name := str(key.value)) in known:
+                problem = f"the key {shown(name)} stands there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            known.add(name)
+        return super().construct_mapping(node, deep)
 
 
 def _place(content: dict[str, Any], key: str, value: Any) -> None:
@@ -477,7 +529,9 @@ def _range(place: Sequence[int | str]) -> str:
         return ""
     kind = "whole number" if "int" in str(field.annotation) else "number"
     low, high = (f"{one:,}" if isinstance(one, int) else f"{one:g}" for one in ends.values())
-    return f"must be a {kind} " + (f"from {low} to {high}" if "ge" in ends else f"above {low} and below {high}")
+    if "ge" in ends:
+        return f"must be a {kind} from {low} to {high}"
+    return f"must be a {kind} above {low} and {'below' if 'lt' in ends else 'at most'} {high}"
 
 
 def _reason(error: ValidationError, limits: str = "") -> str:

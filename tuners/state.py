@@ -160,8 +160,8 @@ def _load_trial(path: Path, trial_id: str, space: SearchSpace, objective: keras_
             raise ValueError("it is not a trial of a casual grid search under its own id")
         values = trial.hyperparameters.values
         space.check(values)
-        if (file_of_values := _hyperparameters_file(path)).is_file() and _load_values(file_of_values, space) != values:
-            raise ValueError("its hyperparameters are not those that it started with")
+        if json.dumps(started := _started_with(path, space, values)) != json.dumps(values):
+            raise ValueError(f"its hyperparameters are not {started}, with which it started")
         for name, history in trial.metrics.metrics.items():
             steps = [seen.step for seen in history.get_history()]
             if steps != list(range(1, len(steps) + 1)) or len(steps) > values["stop_epoch"]:
@@ -173,6 +173,18 @@ def _load_trial(path: Path, trial_id: str, space: SearchSpace, objective: keras_
         if trial.status == TrialStatus.COMPLETED and scores.get(trial.best_step, math.nan) != trial.score:
             raise ValueError(f"its score is not that of its epoch {trial.best_step}")
     return trial, run_times
+
+
+def _started_with(path: Path, space: SearchSpace, values: dict[str, Value]) -> dict[str, Value]:
+    """Read the hyperparameters that a trial started with; where that is impossible, write those of the trial's file."""
+    file = _hyperparameters_file(path)
+    try:
+        if file.exists():
+            return _load_values(file, space)
+    except DamagedError as error:
+        _log.warning("%s: it is made anew.", str(error).partition(": the trial")[0])
+    write_text(file, json.dumps(values))
+    return values
 
 
 def _load_values(path: Path, space: SearchSpace) -> dict[str, Value]:

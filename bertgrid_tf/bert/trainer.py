@@ -476,6 +476,8 @@ def drop_weights(folder: Path) -> None:
         return
     with replacing(path) as file:
         np.savez(file, **kept)
+
+
 def read_epochs(state: Any, texts: int, classes: int) -> list[EpochResult]:
     """Read the results of the epochs in an open STATE_FILE, for dev's number of texts.
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.markup import escape
 
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.recipe import Data, Recipe, description, load_recipe, recipe_key, recipe_names, yaml_reason
+from bertgrid_tf.recipe import Data, Recipe, description, load_recipe, parse_yaml, recipe_key, recipe_names
 
 DATASETS = Path("datasets")
 RESULTS = Path("results")
@@ -154,6 +153,6 @@ def _value(key: str, text: str) -> Any:
     if text[0] not in "[{" and text != "null":
         return text
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {key}={text} cannot be read as YAML: {yaml_reason(error)}.") from error
+        return parse_yaml(text)
+    except ValueError as error:
+        raise UserError(f"--set {key}={text[:200]} cannot be read as YAML: {error}.") from error

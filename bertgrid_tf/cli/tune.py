@@ -23,7 +23,6 @@ from bertgrid_tf.cli.options import (
     setting,
     with_data_flags,
 )
-from bertgrid_tf.hyperparameters import MOST_WORKERS
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.system.process import StoppedError
 
@@ -61,13 +60,8 @@ def tune(
         bool, flag("--tensorboard", "write logs for TensorBoard and its HParams table into the study folder")
     ] = False,
     workers: Annotated[
-        int | None,
-        flag(
-            "--workers",
-            "trials at a time, each on a GPU of its own or on a share of the CPU; needs Ray",
-            min=1,
-            max=MOST_WORKERS,
-        ),
+        str | None,
+        flag("--workers", "trials at a time, each on a GPU of its own or on a share of the CPU; needs Ray"),
     ] = None,
     ray_address: Annotated[
         str | None, flag("--ray-address", "HOST:PORT of a Ray cluster that this host has joined, or auto")

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TextIO, get_args
 
-from bertgrid_tf.corpus.text import TextFile, open_bytes, read_bytes, text_file
+from bertgrid_tf.corpus.text import LARGEST, TextFile, open_bytes, read_bytes, text_file, too_large
 from bertgrid_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -215,9 +215,9 @@ def _opened(
     with open_() as file:
         start = file.read(512)
         if start.startswith(b"PAR1"):
-            return _parquet(name, start + file.read())
+            return _parquet(name, start + _rest(name, file))
         if start.startswith(b"PK\x03\x04"):
-            return _excel(name, start + file.read(), no_header)
+            return _excel(name, start + _rest(name, file), no_header)
     letters = start[:32].lower()
     kind = next((kind for magic, kind in _UNREADABLE.items() if letters.startswith(magic.lower())), None)
     if kind is None and start[257:262] == b"ustar":
@@ -233,6 +233,13 @@ def _opened(
     return _delimited(name, suffix, text, quoting, no_header, remarks)
 
 
+def _rest(name: str, file: Any) -> bytes:
+    content: bytes = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise too_large(name, "unpacks to")
+    return content
+
+
 def open_splits(folder: Path) -> dict[str, RawTable]:
     """Open the tables of a `DatasetDict` that `save_to_disk` of Hugging Face's datasets wrote.
 
@@ -242,7 +249,13 @@ def open_splits(folder: Path) -> dict[str, RawTable]:
     Raises:
         UserError: There is no split train, or two are for the same one.
     """
-    names = json.loads(read_bytes(folder / "dataset_dict.json"))["splits"]
+    file = folder / "dataset_dict.json"
+    try:
+        names = json.loads(read_bytes(file))["splits"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise TypeError("splits is no list of names")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{file} is damaged ({' '.join(str(error).split())}); write the dataset anew.") from None
     tables, others = dict[str, RawTable](), []
     if "train" not in {SPLITS.get(name.lower()) for name in names}:
         raise UserError(f"{folder} has no split train; its splits are {', '.join(names)}.")
@@ -274,7 +287,7 @@ def _dataset(folder: Path) -> RawTable:
         ]
         info = json.loads(read_bytes(folder / "dataset_info.json"))
         return _arrow(str(folder), pyarrow, shards[0].schema, lambda _: pyarrow.concat_tables(shards), info)
-    except (ValueError, KeyError, IndexError, TypeError, pyarrow.ArrowException) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, pyarrow.ArrowException) as error:
         raise UserError(f"{folder} is a damaged dataset ({' '.join(str(error).split())}); write it anew.") from None
 
 
@@ -282,10 +295,13 @@ def _parquet(name: str, content: bytes) -> RawTable:
     pyarrow = _library("pyarrow", name, "a Parquet file")
     try:
         file = _library("pyarrow.parquet", name, "").ParquetFile(io.BytesIO(content))
-        schema = file.schema_arrow
-    except (OSError, pyarrow.ArrowException):
+        schema, metadata = file.schema_arrow, file.metadata
+        unpacked = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+        info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {})
+    except (OSError, ValueError, AttributeError, RecursionError, pyarrow.ArrowException):
         raise UserError(f"{name} is a damaged Parquet file; get it anew.") from None
-    info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {})
+    if unpacked > LARGEST:
+        raise too_large(name, "unpacks to")
     return _arrow(name, pyarrow, schema, lambda names: file.read(columns=names), info)
 
 
@@ -312,13 +328,13 @@ def _arrow(
         for one in wanted:
             if pyarrow.types.is_nested(schema.field(one).type):
                 raise UserError(f"{name}: the column {one!r} holds {schema.field(one).type} values, not texts.")
-        features = info.get("features") or {}
-        names = [features.get(one, {}).get("names") for one in wanted]
         try:
+            features = info.get("features") or {}
+            names = [features.get(one, {}).get("names") for one in wanted]
             table = read(wanted)
             columns = [column(table.column(one), classes) for one, classes in zip(wanted, names, strict=True)]
-        except (OSError, IndexError, pyarrow.ArrowException) as error:
-            raise UserError(f"{name} cannot be read ({' '.join(str(error).split())}); write it anew.") from None
+        except Exception as error:  # of any kind, as of values that Python has no type for
+            raise UserError(f"{name} cannot be read ({' '.join(str(error).split())[:200]}); write it anew.") from None
         yield from enumerate(zip(*columns, strict=True), start=1)
 
     return RawTable(name, "row", list(schema.names), cells)
@@ -339,26 +355,27 @@ def _excel(name: str, content: bytes, no_header: bool) -> RawTable:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = set(archive.namelist())
+            if sum(member.file_size for member in archive.infolist()) > LARGEST:
+                raise too_large(name, "unpacks to")
     except zipfile.BadZipFile:
         raise UserError(f"{name} is a damaged zip or Excel file; get it anew.") from None
     if "xl/workbook.xml" not in members:
         kind = "an OpenDocument or Office file" if {"mimetype", "word/document.xml"} & members else "a zip archive"
         raise UserError(f"{name}: this is {kind}; unpack it, or save the table as CSV or Excel (.xlsx).")
     openpyxl = _library("openpyxl", name, "an Excel workbook")
-    damages = (KeyError, ValueError, SyntaxError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
     damaged = "{} is a damaged Excel file ({}); save it anew."
     try:
         sheet, *others = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True).worksheets
-    except damages as error:
-        raise UserError(damaged.format(name, error)) from None
+    except Exception as error:  # of any kind, as of XML and of zip files
+        raise UserError(damaged.format(name, " ".join(str(error).split())[:200])) from None
 
     def rows() -> Iterator[list[str]]:
         # A sheet is parsed row by row.
         try:
             for row in sheet.iter_rows(values_only=True):
                 yield [_cell(value) for value in row]
-        except damages as error:
-            raise UserError(damaged.format(name, error)) from None
+        except Exception as error:
+            raise UserError(damaged.format(name, " ".join(str(error).split())[:200])) from None
 
     remarks = [f"{name}: the sheet {sheet.title!r} is read, and no other of {len(others) + 1}."] if others else []
     return _rows_table(name, "row", lambda: enumerate(rows(), start=1), remarks, None, no_header)
@@ -414,7 +431,7 @@ def _json(name: str, text: TextFile, suffix: str) -> RawTable | None:
                 raise UserError(f"{name}, {unit} {place}: this is JSON, but {inner}; write a row as {{key: value}}.")
             header |= dict.fromkeys(record)
             first, rows = first if rows else record, rows + 1
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         if not is_json and not rows:
             return None
         if unit == "line" and not rows and _is_json(text):

@@ -187,7 +187,7 @@ def _is_list(label: str) -> bool:
         return False
     try:
         return isinstance(json.loads(label.replace("'", '"')), list)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         # As numpy prints an array: [0 1 0].
         return len(label[1:-1].split()) > 1 and all(part.isdecimal() for part in label[1:-1].split())
 

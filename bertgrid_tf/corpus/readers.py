@@ -43,7 +43,7 @@ def read_emotionlines(path: Path) -> tuple[Dialogue, ...]:
                 f"{path} breaks off in the middle: its JSON is unfinished, line {error.lineno}; get it anew."
             ) from None
         raise UserError(f"{path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}.") from None
-    except RecursionError:
+    except (ValueError, RecursionError):  # a number of thousands of digits, or lists that are nested too deeply
         content = None
     if not isinstance(content, list) or not content:
         raise UserError(f"{path} is not in the EmotionLines format: it must be a list of dialogues.")

@@ -196,7 +196,7 @@ def fetch(
             if not target.exists():
                 urls = [f"{host.rstrip('/')}/{file.name}" for host in source.hosts]
                 download(urls, target, file.sha256, file.size, progress, timeout)
-            elif pooch.file_hash(target) != file.sha256:
+            elif not target.is_file() or pooch.file_hash(target) != file.sha256:
                 raise UserError(
                     f"{target} exists already, with other content than the published file; move it away to fetch it."
                 )

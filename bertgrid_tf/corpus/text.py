@@ -2,16 +2,23 @@
 
 import codecs
 import io
-import shutil
+import os
+import stat
 import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from time import monotonic, sleep
 from typing import BinaryIO, TextIO
 
 from bertgrid_tf.errors import UserError
+
+LARGEST = 2**31
+"""The most bytes of a file of texts, packed or not."""
+WRITER_SECONDS = 5
+"""The longest wait for a process that writes to a pipe."""
 
 
 def _windows_1252(byte: int) -> str:
@@ -40,52 +47,87 @@ def fix_encoding(text: str) -> str:
     return text.translate(_REPLACEMENTS)
 
 
-def read_text(path: Path) -> str:
-    """Read a UTF-8 file.
+def read_text(path: Path, most: int = LARGEST) -> str:
+    """Read a UTF-8 file of at most `most` bytes.
 
     Raises:
-        UserError: The file is missing, is a folder, cannot be read, is empty, or is not UTF-8.
+        UserError: The file is empty or not UTF-8, or as for `read_bytes`.
     """
-    return decode(str(path), read_bytes(path), "utf-8")[0].removeprefix("\ufeff")
+    return decode(str(path), read_bytes(path, most), "utf-8")[0].removeprefix("\ufeff")
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a file.
+def read_bytes(path: Path, most: int = LARGEST) -> bytes:
+    """Read a file of at most `most` bytes.
 
     Raises:
-        UserError: The file is missing, is a folder, or cannot be read.
+        UserError: The file is missing, is a folder or a device, has more bytes, or cannot be read; a pipe
+            has no process that writes to it.
     """
-    with open_bytes(path) as file:
+    with open_bytes(path, most) as file:
         try:
             return file.read()
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}).") from None
 
 
-def open_bytes(path: Path) -> BinaryIO:
-    """Open a file for reading; a pipe is copied to the disk first, so that it can be opened again.
+def open_bytes(path: Path, most: int = LARGEST) -> BinaryIO:
+    """Open a file of at most `most` bytes; a pipe is copied to the disk first, so that it can be opened again.
 
     Raises:
-        UserError: The file is missing, is a folder, or cannot be opened.
+        UserError: The file is missing, is a folder or a device, has more bytes, or cannot be opened; a pipe has no
+            process that writes to it.
     """
     try:
-        return Path(f"/dev/fd/{_piped(path).fileno()}").open("rb") if path.is_fifo() else path.open("rb")
+        mode = path.stat().st_mode
+        if stat.S_ISCHR(mode) and not path.samefile(os.devnull):
+            raise UserError(f"{path} is a device, which has no end; name a file.")
+        piped = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+        file = Path(f"/dev/fd/{_piped(path).fileno()}").open("rb") if piped else path.open("rb")  # noqa: SIM115
+        if os.fstat(file.fileno()).st_size > most:
+            file.close()
+            raise too_large(str(path), "has", most)
+        return file
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; check the name.") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder; name a file in it.") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL.
+        raise UserError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+
+
+def too_large(name: str, verb: str, most: int = LARGEST) -> UserError:
+    """Return the error of a file that "has" more than `most` bytes, or "unpacks to" more."""
+    limit = f"{most >> 30} GiB" if most >> 30 else f"{most >> 20} MiB"
+    return UserError(f"{name} {verb} more than {limit}, the most that is read; divide it.")
 
 
 # A pipe, as of the standard input, can be read once; a corpus is read several times.
 @cache
 def _piped(path: Path) -> BinaryIO:
+    # The standard input may be a socket, which cannot be opened by its path.
+    standard = path == Path("/dev/stdin")
+    descriptor = os.dup(0) if standard else os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     copy = tempfile.TemporaryFile()  # noqa: SIM115
-    with path.open("rb") as pipe:
-        shutil.copyfileobj(pipe, copy)
+    with open(descriptor, "rb") as pipe:  # noqa: PTH123
+        copy.write(b"" if standard else _first_byte(path, descriptor))
+        os.set_blocking(descriptor, True)
+        while copy.tell() <= LARGEST and (part := pipe.read(1 << 20)):
+            copy.write(part)
     copy.flush()
     return copy
+
+
+def _first_byte(path: Path, descriptor: int) -> bytes:
+    """Wait until a process writes to a pipe; return its first byte, or nothing where it has not written one yet."""
+    end = monotonic() + WRITER_SECONDS
+    while monotonic() < end:
+        try:
+            if first := os.read(descriptor, 1):
+                return first
+        except BlockingIOError:
+            return b""
+        sleep(0.05)  # Without a writer, reading ends at once.
+    raise UserError(f"{path} is a pipe to which no process writes; start that process too, or name a file.")
 
 
 @dataclass(frozen=True)
@@ -160,6 +202,8 @@ def text_file(name: str, open_: Callable[[], BinaryIO], encoding: str | None = N
                     )
                 head += text[: _HEAD - len(head)]
                 length += len(text)
+                if length > LARGEST:
+                    raise too_large(name, "unpacks to")
                 filled = filled or bool(text.strip("\ufeff \t\r\n"))
                 newline = newline or "\n" in text
             filled = bool(decoder.decode(b"", final=True)) or filled
@@ -167,7 +211,9 @@ def text_file(name: str, open_: Callable[[], BinaryIO], encoding: str | None = N
             raise UserError(f"There is no text encoding {encoding!r}; give one as cp949, latin-1 or utf-16.") from None
         except UnicodeDecodeError:
             file.seek(0)
-            return text_file(name, open_, _other_encoding(name, file.read(), chosen, encoding))
+            return text_file(name, open_, _other_encoding(name, file.read(LARGEST), chosen, encoding))
+        except UnicodeError as error:
+            raise UserError(f"{name} is not {chosen.upper()} ({error}); name another --encoding.") from None
     if not filled:
         raise UserError(f"{name} is empty.")
     mark = len("\ufeff".encode(chosen)) if head.startswith("\ufeff") else 0

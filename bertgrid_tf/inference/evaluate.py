@@ -60,6 +60,7 @@ def evaluate_split(
     dialogues = corpus.splits[split]
     if None in label_counts(dialogues):
         raise UserError(f"The {split} split of {corpus.name} has no labels: use `predict` for it.")
+    folder.read_evaluations()  # before the split is opened, which is to be written down there
     predictor = Predictor(folder)
     coverage, labels = predictor.coverage(), predictor.labels
     coverage.add((utterance.text for utterance in utterances(dialogues)), worded_only=True)

@@ -74,8 +74,8 @@ def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
         )
     if out.exists() or out.is_symlink():
         raise UserError(f"{out} is there already: delete it, or name another folder with -o.")
-    study_folder.check_model(study_folder.model)
-    checkpoint = load(str(study_folder.model), metadata.labels)
+    with study_folder.loading(study_folder.model) as labels:
+        checkpoint = load(str(study_folder.model), labels)
     correction = study_folder.read_correction() or Correction(0, [1] * len(metadata.labels), 1)
     texts = encode_dialogues(
         checkpoint.tokenizer, [_dialogue(checkpoint, hyperparameters)], hyperparameters, metadata.speakers

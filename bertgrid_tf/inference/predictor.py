@@ -33,11 +33,10 @@ class Predictor:
         if not model.is_dir():
             remedy = ": give --soup to its `tune` command." if soup else " yet: run its `tune` command again to go on."
             raise UserError(f"The study in {folder.path} has no {model.name} folder{remedy}")
-        folder.check_model(model)
-        self.labels = tuple(metadata.labels)
         self._hyperparameters = source.hyperparameters
         self._speakers = metadata.speakers
-        self._trainer = Trainer(load(str(model), self.labels), self._hyperparameters.resolved_precision)
+        with folder.loading(model) as self.labels:
+            self._trainer = Trainer(load(str(model), self.labels), self._hyperparameters.resolved_precision)
 
     def probabilities(self, dialogues: Sequence[Dialogue], on_batch_end: OnTrainBatchEnd | None = None) -> np.ndarray:
         """Return the class probabilities of every utterance, float32 [utterances, classes].

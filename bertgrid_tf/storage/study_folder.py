@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pydantic import TypeAdapter
 
-from bertgrid_tf.errors import UserError
+from bertgrid_tf.errors import DamagedError, UserError
 from bertgrid_tf.hyperparameters import AUTO, Hyperparameters
 from bertgrid_tf.metrics.classification import unit
 from bertgrid_tf.metrics.correction import Correction
@@ -422,11 +422,14 @@ class StudyFolder:
         """Return where the predictions of the "final" model or the "soup" on an opened split lie."""
         return self.evaluations / f"{split}-{model}.csv"
 
+    def read_evaluations(self) -> list[dict[str, str]]:
+        """Read `evaluations.csv`, a dictionary a line."""
+        with self._lines(self.evaluations_file, EvaluationLine, _NO_RECORD) as rows:
+            return rows
+
     def append_evaluations(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append lines to `evaluations.csv`."""
-        with self._lines(self.evaluations_file, EvaluationLine, _NO_RECORD) as earlier:
-            pass
-        write_table(self.evaluations_file, pd.DataFrame([*earlier, *rows]))
+        write_table(self.evaluations_file, pd.DataFrame([*self.read_evaluations(), *rows]))
 
     @contextmanager
     def _lines(self, path: Path, kind: type[Any], remedy: str = ANEW) -> Iterator[list[dict[str, str]]]:
@@ -437,23 +440,31 @@ class StudyFolder:
         with reading(path, remedy) as file:
             yield read_lines(file, kind)
 
-    def check_model(self, folder: Path) -> None:
-        """Check that a saved model has the study's classes in the study's order.
+    @contextmanager
+    def loading(self, model: Path) -> Iterator[tuple[str, ...]]:
+        """Check that a saved model has the study's classes in the study's order, and let the block load it.
 
         Args:
-            folder: The final model's folder, or the soup's.
+            model: The final model's folder, or the soup's.
+
+        Yields:
+            The classes.
 
         Raises:
-            DamagedError: It has others.
+            DamagedError: It has other classes, or the block raised a UserError.
         """
         remedy = "restore the folder from a copy, or delete it"
-        if folder == self.model:
+        if model == self.model:
             remedy += ": the study's `tune` command then trains the final model again"
         labels = self.read_metadata().labels
-        with reading(folder / "config.json", remedy) as file:
+        with reading(model / "config.json", remedy) as file:
             names = read_json(file, dict[str, Any]).get("id2label")
             if names != {str(number): label for number, label in enumerate(labels)}:
                 raise ValueError("its classes are not those of study.json")
+        try:
+            yield labels
+        except UserError as error:
+            raise DamagedError(f"{str(error).rstrip('.')}: {remedy}.") from error
 
     def _write(self, path: Path, record: Any) -> None:
         content = TypeAdapter(type(record)).dump_python(record, mode="json")

@@ -57,7 +57,11 @@ def locked(folder: StudyFolder, on_message: Callable[[str], None]) -> Iterator[N
     Raises:
         UserError: Another process is at work in it.
     """
-    with folder.lock_file.open("a+", encoding="utf-8") as file:
+    try:
+        file = folder.lock_file.open("a+", encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UserError(f"{folder.lock_file} cannot be opened ({error.strerror or error}): move it away.") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -137,7 +137,7 @@ class WorkerPool:
         return self._pool(functools.partial(_final_trainable, self._task(config), gpus), 1, share, callback)
 
     def _task(self, config: WorkerConfig) -> "WorkerTask":
-        owner = config.lock_file.read_text(encoding="utf-8")
+        owner = config.lock_file.read_text(encoding="utf-8", errors="replace")
         return WorkerTask(config, __version__, owner, os.getcwd(), self._options.gpu_memory)  # noqa: PTH109
 
     def _pool(self, make_trainable: Callable[[], Any], size: int, share: "Share", callback: Callback) -> "RayPool":
@@ -265,7 +265,7 @@ def _trial_runner(task: WorkerTask) -> "TrialRunner":
     # A host may have joined after the others were asked.
     _check_version(host, __version__, task.version)
     try:
-        owner = config.lock_file.read_text(encoding="utf-8")
+        owner = config.lock_file.read_text(encoding="utf-8", errors="replace")
     except OSError:
         owner = None
     if owner != task.owner:

@@ -10,8 +10,9 @@ from bertgrid_tf.bert.encode import EncodedDataset
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.metrics.classification import evaluate
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.storage.files import replacing
+from bertgrid_tf.storage.files import reading, replacing
 from bertgrid_tf.storage.study_folder import weights_file
+from tuners.files import open_arrays
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,10 @@ def greedy_soup(
     total: list[np.ndarray] = []
     best, probabilities = -np.inf, np.empty(0)
     for member in sorted(members, key=lambda member: -recipe.signed(member.score)):
-        with np.load(member.file) as stored:
+        with reading(member.file, "delete it to average the other rows") as file, open_arrays(file) as stored:
             weights = [stored[name] for name in stored.files]
+            if [one.shape for one in weights] != [tuple(one.shape) for one in trainer.checkpoint.model.variables]:
+                raise ValueError("its weights are those of another model")
         candidate = [mine + theirs for mine, theirs in zip(total, weights, strict=True)] if total else weights
         _assign_mean(trainer, candidate, len(averaged) + 1)
         predicted = trainer.probabilities(dev.texts)

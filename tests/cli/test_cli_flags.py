@@ -129,7 +129,7 @@ def test_spaces_around_levels_and_settings_do_not_matter(bertgrid):
         (["--sweep", "context=all"], "Recipe sample: context=all is no level to sweep: there is no 'all'; choose from"),
         (
             ["--sweep", "oversample_ratio=0,2"],
-            "Recipe sample: oversample_ratio=2 is no level to sweep: must be at most 1, not '2'.",
+            "Recipe sample: oversample_ratio=2 is no level to sweep: must be a number from 0 to 1, not '2'.",
         ),
         (
             ["--sweep", "warmup_ratio=0", "--sweep", "warmup_ratio=1"],
@@ -172,7 +172,10 @@ def test_spaces_around_levels_and_settings_do_not_matter(bertgrid):
         (["--epochs", "0"], "Recipe sample: epochs must be a whole number from 1 to 10,000, not '0'."),
         (["--epochs", "two"], "Recipe sample: epochs must be a whole number from 1 to 10,000, not 'two'."),
         (["--metric", "f1_rage"], "Metric f1_rage: there is no class 'rage'; choose from anger, disgust"),
-        *((["--workers", count], "Invalid value for '--workers'") for count in ("0", "-1", "two", "1.5", "")),
+        *(
+            (["--workers", count], f"workers must be a whole number from 1 to 1,024, not {count!r}.")
+            for count in ("0", "-1", "two", "1.5", "1000000000")
+        ),
         *(
             (["--gpu-memory", size], f"--gpu-memory {size!r} is not a size of at least 1 MiB: write it as 16GB, 16GiB ")
             for size in ("16", "0GB")

@@ -282,12 +282,11 @@ def test_a_folder_that_is_no_study_s_is_neither_used_nor_deleted(bertgrid):
         assert content(Path("results/sample")) == {"thesis.txt": b"mine"}
 
 
-@pytest.mark.parametrize("name", ["oracle.json", "trial_0001/trial.json"])
-def test_a_truncated_state_is_named_and_kept(bertgrid, study, name):
-    (study / name).write_text((study / name).read_text()[:100])
+def test_a_truncated_state_of_the_search_is_named_and_kept(bertgrid, study):
+    (study / "oracle.json").write_text((study / "oracle.json").read_text()[:100])
     before = content(study)
     refusal = bertgrid(*TUNE, "--results", study.parent).refusal
-    assert refusal.startswith(f"{study / name} cannot be read (")
+    assert refusal.startswith(f"{study / 'oracle.json'} is damaged (")
     assert refusal.endswith("restore it from a copy, or start over with --fresh.")
     assert content(study) == before
 
@@ -303,32 +302,74 @@ def test_trials_without_their_oracle_are_refused_in_the_command_line_s_words(ber
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "{}", '{"labels": 1}'])
 def test_damaged_metadata_of_a_study_are_named(bertgrid, study, text):
-    for name, command in (
-        ("study.json", [*TUNE, "--results", study.parent]),
-        ("study.json", ["evaluate", study]),
-        ("final.json", ["results", study]),
-        ("final.json", ["evaluate", study]),
+    copy, final = (
+        "restore it from a copy, or start the study over with --fresh.",
+        "run the study's `tune` command again, which trains the final model again.",
+    )
+    for name, command, remedy in (
+        ("study.json", [*TUNE, "--results", study.parent], copy),
+        ("study.json", ["evaluate", study], copy),
+        ("final.json", ["results", study], final),
+        ("final.json", ["evaluate", study], final),
     ):
         whole = (study / name).read_text()
         (study / name).write_text(text)
         before = content(study)
-        assert bertgrid(*command).refusal == (
-            f"{study / name} is missing or damaged: restore it from a copy, or start the study over with --fresh."
-        )
+        refusal = bertgrid(*command).refusal
+        assert refusal.startswith(f"{study / name} is damaged (")
+        assert refusal.endswith(f"): {remedy}")
         assert content(study) == before
         (study / name).write_text(whole)
 
 
 @pytest.mark.usefixtures("blank_figures")
-@pytest.mark.parametrize("name", ["cells.csv", "sweeps.csv"])
-def test_a_cut_table_is_named_and_tune_writes_it_anew(bertgrid, study, name):
-    whole = (study / name).read_text()
-    (study / name).write_text(whole[: whole.rindex(",")])
-    assert bertgrid("results", study).refusal == (
-        f"{study / name} is damaged: run the study's `tune` command again, which writes it anew."
-    )
-    assert bertgrid(*TUNE, "--results", study.parent).code == 0
-    assert (study / name).read_text() == whole
+def test_what_the_rest_of_a_study_decides_is_made_anew_where_it_is_damaged(bertgrid, study):
+    tables = ("cells.csv", "sweeps.csv", "lengths.csv", "mistakes.csv", "times.csv", "best.yaml")
+    trials = ("trial_0001/trial.json", "trial_0002/hyperparameters.json", "model/correction.json")
+    predictions = [f"predictions/{name}.csv" for name in ("trial_0000-1", "trial_0002-2", "final-1")]
+    before = content(study)
+    for name in (*tables, *trials, *predictions):
+        (study / name).write_bytes((study / name).read_bytes()[:-20])
+    (study / "predictions/trial_0003-1.csv").unlink()
+    refusal = bertgrid("results", study).refusal
+    assert "is damaged (" in refusal
+    assert ": run the study's `tune` command again, which " in refusal
+    answer = bertgrid(*TUNE, "--results", study.parent)
+    assert answer.code == 0
+    for name in (*tables, *predictions, "model/correction.json"):
+        assert f"{study / name} is damaged (" in answer.out
+    assert answer.out.count("it is made anew.") == 11
+    after = content(study)
+    drawn = ("times.csv", "report.html", "figures", "tensorboard")
+    assert [name for name in before if before[name] != after.get(name) and not name.startswith(drawn)] == []
+    assert bertgrid("results", study).code == 0
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_a_trial_whose_predictions_and_state_are_damaged_is_trained_again(bertgrid, study):
+    before = content(study)
+    for name in ("predictions/trial_0003-2.csv", "trial_0003/state.npz"):
+        (study / name).write_bytes(before[name][:200])
+    (study / "final.json").write_text("{}")
+    answer = bertgrid(*TUNE, "--results", study.parent)
+    assert answer.code == 0
+    assert f"{study / 'trial_0003/state.npz'} is damaged (" in answer.out
+    after = content(study)
+    unlike = [name for name in before if name.startswith(("predictions", "model")) and before[name] != after[name]]
+    assert unlike == []
+
+
+def test_a_model_with_other_classes_than_the_study_is_damaged_and_trained_again_where_it_is_deleted(
+    bertgrid, study, own
+):
+    config = study / "model" / "config.json"
+    labels = json.loads((study / "study.json").read_text())["labels"]
+    config.write_text(config.read_text().replace(f'"0": "{labels[0]}"', '"0": "rage"'))
+    for command in (("evaluate", study), ("predict", study, own, "--text-column", "text", "-o", "out.csv")):
+        assert bertgrid(*command).refusal == (
+            f"{config} is damaged (its classes are not those of study.json): restore the folder from a copy, or delete "
+            "it: the study's `tune` command then trains the final model again."
+        )
 
 
 @pytest.mark.parametrize("command", [("results",), ("evaluate",), ("predict", "-o", "out.csv", "own.csv")])

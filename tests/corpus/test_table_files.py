@@ -8,6 +8,8 @@ import os
 import sys
 import threading
 import zipfile
+from pathlib import Path
+from time import sleep
 
 import openpyxl
 import pandas as pd
@@ -322,6 +324,51 @@ def test_the_splits_that_datasets_wrote_are_those_of_the_corpus(tmp_path, refusa
     refusal(lambda: rows_of(tmp_path / "all"), tmp_path / "all", "several splits")
     (tmp_path / "all" / "dataset_dict.json").write_text(json.dumps({"splits": ["test"]}))
     refusal(lambda: open_splits(tmp_path / "all"), "no split train", "test")
+
+
+def test_a_pipe_to_which_no_process_writes_is_not_waited_for(tmp_path, monkeypatch, refusal):
+    monkeypatch.setattr("bertgrid_tf.corpus.text.WRITER_SECONDS", 0.1)
+    os.mkfifo(tmp_path / "idle")
+    refusal(lambda: rows_of(tmp_path / "idle"), tmp_path / "idle", "is a pipe to which no process writes")
+
+
+def test_a_pipe_whose_process_is_slow_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("bertgrid_tf.corpus.text.WRITER_SECONDS", 30)
+    os.mkfifo(tmp_path / "slow")
+
+    def write():
+        with (tmp_path / "slow").open("w") as pipe:
+            for part in ("text,la", "bel\na,x\n"):
+                sleep(0.3)
+                pipe.write(part)
+                pipe.flush()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert rows_of(tmp_path / "slow") == [("x", "a")]
+    writer.join()
+
+
+def test_what_has_no_end_is_refused(tmp_path, write, monkeypatch, refusal):
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    refusal(lambda: open_table(tmp_path / "zero"), "zero is a device, which has no end")
+    refusal(lambda: open_table(Path("/dev/null")), "/dev/null is empty")
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(2**31 + 1)
+    refusal(lambda: open_table(tmp_path / "sparse"), "sparse has more than 2 GiB, the most that is read")
+    monkeypatch.setattr("bertgrid_tf.corpus.files.LARGEST", 2**16)
+    bomb = write("bomb.gz", gzip.compress(b"text,label\n" * 2**16))
+    refusal(lambda: open_table(bomb), "bomb.gz unpacks to more than")
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/workbook.xml", b" " * 2**17)
+    refusal(lambda: open_table(write("bomb.xlsx", bomb.getvalue())), "bomb.xlsx unpacks to more than")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"splits": 1}', "[" * 10_000, '{"splits": [1]}'])
+def test_a_damaged_list_of_splits_is_named(write, content, tmp_path, refusal):
+    write("dataset_dict.json", content)
+    refusal(lambda: open_splits(tmp_path), "dataset_dict.json is damaged (")
 
 
 def test_a_pipe_can_be_opened_twice(tmp_path):

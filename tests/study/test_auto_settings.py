@@ -155,7 +155,7 @@ def test_a_damaged_record_is_one_sentence(tmp_path):
     assert study_folder.read_auto_settings() == {}
     for damage in ("{", json.dumps({BATCH_SIZE: {"value": 1}})):
         study_folder.auto_settings_file.write_text(damage)
-        with pytest.raises(UserError, match=r"auto_settings\.json is missing or damaged"):
+        with pytest.raises(UserError, match=r"auto_settings\.json is damaged"):
             study_folder.read_auto_settings()
 
 

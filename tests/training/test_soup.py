@@ -5,6 +5,7 @@ import pytest
 from tiny_study import Recorder, corpus_of, run, tiny
 
 from bertgrid_tf.analysis import analyze
+from bertgrid_tf.errors import UserError
 from bertgrid_tf.inference.evaluate import evaluate_split
 from bertgrid_tf.inference.predictor import Predictor
 from bertgrid_tf.recipe import Recipe
@@ -66,6 +67,11 @@ def test_the_soup_has_the_mean_of_the_weights_that_went_in_and_is_never_worse_th
         with np.load(weights_file(folder, best)) as stored:
             kept.append([stored[name] for name in stored.files])
         rows.append(SoupMember(rate, best, max(scores), weights_file(folder, best)))
+    whole = rows[0].file.read_bytes()
+    rows[0].file.write_bytes(whole[:1000])
+    with pytest.raises(UserError, match=r"weights-\d\.npz is damaged \(.*: delete it to average the other rows\."):
+        runner.average_weights(recipe.hyperparameters, rows, tmp_path / "soup")
+    rows[0].file.write_bytes(whole)
     chosen, metrics = runner.average_weights(recipe.hyperparameters, rows, tmp_path / "soup")
     assert chosen[0].score == max(row.score for row in rows)
     assert metrics["accuracy"] >= chosen[0].score

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 from toy_trainable import ToyTrainable, search
@@ -18,10 +19,16 @@ SPACE = {
 }
 
 
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("searched")
+    search(folder, ToyTrainable(), CasualGridOracle(**SPACE)).search()
+    return folder / "study"
+
+
 @pytest.fixture
-def study(tmp_path):
-    search(tmp_path, ToyTrainable(), CasualGridOracle(**SPACE)).search()
-    return tmp_path / "study"
+def study(searched, tmp_path):
+    return shutil.copytree(searched, tmp_path / "study")
 
 
 def refusal(study, **changes) -> str:
@@ -98,6 +105,16 @@ def test_a_damaged_trial_is_trained_again_under_its_own_id_and_nothing_else_is(s
     assert trainable.trained == []
     assert tuner.oracle.table() == whole.table()
     assert {file: file.read_bytes() for file in study.glob("trial_*/*")} == before
+
+
+def test_hyperparameters_that_are_damaged_are_written_anew(study):
+    path = study / "trial_0001" / "hyperparameters.json"
+    whole = path.read_text()
+    path.write_text(whole[:-20])
+    trainable = ToyTrainable()
+    search(study.parent, trainable, CasualGridOracle(**SPACE)).search()
+    assert trainable.trained == []
+    assert path.read_text() == whole
 
 
 def test_a_trial_of_which_nothing_is_whole_is_trained_from_its_first_epoch(study):
