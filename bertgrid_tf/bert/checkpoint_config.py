@@ -46,6 +46,8 @@ class _Config(_Strict):
     intermediate_size: Size = 1
     hidden_dim: Size = 1
     num_hidden_layers: Annotated[int, Field(ge=1, le=1_000)] = 1
+    num_hidden_groups: Annotated[int, Field(ge=1, le=1_000)] = 1
+    inner_group_num: Annotated[int, Field(ge=1, le=1_000)] = 1
     num_attention_heads: Size = 1
     max_position_embeddings: Size = 1
     type_vocab_size: Annotated[int, Field(ge=0, le=1_000)] = 0
