@@ -28,8 +28,8 @@ os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
 
 import ray
 from ray._private import ray_constants
-from ray._raylet import Config
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError, WorkerCrashedError
+from ray._raylet import Config  # type: ignore[attr-defined]
+from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError, WorkerCrashedError
 
 MAX_LOSSES = 3
 """Losses of the worker within one epoch after which a trial counts as failed."""
