@@ -5,8 +5,10 @@ Skips the tests that import it where Ray is not installed.
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -45,6 +47,27 @@ def workers(busy: bool = True, host=None) -> list[int]:
         if parent == raylet(host) if host else parent_of(parent) == os.getpid():
             found.append(int(process.name))
     return found
+
+
+def listening() -> list[str]:
+    """The addresses on which this process and its descendants listen."""
+    inodes = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError):
+            ancestor = int(process.name)
+            while ancestor not in (0, os.getpid()):
+                ancestor = parent_of(ancestor)
+            if ancestor:
+                inodes |= {str(descriptor.readlink()) for descriptor in (process / "fd").iterdir()}
+    addresses = []
+    for family, table in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                words = bytes.fromhex(fields[1].split(":")[0])
+                packed = b"".join(words[i : i + 4][::-1] for i in range(0, len(words), 4))
+                addresses.append(socket.inet_ntop(family, packed))
+    return addresses
 
 
 def parent_of(process: int) -> int:

@@ -1,12 +1,15 @@
 """A pool of Ray actors, on one host or many: `pip install bertgrid-tf[ray]`."""
 
 import os
+import secrets
 import signal
 import socket
+import tempfile
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,13 +27,20 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError, WorkerCrashedError
+from ray._private import ray_constants
+from ray._raylet import Config  # type: ignore[attr-defined]
+from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError, WorkerCrashedError
 
 MAX_LOSSES = 3
 """Losses of the worker within one epoch after which a trial counts as failed."""
 OBJECT_STORE_BYTES = 100 << 20
 """Size of Ray's object store: metrics and the texts of a corpus pass through it, no weights."""
 CONNECT_SECONDS = 5.0
+MAX_STARTS = 3
+"""Starts of Ray on this host, each of which it gives half a minute, before a busy host counts as unable to."""
+LOOPBACK = "127.0.0.1"
+# A worker that writes to the driver's terminal would break its progress bars; Ray's logs keep the output.
+_QUIET = {"log_to_driver": False, "logging_level": "error"}
 
 
 class Share(NamedTuple):
@@ -269,26 +279,22 @@ def cluster(address: str | None = None) -> Iterator[list[Share]]:
             host alone, which ends with the block.
 
     Raises:
-        TunerError: No cluster answers at the address, or its Ray or Python is of another version.
+        TunerError: No cluster answers at the address, its Ray or Python is of another version, or none can be started.
     """
     if address is not None and address != "auto":
         _check_answers(address)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        ray.init(
-            address=address or "local",
-            include_dashboard=None if address else False,
-            object_store_memory=None if address else OBJECT_STORE_BYTES,
-            # A worker that writes to the driver's terminal would break its progress bars; Ray's logs keep the output.
-            log_to_driver=False,
-            logging_level="error",
-        )
-    except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
-        ray.shutdown()
-        raise TunerError(
-            f"the Ray cluster {address or 'of this host'} cannot be joined ({_reason(error)}): start one with "
-            "`ray start --head`, join it on this host with `ray start --address HOST:PORT`, and name the same address"
-        ) from error
+    if address:
+        try:
+            ray.init(address=address, **_QUIET)
+        except Exception as error:  # Of a start that took too long, Ray raises nothing narrower.
+            ray.shutdown()
+            raise TunerError(
+                f"the Ray cluster {address} cannot be joined ({_reason(error)}): start one with `ray start --head`, "
+                "join it on this host with `ray start --address HOST:PORT`, and name the same address"
+            ) from error
+    else:
+        _start_on_this_host()
     # Ray replaces the handlers that end a search cleanly.
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():
@@ -298,6 +304,62 @@ def cluster(address: str | None = None) -> Iterator[list[Share]]:
         yield [Share(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in resources]
     finally:
         ray.shutdown()
+
+
+def _start_on_this_host() -> None:
+    """Start Ray where this host's processes alone can reach it, and of those the ones with this user's token.
+
+    Raises:
+        TunerError: Ray does not start.
+    """
+    _keep_token_private()
+    for attempt in range(1, MAX_STARTS + 1):
+        several_hosts = ray_constants.ENABLE_RAY_CLUSTER
+        # Where a cluster cannot have several hosts, as on Windows, Ray binds its ports to the loopback address.
+        ray_constants.ENABLE_RAY_CLUSTER = False
+        try:
+            ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **_QUIET)
+            break
+        except Exception as error:
+            ray.shutdown()
+            if attempt == MAX_STARTS or not (isinstance(error, TimeoutError) or "timed out" in str(error)):
+                raise TunerError(
+                    f"Ray does not start on this host ({_reason(error)}): run the same command again when the host is "
+                    "less busy, or without workers"
+                ) from error
+        finally:
+            ray_constants.ENABLE_RAY_CLUSTER = several_hosts
+    [node] = ray.nodes()
+    if node["NodeManagerAddress"] != LOOPBACK:
+        warnings.warn(f"This Ray listens on {node['NodeManagerAddress']} and not on {LOOPBACK} alone.", stacklevel=4)
+
+
+def _keep_token_private() -> None:
+    """Have Ray demand a token, in a file that only this user can read; Ray's own would be readable by all.
+
+    Raises:
+        TunerError: The file cannot be written.
+    """
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    Config.initialize("")  # reads the environment anew
+    if os.environ["RAY_AUTH_MODE"] != "token" or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+        return
+    file = Path("~/.ray/auth_token")
+    try:
+        file = file.expanduser()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            descriptor, part = tempfile.mkstemp(dir=file.parent)
+            os.write(descriptor, secrets.token_hex(32).encode())
+            os.close(descriptor)
+            with suppress(FileExistsError):  # Another study was faster.
+                os.link(part, file)
+            Path(part).unlink()
+        file.chmod(0o600)
+    except (OSError, RuntimeError) as error:
+        raise TunerError(
+            f"Ray's token cannot be kept in {file} ({_reason(error)}): set HOME to a folder that can be written"
+        ) from error
 
 
 def worker_nodes() -> list[dict[str, Any]]:

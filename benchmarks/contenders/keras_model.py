@@ -16,7 +16,9 @@ def use_precision(precision: str) -> None:
 
 def build(model: str, classes: int, learning_rate: float) -> tf_keras.Model:
     """Compile a classifier with the checkpoint's weights, and the AdamW and clipping of `bertgrid_tf`."""
-    classifier = transformers.TFBertForSequenceClassification.from_pretrained(model, num_labels=classes)
+    classifier = transformers.TFBertForSequenceClassification.from_pretrained(
+        model, num_labels=classes, trust_remote_code=False
+    )
     optimizer = tf_keras.optimizers.AdamW(learning_rate, weight_decay=0.01, epsilon=1e-8, global_clipnorm=1.0)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -32,7 +32,7 @@ class Epochs(transformers.TrainerCallback):
 def prepare(request: Mapping[str, Any]) -> Callable[[], Reply]:
     """Prepare rounds of a whole search."""
     train, dev = PaddedTexts.load(request["train"]), PaddedTexts.load(request["dev"])
-    tokenizer = transformers.AutoTokenizer.from_pretrained(request["model"])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(request["model"], trust_remote_code=False)
     grid = {"learning_rate": request["learning_rates"], "epochs": list(range(1, request["epochs"] + 1))}
 
     def play() -> Reply:

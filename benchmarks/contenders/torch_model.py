@@ -72,7 +72,9 @@ class EpochSeconds(transformers.TrainerCallback):
 
 def build(model: str, classes: int) -> Any:
     """Load a classifier with the checkpoint's weights."""
-    return transformers.BertForSequenceClassification.from_pretrained(model, num_labels=classes)
+    return transformers.BertForSequenceClassification.from_pretrained(
+        model, num_labels=classes, trust_remote_code=False
+    )
 
 
 def trainer(

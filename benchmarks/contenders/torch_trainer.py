@@ -13,7 +13,7 @@ from benchmarks.texts import PaddedTexts
 def prepare(request: Mapping[str, Any]) -> Callable[[], Reply]:
     """Prepare rounds of one epoch."""
     model = build(request["model"], request["classes"])
-    tokenizer = AutoTokenizer.from_pretrained(request["model"])
+    tokenizer = AutoTokenizer.from_pretrained(request["model"], trust_remote_code=False)
     train = PaddedTexts.load(request["train"])
 
     def play() -> Reply:

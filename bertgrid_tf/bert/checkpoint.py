@@ -171,15 +171,16 @@ def _fresh_variables(name: str, model: Any, info: dict[str, Any]) -> frozenset[i
         UserError: The encoder itself is incomplete: from_pretrained only warns, and would train random weights.
     """
     # Named as in PyTorch, as in TensorFlow, or (in .h5) by the layer alone.
-    missing = {key.split(":")[0] for key in info["missing_keys"]}
-    missing |= {key.split(":")[0] for key, *_ in info["mismatched_keys"]}
+    mismatched = {key.split(":")[0] for key, *_ in info["mismatched_keys"]}
+    missing = {key.split(":")[0] for key in info["missing_keys"]} | mismatched
     fresh = []
     for index, variable in enumerate(model.variables):
         weight, _ = _pytorch_name(variable)
         layers = list(accumulate(variable.name.split(":")[0].split("/")[1:], "{}/{}".format))
         if missing.intersection((weight, *layers)):
             fresh.append(index)
-            if weight.startswith(f"{model.base_model_prefix}.") and ".pooler." not in weight:
+            absent_pooler = ".pooler." in weight and not mismatched.intersection((weight, *layers))
+            if weight.startswith(f"{model.base_model_prefix}.") and not absent_pooler:
                 raise UserError(
                     f"Checkpoint {name} lacks weights of its encoder ({weight} and perhaps others): it was saved by "
                     "another architecture or incompletely."

@@ -46,9 +46,15 @@ class _Config(_Strict):
     intermediate_size: Size = 1
     hidden_dim: Size = 1
     num_hidden_layers: Annotated[int, Field(ge=1, le=1_000)] = 1
+    num_hidden_groups: Annotated[int, Field(ge=1, le=1_000)] = 1
+    inner_group_num: Annotated[int, Field(ge=1, le=1_000)] = 1
     num_attention_heads: Size = 1
     max_position_embeddings: Size = 1
     type_vocab_size: Annotated[int, Field(ge=0, le=1_000)] = 0
+    pooler_hidden_size: Size = 1
+    position_buckets: Annotated[int, Field(ge=-1, le=1 << 16)] = -1
+    max_relative_positions: Annotated[int, Field(ge=-1, le=1 << 16)] = -1
+    pos_att_type: str | list[str] = ""
     layer_norm_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-12
     initializer_range: Annotated[float, Field(gt=0, le=1)] = 0.02
     hidden_dropout_prob: Rate = 0
@@ -123,7 +129,7 @@ def check_config(file: Path, config: Mapping[str, Any]) -> None:
         # null is a value where it is transformers' default.
         if value is not None or getattr(defaults, name, None) is not None:
             stated[name] = value
-    checked = _validated(_Config, file, stated)
+    checked = _validated(_Config, file, stated, {name: own for own, name in names.items() if own in config})
     rows, pad = stated.get("vocab_size", defaults.vocab_size), checked.pad_token_id
     if pad is not None and rows is not None and pad >= rows:
         raise UserError(f"{file} is damaged: pad_token_id {pad} is beyond the {rows:,} tokens of vocab_size.")
@@ -168,6 +174,11 @@ def check_weights(config: Any, files: Iterable[Path]) -> None:
             f"Checkpoint {config.name_or_path} is damaged: its hidden_size {width} is no multiple of its "
             f"num_attention_heads {config.num_attention_heads}."
         )
+    if getattr(config, "pooler_hidden_size", width) != width:
+        raise UserError(
+            f"Checkpoint {config.name_or_path} is damaged: its pooler_hidden_size {config.pooler_hidden_size} is not "
+            f"its hidden_size {width}."
+        )
     embedding = getattr(config, "embedding_size", None) or width
     inner = getattr(config, "intermediate_size", None) or config.hidden_dim
     expected = {
@@ -204,7 +215,12 @@ def _tensors(file: Path) -> Iterator[tuple[str, list[int]]]:
                 content.visititems(lambda name, item: shapes.update({name: [*getattr(item, "shape", ())]}))
         else:
             with safe_open(file, framework="numpy") as content:
-                shapes = {name: content.get_slice(name).get_shape() for name in content.keys()}  # noqa: SIM118
+                slices = {name: content.get_slice(name) for name in content.keys()}  # noqa: SIM118
+            shapes = {name: part.get_shape() for name, part in slices.items()}
+            # Some files hold the numbers of the positions beside the weights.
+            kinds = {part.get_dtype() for name, part in slices.items() if not name.endswith("_ids")}
+            if others := kinds - {"F64", "F32", "F16", "BF16"}:
+                raise ValueError(f"its values are of type {min(others)}, not F32")
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
         raise UserError(
             f"The weights of checkpoint {file.parent} cannot be read: {file.name}: {first_line(error)}"
@@ -215,12 +231,14 @@ def _tensors(file: Path) -> Iterator[tuple[str, list[int]]]:
         yield name, shape
 
 
-def _validated(kind: type[_Content], file: Path, content: Mapping[str, Any]) -> _Content:
+def _validated(
+    kind: type[_Content], file: Path, content: Mapping[str, Any], own_names: Mapping[str, str] = {}
+) -> _Content:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
+        key = own_names.get(str(first["loc"][0]), first["loc"][0])
         if first["type"] == "missing":
             raise UserError(f"{file} is damaged: it has no {key}.") from error
         reason = re.sub(r"^\w+ should", "must", first["msg"])

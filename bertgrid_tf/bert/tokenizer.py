@@ -18,7 +18,8 @@ transformers.logging.set_verbosity_error()
 
 LARGEST_GROWTH = 1.5
 """Beyond this ratio of tokens to rows of the embeddings, the vocabulary is another model's or a part."""
-_MOST_UNMERGED = 1_000
+_FEW = 1_000
+"""Tokens of which a vocabulary and a model may differ whatever their ratio: characters, special tokens, spare rows."""
 # No word of an uncased vocabulary has a capital letter or an accent, unless by oversight; of a cased one, many have.
 _CASED_SHARE = 0.05
 _ACCENTED_SHARE = 0.005
@@ -87,7 +88,7 @@ def _load(name: str, folder: Path) -> tuple[Any, str | None]:
         raise UserError(
             f"The tokenizer of checkpoint {name} has no {absent[0]}: name one in its tokenizer_config.json."
         )
-    if not rows / LARGEST_GROWTH <= tokens <= rows * LARGEST_GROWTH:
+    if not rows / LARGEST_GROWTH - _FEW <= tokens <= rows * LARGEST_GROWTH:
         raise UserError(
             f"Checkpoint {name} does not fit together: its vocabulary has {tokens:,} tokens, its embeddings {rows:,} "
             "rows."
@@ -96,7 +97,7 @@ def _load(name: str, folder: Path) -> tuple[Any, str | None]:
     if merges.is_file() and not (folder / "tokenizer.json").is_file():
         # Every token but characters and special ones is made by a merge.
         count = len(merges.read_bytes().splitlines())
-        if tokens > 2 * count + _MOST_UNMERGED:
+        if tokens > 2 * count + _FEW:
             raise UserError(f"{merges} is damaged: it has {count:,} lines, for {tokens:,} tokens; restore it.")
     pieces = tokenizer.get_vocab()
     if isinstance(tokenizer.backend_tokenizer.model, WordPiece) and (

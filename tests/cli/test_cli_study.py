@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import os
 import re
@@ -174,6 +175,27 @@ def test_a_checkpoint_folder_that_lacks_something_is_refused(bertgrid, study, da
     assert bertgrid("tune", "sample", *BRIEF, "--model", model).refusal.startswith(sentence.format(model))
     assert content(study) == before
     assert content(Path("results/sample")) == {}
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_no_command_runs_the_code_of_a_checkpoint(bertgrid, study, tmp_path, monkeypatch, file):
+    model, marker = study / "model", tmp_path / "ran"
+    keys = json.loads((model / file).read_text())
+    names = {"AutoConfig": "own.Own", "AutoTokenizer": ["own.Own", "own.Own"]}
+    (model / file).write_text(json.dumps({**keys, "auto_map": names}))
+    (model / "own.py").write_text(f"open({str(marker)!r}, 'w')\nclass Own: pass\n")
+    (tmp_path / "new.csv").write_text("text\nHello\n")
+    for words in (
+        ("data", "describe", "sample", "--model", model),
+        ("tune", "sample", *BRIEF, "--model", model),
+        ("predict", study, tmp_path / "new.csv", "-o", tmp_path / "out.csv", "--text-column", "text"),
+        ("doctor", "sample", "--model", model, "--final-model", "none"),
+    ):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("y\n" * 9))
+        answer = bertgrid(*words)
+        sentence = answer.out if words[0] == "doctor" else answer.refusal
+        assert "needs Python code of its own" in re.sub(r"\s+", " ", sentence)
+        assert not marker.exists()
 
 
 def test_a_maximum_length_beyond_the_positions_is_refused(bertgrid):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import sys
 import time
 from collections import Counter
@@ -13,7 +14,7 @@ import ray_cluster
 import toy_trainable
 from toy_trainable import LAYOUTS, ToyTrainable, accuracy, fails, search, trials
 
-from tuners import CasualGridOracle, TunerError
+from tuners import CasualGridOracle, TunerError, ray_pool
 from tuners.parallel import ParallelSearch
 from tuners.ray_pool import RayPool, Share, cluster, shares
 
@@ -127,6 +128,58 @@ def test_a_trial_that_kills_its_worker_each_time_fails_and_the_search_continues(
     assert "lost its worker 3 times in epoch 2" in failed.message
     assert lost == [f"trial_{failed.trial_id}"] * 3
     assert tuner.oracle.incumbent["layout"] == "next"
+
+
+def test_ray_of_this_host_listens_on_the_loopback_address_alone(host, tmp_path):
+    with RayPool(ToyTrainable, 1, Share(1, 0)):
+        ray_cluster.wait_for(lambda: ray_cluster.workers(busy=False))
+        addresses = ray_cluster.listening()
+    assert len(addresses) > 4
+    assert {address.removeprefix("::ffff:") for address in addresses} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("former", [None, 0o644])
+def test_ray_s_token_is_this_user_s_alone(tmp_path, monkeypatch, former):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    token = tmp_path / ".ray" / "auth_token"
+    if former:
+        token.parent.mkdir()
+        token.write_text("secret")
+        token.chmod(former)
+    ray_pool._keep_token_private()
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    assert token.read_text() == "secret" if former else len(token.read_text()) == 64
+    assert list(token.parent.iterdir()) == [token]
+
+
+def test_a_home_in_which_no_token_can_be_kept_is_named(monkeypatch):
+    monkeypatch.setenv("HOME", "/dev/null")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    with pytest.raises(
+        TunerError, match=r"token cannot be kept in /dev/null/\.ray/auth_token .*: set HOME to a folder"
+    ):
+        ray_pool._keep_token_private()
+
+
+@pytest.mark.parametrize(
+    ("errors", "starts", "sentence"),
+    [
+        (["The current node timed out during startup."] * 9, 3, "does not start on this host .*: run the same command"),
+        (["The current node timed out during startup.", "no shared memory"], 2, r"this host \(no shared memory\)"),
+    ],
+)
+def test_a_start_of_ray_that_takes_too_long_is_repeated_twice(monkeypatch, errors, starts, sentence):
+    begun = []
+
+    def init(*arguments, **options) -> None:
+        begun.append(options)
+        raise Exception(errors[len(begun) - 1])  # Ray's own type
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(TunerError, match=sentence), cluster():
+        pass
+    assert len(begun) == starts
 
 
 def test_idle_workers_cost_no_cpu(host, tmp_path):
