@@ -1,7 +1,7 @@
 """Texts ▶ token ids, once for each layout."""
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -80,7 +80,9 @@ class EncodedDataset:
     targets: np.ndarray | None = None
 
 
-def encode(tokenizer: Any, texts: Iterable[Segmented], max_length: int) -> EncodedTexts:
+def encode(
+    tokenizer: Any, texts: Iterable[Segmented], max_length: int, pieces: Mapping[str, list[int]] | None = None
+) -> EncodedTexts:
     """Encode texts of one or more segments as `[CLS] s0 [SEP] s1 [SEP] …`, with the tokenizer's own special tokens.
 
     Where a text is longer than `max_length`, tokens are removed one at a time from the end of the longest segment
@@ -91,11 +93,12 @@ def encode(tokenizer: Any, texts: Iterable[Segmented], max_length: int) -> Encod
         tokenizer: A fast tokenizer.
         texts: Segments of each text and the index of its focus.
         max_length: Most tokens of a text, special tokens included.
+        pieces: The ids of segments that have been tokenised already (`tokenized`).
 
     Raises:
         UserError: `max_length` leaves no room for a token, or the disk none for the tokens of many texts.
     """
-    return joined(_encoded_chunks(tokenizer, texts, max_length))
+    return joined(_encoded_chunks(tokenizer, texts, max_length, pieces or {}))
 
 
 def joined(parts: Iterable[EncodedTexts]) -> EncodedTexts:
@@ -163,12 +166,16 @@ def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
         yield chunk
 
 
-def _encoded_chunks(tokenizer: Any, texts: Iterable[Segmented], max_length: int) -> Iterator[EncodedTexts]:
+def _encoded_chunks(
+    tokenizer: Any, texts: Iterable[Segmented], max_length: int, known: Mapping[str, list[int]]
+) -> Iterator[EncodedTexts]:
     prefix, between, suffix = _special_ids(tokenizer)
     two_types = any(tokenizer("a", "b", return_token_type_ids=True)["token_type_ids"])
     for chunk in chunks(texts):
         check_room(tokenizer, max(len(segments) for segments, _ in chunk), max_length)
-        pieces = tokenized(tokenizer, (segment for segments, _ in chunk for segment in segments))
+        needed = dict.fromkeys(segment for segments, _ in chunk for segment in segments)
+        new = tokenized(tokenizer, [segment for segment in needed if segment not in known])
+        pieces = {segment: new[segment] if segment in new else known[segment] for segment in needed}
         ids: list[int] = []
         types: list[int] = []
         starts, lengths = [0], []
@@ -245,23 +252,27 @@ class Coverage:
     unknown_texts: int = 0
     examples: tuple[str, ...] = ()
 
-    def add(self, texts: Iterable[str], worded_only: bool = False) -> None:
-        """Count texts; with `worded_only`, the pieces only of those that have a letter.
+    def add(self, texts: Iterable[str], worded_only: bool = False) -> dict[str, list[int]]:
+        """Count texts, and return the ids of their pieces.
 
-        Emoji and numbers alone are of no language, so that the vocabulary is not that of another one.
+        With `worded_only`, the pieces of texts without a letter are not counted: emoji and numbers alone are of no
+        language, so that the vocabulary is not that of another one.
         """
+        pieces, unknown = dict[str, list[int]](), self.tokenizer.unk_token_id
         for chunk in chunks(texts):
             ids_of = tokenized(self.tokenizer, chunk)
+            pieces |= ids_of
             self.texts += len(chunk)
             for text in chunk:
                 ids = ids_of[text]
-                lacking = ids.count(self.tokenizer.unk_token_id)
+                lacking = ids.count(unknown)
                 if not worded_only or any(map(str.isalpha, text)):
                     self.pieces += len(ids)
                     self.unknown_pieces += lacking
                 if lacking and lacking == len(ids):
                     self.unknown_texts += 1
                     self.examples = (*self.examples, text)[:3]
+        return pieces
 
     def remarks(self) -> list[str]:
         """Return a sentence about the texts whose labels are guesses, since the vocabulary has none of their pieces."""

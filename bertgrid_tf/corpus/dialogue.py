@@ -138,11 +138,11 @@ class Corpus:
         digest = hashlib.sha256(json.dumps(self.labels).encode())
         for split in sorted(self.splits):
             digest.update(json.dumps(split).encode())
-            content = [
-                [(line.text, line.label, line.speaker, line.votes, line.key) for line in dialogue.utterances]
-                for dialogue in self.splits[split]
-            ]
-            digest.update(json.dumps(content).encode())
+            # Dialogue by dialogue, since the JSON of a whole split takes more memory than the split.
+            for number, dialogue in enumerate(self.splits[split]):
+                lines = [(line.text, line.label, line.speaker, line.votes, line.key) for line in dialogue.utterances]
+                digest.update(f"{', ' if number else '['}{json.dumps(lines)}".encode())
+            digest.update(b"]")
         return digest.hexdigest()[:16]
 
 

@@ -120,11 +120,11 @@ class Prediction:
         dialogues, fits = 0, False
         for window in self._windows(self._findings):
             texts = list(utterances(window.dialogues))
-            self.coverage.add([utterance.text for utterance in texts], worded_only=True)
+            pieces = self.coverage.add((utterance.text for utterance in texts), worded_only=True)
             if not fits and not self.coverage.fits:
                 self._check_vocabulary()
                 fits = True
-            probabilities = self._predictor.probabilities(window.dialogues, self._on_batch_end)
+            probabilities = self._predictor.probabilities(window.dialogues, self._on_batch_end, pieces)
             own = [utterance.key or str(number) for number, utterance in enumerate(texts, start=self._texts + 1)]
             order = np.arange(len(texts))
             if window.rows:

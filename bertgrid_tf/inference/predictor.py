@@ -1,6 +1,6 @@
 """The model of a study with the hyperparameters that it was trained with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -38,15 +38,21 @@ class Predictor:
         with folder.loading(model) as self.labels:
             self._trainer = Trainer(load(str(model), self.labels), self._hyperparameters.resolved_precision)
 
-    def probabilities(self, dialogues: Sequence[Dialogue], on_batch_end: OnTrainBatchEnd | None = None) -> np.ndarray:
+    def probabilities(
+        self,
+        dialogues: Sequence[Dialogue],
+        on_batch_end: OnTrainBatchEnd | None = None,
+        pieces: Mapping[str, list[int]] | None = None,
+    ) -> np.ndarray:
         """Return the class probabilities of every utterance, float32 [utterances, classes].
 
         Args:
             dialogues: The dialogues whose utterances are classified.
             on_batch_end: Called after every batch with the texts done, all texts, and NaN.
+            pieces: The ids of texts that have been tokenised already, as those that `coverage` counted.
         """
         tokenizer = self._trainer.checkpoint.tokenizer
-        encoded = encode_dialogues(tokenizer, dialogues, self._hyperparameters, self._speakers)
+        encoded = encode_dialogues(tokenizer, dialogues, self._hyperparameters, self._speakers, pieces)
         return self._trainer.probabilities(encoded, on_batch_end)
 
     def coverage(self) -> Coverage:

@@ -31,7 +31,11 @@ LAYOUT = ("model", "markers", "context", "speaker_format", "min_speaker_count", 
 
 
 def encode_dialogues(
-    tokenizer: Any, dialogues: Sequence[Dialogue], hyperparameters: Hyperparameters, speakers: Mapping[str, int]
+    tokenizer: Any,
+    dialogues: Sequence[Dialogue],
+    hyperparameters: Hyperparameters,
+    speakers: Mapping[str, int],
+    pieces: Mapping[str, list[int]] | None = None,
 ) -> EncodedTexts:
     """Encode every utterance in the layout of the hyperparameters.
 
@@ -40,8 +44,9 @@ def encode_dialogues(
         dialogues: Dialogues of any split, labelled or not.
         hyperparameters: The hyperparameters, of which `LAYOUT` counts.
         speakers: The training split's `corpus.speaker_counts`.
+        pieces: The ids of texts that have been tokenised already.
     """
-    return encode(tokenizer, _inputs(dialogues, hyperparameters, speakers), hyperparameters.max_length)
+    return encode(tokenizer, _inputs(dialogues, hyperparameters, speakers), hyperparameters.max_length, pieces)
 
 
 def _inputs(

@@ -1,9 +1,11 @@
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertgrid_tf.bert.encode import check_vocabulary, encode, truncated_lengths
+from bertgrid_tf.bert.encode import Coverage, check_vocabulary, encode, full_lengths, tokenized, truncated_lengths
 from bertgrid_tf.errors import UserError
 
 
@@ -95,3 +97,45 @@ def test_a_tokenizer_that_sets_no_special_tokens_is_refused(checkpoint):
 def test_a_length_without_room_is_refused(checkpoint):
     with pytest.raises(UserError, match="max_length 4 leaves no room"):
         encode(checkpoint.tokenizer, [(("it", "was", "fun"), 0)], 4)
+
+
+def test_many_texts_are_encoded_as_few_are_and_lie_on_disk(checkpoint, texts, monkeypatch):
+    inputs = [((text, "it was"), 0) for text in texts]
+    few = encode(checkpoint.tokenizer, inputs, 12)
+    known = tokenized(checkpoint.tokenizer, texts[:5])
+    monkeypatch.setattr("bertgrid_tf.bert.encode.CHUNK", 7)
+    many = encode(checkpoint.tokenizer, iter(inputs), 12, known)
+    assert isinstance(many.ids, np.memmap)
+    for one, other in (
+        (many, few),
+        (many.take(np.array([9, 0, 0])), few.take(np.array([9, 0, 0]))),
+        (many.select(np.arange(len(texts))[::-1]), few.take(np.arange(len(texts))[::-1])),
+    ):
+        for name in ("ids", "types", "starts", "full_lengths"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert full_lengths(checkpoint.tokenizer, inputs).tolist() == few.full_lengths.tolist()
+
+
+def test_a_folder_that_takes_no_encoded_texts_is_named(checkpoint, texts, monkeypatch):
+    monkeypatch.setattr("bertgrid_tf.bert.encode.CHUNK", 7)
+    monkeypatch.setattr("tempfile.tempdir", "/absent")
+    with pytest.raises(UserError, match=r"cannot be written to /absent \(No such file or directory\): make room"):
+        encode(checkpoint.tokenizer, [((text,), 0) for text in texts], 12)
+
+
+def test_the_padding_and_truncation_that_a_tokenizer_s_file_asks_for_are_ours_to_decide(checkpoint):
+    tokenizer = copy.deepcopy(checkpoint.tokenizer)
+    tokenizer.backend_tokenizer.enable_truncation(2)
+    tokenizer.backend_tokenizer.enable_padding(length=9)
+    assert encode(tokenizer, [(("the film was fun",), 0), (("it",), 0)], 12).lengths.tolist() == [6, 3]
+
+
+def test_a_vocabulary_is_judged_by_all_texts_together(checkpoint):
+    coverage = Coverage(checkpoint.tokenizer, "tiny")
+    coverage.add(["привет мир", "☺"], worded_only=True)
+    assert not coverage.fits
+    coverage.add(["the film was", "it"], worded_only=True)
+    assert coverage.fits
+    assert coverage.remarks() == [
+        "The vocabulary has nothing of 2 of the 4 texts, as 'привет мир', '☺': their labels are guesses."
+    ]

@@ -1,3 +1,6 @@
+import gzip
+import tracemalloc
+
 import pandas as pd
 import pytest
 
@@ -8,6 +11,7 @@ from bertgrid_tf.corpus import (
     load_table,
     read_split_table,
     read_table,
+    read_windows,
     utterances,
 )
 
@@ -189,3 +193,63 @@ def test_splits_come_from_files_and_dataframes_alike(write):
         "train": [["a"], ["b"]],
         "dev": [["c"]],
     }
+
+
+@pytest.fixture
+def small_windows(monkeypatch):
+    monkeypatch.setattr("bertgrid_tf.corpus.table.WINDOW", 4)
+
+
+def _windows(path, columns):
+    findings = []
+    windows = list(read_windows(path, columns, findings))
+    whole = []
+    assert tuple(dialogue for window in windows for dialogue in window.dialogues) == read_table(path, columns, whole)
+    assert findings == whole
+    return [[row.number for row in window.rows] for window in windows]
+
+
+@pytest.mark.usefixtures("small_windows")
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.csv.gz"])
+def test_a_table_is_read_in_windows_of_whole_dialogues(name, write):
+    dialogues = "aabbbbbbc"
+    if name == "t.jsonl":
+        content = "".join(f'{{"d": "{d}", "text": "{n}"}}\n' for n, d in enumerate(dialogues))
+        first = 1
+    else:
+        content = "d,text\n" + "".join(f"{d},{n}\n" for n, d in enumerate(dialogues))
+        first = 2
+    path = write(name, gzip.compress(content.encode()) if name.endswith("gz") else content)
+    rows = [*range(first, first + len(dialogues))]
+    assert _windows(path, Columns("text", dialogue="d")) == [rows[:8], rows[8:]]
+    assert _windows(path, Columns("text")) == [rows[:4], rows[4:8], rows[8:]]
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_table_whose_dialogues_go_on_after_others_is_one_window(write):
+    path = write("t.csv", "d,text\n" + "".join(f"{d},{n}\n" for n, d in enumerate("abcdea")))
+    assert _windows(path, Columns("text", dialogue="d")) == [[2, 3, 4, 5, 6, 7]]
+    assert _windows(path, Columns("text", dialogue="d", consecutive=True)) == [[2, 3, 4, 5], [6, 7]]
+
+
+@pytest.mark.usefixtures("small_windows")
+@pytest.mark.parametrize("last", ["3", "3.5", "c"])
+def test_the_order_in_a_window_is_of_the_type_of_the_whole_column(last, write):
+    turns = ["10", "9", "8", "11", "2", "1", last]
+    path = write("t.csv", "d,turn,text\n" + "".join(f"{n // 4},{turn},{turn}\n" for n, turn in enumerate(turns)))
+    assert _windows(path, Columns("text", dialogue="d", order="turn")) == [[2, 3, 4, 5], [6, 7, 8]]
+
+
+def test_the_memory_of_reading_does_not_grow_with_the_table(write, monkeypatch):
+    monkeypatch.setattr("bertgrid_tf.corpus.table.WINDOW", 10)
+
+    def peak(rows):
+        path = write(f"{rows}.csv", "text\n" + f"{'words ' * 2_000}\n" * rows)
+        tracemalloc.start()
+        try:
+            assert sum(len(window.rows) for window in read_windows(path, Columns("text"))) == rows
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(600) < 1.1 * peak(300)

@@ -1,7 +1,9 @@
 """The probabilities that `predict` writes: with the study's correction, or corrected for label shift."""
 
+import os
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -290,3 +292,62 @@ def test_a_model_that_does_not_beat_the_baseline_on_dev_is_named(made, tmp_path)
     )
     assert sentence in command(made, tmp_path, texts, "--soup")
     file.unlink()
+
+
+@pytest.fixture
+def small_windows(monkeypatch):
+    monkeypatch.setattr("bertgrid_tf.corpus.table.WINDOW", 50)
+
+
+@pytest.mark.parametrize("flags", [(), ("--correct-shift",)])
+def test_a_table_is_labelled_window_by_window_as_at_once(corrected, tmp_path, monkeypatch, flags):
+    file = table(tmp_path / "in.csv", texts_of(0.9, seed=3)[0])
+    said, whole = run(corrected.study_folder, file, "--text-column", "text", "--proba", *flags)
+    monkeypatch.setattr("bertgrid_tf.corpus.table.WINDOW", 50)
+    assert run(corrected.study_folder, file, "--text-column", "text", "--proba", *flags)[0] == said
+    in_windows = pd.read_csv(tmp_path / "out.csv")
+    at_once = pd.DataFrame([line.split(",") for line in whole[1:]], columns=whole[0].split(","))
+    assert in_windows["id"].astype(str).tolist() == at_once["id"].tolist()
+    assert in_windows["label"].tolist() == at_once["label"].tolist()
+    np.testing.assert_allclose(in_windows["p_good"], at_once["p_good"].astype(float), atol=1e-6)
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_an_error_in_a_late_row_names_it_and_leaves_the_former_file(made, tmp_path):
+    file, out = tmp_path / "in.csv", tmp_path / "out" / "out.csv"
+    file.write_text("text,n\n" + "a lovely film,1\n" * 120 + "it was awful\n")
+    out.parent.mkdir()
+    out.write_text("former")
+    with pytest.raises(UserError, match=r"in\.csv, line 122: the row has 1 fields, the header has 2"):
+        predict_file(made.study_folder, file, out, Columns("text"))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_file(made.study_folder, file, out, Columns("text"), on_batch_end=interrupt)
+    assert [path.name for path in out.parent.iterdir()] == ["out.csv"]
+    assert out.read_text() == "former"
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_pipe_gets_the_labels_of_a_window_before_the_next_is_read(made, tmp_path):
+    file, out = tmp_path / "in.csv", tmp_path / "pipe"
+    file.write_text("text,n\n" + "a lovely film,1\n" * 60 + "it was awful\n")
+    os.mkfifo(out)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(out.read_text)
+        with pytest.raises(UserError, match="line 62"):
+            predict_file(made.study_folder, file, out, Columns("text"))
+        assert read.result().splitlines() == ["id,label", *(f"{n},good" for n in range(1, 51))]
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_vocabulary_is_refused_by_all_windows_together_before_any_label_is_written(made, tmp_path):
+    foreign, out = ["привет мир и всё"] * 60, tmp_path / "out.csv"
+    with pytest.raises(UserError, match="does not know these texts: "):
+        predict_file(made.study_folder, table(tmp_path / "in.csv", [*foreign, "a film"]), out, Columns("text"))
+    assert not out.exists()
+    known = ["a film lovely it was awful"] * 90
+    summary = predict_file(made.study_folder, table(tmp_path / "in.csv", [*foreign, *known]), out, Columns("text"))
+    assert summary.texts == 150
