@@ -46,16 +46,9 @@ LIBRARIES = """tensorflow transformers.models.bert.modeling_tf_bert transformers
     scipy.stats scipy.optimize sklearn.metrics imblearn.over_sampling matplotlib.pyplot typer.testing pydantic requests
     safetensors.numpy tokenizers jinja2 pooch hypothesis.strategies"""
 SETTINGS = {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "USE_TORCH": "0", "PYTHONPATH": str(TREE)}
-# They execute little of the heart in their own process, and take long.
-WITHOUT = {
-    "test_promises",
-    "test_checkpoint_files",
-    "test_device",
-    "test_flops",
-    "test_probe",
-    "test_ray_hosts",
-    "test_replicas",
-}
+# Tests that take long and execute little of the heart in their own process count for the file of their name alone.
+LONG = """test_checkpoint_files test_chief test_device test_families test_flops test_keras_trainable test_probe
+    test_promises test_ray_hosts test_ray_pool test_replicas"""
 MOST_SECONDS = 20.0  # of the tests for one fault, but for the first of them
 
 
@@ -282,7 +275,12 @@ def main() -> int:
         if arguments.only not in fault["file"]:
             continue
         room = next(part for part in Path(fault["file"]).parts if part != "bertgrid_tf")
-        modules = sorted(file for file in (TREE / "tests" / room).glob("test_*.py") if file.stem not in WITHOUT)
+        own = f"test_{Path(fault['file']).stem}"
+        modules = [
+            file
+            for file in sorted((TREE / "tests" / room).glob("test_*.py"))
+            if file.stem == own or file.stem not in LONG.split()
+        ]
         state = digest(*(module.read_bytes() for module in modules))
         last = known.get(fault["key"])
         if not last or (last["outcome"] in ("survived", "no test") and last["state"] != state):
