@@ -42,22 +42,20 @@ from mutmut.mutation.file_mutation import create_mutations
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "mutants"
 TREE = FOLDER / "tree"
-HEART = sorted(file for pattern in config().source_paths for file in ROOT.glob(str(pattern)) if file.stem != "__init__")
 LIBRARIES = """tensorflow transformers.models.bert.modeling_tf_bert transformers.models.auto tf_keras keras_tuner pandas
     scipy.stats scipy.optimize sklearn.metrics imblearn.over_sampling matplotlib.pyplot typer.testing pydantic requests
     safetensors.numpy tokenizers jinja2 pooch hypothesis.strategies"""
 SETTINGS = {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "USE_TORCH": "0", "PYTHONPATH": str(TREE)}
-# They execute little of the heart in their own process, and take long.
-WITHOUT = {
-    "test_promises",
-    "test_checkpoint_files",
-    "test_device",
-    "test_flops",
-    "test_probe",
-    "test_ray_hosts",
-    "test_replicas",
-}
+# Tests that take long and execute little of the heart in their own process count for the file of their name alone.
+LONG = """test_checkpoint_files test_chief test_device test_families test_flops test_keras_trainable test_probe
+    test_promises test_ray_hosts test_ray_pool test_replicas"""
 MOST_SECONDS = 20.0  # of the tests for one fault, but for the first of them
+
+
+def heart() -> list[Path]:
+    """List the files of the copied tree that get faults (`setup.cfg`, [mutmut])."""
+    files = {file for pattern in config().source_paths for file in TREE.glob(str(pattern))}
+    return sorted(file for file in files if file.stem != "__init__")
 
 
 def digest(*contents: bytes) -> str:
@@ -82,12 +80,12 @@ def places(file: Path) -> Iterator[tuple[Path, cst.Module, cst.CSTNode, list[cst
 
 def sample(size: int, seed: int) -> Iterator[dict[str, Any]]:
     """Draw faults at `size` places, each place as likely as any other."""
-    heart, generator = [place for file in HEART for place in places(file)], random.Random(seed)
-    for file, module, node, others in generator.sample(heart, min(size, len(heart))):
+    everywhere, generator = [place for file in heart() for place in places(file)], random.Random(seed)
+    for file, module, node, others in generator.sample(everywhere, min(size, len(everywhere))):
         text = module.deep_replace(node, generator.choice(others)).code
         changes = [*difflib.unified_diff(module.code.splitlines(), text.splitlines(), lineterm="", n=0)][2:]
         was, becomes = (" ".join(line[1:].strip() for line in changes if line[0] == sign) for sign in "-+")
-        name, line = str(file.relative_to(ROOT)), int(re.findall(r"\d+", changes[0])[0])
+        name, line = str(file.relative_to(TREE)), int(re.findall(r"\d+", changes[0])[0])
         key = digest(name.encode(), text.encode())
         yield {"key": key, "file": name, "line": line, "was": was, "becomes": becomes, "text": text}
 
@@ -130,7 +128,7 @@ class Recorder:
     """A pytest plugin that records which lines of the heart each test executes, and how long it takes."""
 
     def __init__(self) -> None:
-        include = [str(TREE / file.relative_to(ROOT)) for file in HEART]
+        include = [str(file) for file in heart()]
         self.coverage = coverage.Coverage(data_file=None, include=include, config_file=False)
         self.coverage.start()
         self.seconds: dict[str, float] = defaultdict(float)
@@ -192,8 +190,8 @@ class Chosen:
 
 def baseline(module: Path) -> dict[str, Any]:
     """Return the tests of a test module, as recorded without a fault."""
-    name = str(module.relative_to(ROOT))
-    kept = FOLDER / f"{name.replace('/', '.')}-{digest(*(file.read_bytes() for file in [*HEART, module]))}.json"
+    name = str(module.relative_to(TREE))
+    kept = FOLDER / f"{name.replace('/', '.')}-{digest(*(file.read_bytes() for file in [*heart(), module]))}.json"
 
     def record() -> int:
         recorder = Recorder()
@@ -211,7 +209,7 @@ def related(fault: dict[str, Any], tests: dict[str, Any]) -> list[str]:
     file, line = fault["file"], fault["line"]
     functions = [
         range(node.body[0].lineno, (node.end_lineno or 0) + 1)
-        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
+        for node in ast.walk(ast.parse((TREE / file).read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef) and node.lineno <= line <= (node.end_lineno or 0)
     ]
     body = max(functions, key=lambda lines: lines.start, default=range(0))
@@ -243,11 +241,12 @@ def outcome(fault: dict[str, Any], tests: dict[str, Any]) -> str:
     faulty, names = TREE / fault["file"], related(fault, tests) or [name for name in tests if own in name]
     if not names:
         return "no test"
+    original = faulty.read_text(encoding="utf-8")
     faulty.write_text(fault["text"], encoding="utf-8")
     modules = list(dict.fromkeys(name.split("::")[0] for name in names))
     seconds = 3 * sum(tests[name]["seconds"] for name in names) + 10
     code = in_fork(lambda: run_tests(modules, Chosen(names), "-x"), seconds)
-    shutil.copy2(ROOT / fault["file"], faulty)
+    faulty.write_text(original, encoding="utf-8")
     return "time limit" if code is None else "noticed" if code else "survived"
 
 
@@ -268,7 +267,7 @@ def main() -> int:
         importlib.import_module(library)
     kept = FOLDER / "outcomes.jsonl"
     known = {line["key"]: line for line in map(json.loads, kept.read_text().splitlines())} if kept.exists() else {}
-    reviewed = yaml.safe_load((ROOT / "tests" / "survivors.yaml").read_text(encoding="utf-8")) or []
+    reviewed = yaml.safe_load((TREE / "tests" / "survivors.yaml").read_text(encoding="utf-8")) or []
     words = {(entry["file"], entry["was"], entry["becomes"]): entry["word"] for entry in reviewed}
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     survivors = []
@@ -276,7 +275,12 @@ def main() -> int:
         if arguments.only not in fault["file"]:
             continue
         room = next(part for part in Path(fault["file"]).parts if part != "bertgrid_tf")
-        modules = sorted(file for file in (ROOT / "tests" / room).glob("test_*.py") if file.stem not in WITHOUT)
+        own = f"test_{Path(fault['file']).stem}"
+        modules = [
+            file
+            for file in sorted((TREE / "tests" / room).glob("test_*.py"))
+            if file.stem == own or file.stem not in LONG.split()
+        ]
         state = digest(*(module.read_bytes() for module in modules))
         last = known.get(fault["key"])
         if not last or (last["outcome"] in ("survived", "no test") and last["state"] != state):

@@ -56,6 +56,8 @@ def test_a_speaker_rarer_than_the_threshold_in_training_loses_the_name():
     strangers = Dialogue((*THREE.utterances, Utterance("e", "x", "Cleo")))
     examples = format_inputs([strangers], Layout("current", "colon", min_speaker_count=2), known)
     assert [example.segments[0] for example in examples] == ["Ada : a", "b", "c", "e"]
+    examples = format_inputs([strangers], Layout("current", "colon", min_speaker_count=1), known)
+    assert [example.segments[0] for example in examples] == ["Ada : a", "Ben : b", "c", "e"]
     with pytest.raises(ValueError, match="speaker_counts"):
         format_inputs([strangers], Layout("current", "colon", min_speaker_count=2))
 

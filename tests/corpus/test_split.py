@@ -1,7 +1,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import assume, given, reject
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
 from bertgrid_tf.corpus import Dialogue, Utterance, hold_out, label_counts, limit, load, sample, utterances
@@ -48,6 +48,54 @@ def test_independent_texts_are_held_out_by_class_exactly(texts, share, seed):
     for label, count in counts.items():
         assert abs(label_counts(held)[label] - share * count) <= 1
         assert label_counts(kept)[label] >= 1
+
+
+def texts_of(dialogues) -> set[tuple[str, ...]]:
+    return {dialogue.texts for dialogue in dialogues}
+
+
+@settings(max_examples=15)
+@given(st.lists(st.tuples(st.integers(0, 12), _CLASSES), min_size=12, max_size=80), st.integers(0, 99), st.booleans())
+def test_equal_texts_are_on_one_side_unless_a_class_would_be_missing(drawn, seed, alone):
+    lines = [Utterance(f"{label}{number}", label) for number, label in drawn]
+    rest = () if alone else (Utterance("…", "a"),)
+    dialogues = [Dialogue((line, *rest)) for line in lines]
+    counts = label_counts(dialogues)
+    assume(min(counts.values()) >= 5 and len(texts_of(dialogues)) > 3 * len(counts))
+    kept, held = hold_out(dialogues, 0.3, seed)
+    assert len(kept) + len(held) == len(dialogues)
+    for line in {line.text: line for line in lines}.values():
+        places = [line.text in {dialogue.texts[0] for dialogue in part} for part in (kept, held)]
+        others = {dialogue.texts[0] for dialogue in held if dialogue.utterances[0].label == line.label} - {line.text}
+        assert places.count(True) == 1 or (alone and not others)
+
+
+def test_a_class_of_equal_texts_is_held_out_text_by_text():
+    many = [Dialogue((Utterance("again", "x"),))] * 10
+    unlike = [Dialogue((Utterance(str(number), "y"),)) for number in range(20)]
+    for seed in range(5):
+        kept, held = hold_out([*many, *unlike], 0.3, seed)
+        assert label_counts(held) == {"x": 3, "y": 6}
+        assert label_counts(kept) == {"x": 7, "y": 14}
+    # Where all dialogues are equal, too.
+    kept, held = hold_out([Dialogue((Utterance("one", "x"), Utterance("two", "y")))] * 10, 0.3, 0)
+    assert (len(kept), len(held)) == (7, 3)
+
+
+def test_a_few_equal_texts_change_little_of_what_is_held_out():
+    texts = [Dialogue((Utterance(str(number), "xy"[number % 2]),)) for number in range(200)]
+    unlike = texts_of(hold_out(texts, 0.2, 3)[1])
+    equal = texts_of(hold_out([*texts, texts[0], texts[1]], 0.2, 3)[1])
+    assert len(unlike & equal) >= 0.5 * len(unlike)
+
+
+def test_a_limit_of_one_text_still_has_every_class():
+    rare = [Dialogue((Utterance("r", "rare"),)), Dialogue((Utterance("c", "common"), Utterance("r", "rarest")))]
+    common = [Dialogue((Utterance(str(number), "common"),)) for number in range(50)]
+    chosen = limit([*common, *rare], 1, 0)
+    assert label_counts(chosen) == {"rare": 1, "common": 1, "rarest": 1}
+    alone = limit([*common, rare[0]], 1, 0)
+    assert label_counts(alone) == {"rare": 1, "common": 1}
 
 
 def test_another_seed_holds_out_others():

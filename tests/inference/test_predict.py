@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,12 @@ from bertgrid_tf import recipe as recipes
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.encode import EncodedDataset, encode
 from bertgrid_tf.bert.trainer import Trainer
-from bertgrid_tf.corpus import Columns
+from bertgrid_tf.corpus import Columns, Corpus, Dialogue, Utterance
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Hyperparameters
-from bertgrid_tf.inference.predict import predict_file
+from bertgrid_tf.inference.evaluate import evaluate_split
+from bertgrid_tf.inference.predict import predict_file, read_texts
+from bertgrid_tf.metrics.calibration import expected_calibration_error
 from bertgrid_tf.metrics.correction import Correction, detect_shift
 from bertgrid_tf.storage.predictions import Predictions, predictions_file, read_predictions, write_predictions
 from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
@@ -351,3 +353,90 @@ def test_a_vocabulary_is_refused_by_all_windows_together_before_any_label_is_wri
     known = ["a film lovely it was awful"] * 90
     summary = predict_file(made.study_folder, table(tmp_path / "in.csv", [*foreign, *known]), out, Columns("text"))
     assert summary.texts == 150
+
+
+def test_the_files_of_the_published_corpora_are_read_as_they_are(made, tmp_path):
+    (tmp_path / "nsmc.tsv").write_text('id\tdocument\tlabel\n7\ta "lovely film\t1\n8\tit was awful\t0\n')
+    assert run(made.study_folder, tmp_path / "nsmc.tsv")[1] == ["id,label", "7,good", "8,bad"]
+    asked = "id,i_dialog,i_utterance,speaker,utterance\nb,0,1,Ross,it was awful\na,0,0,Joey,a lovely film\n"
+    (tmp_path / "en.csv").write_text(asked)
+    assert run(made.study_folder, tmp_path / "en.csv")[1] == ["Id,Expected", "b,bad", "a,good"]
+    # With commas, or other columns, it is anybody's table.
+    (tmp_path / "other.csv").write_text("id,document,label\n7,a lovely film,1\n")
+    with pytest.raises(UserError, match="say which column holds the text with --text-column; its columns are id, doc"):
+        run(made.study_folder, tmp_path / "other.csv")
+    (tmp_path / "other.tsv").write_text("id\ttext\n7\ta lovely film\n")
+    with pytest.raises(UserError, match="say which column holds the text with --text-column; its columns are id, text"):
+        run(made.study_folder, tmp_path / "other.tsv")
+
+
+def test_a_folder_or_the_texts_themselves_are_no_file_to_write(made, tmp_path):
+    file = table(tmp_path / "in.csv", ["a lovely film"])
+    before = file.read_bytes()
+    for out, sentence in (
+        (tmp_path, "is a folder: name a file in it with -o"),
+        (file, "is the file with the texts: name another with -o"),
+        (file / "out.csv", "is no folder to write to: name another with -o"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            predict_file(made.study_folder, file, out, Columns("text"))
+    assert file.read_bytes() == before
+
+
+def test_the_speakers_and_dialogues_of_the_study_s_own_columns_are_used_where_a_table_has_them(made, tmp_path):
+    file = made.study_folder.recipe_file
+    before = file.read_text()
+    own = {"data.text_column": "t", "data.label_column": "l", "data.speaker_column": "who", "data.dialogue_column": "d"}
+    try:
+        recipe = made.study_folder.read_recipe().model_copy(update={"corpus": "mine"})
+        file.write_text(recipes.load_recipe("mine", recipe, own).to_yaml())
+        frame = pd.DataFrame({"t": ["x", "y", "z"], "who": ["Ada", "Ben", ""], "d": [1, 1, 2], "other": ["C"] * 3})
+        for columns, names in (
+            (None, ["Ada", "Ben", None]),
+            (Columns("t"), ["Ada", "Ben", None]),
+            (Columns("t", speaker="other"), ["C"] * 3),
+        ):
+            dialogues = read_texts(made.study_folder, frame, columns)
+            assert [len(dialogue.utterances) for dialogue in dialogues] == [2, 1]
+            assert [line.speaker for dialogue in dialogues for line in dialogue.utterances] == names
+        alone = read_texts(made.study_folder, frame[["t"]], Columns("t"))
+        assert [[line.speaker for line in dialogue.utterances] for dialogue in alone] == [[None]] * 3
+    finally:
+        file.write_text(before)
+
+
+def test_every_model_of_a_study_is_scored_on_an_opened_split(corrected, tmp_path):
+    folder, (texts, truth) = corrected.study_folder, texts_of(0.5, seed=4)
+    dialogues = [Dialogue((Utterance(text, LABELS[label]),)) for text, label in zip(texts, truth, strict=True)]
+    corpus = Corpus.from_splits("mine", {"train": dialogues, "test": dialogues[:100], "dev": dialogues})
+    metadata = folder.read_metadata()
+    with pytest.raises(UserError, match="are no longer those of the study"):
+        evaluate_split(folder, corpus, "test")
+    with pytest.raises(UserError, match="mine has no split 'other'; choose from train, test, dev"):
+        evaluate_split(folder, corpus, "other")
+    folder.write_metadata(replace(metadata, fingerprint=corpus.fingerprint()))
+    batches: list[int] = []
+    try:
+        evaluation = evaluate_split(folder, corpus, "test", lambda done, total, loss: batches.append(done))
+    finally:
+        folder.write_metadata(metadata)
+    final, soup = (corrected.probabilities(texts[:100], soup=soup) for soup in (False, True))
+    for model, probabilities in {"final": final, "soup": soup, "corrected": CORRECTION.apply(final)}.items():
+        scores = evaluation.metrics[model]
+        assert scores["accuracy"] == pytest.approx((probabilities.argmax(axis=1) == truth[:100]).mean())
+        expected = expected_calibration_error(truth[:100], probabilities)
+        assert scores["calibration_error"] == pytest.approx(expected, abs=1e-4)
+    assert list(evaluation.metrics) == ["final", "soup", "corrected"]
+    assert evaluation.final.score.value == evaluation.metrics["final"]["accuracy"]
+    # The final model's batches, and then the soup's.
+    assert batches == [*range(1, len(batches) // 2 + 1)] * 2
+    written = pd.read_csv(folder.path / "evaluations.csv")
+    assert written["of"].tolist() == ["final", "soup", "corrected"]
+    assert written["accuracy"].tolist() == pytest.approx([scores["accuracy"] for scores in evaluation.metrics.values()])
+    assert (written["split"] == "test").all()
+    assert (written["texts_bad"] + written["texts_good"] == 100).all()
+    for model, probabilities in {"final": final, "soup": soup}.items():
+        kept = read_predictions(folder.evaluation_file("test", model), LABELS)
+        np.testing.assert_allclose(kept.probabilities, probabilities, atol=1e-5)
+        assert (kept.truth == truth[:100]).all()
+    assert not folder.evaluation_file("test", "corrected").exists()

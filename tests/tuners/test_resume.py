@@ -1,6 +1,7 @@
 """A study killed at any moment resumes where it stopped, and ends as if it had not been killed."""
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -210,3 +211,14 @@ def test_a_full_disk_ends_a_search_with_a_sentence_and_it_resumes_after_room_is_
     tuner.search()
     assert results(tuner) == uninterrupted
     assert trained_twice(tmp_path / "full") == []
+
+
+def test_a_trial_that_ended_after_the_oracle_was_written_last_comes_after_the_others(tmp_path):
+    search(tmp_path, ToyTrainable(), learning_rates=[1e-5, 2e-5, 3e-5]).search()
+    path = tmp_path / "study" / "oracle.json"
+    state = json.loads(path.read_text())
+    assert state["end_order"] == ["0000", "0001", "0002"]
+    path.write_text(json.dumps(state | {"end_order": ["0002", "0001"], "start_order": ["0000", "0001"]}))
+    oracle = search(tmp_path, ToyTrainable(), learning_rates=[1e-5, 2e-5, 3e-5]).oracle
+    assert oracle.end_order == ["0002", "0001", "0000"]
+    assert oracle.start_order == ["0000", "0001", "0002"]

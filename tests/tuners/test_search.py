@@ -437,6 +437,26 @@ def test_callbacks_receive_the_progress(tmp_path):
     assert reported == [("0000", "RUNNING"), ("0000", 1, metrics), ("0000", 2, metrics)]
 
 
+def test_a_callback_that_returns_false_ends_the_trial_which_counts(tmp_path):
+    oracle = CasualGridOracle("val_accuracy", [1e-5, 2e-5], 3)
+    oracle.verbose = 0
+    trainable = ToyTrainable()
+    tuner = CasualGridSearch(
+        trainable,
+        oracle,
+        tmp_path,
+        "study",
+        on_epoch_end=lambda trial, epoch, metrics: False if (trial.trial_id, epoch) == ("0001", 2) else None,
+    )
+    tuner.search()
+    assert tuner.oracle.table().tried.tolist() == [[True, True, True], [True, True, False]]
+    assert [trial.status for trial in trials(tuner)] == [TrialStatus.COMPLETED] * 2
+    assert len(trainable.trained) == 5
+    best = tuner.get_best_hyperparameters(2)
+    assert [found.values["stop_epoch"] for found in best] == [2, 2]
+    assert [found.values["learning_rate"] for found in best] == [2e-5, 1e-5]
+
+
 def test_a_report_costs_the_same_however_many_trials_there_are(tmp_path, monkeypatch):
     tuner = search(tmp_path, ToyTrainable())
     tuner.search()
@@ -484,7 +504,11 @@ def test_kerastuners_own_tools_read_the_study(tmp_path):
     reader._set_project_dir(str(tmp_path), "study")
     reader.reload()
     assert reader.get_best_trials()[0].hyperparameters.get("stop_epoch") == 3
-    assert [hp.name for hp in reader.get_space().space][-3:] == ["learning_rate", "schedule_epochs", "stop_epoch"]
+    *others, rate, schedule, stop = reader.get_space().space
+    assert [hp.name for hp in (rate, schedule, stop)] == ["learning_rate", "schedule_epochs", "stop_epoch"]
+    assert [hp.values for hp in (rate, others[0])] == [[1e-5, 2e-5], [16, 32]]
+    assert (type(others[1]).__name__, others[1].default) == ("Boolean", True)
+    assert [(hp.min_value, hp.max_value) for hp in (schedule, stop)] == [(1, 3)] * 2
 
 
 def test_the_search_prints_its_course_as_kerastuner_does(tmp_path, capsys):
@@ -533,6 +557,14 @@ Trial 0001 failed: does not fit the memory
 Trial 0002 diverged in epoch 2.
 """
     )
+
+
+def test_the_summary_has_shares_with_four_digits_by_default(tmp_path, capsys):
+    tuner = search(tmp_path, ToyTrainable())
+    tuner.search()
+    capsys.readouterr()
+    tuner.results_summary()
+    assert "Best: 0.5000 at learning rate 2e-05, epoch 2\n" in capsys.readouterr().out
 
 
 def test_the_summary_of_a_search_that_has_not_begun_says_so(tmp_path, capsys):
