@@ -285,6 +285,11 @@ def _download(name: str, weights: bool = False) -> Path:
         raise UserError(f"{repository} has no revision {revision} on the hub.") from error
     except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError, RuntimeError) as error:
         raise UserError(_why_not_downloaded(name, error)) from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"Checkpoint {name} cannot be downloaded, since the hub's answer is none of a hub ({first_line(error)}): "
+            "check HF_ENDPOINT."
+        ) from error
     return folder
 
 

@@ -2,37 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 
 DownloadProgress = Callable[[str, int, int], None]
 """A callback with the file's name, the bytes received so far, and the size of the file in bytes."""
 
+SLOWEST = 10_000
+"""The bytes a second that a host must deliver on average, lest one that drips or never ends keep the mirror waiting."""
 _CHUNK_BYTES = 1 << 16
 
 
 class DownloadError(Exception):
     """No host delivered the file; the message gives the reason for each host."""
-
-
-class _ProgressBar:
-    """The progress bar object that pooch drives, in terms of a `DownloadProgress`.
-
-    pooch counts whole chunks and announces the compressed size where a host compresses, so that the counts are capped
-    and the published size is shown instead.
-    """
-
-    def __init__(self, name: str, size: int, progress: DownloadProgress) -> None:
-        self.total = 0  # set by pooch
-        self._name, self._size, self._progress, self._received = name, size, progress, 0
-
-    def update(self, received: int) -> None:
-        self._received = min(self._received + received, self._size)
-        self._progress(self._name, self._received, self._size)
-
-    def reset(self) -> None:
-        """Ignore the reset with which pooch corrects its count at the end; `close` does that here."""
-
-    def close(self) -> None:
-        self._progress(self._name, self._size, self._size)
 
 
 def download(
@@ -61,19 +42,33 @@ def download(
     """
     import pooch
     import requests
+    import urllib3
+
+    def receive(url: str, path: str, _: object) -> None:
+        deadline, received = monotonic() + timeout + size / SLOWEST, 0
+        with requests.get(url, stream=True, timeout=timeout) as answer, Path(path).open("wb") as file:
+            answer.raise_for_status()
+            # Unlike iter_content, it returns what has arrived, however little.
+            while chunk := answer.raw.read1(_CHUNK_BYTES, decode_content=True):
+                received += len(chunk)
+                if received > size:
+                    raise ValueError("longer than published")
+                if monotonic() > deadline:
+                    raise requests.Timeout
+                file.write(chunk)
+                if progress:
+                    progress(target.name, received, size)
 
     pooch.get_logger().setLevel("WARNING")
     failures = []
     for url in urls:
-        bar = _ProgressBar(target.name, size, progress) if progress else False
-        downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=_CHUNK_BYTES, timeout=timeout)
         try:
-            pooch.retrieve(url, f"sha256:{sha256}", target.name, target.parent, downloader=downloader)
-        except requests.Timeout:
+            pooch.retrieve(url, f"sha256:{sha256}", target.name, target.parent, downloader=receive)
+        except (requests.Timeout, urllib3.exceptions.TimeoutError):
             failures.append(f"{url}: the host did not answer in time")
         except requests.HTTPError as error:
             failures.append(f"{url}: the host answered {error.response.status_code} {error.response.reason}")
-        except requests.RequestException:
+        except (requests.RequestException, urllib3.exceptions.HTTPError):
             failures.append(f"{url}: the host cannot be reached, or the connection broke off")
         except ValueError:
             failures.append(f"{url}: the content is not the published one")

@@ -3,18 +3,19 @@
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 
 @contextmanager
-def hub(models: dict[str, Path]) -> Iterator[tuple[str, list[str]]]:
+def hub(models: dict[str, Path], listed: Sequence[object] = ()) -> Iterator[tuple[str, list[str]]]:
     """Serve folders as models; yield the address and the list of the paths that are asked for.
 
     Args:
         models: Folders by hub ids, with or without `@` and a revision.
+        listed: What stands among the names of each model's files besides.
     """
     commits = {name: hashlib.sha1(name.encode()).hexdigest() for name in models}
     asked: list[str] = []
@@ -32,7 +33,7 @@ def hub(models: dict[str, Path]) -> Iterator[tuple[str, list[str]]]:
             for key, folder in models.items():
                 name, _, revision = key.partition("@")
                 if path in (f"/api/models/{name}/revision/{revision or 'main'}", f"/api/models/{key}"):
-                    files = [{"rfilename": file.name} for file in sorted(folder.iterdir())]
+                    files = [{"rfilename": getattr(file, "name", file)} for file in [*sorted(folder.iterdir()), *listed]]
                     self.answer(json.dumps({"id": name, "sha": commits[key], "siblings": files}).encode(), key)
                     return
                 if path.startswith(f"/api/models/{name}/revision/"):

@@ -215,6 +215,14 @@ def test_weights_are_not_downloaded_for_a_model_that_cannot_be_used_or_to_descri
     assert not [path for path in asked if path.endswith((".safetensors", ".bin", ".h5"))]
 
 
+@pytest.mark.parametrize("listed", ["../../../../escaped.json", 3])
+def test_a_hub_that_lists_what_is_no_file_of_the_model_is_refused(bert, tmp_path, listed):
+    with hub({"someone/tiny": bert}, [listed]) as (address, _):
+        (output,) = from_hub(address, tmp_path / "cache", "someone/tiny")
+    assert output.startswith("Checkpoint someone/tiny cannot be downloaded, since the hub's answer is none of a hub (")
+    assert not list(tmp_path.rglob("escaped*"))
+
+
 def test_the_hub_is_asked_once_and_its_cache_serves_when_it_is_gone_or_cannot_be_written(bert, tmp_path):
     with hub({"someone/tiny": bert}) as (address, asked):
         output = from_hub(address, tmp_path, "someone/tiny", "someone/unknown")

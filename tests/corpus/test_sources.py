@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bertgrid_tf.corpus import SOURCES, Source, SourceFile, fetch, find, load, missing, user_data_dir
+from bertgrid_tf.corpus import SOURCES, Source, SourceFile, download, fetch, find, load, missing, user_data_dir
 
 TRAIN = ("id\tdocument\tlabel\n" + "".join(f"{n}\t리뷰 {n}\t{n % 2}\n" for n in range(3000))).encode()
 TEST = b"id\tdocument\tlabel\n9\tgood\t1\n"
@@ -41,6 +41,17 @@ class _Host(http.server.BaseHTTPRequestHandler):
         self.breaks_off(content)
         self.wfile.flush()
         self.server.released.wait(5)
+
+    def endless(self, content):
+        self.answer(200, b"", {"Content-Length": None})
+        while not self.server.released.wait(0):
+            self.wfile.write(content)
+
+    def drips(self, content):
+        self.answer(200, b"", {"Content-Length": None})
+        while not self.server.released.wait(0.1):
+            self.wfile.write(b"x")
+            self.wfile.flush()
 
     def silent(self, content):
         self.server.released.wait(5)
@@ -133,8 +144,9 @@ def test_the_mirror_is_asked_where_the_first_host_fails(behaviour, source, serve
     assert server.requests == [(host, name) for name in FILES for host in (behaviour, "good")]
 
 
-@pytest.mark.parametrize("behaviour", ["silent", "stalls"])
-def test_a_host_that_falls_silent_is_left_in_time_for_the_mirror(behaviour, source, tmp_path):
+@pytest.mark.parametrize("behaviour", ["silent", "stalls", "endless", "drips"])
+def test_a_host_that_falls_silent_or_never_ends_is_left_in_time_for_the_mirror(behaviour, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "SLOWEST", 1e6)
     _assert_whole(fetch(source(behaviour, "good"), tmp_path, timeout=0.4))
 
 
