@@ -1,4 +1,4 @@
-"""Encoded texts ▶ padded batches with their masks, one for each replica."""
+"""Encoded texts ▶ a tf.data pipeline of padded batches with their masks, one for each replica."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -92,13 +92,13 @@ def divide(sizes: np.ndarray, replicas: int) -> tuple[np.ndarray, np.ndarray, np
     return stops - np.maximum(own, 1), stops, (own / sizes[:, None]).astype(np.float32)
 
 
-def padded_batches(
+def pipeline(
     encoded: EncodedTexts, labels: np.ndarray, order: np.ndarray, sizes: np.ndarray, replicas: int = 1
-) -> Iterator[tuple[Batch, ...]]:
-    """Yield padded batches of texts in the host's memory, each divided among the replicas (`divide`).
+) -> tf.data.Dataset:
+    """Make padded batches of texts, each divided among the replicas (`divide`).
 
-    Each replica's texts are padded to their own longest. Of texts on disk, those of a batch alone are read. A GPU does
-    not wait for a batch, which is made while the former step runs.
+    Each replica's texts are padded to their own longest. Of texts on disk, those of a batch alone are read. Batches are
+    prefetched to the host's memory alone: token ids are some tens of kB.
 
     Args:
         encoded: The texts.
@@ -107,21 +107,27 @@ def padded_batches(
         sizes: Texts of every batch, for all replicas together, int64 [steps].
         replicas: Number of replicas.
 
-    Yields:
-        A tuple with a `Batch` for each replica.
+    Returns:
+        A dataset of tuples, with a `Batch` for each replica.
     """
-    for firsts, stops, shares in zip(*divide(sizes, replicas), strict=True):
-        yield tuple(
-            _padded(encoded, labels, order[first:stop], share)
-            for first, stop, share in zip(firsts, stops, shares, strict=True)
-        )
+    targets = labels.astype(np.int32 if labels.ndim == 1 else np.float32, copy=False)
+
+    def batches() -> Iterator[tuple[Batch, ...]]:
+        for firsts, stops, shares in zip(*divide(sizes, replicas), strict=True):
+            yield tuple(
+                _padded(encoded, targets, order[first:stop], share)
+                for first, stop, share in zip(firsts, stops, shares, strict=True)
+            )
+
+    tokens = tf.TensorSpec([None, None], tf.int32)
+    own = tf.TensorSpec([None, *targets.shape[1:]], targets.dtype)
+    signature = (Batch(tokens, tokens, tokens, own, tf.TensorSpec([], tf.float32)),) * replicas
+    return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(tf.data.AUTOTUNE)
 
 
-def _padded(encoded: EncodedTexts, labels: np.ndarray, rows: np.ndarray, share: np.float32) -> Batch:
+def _padded(encoded: EncodedTexts, targets: np.ndarray, rows: np.ndarray, share: np.float32) -> Batch:
     taken = encoded.take(rows)
     mask = np.arange(taken.lengths.max()) < taken.lengths[:, None]
     ids, types = np.full(mask.shape, encoded.pad_id, np.int32), np.zeros(mask.shape, np.int32)
     ids[mask], types[mask] = taken.ids, taken.types
-    targets = labels[rows].astype(np.int32 if labels.ndim == 1 else np.float32)
-    with tf.device("CPU:0"):
-        return Batch(*map(tf.constant, (ids, types, mask.astype(np.int32), targets, share)))
+    return Batch(ids, types, mask.astype(np.int32), targets[rows], share)

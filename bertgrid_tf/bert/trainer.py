@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from bertgrid_tf.bert.batches import Batch, equal_sizes, padded_batches, sizes_within, training_order
+from bertgrid_tf.bert.batches import Batch, equal_sizes, pipeline, sizes_within, training_order
 from bertgrid_tf.bert.checkpoint import Checkpoint
 from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.dropout import DropoutKey
@@ -255,7 +255,7 @@ class Trainer:
         """Compute rows of texts in batches, the longest texts first; the rows are in the texts' own order."""
         order = np.argsort(-texts.lengths, kind="stable")
         sizes = sizes_within(texts.lengths[order], EVALUATION_TOKENS * self.replicas)
-        batches = padded_batches(texts, np.zeros(len(texts), np.int32), order, sizes, self.replicas)
+        batches = pipeline(texts, np.zeros(len(texts), np.int32), order, sizes, self.replicas)
         rows = []
         for done, batch in enumerate(batches, start=1):
             rows.append(traced(batch).numpy())
@@ -405,7 +405,7 @@ class Trainer:
         labels = train.labels if train.targets is None else train.targets
         if hyperparameters.focal_gamma and train.targets is None:
             labels = np.eye(len(self.checkpoint.labels), dtype=np.float32)[labels]
-        return padded_batches(train.texts, labels, order, sizes[:steps], self.replicas)
+        return pipeline(train.texts, labels, order, sizes[:steps], self.replicas)
 
     def _rows(self, train: EncodedDataset) -> UsedEmbeddingRows:
         used = np.zeros(self._vocabulary, bool)

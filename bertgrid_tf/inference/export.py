@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from bertgrid_tf.bert.batches import Batch, padded_batches
+from bertgrid_tf.bert.batches import Batch, pipeline
 from bertgrid_tf.bert.checkpoint import Checkpoint, load
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.corpus import Dialogue, Utterance
@@ -83,7 +83,7 @@ def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
     count = len(texts)
     expected = correction.apply(Trainer(checkpoint).probabilities(texts))
     # A text alone, and the others padded to the longest of them.
-    batches = padded_batches(texts, np.zeros(count, np.int32), np.arange(count), np.array([1, count - 1]))
+    batches = pipeline(texts, np.zeros(count, np.int32), np.arange(count), np.array([1, count - 1]))
     with replacing_folder(out) as part:
         checkpoint.tokenizer.model_max_length = hyperparameters.max_length
         checkpoint.tokenizer.save_pretrained(part)

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertgrid_tf.bert.batches import divide, equal_sizes, padded_batches, sizes_within, training_order
+from bertgrid_tf.bert.batches import divide, equal_sizes, pipeline, sizes_within, training_order
 from bertgrid_tf.bert.encode import EncodedTexts
 
 
@@ -64,7 +64,7 @@ def test_the_mask_covers_the_tokens_and_nothing_else(lengths, batch_size):
     texts = encoded(lengths, pad_id=7)
     order = np.arange(len(lengths))[::-1]
     seen = []
-    for (batch,) in padded_batches(texts, np.arange(len(lengths)), order, equal_sizes(len(order), batch_size)):
+    for (batch,) in pipeline(texts, np.arange(len(lengths)), order, equal_sizes(len(order), batch_size)):
         rows = batch.labels.numpy()
         assert batch.ids.shape == batch.types.shape == batch.mask.shape == (len(rows), max(lengths[i] for i in rows))
         np.testing.assert_array_equal(batch.types, batch.ids % 2 * batch.mask)
@@ -92,7 +92,7 @@ def test_batches_within_a_number_of_tokens_hold_every_text_and_no_more_than_that
 def test_targets_go_with_their_texts(lengths, batch_size, replicas):
     order = np.random.default_rng(0).permutation(len(lengths))
     targets = np.arange(2 * len(lengths)).reshape(-1, 2)
-    for batches in padded_batches(encoded(lengths), targets, order, equal_sizes(len(order), batch_size), replicas):
+    for batches in pipeline(encoded(lengths), targets, order, equal_sizes(len(order), batch_size), replicas):
         for batch in batches:
             rows = batch.ids.numpy()[:, 0] - 1
             assert batch.labels.dtype == np.float32
