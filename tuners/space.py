@@ -195,10 +195,8 @@ class SearchSpace:
             name: (value, *self.sweeps.get(name, ())) for name, value in self.start.items()
         }
         known |= {"schedule_epochs": horizons, STAGE: ("grid", *(f"sweep:{name}" for name in self.sweeps))}
-        known["stop_epoch"] = (
-            horizons[: horizons.index(horizon) + 1] if (horizon := values["schedule_epochs"]) in horizons else ()
-        )
-        rate = values["learning_rate"]
+        horizon, rate = values["schedule_epochs"], values["learning_rate"]
+        known["stop_epoch"] = range(1, horizon + 1) if isinstance(horizon, int) else ()
         # A strategy may propose rates between those of the grid.
         known["learning_rate"] = (rate,) if isinstance(rate, float) and 0 < rate < math.inf else ()
         for name, levels in known.items():

@@ -163,7 +163,13 @@ class StudyFolder:
     def restart_trial(self, trial_id: str) -> None:
         """Let a trial of the search begin again, so that the next session trains it."""
         record = self.read_trial_record(trial_id)
-        unscored = {"status": "RUNNING", "metrics": {"metrics": {}}, "score": None, "best_step": 0, "message": None}
+        unscored: dict[str, Any] = {
+            "status": "RUNNING",
+            "metrics": {"metrics": {}},
+            "score": None,
+            "best_step": 0,
+            "message": None,
+        }
         write_text(self._trial_file(trial_id), json.dumps(record | unscored))
 
     def _trial_file(self, trial_id: str) -> Path:

@@ -28,7 +28,7 @@ from bertgrid_tf.study.auto_settings import resolve
 from bertgrid_tf.study.execution import TrialExecution
 from bertgrid_tf.study.final_model import train_final_model
 from bertgrid_tf.study.follow_up import interaction_checks, run_follow_ups, seed_repeats
-from bertgrid_tf.study.mending import mend, mend_models
+from bertgrid_tf.study.repair import repair, repair_models
 from bertgrid_tf.study.selection import cheapest_level, write_winner
 from bertgrid_tf.study.soup import average_rows
 from bertgrid_tf.study.workers import WorkerOptions, WorkerPool, start_workers
@@ -95,10 +95,10 @@ class StudyRunner:
             checkpoints = checkpoint_identities(self._asked)
             if not self._fresh:
                 preparation.check_folder(self._folder, self._asked, self._corpus, checkpoints)
-                mend(self._folder, self._corpus, self._callback.on_message)
+                repair(self._folder, self._corpus, self._callback.on_message)
             with start_workers(self._workers) if self._workers else nullcontext() as workers:
                 self._prepare(workers, checkpoints)
-                mend_models(self._folder, self._corpus, self._callback.on_message)
+                repair_models(self._folder, self._corpus, self._callback.on_message)
                 winner = self._select_winner(self._search())
                 best = write_winner(winner, self._recipe, self._folder)
                 if (final := final_trial(best, winner.epoch)) is not None:

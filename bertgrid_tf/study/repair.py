@@ -18,8 +18,8 @@ from bertgrid_tf.trial_config import FINAL, SOUP
 from tuners.files import open_arrays
 
 
-def mend(folder: StudyFolder, corpus: Corpus, on_message: Callable[[str], None]) -> None:
-    """Mend the files of a study that is about to go on.
+def repair(folder: StudyFolder, corpus: Corpus, on_message: Callable[[str], None]) -> None:
+    """Repair the files of a study that is about to go on.
 
     Tables, the winner and the correction are deleted, since the study writes them anew. Predictions of the search are
     restored from the states of their trials. A trial whose predictions and state are lost begins again, and so does a
@@ -52,11 +52,11 @@ def mend(folder: StudyFolder, corpus: Corpus, on_message: Callable[[str], None])
     for file in sorted(folder.follow_up.glob("*.json")):
         _discard_damaged(file, partial(dev.check_follow_up, file), on_message)
     for trial_id in folder.trial_ids():
-        dev.mend_trial(trial_id)
+        dev.repair_trial(trial_id)
 
 
-def mend_models(folder: StudyFolder, corpus: Corpus, on_message: Callable[[str], None]) -> None:
-    """Compute damaged predictions of the final model and of the soup again; arguments and errors as for `mend`."""
+def repair_models(folder: StudyFolder, corpus: Corpus, on_message: Callable[[str], None]) -> None:
+    """Compute damaged predictions of the final model and of the soup again; arguments and errors as for `repair`."""
     dev, dialogues = _Dev(folder, corpus, on_message), corpus.splits["dev"]
     if folder.has_final_model():
         for epoch in dev.damaged(FINAL, [len(folder.read_final().epochs)]):
@@ -73,11 +73,11 @@ def _discard_damaged(file: Path, read: Callable[[], object], on_message: Callabl
     try:
         read()
     except DamagedError as error:
-        on_message(_mended(error))
+        on_message(_repaired(error))
         file.unlink()
 
 
-def _mended(error: DamagedError) -> str:
+def _repaired(error: DamagedError) -> str:
     return f"{str(error).partition(': run ')[0].rstrip('.')}: it is made anew."
 
 
@@ -106,7 +106,7 @@ class _Dev:
             try:
                 self._check(trial, epoch)
             except DamagedError as error:
-                self._on_message(_mended(error))
+                self._on_message(_repaired(error))
                 damaged.append(epoch)
         return damaged
 
@@ -121,7 +121,7 @@ class _Dev:
         for epoch in range(1, len(trial.epochs) + 1):
             self._check(trial.name, epoch)
 
-    def mend_trial(self, trial_id: str) -> None:
+    def repair_trial(self, trial_id: str) -> None:
         """Restore the predictions of a trial of the search; where its state is lost too, let it begin again."""
         try:
             metrics = self._folder.read_trial(trial_id).metrics
