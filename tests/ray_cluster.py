@@ -51,6 +51,26 @@ def workers(busy: bool = True, host=None) -> list[int]:
 
 def listening() -> list[str]:
     """The addresses on which this process and its descendants listen."""
+    inodes, addresses = sockets(), []
+    for family, table in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                words = bytes.fromhex(fields[1].split(":")[0])
+                packed = b"".join(words[i : i + 4][::-1] for i in range(0, len(words), 4))
+                addresses.append(socket.inet_ntop(family, packed))
+    return addresses
+
+
+def socket_files() -> list[Path]:
+    """The files of the Unix sockets of this process and its descendants."""
+    inodes = sockets()
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    return sorted({Path(row[7]) for row in rows if len(row) > 7 and row[6] in inodes and row[7].startswith("/")})
+
+
+def sockets() -> set[str]:
+    """The inodes of the sockets of this process and its descendants."""
     inodes = set()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, IndexError):
@@ -58,16 +78,9 @@ def listening() -> list[str]:
             while ancestor not in (0, os.getpid()):
                 ancestor = parent_of(ancestor)
             if ancestor:
-                inodes |= {str(descriptor.readlink()) for descriptor in (process / "fd").iterdir()}
-    addresses = []
-    for family, table in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
-                words = bytes.fromhex(fields[1].split(":")[0])
-                packed = b"".join(words[i : i + 4][::-1] for i in range(0, len(words), 4))
-                addresses.append(socket.inet_ntop(family, packed))
-    return addresses
+                links = [str(descriptor.readlink()) for descriptor in (process / "fd").iterdir()]
+                inodes |= {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
+    return inodes
 
 
 def parent_of(process: int) -> int:

@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,8 +39,8 @@ CONNECT_SECONDS = 5.0
 MAX_STARTS = 3
 """Starts of Ray on this host, each of which it gives half a minute, before a busy host counts as unable to."""
 LOOPBACK = "127.0.0.1"
-# A worker that writes to the driver's terminal would break its progress bars; Ray's logs keep the output.
-_QUIET = {"log_to_driver": False, "logging_level": "error"}
+# A worker that writes to the driver's terminal would break its progress bars.
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 
 
 class Share(NamedTuple):
@@ -284,30 +284,49 @@ def cluster(address: str | None = None) -> Iterator[list[Share]]:
     if address is not None and address != "auto":
         _check_answers(address)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    if address:
+    with nullcontext() if address else _private_folder() as folder:
+        if folder is None:
+            _join(address)
+        else:
+            _start_on_this_host(folder)
+        # Ray replaces the handlers that end a search cleanly.
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         try:
-            ray.init(address=address, **_QUIET)
-        except Exception as error:  # Of a start that took too long, Ray raises nothing narrower.
+            resources = [node["Resources"] for node in worker_nodes()]
+            yield [Share(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in resources]
+        finally:
             ray.shutdown()
-            raise TunerError(
-                f"the Ray cluster {address} cannot be joined ({_reason(error)}): start one with `ray start --head`, "
-                "join it on this host with `ray start --address HOST:PORT`, and name the same address"
-            ) from error
-    else:
-        _start_on_this_host()
-    # Ray replaces the handlers that end a search cleanly.
-    if threading.current_thread() is threading.main_thread():
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+
+
+def _join(address: str | None) -> None:
     try:
-        resources = [node["Resources"] for node in worker_nodes()]
-        yield [Share(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in resources]
-    finally:
+        ray.init(address, **_QUIET)
+    except Exception as error:  # Of a start that took too long, Ray raises nothing narrower.
         ray.shutdown()
+        raise TunerError(
+            f"the Ray cluster {address} cannot be joined ({_reason(error)}): start one with `ray start --head`, join "
+            "it on this host with `ray start --address HOST:PORT`, and name the same address"
+        ) from error
 
 
-def _start_on_this_host() -> None:
+def _private_folder() -> tempfile.TemporaryDirectory[str]:
+    """Make a folder that only this user can enter: Ray's own in /tmp, with its sockets, can be written by all."""
+    place = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    try:
+        return tempfile.TemporaryDirectory(prefix="ray-", dir=place, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise TunerError(
+            f"Ray's sockets and logs cannot be kept in {place} ({_reason(error)}): set RAY_TMPDIR to another folder"
+        ) from error
+
+
+def _start_on_this_host(folder: str) -> None:
     """Start Ray where this host's processes alone can reach it, and of those the ones with this user's token.
+
+    Args:
+        folder: Where Ray keeps its sockets and logs.
 
     Raises:
         TunerError: Ray does not start.
@@ -318,7 +337,13 @@ def _start_on_this_host() -> None:
         # Where a cluster cannot have several hosts, as on Windows, Ray binds its ports to the loopback address.
         ray_constants.ENABLE_RAY_CLUSTER = False
         try:
-            ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **_QUIET)
+            ray.init(
+                "local",
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _temp_dir=f"{folder}/ray",  # to which Ray gives all permissions
+                **_QUIET,
+            )
             break
         except Exception as error:
             ray.shutdown()

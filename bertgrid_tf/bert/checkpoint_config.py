@@ -143,21 +143,24 @@ def shards(index: Path) -> list[str]:
     return sorted(set(_validated(_Index, index, read_json(index)).weight_map.values()))
 
 
-def check_tokenizer_config(file: Path, content: Any) -> None:
-    """Raise UserError where a tokenizer_config.json names files beside those of the folder, or objects to be built."""
-    pairs = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
-    for key, value in pairs:
-        named = isinstance(value, str) and str(key).endswith("_file")
-        # A path on the machine of whoever saved the tokenizer, which transformers ignores.
-        stale = key == "special_tokens_map_file" or (
-            key == "tokenizer_file" and not file.with_name("tokenizer.json").is_file()
-        )
-        if (named and not stale) or (key in ("init_inputs", "fast_tokenizer_files", "tokenizer_object") and value):
-            raise UserError(
-                f"{file} names {reprlib.repr(value)} as {key}, and of a tokenizer only the files of its folder are "
-                "read, by their usual names: delete that key."
-            )
-        check_tokenizer_config(file, value)
+def check_tokenizer_config(file: Path, content: Mapping[str, Any]) -> None:
+    """Raise UserError where a tokenizer_config.json names files beside those of its folder, or objects to be built."""
+    # Paths on the machine of whoever saved the tokenizer, which transformers ignores.
+    stale = {"special_tokens_map_file", *(() if file.with_name("tokenizer.json").is_file() else ("tokenizer_file",))}
+    pending: list[Any] = [content]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, list):
+            pending += item
+        for key, value in item.items() if isinstance(item, dict) else ():
+            pending.append(value)
+            named = key.endswith("_file") and isinstance(value, str) and key not in stale
+            elsewhere = key == "fast_tokenizer_files" and "/" in str(value)
+            if named or elsewhere or (key in ("init_inputs", "tokenizer_object") and value):
+                raise UserError(
+                    f"{file} names {reprlib.repr(value)} as {key}, and of a tokenizer only the files of its folder are "
+                    "read, by their usual names: delete that key."
+                )
 
 
 def check_weights(config: Any, files: Iterable[Path]) -> None:

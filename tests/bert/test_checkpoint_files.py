@@ -205,6 +205,7 @@ def test_a_revision_of_a_hub_model_is_another_model(hub_files, tmp_path):
 
 def test_weights_are_not_downloaded_for_a_model_that_cannot_be_used_or_to_describe_one(hub_files, tmp_path):
     models = {f"someone/{name}": hub_files / name for name in ("main", "bin", "t5")}
+    (hub_files / "main" / "own.py").touch()
     script = HUB_SCRIPT.replace("complete_folder(name).glob", "described_folder(name).glob")
     with hub(models) as (address, asked):
         main, binary, other = from_hub(address, tmp_path / "cache", *models, script=script)
@@ -212,7 +213,7 @@ def test_weights_are_not_downloaded_for_a_model_that_cannot_be_used_or_to_descri
     assert "has no weights but pytorch_model.bin" in binary
     assert "give a folder with model.safetensors" in binary
     assert "for which transformers has no TensorFlow classifier" in other
-    assert not [path for path in asked if path.endswith((".safetensors", ".bin", ".h5"))]
+    assert not [path for path in asked if path.endswith((".safetensors", ".bin", ".h5", ".py"))]
 
 
 @pytest.mark.parametrize("listed", ["../../../../escaped.json", 3])

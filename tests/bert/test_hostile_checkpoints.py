@@ -165,6 +165,15 @@ def test_a_keras_file_with_a_lambda_layer_gives_its_weights_alone(folder):
     assert not Path("ran").exists()
 
 
+def test_a_deeply_nested_tokenizer_config_is_no_way_around(folder):
+    inner: dict[str, object] = {"vocab_file": "/etc/hostname"}
+    for _ in range(300):
+        inner = {"a": [inner]}
+    state(folder / "tokenizer_config.json", **inner)
+    with pytest.raises(UserError):
+        load_tokenizer(str(folder))
+
+
 def test_a_chat_template_is_not_rendered(folder, marker):
     template = f"{{{{ cycler.__init__.__globals__.os.system('touch {marker}') }}}}"
     state(folder / "tokenizer_config.json", chat_template=template)

@@ -130,10 +130,14 @@ def test_a_trial_that_kills_its_worker_each_time_fails_and_the_search_continues(
     assert tuner.oracle.incumbent["layout"] == "next"
 
 
-def test_ray_of_this_host_listens_on_the_loopback_address_alone(host, tmp_path):
+def test_ray_of_this_host_listens_on_the_loopback_address_and_in_a_private_folder_alone(host, tmp_path):
     with RayPool(ToyTrainable, 1, Share(1, 0)):
         ray_cluster.wait_for(lambda: ray_cluster.workers(busy=False))
         addresses = ray_cluster.listening()
+        sockets = ray_cluster.socket_files()
+    assert sockets
+    for file in sockets:
+        assert any(stat.S_IMODE(folder.stat().st_mode) == 0o700 for folder in file.parents), file
     assert len(addresses) > 4
     assert {address.removeprefix("::ffff:") for address in addresses} == {"127.0.0.1"}
 
@@ -160,6 +164,12 @@ def test_a_home_in_which_no_token_can_be_kept_is_named(monkeypatch):
         TunerError, match=r"token cannot be kept in /dev/null/\.ray/auth_token .*: set HOME to a folder"
     ):
         ray_pool._keep_token_private()
+
+
+def test_a_place_for_ray_s_sockets_that_cannot_be_written_is_named(monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", "/dev/null/tmp")
+    with pytest.raises(TunerError, match=r"cannot be kept in /dev/null/tmp .*: set RAY_TMPDIR"), cluster():
+        pass
 
 
 @pytest.mark.parametrize(
