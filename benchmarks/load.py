@@ -1,10 +1,10 @@
 """Measure how much of one machine large tables take: seconds, CPU seconds and memory of describe, predict and tune.
 
-    python -m benchmarks.load --rows 1000,200000 --work DIR [--train-rows 2000000] [--model MODEL] [--characters 100]
+    python -m benchmarks.load --work DIR [--rows 20000,200000] [--train-rows 2000000] [--model MODEL]
 
 Tables of made-up texts are written to DIR, then every command runs in a process of its own. Predictions are those of a
-study that `tune` makes of 2,000 rows first. Training on `--train-rows` is stopped after `--minutes`, and its memory is
-read every few seconds: `first` is after the first training step, `last` at the end.
+study that `tune` makes of 2,000 rows first. A training is interrupted after `--minutes`. The resident memory is read
+every half second; ten values of it show whether it grows.
 """
 
 import argparse
@@ -36,13 +36,13 @@ class Usage:
         seconds: Wall-clock seconds.
         cpu_seconds: Seconds of all its threads.
         megabytes: The most memory that was resident, in MB of 10⁶ bytes.
-        over_time: Seconds since the start and resident MB, every few seconds.
+        over_time: Resident MB, every half second.
     """
 
     seconds: float
     cpu_seconds: float
     megabytes: float
-    over_time: tuple[tuple[float, float], ...]
+    over_time: tuple[float, ...]
 
 
 def write_texts(path: Path, rows: int, characters: int, seed: int = 0) -> None:
@@ -68,38 +68,37 @@ def measure(words: list[str], seconds: float | None = None) -> Usage:
     Raises:
         UserError: The command fails.
     """
-    began = time.perf_counter()
-    with (Path(os.devnull)).open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bertgrid_tf", *words], stdout=output, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-        )
-        over_time, waited, status, usage = [], 0, 0, None
-        while not waited:
-            time.sleep(0.5)
-            waited, status, usage = os.wait4(process.pid, os.WNOHANG)
-            passed = time.perf_counter() - began
-            if not waited:
-                statm = Path(f"/proc/{process.pid}/statm").read_text().split()
-                over_time.append((passed, int(statm[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6))
-                if seconds is not None and passed > seconds:
-                    process.send_signal(signal.SIGINT)
-                    seconds = None
+    began, passed, waited = time.perf_counter(), 0.0, 0
+    over_time: list[float] = []
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bertgrid_tf", *words], stdout=subprocess.DEVNULL, env=environment
+    )
+    while not waited:
+        time.sleep(0.5)
+        waited, status, usage = os.wait4(process.pid, os.WNOHANG)
+        passed = time.perf_counter() - began
+        if not waited:
+            pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+            over_time.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+            if seconds is not None and passed > seconds:
+                process.send_signal(signal.SIGINT)
+                seconds = None
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, 130):
         raise UserError(f"`bertgrid-tf {' '.join(words)}` ended with exit code {process.returncode}")
-    passed, assert_usage = time.perf_counter() - began, usage
-    assert assert_usage is not None
-    return Usage(
-        passed, assert_usage.ru_utime + assert_usage.ru_stime, assert_usage.ru_maxrss * 1024 / 1e6, tuple(over_time)
-    )
+    # Linux counts the largest resident set in KiB.
+    return Usage(passed, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6, tuple(over_time))
 
 
 def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=command.whole_numbers, default=[200_000], help="rows of describe and predict")
+    parser.add_argument(
+        "--rows", type=command.whole_numbers, default=[20_000, 200_000], help="rows of describe and predict"
+    )
     parser.add_argument("--train-rows", type=command.whole_numbers, default=[], help="rows of tune")
-    parser.add_argument("--characters", type=int, default=100, help="mean length of a text")
+    parser.add_argument("--characters", type=int, default=50, help="mean length of a text")
     parser.add_argument("--model", default="scratch:1x32", help="checkpoint: a folder, a hub id or scratch[:LxW]")
     parser.add_argument("--minutes", type=float, default=10, help="the most that a training runs")
     parser.add_argument("--only", default="describe,predict", help="the commands to measure on --rows")
@@ -118,7 +117,7 @@ def main() -> None:
     def add(name: str, rows: int, words: list[str], seconds: float | None = None) -> None:
         usage = measure([*words, "--model", flags.model] if name != "predict" else words, seconds)
         every = max(len(usage.over_time) // 10, 1)
-        shown = " ".join(f"{megabytes:.0f}" for _, megabytes in usage.over_time[::every])
+        shown = " ".join(f"{megabytes:.0f}" for megabytes in usage.over_time[::every])
         table.add_row(
             name, f"{rows:,}", f"{usage.seconds:.0f}", f"{usage.cpu_seconds:.0f}", f"{usage.megabytes:.0f}", shown
         )
