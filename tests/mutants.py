@@ -107,12 +107,14 @@ def in_fork(function: Callable[[], int], seconds: float) -> int | None:
         finally:
             os._exit(code)
     end, status = time.monotonic() + 3 * seconds, None
-    while status is None and time.monotonic() < end:
-        time.sleep(0.02)
-        ended, found = os.waitpid(child, os.WNOHANG)
-        status = found if ended else None
-    with suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)  # what the tests have left running, too
+    try:
+        while status is None and time.monotonic() < end:
+            time.sleep(0.02)
+            ended, found = os.waitpid(child, os.WNOHANG)
+            status = found if ended else None
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # what the tests have left running, too
     if status is None:
         os.waitpid(child, 0)
     code = None if status is None else os.waitstatus_to_exitcode(status)
