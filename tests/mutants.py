@@ -127,11 +127,10 @@ def run_tests(files: list[str], plugin: Any, *options: str) -> int:
 
 
 class Recorder:
-    """A pytest plugin that records which lines of the heart each test executes, and how long it takes."""
+    """A pytest plugin that records which lines of some files each test executes, and how long it takes."""
 
-    def __init__(self) -> None:
-        include = [str(file) for file in heart()]
-        self.coverage = coverage.Coverage(data_file=None, include=include, config_file=False)
+    def __init__(self, files: list[Path]) -> None:
+        self.coverage = coverage.Coverage(data_file=None, include=[str(file) for file in files], config_file=False)
         self.coverage.start()
         self.seconds: dict[str, float] = defaultdict(float)
         self.failed: set[str] = set()
@@ -192,11 +191,11 @@ class Chosen:
 
 def baseline(module: Path) -> dict[str, Any]:
     """Return the tests of a test module, as recorded without a fault."""
-    name = str(module.relative_to(TREE))
-    kept = FOLDER / f"{name.replace('/', '.')}-{digest(*(file.read_bytes() for file in [*heart(), module]))}.json"
+    name, files = str(module.relative_to(TREE)), [file for file in heart() if module.parent.name in file.parts]
+    kept = FOLDER / f"{name.replace('/', '.')}-{digest(*(file.read_bytes() for file in [*files, module]))}.json"
 
     def record() -> int:
-        recorder = Recorder()
+        recorder = Recorder(files)
         code = run_tests([name], recorder)
         kept.write_text(json.dumps(recorder.tests()))
         return code
