@@ -40,8 +40,7 @@ test: install
 
 # Their own folder: nothing else needs them.
 $(MUTATION):
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $@ \
-		mutmut==3.8.1 libcst==1.9.0 coverage==7.17.5 toml==0.10.2
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $@ mutmut==3.8.1 libcst==1.9.0 coverage==7.17.5
 
 mutants: install $(MUTATION)
 	PYTHONPATH=$(CURDIR)/$(MUTATION) nice $(BIN)/python -m tests.mutants $(ARGUMENTS)
