@@ -36,12 +36,19 @@ import libcst as cst
 import pytest
 import yaml
 from hypothesis import Phase, settings
-from mutmut.configuration import config
-from mutmut.mutation.file_mutation import create_mutations
+from libcst.metadata import MetadataWrapper
+from mutmut.mutation.file_mutation import MutationVisitor
+from mutmut.mutation.mutators import mutation_operators
+from mutmut.mutation.pragma_handling import IgnoredCode
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "mutants"
 TREE = FOLDER / "tree"
+HEART = """tuners/**/*.py bertgrid_tf/bert/trainer.py bertgrid_tf/bert/unpadded.py bertgrid_tf/bert/optimizer.py
+    bertgrid_tf/bert/batches.py bertgrid_tf/metrics/compare.py bertgrid_tf/metrics/calibration.py
+    bertgrid_tf/metrics/correction.py bertgrid_tf/metrics/adjustment.py bertgrid_tf/analysis/*.py
+    bertgrid_tf/inference/*.py bertgrid_tf/corpus/layout.py bertgrid_tf/corpus/split.py bertgrid_tf/corpus/balance.py
+    bertgrid_tf/budget/*.py"""
 LIBRARIES = """tensorflow transformers.models.bert.modeling_tf_bert transformers.models.auto tf_keras keras_tuner pandas
     scipy.stats scipy.optimize sklearn.metrics imblearn.over_sampling matplotlib.pyplot typer.testing pydantic requests
     safetensors.numpy tokenizers jinja2 pooch hypothesis.strategies"""
@@ -49,13 +56,12 @@ SETTINGS = {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "USE_TORCH"
 # Tests that take long and execute little of the heart in their own process count for the file of their name alone.
 LONG = """test_checkpoint_files test_chief test_device test_families test_flops test_keras_trainable test_probe
     test_promises test_ray_hosts test_ray_pool test_replicas"""
-MOST_SECONDS = 20.0  # of the tests for one fault, but for the first of them
+MOST_SECONDS = 20.0  # CPU seconds of the tests for one fault, but for the first of them
 
 
 def heart() -> list[Path]:
-    """List the files of the copied tree that get faults (`setup.cfg`, [mutmut])."""
-    files = {file for pattern in config().source_paths for file in TREE.glob(str(pattern))}
-    return sorted(file for file in files if file.stem != "__init__")
+    """List the files of the copied tree that get faults."""
+    return sorted(file for pattern in HEART.split() for file in TREE.glob(pattern) if file.stem != "__init__")
 
 
 def digest(*contents: bytes) -> str:
@@ -67,9 +73,10 @@ def places(file: Path) -> Iterator[tuple[Path, cst.Module, cst.CSTNode, list[cst
 
     Left out are texts for people, and None in the place of a value, which mostly ends in an exception.
     """
-    module, mutations, *_ = create_mutations(str(file), file.read_text(encoding="utf-8"))
+    visitor = MutationVisitor(mutation_operators, IgnoredCode(set(), set(), set()))
+    module = MetadataWrapper(cst.parse_module(file.read_text(encoding="utf-8"))).visit(visitor)
     others: dict[int, tuple[cst.CSTNode, list[cst.CSTNode]]] = {}
-    for mutation in mutations:
+    for mutation in visitor.mutations:
         node, other = mutation.original_node, mutation.mutated_node
         call = isinstance(node, cst.Call) and isinstance(other, cst.Call) and node.func is other.func
         none = isinstance(node, cst.Assign | cst.AnnAssign | cst.Lambda) or (call and len(node.args) == len(other.args))
@@ -107,12 +114,14 @@ def in_fork(function: Callable[[], int], seconds: float) -> int | None:
         finally:
             os._exit(code)
     end, status = time.monotonic() + 3 * seconds, None
-    while status is None and time.monotonic() < end:
-        time.sleep(0.02)
-        ended, found = os.waitpid(child, os.WNOHANG)
-        status = found if ended else None
-    with suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)  # what the tests have left running, too
+    try:
+        while status is None and time.monotonic() < end:
+            time.sleep(0.02)
+            ended, found = os.waitpid(child, os.WNOHANG)
+            status = found if ended else None
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # what the tests have left running, too
     if status is None:
         os.waitpid(child, 0)
     code = None if status is None else os.waitstatus_to_exitcode(status)
@@ -125,13 +134,12 @@ def run_tests(files: list[str], plugin: Any, *options: str) -> int:
 
 
 class Recorder:
-    """A pytest plugin that records which lines of the heart each test executes, and how long it takes."""
+    """A pytest plugin that records which lines of some files each test executes, and its CPU seconds."""
 
-    def __init__(self) -> None:
-        include = [str(file) for file in heart()]
-        self.coverage = coverage.Coverage(data_file=None, include=include, config_file=False)
+    def __init__(self, files: list[Path]) -> None:
+        self.coverage = coverage.Coverage(data_file=None, include=[str(file) for file in files], config_file=False)
         self.coverage.start()
-        self.seconds: dict[str, float] = defaultdict(float)
+        self.seconds: dict[str, float] = {}
         self.failed: set[str] = set()
         self.contexts: dict[str, list[str]] = {}
 
@@ -139,7 +147,10 @@ class Recorder:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
         self.contexts[item.nodeid] = [item.nodeid, *(f"fixture {name}" for name in getattr(item, "fixturenames", ()))]
         self.coverage.switch_context(item.nodeid)
-        return (yield)
+        began = sum(os.times()[:4])
+        result = yield
+        self.seconds[item.nodeid] = sum(os.times()[:4]) - began
+        return result
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Any:
@@ -151,7 +162,6 @@ class Recorder:
         return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.seconds[report.nodeid] += report.duration
         self.failed |= set() if report.passed else {report.nodeid}
 
     def tests(self) -> dict[str, Any]:
@@ -190,18 +200,20 @@ class Chosen:
 
 def baseline(module: Path) -> dict[str, Any]:
     """Return the tests of a test module, as recorded without a fault."""
-    name = str(module.relative_to(TREE))
-    kept = FOLDER / f"{name.replace('/', '.')}-{digest(*(file.read_bytes() for file in [*heart(), module]))}.json"
+    name, files = str(module.relative_to(TREE)), [file for file in heart() if module.parent.name in file.parts]
+    kept = FOLDER / f"{name.replace('/', '.')}-{digest(*(file.read_bytes() for file in [*files, module]))}.json"
 
     def record() -> int:
-        recorder = Recorder()
+        recorder = Recorder(files)
         code = run_tests([name], recorder)
         kept.write_text(json.dumps(recorder.tests()))
         return code
 
-    if not kept.exists() and in_fork(record, 900) != 0:
-        print(f"{name} fails without a fault: its failed tests are left out.", flush=True)
-    return json.loads(kept.read_text()) if kept.exists() else {}
+    if not kept.exists() and in_fork(record, 900) not in (0, pytest.ExitCode.NO_TESTS_COLLECTED):
+        print(f"{name} fails without a fault: what fails of it is left out.", flush=True)
+    if not kept.exists():
+        kept.write_text("{}")
+    return json.loads(kept.read_text())
 
 
 def related(fault: dict[str, Any], tests: dict[str, Any]) -> list[str]:

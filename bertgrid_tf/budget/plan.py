@@ -31,7 +31,7 @@ class PlannedStage:
     trials: int
     epochs: int
     steps: int
-    at_most: bool = False
+    at_most: bool
 
 
 @dataclass(frozen=True)

@@ -262,8 +262,9 @@ def test_the_cost_leaves_out_epochs_that_diverged_or_were_not_measured(tmp_path,
     cost = analyze(study_folder).cost
     assert (cost.tokens_per_second, cost.padding_share) == (1000.0, 0.25)
     assert (cost.grid_epochs, cost.product_epochs) == (4, 8)
-    empty = analyze(made_up_study.make(tmp_path / "empty", {}, [("context", "current", None, "RUNNING")])).cost
-    assert (empty.tokens_per_second, empty.padding_share, empty.mfu) == (None, None, None)
+    empty = analyze(made_up_study.make(tmp_path / "empty", {}, [("context", "current", None, "RUNNING")]))
+    assert (empty.cost.tokens_per_second, empty.cost.padding_share, empty.cost.mfu) == (None, None, None)
+    assert (empty.command, empty.predict_command, empty.gains, empty.best) == ("", "", [], None)
 
 
 def test_a_level_that_was_left_out_for_lack_of_time_has_not_failed(tmp_path, right_for):

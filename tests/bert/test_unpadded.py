@@ -253,6 +253,7 @@ def test_a_batch_beyond_the_memory_is_trained_in_micro_batches_with_the_same_res
     assert Trained(trainer, tmp_path / "run").is_close_to(plain)
     assert max(sizes) <= fit
     assert sum(sizes) == 80
+    assert trainer.micro_batches == {4: 2, 3: 4, 1: 8}[fit]
 
 
 def test_a_single_text_beyond_the_memory_ends_the_run(trainers, tmp_path, monkeypatch):

@@ -108,6 +108,9 @@ def decided(folder: Path) -> list[str]:
 def test_a_budget_that_everything_fits_changes_nothing_and_nothing_is_trained_twice(whole, time, tmp_path):
     recorder = study(tmp_path / "study", time, 1000)
     assert tables(tmp_path / "study") == tables(whole)
+    times = {stage.stage: stage.measured for stage in StudyFolder(tmp_path / "study").read_times()}
+    assert {"sweep:context", "grid", "final"} <= set(times)
+    assert sum(times.values()) == pytest.approx(time.now)
     planned = 2 + 4 + len(StudyFolder(whole).read_final().epochs)
     assert recorder.steps == 4 * planned
     assert decided(tmp_path / "study") == ["recipe", "grid"]
@@ -135,6 +138,7 @@ def test_a_refused_study_has_not_begun_and_the_least_named_is_enough(time, tmp_p
         study(folder, time, 8)
     assert not list(folder.glob("trial_*"))
     assert not list(StudyFolder(folder).predictions.iterdir())
+    assert not StudyFolder(folder).times_file.exists()
     least = float(str(refused.value).split("give --budget ")[1].split("s")[0])
     time.now = 0.0
     recorder = study(folder, time, least)

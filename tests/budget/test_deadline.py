@@ -134,11 +134,9 @@ def test_a_search_that_was_ended_is_not_resumed(tmp_path):
 
 def test_a_trial_of_one_cell_trains_all_of_its_epochs_or_is_not_begun(tmp_path):
     rows = ROWS | {"learning_rates": [2e-3], "grid_schedule": "per-cell"}
-    search = Search(tmp_path / "study", 175, 1, lambda trial: 10.0 if trial < 2 else 25.0, **rows)
+    # Four epochs of ten seconds, and three that take far longer than they were expected to.
+    search = Search(tmp_path / "study", 175, 1, lambda trial: 10.0 if trial < 2 else 40.0, **rows)
     assert search.decided("recipe")[0]["without"] == ""
     assert len(search.decided("end")) == 1
     assert not search.decided("stop")
-    trials = search.oracle.trials.values()
-    assert search.epochs() == [int(trial.hyperparameters.values["stop_epoch"]) for trial in trials]
-    assert 1 < len(trials) < 4
-    assert search.pool.clock + 4 * 10 <= 175
+    assert search.epochs() == [4, 3]

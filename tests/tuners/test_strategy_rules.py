@@ -315,13 +315,11 @@ def test_a_child_is_its_parents_but_for_a_step_in_a_gene():
     assert {child["layout"] for child in children} == {"a", "b", "c"}
     inherited = np.mean([child["learning_rate"] == 4e-5 for child in children])
     assert 0.5 < inherited < 0.85
-    # At an end of the rates, the step stays within them.
-    fastest = [ObservedTrial({**parent, "learning_rate": 8e-5, "stop_epoch": 4}, trials[0].scores, True)] * 6
-    children = [Genetic(share=9).propose(SearchState(space, space.start, fastest, seed)) for seed in range(60)]
-    assert {child["learning_rate"] for child in children} == {8e-5, 4e-5}
-    slowest = [ObservedTrial({**parent, "learning_rate": 1e-5, "stop_epoch": 4}, trials[0].scores, True)] * 6
-    children = [Genetic(share=9).propose(SearchState(space, space.start, slowest, seed)) for seed in range(60)]
-    assert {child["learning_rate"] for child in children} == {1e-5, 2e-5}
+    # A step to a neighbouring rate, none beyond an end.
+    for rate, reached in ((8e-5, {8e-5, 4e-5}), (2e-5, {4e-5, 2e-5, 1e-5}), (1e-5, {2e-5, 1e-5})):
+        alike = [ObservedTrial({**parent, "learning_rate": rate, "stop_epoch": 4}, trials[0].scores, True)] * 6
+        children = [Genetic(share=9).propose(SearchState(space, space.start, alike, seed)) for seed in range(60)]
+        assert {child["learning_rate"] for child in children} == reached
 
 
 def test_evolution_counts_a_running_trial_with_all_of_its_epochs_and_an_ended_one_with_those_it_had():
