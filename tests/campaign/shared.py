@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from tests.bert.families import FAMILIES
-from tests.campaign.case import STUDY, TRAINING, Case
+from tests.campaign.case import EXTENDED, STUDY, TRAINING, Case
 
 
 def share(folder: Path) -> Path:
@@ -15,6 +15,9 @@ def share(folder: Path) -> Path:
         shutil.rmtree(shared, ignore_errors=True)
         shared.mkdir(parents=True)
         case = Case("shared", 0, 0, shared)
+        for words in EXTENDED:
+            case.bertgrid(*words, limit=TRAINING).check((0,))
+        (shared / "results").rename(shared / "extended")
         case.bertgrid(*STUDY, limit=TRAINING).check((0,))
         case.bertgrid("evaluate", "results/sample", limit=TRAINING).check((0,))
         case.fork(lambda: _write_families(shared / "families"), limit=TRAINING).check((0,))
