@@ -1,5 +1,6 @@
 # make tune        tune the embedded sample: sweeps, learning-rate x epoch grid, final model (no network, no GPU)
 # make test        run the test suite
+# make campaign    an hour of kills, full disks, damaged files and absurd input, before every release
 # make lint        check format, lint and types, the Dockerfile and the shell scripts
 # make docs        build the documentation and its API reference into site/
 # make lock        renew the pinned versions in docker/
@@ -17,7 +18,7 @@ INSTALLED := $(VENV)/.installed-$(VERSION)
 COMPILE = build/uv/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock" --extra files --extra ray setup.cfg
 
-.PHONY: install tune test lint docs lock image image-test clean
+.PHONY: install tune test campaign lint docs lock image image-test clean
 
 install: $(INSTALLED)
 
@@ -34,6 +35,9 @@ tune: install
 
 test: install
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+campaign: install
+	$(BIN)/python -m tests.campaign --minutes 60
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -142,9 +142,14 @@ class Case:
         """Draw true in this share of all cases."""
         return self.random.random() < share
 
+    @property
+    def finished(self) -> Path:
+        """The finished study, which no case may change."""
+        return self.shared / "study" / "results" / "sample"
+
     def study(self, name: str = "results/sample") -> Path:
         """Return a copy of the finished study."""
-        return Path(shutil.copytree(self.shared / "results" / "sample", self.folder / name))
+        return Path(shutil.copytree(self.finished, self.folder / name))
 
     def bertgrid(self, *words: object, **how: Any) -> Answer:
         """Run the console script in a fork and return how it ended; `how` is that of `fork`."""

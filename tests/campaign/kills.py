@@ -11,6 +11,7 @@ from tests.stops import Forks, Point, content, differences, resume_at, stop_poin
 
 CHAINS, KILLS, BATCHES = 25, 8, 20
 CASES = CHAINS + BATCHES
+SHARED: tuple[str, ...] = ("extended",)
 
 
 def run(case: Case) -> int:
@@ -48,7 +49,7 @@ def _chain(case: Case) -> int:
             kills += case.bertgrid(*words, kill_at=case.random.uniform(0.1, 4)).check((0, -signal.SIGKILL)).code != 0
         case.bertgrid(*words, limit=TRAINING).check((0,))
     if changed := differences(
-        content(case.shared / "extended" / "sample"), content(case.folder / "results" / "sample")
+        content(case.shared / "extended" / "results" / "sample"), content(case.folder / "results" / "sample")
     ):
         raise CaseError("difference", f"after {kills} kills: {'; '.join(changed)}")
     return kills

@@ -8,6 +8,7 @@ from tests.campaign.process import Process
 from tests.stops import content, differences
 
 CASES = 40
+SHARED: tuple[str, ...] = ("study",)
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 OTHERS = (
     ("evaluate", "results/sample", "--split", "dev"),
@@ -40,7 +41,7 @@ def run(case: Case) -> None:
             raise CaseError("other", f"{lines} lines on stderr: {answer}")
         if tunes:
             case.bertgrid(*STUDY, limit=TRAINING).check((0,))
-            whole, resumed = content(case.shared / "results" / "sample"), content(case.folder / "results" / "sample")
+            whole, resumed = content(case.finished), content(case.folder / "results" / "sample")
             ignored = ("figures/", "evaluations", "model/README.md", "report.html")
             if changed := [one for one in differences(whole, resumed) if not one.startswith(ignored)]:
                 raise CaseError("difference", f"{'; '.join(changed)}")

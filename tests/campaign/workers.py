@@ -9,6 +9,7 @@ from tests.campaign.process import Process, kill_all, processes
 from tests.stops import content, differences
 
 CASES = 5
+SHARED: tuple[str, ...] = ("study",)
 WORKERS = 2
 """Workers that die in each case, before its driver does."""
 TITLE = "ray::TrialActor"
@@ -46,7 +47,7 @@ def _run(case: Case) -> int:
             raise CaseError("other", f"still running a minute after the driver's death: {'; '.join(left)}")
         time.sleep(0.2)
     case.bertgrid(*STUDY, limit=TRAINING).check((0,))
-    whole, resumed = content(case.shared / "results" / "sample"), content(case.folder / "results" / "sample")
+    whole, resumed = content(case.finished), content(case.folder / "results" / "sample")
     ignored = ("figures/", "evaluations", "model/README.md", "report.html")
     if changed := [one for one in differences(whole, resumed) if not one.startswith(ignored)]:
         raise CaseError("difference", "; ".join(changed))
