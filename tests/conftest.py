@@ -14,6 +14,7 @@ hypothesis.settings.load_profile("bertgrid")
 SLOWEST = (
     "test_workers.py",
     "test_study.py",
+    "test_stops.py",
     "test_replicas.py",
     "test_ray_hosts.py",
     "test_cli_study.py",

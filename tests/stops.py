@@ -12,6 +12,7 @@ than the study. `python -P tests/stops.py` is that process.
 
 import contextlib
 import csv
+import importlib
 import io
 import json
 import os
@@ -27,8 +28,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from bertgrid_tf.recipe import load_recipe
 
 HERE = Path(__file__).parent
 LOG, TOKEN, STOP = "STOPS_LOG", "STOPS_TOKEN", "STOPS_STOP"
@@ -114,6 +113,8 @@ class Forks:
         commands: Sequence[Sequence[str]] = COMMANDS,
         real_figures: bool = False,
     ) -> None:
+        from bertgrid_tf.recipe import load_recipe
+
         self.folder, self.commands = folder.absolute(), commands
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "recipe.yaml").write_text(load_recipe("sample", None, recipe).to_yaml())
@@ -192,11 +193,16 @@ class Forks:
         return int(self._server.stdout.readline())
 
 
-def stop_points(forks: Forks) -> list[Point]:
-    """Run the commands of a study to their end, and list every place where they can stop, in order."""
+def stop_points(forks: Forks, snapshots: bool = True) -> list[Point]:
+    """Run the commands of a study to their end, and list every place where they can stop, in order.
+
+    Args:
+        forks: The study.
+        snapshots: Whether the study is copied at every place, for `resume_at`; not where workers write meanwhile.
+    """
     points = []
     for command in range(len(forks.commands)):
-        ended = forks.run("whole", command, snapshots=True)
+        ended = forks.run("whole", command, snapshots=snapshots)
         assert ended.code == 0, ended.output
         points += ended.points
         shutil.copytree(forks.study("whole"), forks.study(f"after-{command}"))
@@ -204,7 +210,12 @@ def stop_points(forks: Forks) -> list[Point]:
 
 
 def kill_at(
-    forks: Forks, point: Point | None = None, seconds: float = 0, command: int = 0, name: str = "killed"
+    forks: Forks,
+    point: Point | None = None,
+    seconds: float = 0,
+    command: int = 0,
+    name: str = "killed",
+    signal_number: int = signal.SIGKILL,
 ) -> str:
     """Kill a command at a place, or so many seconds after it has begun, and run it again to its end.
 
@@ -214,6 +225,7 @@ def kill_at(
         seconds: The moment.
         command: The number of the command, for a moment.
         name: The case; `forks.study(name)` is what it leaves.
+        signal_number: The signal; any but SIGKILL must end the command with one sentence and the shell's code.
 
     Returns:
         What went wrong, and in which files the study differs from the uninterrupted one; empty if nothing.
@@ -222,8 +234,10 @@ def kill_at(
     shutil.rmtree(forks.folder / name, ignore_errors=True)
     if command:
         shutil.copytree(forks.study(f"after-{command - 1}"), forks.study(name))
-    killed = forks.run(name, command, point, None if point else seconds)
-    if killed.code not in (0, -signal.SIGKILL):
+    killed = forks.run(name, command, point, None if point else seconds, signal_number)
+    sentence = killed.output.splitlines()[-1:] or [""]
+    code = -signal_number if signal_number == signal.SIGKILL else 128 + signal_number
+    if killed.code not in (0, code) or (killed.code > 0 and not sentence[0].startswith("Stopped")):
         return f"ended with {killed.code} before the kill:\n{killed.output}"
     ended = forks.run(name, command)
     if ended.code:
@@ -438,12 +452,12 @@ def _command(request: dict[str, Any]) -> int:
     else:
         _share_models()
     sys.argv = ["bertgrid-tf", *request["argv"]]
-    return [_in_folder(folder) for folder in request["folders"]][-1]
+    # The console script itself, or several commands in one process.
+    main = importlib.import_module("bertgrid_tf.cli" if len(request["folders"]) > 1 else "bertgrid_tf.__main__").main
+    return [_in_folder(folder, main) for folder in request["folders"]][-1]
 
 
-def _in_folder(folder: str) -> int:
-    from bertgrid_tf.cli import main
-
+def _in_folder(folder: str, main: Callable[[], None]) -> int:
     os.chdir(folder)
     output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for number in (1, 2):

@@ -1,9 +1,5 @@
-"""A study of seconds, and a process whose children run it one after another, each until it is killed:
-`python -P tiny_study.py FOLDER STEPS...` writes how each of them ended."""
+"""A study of seconds."""
 
-import os
-import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,23 +119,3 @@ def run(
     with blank_figures():
         StudyRunner(recipe, corpus_of(recipe), StudyFolder(folder), [callback], fresh, workers, budget).run()
     return callback
-
-
-def run_until_killed(folder: Path, steps: int) -> None:
-    """Runs the study; after so many steps it kills this process."""
-
-    def kill() -> None:
-        if recorder.steps == steps:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    recorder = Recorder(kill)
-    run(folder, callback=recorder)
-
-
-if __name__ == "__main__":
-    for steps in sys.argv[2:]:
-        # A fork, for a new process would import TensorFlow anew; this one has never computed with it.
-        if (child := os.fork()) == 0:
-            run_until_killed(Path(sys.argv[1]), int(steps))
-            os._exit(0)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

@@ -100,6 +100,21 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             os.close(holder)
 
 
+def delete(path: Path) -> None:
+    """Delete a file, a folder with all that it holds, or a link without what it leads to, if it is there.
+
+    Raises:
+        TunerError: It cannot be deleted.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise TunerError(f"Cannot delete {path}: {error.strerror or error}") from error
+
+
 def is_temporary(path: Path) -> bool:
     """Return whether a file or folder has the name of one that was to replace another."""
     return _TEMPORARY.fullmatch(path.name) is not None

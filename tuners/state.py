@@ -7,7 +7,6 @@ so that the cost of a trial does not grow with their number. Where the two diffe
 """
 
 import json
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from tuners.errors import TunerError
-from tuners.files import write_text
+from tuners.files import delete, write_text
 from tuners.space import STAGE, differences
 
 ENDED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
@@ -37,10 +36,8 @@ def save_oracle(path: Path, state: Mapping[str, Any]) -> None:
 def empty_folder(trial_file: Path) -> None:
     """Delete everything in a trial's folder but its `trial.json`."""
     for path in trial_file.parent.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path != trial_file:
-            path.unlink()
+        if path != trial_file:
+            delete(path)
 
 
 def described(state: Mapping[str, Any], trials: Mapping[str, Trial], description: Mapping[str, Any]) -> dict[str, Any]:

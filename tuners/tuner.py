@@ -1,7 +1,6 @@
 """The tuner: one trial after another, a report after every epoch."""
 
 import math
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from tuners.errors import TunerError
+from tuners.files import delete
 from tuners.oracle import CasualGridOracle
 from tuners.space import Value
 from tuners.summary import summary
@@ -197,6 +197,6 @@ def discard(project: Path) -> None:
     """Delete the state of a search, in an order in which a kill leaves nothing that passes for a whole one."""
     # As long as oracle.json stands it names the trials that are missing.
     for trial in project.glob("trial_*"):
-        (trial / "trial.json").unlink(missing_ok=True)
-        shutil.rmtree(trial)
-    (project / "oracle.json").unlink(missing_ok=True)
+        delete(trial / "trial.json")
+        delete(trial)
+    delete(project / "oracle.json")

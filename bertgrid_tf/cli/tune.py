@@ -1,6 +1,5 @@
 """The command `tune`."""
 
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +24,7 @@ from bertgrid_tf.cli.options import (
     with_data_flags,
 )
 from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.system.process import StoppedError
 
 
 @with_data_flags
@@ -88,7 +88,6 @@ def tune(
         from bertgrid_tf.report.tensorboard import TensorBoard
 
         callbacks.append(TensorBoard())
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         done = api.tune(
             name,
@@ -104,15 +103,11 @@ def tune(
             budget=budget,
             strict=strict,
         )
-    except KeyboardInterrupt:
-        console.print(
-            f"\nStopped. Everything up to the last finished epoch is in {results / (study or name)}: the same command "
-            "goes on from there.",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as error:
+        raise StoppedError(
+            f"Stopped. Everything up to the last finished epoch is in {results / (study or name)}: the same command "
+            "goes on from there."
+        ) from error
     print_summary(console, StudyFolder(done.path), done.analysis)
 
 

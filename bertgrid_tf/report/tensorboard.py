@@ -9,6 +9,7 @@ from tensorboard.plugins.hparams.summary import session_end_pb
 
 from bertgrid_tf.budget.callbacks import Callback
 from bertgrid_tf.budget.time_estimator import TimeEstimator
+from bertgrid_tf.errors import UserError
 from bertgrid_tf.metrics.classification import OVERALL
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.trial_config import FINAL, TrialConfig
@@ -82,16 +83,21 @@ def _write(
     values = config.values
     hyperparameters = {"stage": config.stage, "seed": config.seed} | {key: values[key] for key in shown}
     earlier = list(place.glob("events.*"))
-    writer = tf.summary.create_file_writer(str(place))
-    with writer.as_default():
-        api.hparams(hyperparameters, trial_id=name)
-        for step, metrics in enumerate(epochs, start=1):
-            for metric in dict.fromkeys([*OVERALL, recipe.metric, "train_loss", "seconds"]):
-                # Classes without an order have no quadratic_kappa.
-                if metric in metrics:
-                    tf.summary.scalar(metric, metrics[metric], step)
-        if status is not None:
-            tf.summary.experimental.write_raw_pb(session_end_pb(status).SerializeToString(), step=0)
-    writer.close()
+    try:
+        writer = tf.summary.create_file_writer(str(place))
+        with writer.as_default():
+            api.hparams(hyperparameters, trial_id=name)
+            for step, metrics in enumerate(epochs, start=1):
+                for metric in dict.fromkeys([*OVERALL, recipe.metric, "train_loss", "seconds"]):
+                    # Classes without an order have no quadratic_kappa.
+                    if metric in metrics:
+                        tf.summary.scalar(metric, metrics[metric], step)
+            if status is not None:
+                tf.summary.experimental.write_raw_pb(session_end_pb(status).SerializeToString(), step=0)
+        writer.close()
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"Cannot write TensorBoard's logs to {place}: make the folder writable, or go on without --tensorboard."
+        ) from error
     for file in earlier:
         file.unlink()

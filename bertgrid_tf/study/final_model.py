@@ -1,6 +1,5 @@
 """Act three: the winning cell's schedule, cut off after its epoch, repeated with the final profile."""
 
-import shutil
 from dataclasses import replace
 from math import isnan
 
@@ -14,6 +13,7 @@ from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.study.execution import TrialExecution
 from bertgrid_tf.training.trial_runner import TrialRunner
 from bertgrid_tf.trial_config import FINAL, TrialConfig
+from tuners.files import delete
 
 
 def train_final_model(
@@ -26,14 +26,13 @@ def train_final_model(
     """
     folder, metric = execution.folder, execution.recipe.metric
     if folder.has_final_model():
-        shutil.rmtree(folder.final_state, ignore_errors=True)
+        delete(folder.final_state)
         return
     # Those of another final model.
-    shutil.rmtree(folder.evaluations, ignore_errors=True)
+    delete(folder.evaluations)
     config = replace(config, gpus=execution.final_gpus())
     for line in controller.log.of("final"):
         config = replace(config, stop_epoch=int(line["epoch"]))
-    folder.final_state.mkdir(exist_ok=True)
     controller.begin_final(config)
     model, kept = config.hyperparameters.model, "the search's results are kept: choose"
     try:
@@ -55,7 +54,7 @@ def train_final_model(
         )
     _fit_correction(folder, config, len(epochs))
     folder.write_final(FinalTrial(config.hyperparameters, config.schedule_epochs, epochs, config.gpus))
-    shutil.rmtree(folder.final_state)
+    delete(folder.final_state)
 
 
 def _epochs(

@@ -1,6 +1,5 @@
 """The trials after the search: further seeds of tied rows, and interaction checks of the sweeps."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -12,10 +11,10 @@ from bertgrid_tf.analysis.records import SweepAnalysis
 from bertgrid_tf.budget.controller import BudgetController
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.records import FollowUpTrial
-from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.study.execution import TrialExecution
 from bertgrid_tf.training.trial_runner import TrialRunner
 from bertgrid_tf.trial_config import INTERACTIONS, SEEDS, TrialConfig
+from tuners.files import delete
 from tuners.pool import Pool, follow
 
 
@@ -77,7 +76,7 @@ def run_follow_ups(
     """Run the trials of a stage after the search, unless they have ended or do not fit the budget."""
     ended = {trial.name for trial in execution.folder.read_follow_ups()}
     for name in ended:
-        _delete_state(execution.folder, name)
+        delete(execution.folder.follow_up / name)
     waiting = [trial for trial in trials if trial.name not in ended]
     if waiting:
         controller.expect(stage, [trial.config for trial in waiting])
@@ -88,7 +87,7 @@ def run_follow_ups(
                     _run(trial, execution, runner, controller, pool)
                 else:
                     # It may have begun before the study was interrupted.
-                    _delete_state(execution.folder, trial.name)
+                    delete(execution.folder.follow_up / trial.name)
                     execution.folder.delete_predictions(trial.name)
 
 
@@ -100,7 +99,6 @@ def _run(
     pool: Pool | None,
 ) -> None:
     name, config, folder = trial.name, trial.config, execution.folder.follow_up / trial.name
-    folder.mkdir(parents=True, exist_ok=True)
     epochs: list[Mapping[str, float]] = []
     try:
         run = runner.run(config, folder) if pool is None else follow(pool, name, config.values, folder)
@@ -112,8 +110,4 @@ def _run(
     finite = [metrics for metrics in epochs if not isnan(metrics[execution.recipe.metric])]
     execution.folder.write_follow_up(replace(trial, epochs=finite))
     execution.callback.on_trial_end(name)
-    _delete_state(execution.folder, name)
-
-
-def _delete_state(folder: StudyFolder, name: str) -> None:
-    shutil.rmtree(folder.follow_up / name, ignore_errors=True)
+    delete(folder)

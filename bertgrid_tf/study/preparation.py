@@ -2,13 +2,11 @@
 
 import fcntl
 import os
-import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import version
-from pathlib import Path
 
 from bertgrid_tf import __version__
 from bertgrid_tf.bert.device import hardware
@@ -18,7 +16,7 @@ from bertgrid_tf.recipe import Recipe, differing_keys
 from bertgrid_tf.storage.records import StudyMetadata
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.system.container import LOCAL_ERRORS, check_writable
-from tuners.files import UNSUPPORTED, delete_leftovers, is_temporary, sync
+from tuners.files import UNSUPPORTED, delete, delete_leftovers, is_temporary, sync
 
 LIBRARIES = ("tensorflow", "tf_keras", "keras-tuner", "transformers", "tokenizers", "numpy")
 """The libraries that the numbers depend on."""
@@ -99,9 +97,8 @@ def check_folder(folder: StudyFolder, recipe: Recipe, corpus: Corpus, checkpoint
     elif keys and all(key.startswith("final.") for key in keys) and not trained:
         # The search does not depend on the final profile. The same model resumes on any number of GPUs.
         if keys != ["final.gpus"]:
-            for part in (folder.final_state, folder.model):
-                shutil.rmtree(part, ignore_errors=True)
-            folder.final_file.unlink(missing_ok=True)
+            for part in (folder.final_state, folder.model, folder.final_file):
+                delete(part)
         folder.write_recipe(recipe)
     elif keys:
         raise UserError(
@@ -130,14 +127,6 @@ def empty_folder(folder: StudyFolder) -> None:
     rest = [path for path in folder.path.iterdir() if path not in (*last, folder.lock_file)]
     for path in (folder.model, folder.final_file, folder.final_state, *rest, *last):
         delete(path)
-
-
-def delete(path: Path) -> None:
-    """Delete a file or a folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def write_beginning(

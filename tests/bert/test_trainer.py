@@ -10,7 +10,7 @@ from bertgrid_tf.bert.checkpoint import Checkpoint, load
 from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.flops import training_flops
 from bertgrid_tf.bert.head import refit
-from bertgrid_tf.bert.trainer import EpochResult, Trainer
+from bertgrid_tf.bert.trainer import EpochResult, Trainer, drop_weights
 from bertgrid_tf.errors import UserError
 
 CONFIG = trial()
@@ -203,6 +203,20 @@ def test_a_finished_run_keeps_no_weights(trainer, train, dev, tmp_path):
     run(trainer, train, dev, tmp_path)
     with np.load(tmp_path / "state.npz") as state:
         assert not [name for name in state if name.startswith("v")]
+
+
+def test_a_run_that_was_ended_early_keeps_its_results_and_starts_anew_if_it_is_to_go_on(trainer, train, dev, tmp_path):
+    whole = run(trainer, train, dev, tmp_path / "whole")
+    broken = trainer.run(train, dev, CONFIG, tmp_path)
+    first = next(broken)
+    broken.close()
+    drop_weights(tmp_path)
+    drop_weights(tmp_path / "none")
+    steps: list[int] = []
+    (kept,) = run(trainer, train, dev, tmp_path, replace(CONFIG, stop_epoch=1))
+    assert same([kept], [first])
+    assert same(run(trainer, train, dev, tmp_path, on_train_batch_end=lambda *step: steps.append(step[0])), whole)
+    assert len(steps) == 15
 
 
 @pytest.fixture(scope="module")

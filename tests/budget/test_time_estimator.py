@@ -90,10 +90,6 @@ def test_the_time_of_a_report_is_that_of_no_other_stage_and_stands_last():
     simulated = Simulated()
     planned = stages(SMALL)
     simulated.estimator.expect(planned)
-    # A study that has ended before trains nothing, and its times stay as they are.
-    with simulated.estimator.during(REPORT):
-        simulated.now += 3.0
-    assert REPORT not in {time.stage for time in simulated.estimator.times()}
     simulated.run("sweep0", "sweep:layout", SMALL, 2)
     with simulated.estimator.during(REPORT):
         simulated.now += 5.0
@@ -104,6 +100,15 @@ def test_the_time_of_a_report_is_that_of_no_other_stage_and_stands_last():
     assert times[REPORT] == before[REPORT] == 5.0
     assert times["sweep:layout"] == before["sweep:layout"]
     assert sum(times.values()) == pytest.approx(simulated.now)
+
+
+@pytest.mark.parametrize(("recorded", "expected"), [([StageTime(REPORT, measured=5.0)], 5.0), ([], 3.0)])
+def test_a_study_that_has_ended_keeps_its_report_s_time_and_one_killed_before_it_gets_one(recorded, expected):
+    now = [0.0]
+    estimator = TimeEstimator(0.0, earlier=recorded, now=lambda: now[0])
+    with estimator.during(REPORT):
+        now[0] += 3.0
+    assert {time.stage: time.measured for time in estimator.times()}[REPORT] == expected
 
 
 def test_the_time_left_falls_as_time_goes_by_and_is_nothing_at_the_end():

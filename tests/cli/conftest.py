@@ -3,9 +3,7 @@
 import io
 import os
 import shutil
-import signal
 import sys
-from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -16,14 +14,13 @@ from bertgrid_tf import cli
 
 
 @pytest.fixture
-def bertgrid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+def bertgrid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs the console script in an empty folder."""
     for variable in [name for name in os.environ if name.startswith("BERTGRID_")]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    handler = signal.getsignal(signal.SIGTERM)
 
     def run(*words: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["bertgrid-tf", *map(str, words)])
@@ -35,8 +32,7 @@ def bertgrid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Cap
             code = int(ended.code or 0)
         return Answer(code, *capsys.readouterr())
 
-    yield run
-    signal.signal(signal.SIGTERM, handler)
+    return run
 
 
 @pytest.fixture
@@ -59,9 +55,7 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
         patch.setattr(sys, "argv", ["bertgrid-tf", *TUNE, "--results", str(results)])
-        handler = signal.getsignal(signal.SIGTERM)
         cli.app(standalone_mode=False)
-        signal.signal(signal.SIGTERM, handler)
     return results / "sample", out.getvalue()
 
 

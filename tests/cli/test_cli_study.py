@@ -54,7 +54,7 @@ def test_a_terminal_gets_bars_and_ctrl_c_ends_cleanly_with_how_to_go_on(tmp_path
         os.chdir(tmp_path)
         os.environ |= {"TERM": "xterm-256color", "COLUMNS": "120"}
         words = ["tune", "sample", "--no-sweeps", "--model", "scratch:1x32", "--epochs", "500"]
-        os.execv(sys.executable, [sys.executable, "-c", "from bertgrid_tf.cli import main; main()", *words])
+        os.execv(sys.executable, [sys.executable, "-m", "bertgrid_tf", *words])
     seen, interrupted = "", False
     with contextlib.suppress(OSError):  # what Linux raises where the other end of a terminal is closed
         while part := os.read(terminal, 65536):

@@ -320,7 +320,7 @@ RAY = """case $1 in
   health-check) [[ -s $RECORD.rays ]] ;;
 esac"""
 STUDY = """printf '%s\\n' "$BERTGRID_RAY_ADDRESS" "$BERTGRID_RESULTS" >"$RECORD.study"
-trap 'exit "${STUDY_ENDS:-130}"' TERM
+trap 'exit "${STUDY_ENDS:-143}"' TERM
 for _ in $(seq ${STUDY_LASTS:-0}); do sleep 0.1; done"""
 
 
@@ -413,7 +413,7 @@ def test_a_signal_stops_the_study_and_the_time_limit_queues_it_again(allocation,
     allocation.wait_for_the_study()
     job.send_signal(sent)
     out = job.communicate(timeout=60)[0]
-    assert job.returncode == 130, out
+    assert job.returncode == 143, out
     requeues = [line for line in allocation.calls("scontrol") if "requeue" in line]
     assert requeues == [f"scontrol requeue {allocation.job}"] * queued
 

@@ -21,6 +21,7 @@ from tensorboard.util import grpc_util
 from werkzeug.test import Client
 
 from bertgrid_tf import recipe as recipes
+from bertgrid_tf.errors import UserError
 from bertgrid_tf.report.tensorboard import write_log, write_logs
 from bertgrid_tf.storage.records import FinalTrial, FollowUpTrial
 from bertgrid_tf.storage.study_folder import StudyFolder
@@ -195,3 +196,9 @@ def test_a_diverged_epoch_is_shown_as_no_number(study_folder):
     add_trial(study_folder, "0003", "grid", [0.5, float("nan")], TrialStatus.FAILED)
     write_logs(study_folder)
     assert curve(tensorboard(study_folder), "0003", "accuracy") == [(1, 0.5), (2, "NaN")]
+
+
+def test_a_folder_that_cannot_be_written_is_named(study_folder):
+    study_folder.tensorboard.touch()
+    with pytest.raises(UserError, match=r"Cannot write TensorBoard's logs to .*/tensorboard/0000: make the folder"):
+        write_log(study_folder, "0000")

@@ -9,7 +9,7 @@ from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.study.follow_up import interaction_checks, seed_repeats
-from bertgrid_tf.trial_config import GRID, INTERACTIONS, SEEDS, TrialConfig
+from bertgrid_tf.trial_config import INTERACTIONS, SEEDS, TrialConfig
 
 SCORE = ScoreEstimate(0.5, 0.4, 0.6)
 FOLLOW_UP = {"n_seeds": 2, "check_interactions": True, "final.model": "none"}
@@ -72,18 +72,6 @@ def followed_up(tmp_path_factory) -> tuple[StudyFolder, Recorder]:
     return StudyFolder(folder), run(folder, tiny(**FOLLOW_UP))
 
 
-def numbers(study_folder: StudyFolder) -> list:
-    """Everything that the seed decides of the trials after the search."""
-    return [
-        (
-            trial.name,
-            trial.config,
-            [{name: value for name, value in epoch.items() if "seconds" not in name} for epoch in trial.epochs],
-        )
-        for trial in study_folder.read_follow_ups()
-    ]
-
-
 def test_tied_rows_get_another_seed_and_sweeps_an_interaction_check(followed_up):
     study_folder, recorder = followed_up
     analysis = analyze(study_folder)
@@ -102,28 +90,6 @@ def test_tied_rows_get_another_seed_and_sweeps_an_interaction_check(followed_up)
             first = cells[(cells.learning_rate == rate) & (cells.epoch == 1)]
             assert trial.epochs[0]["train_loss"] != first["train_loss"].item()
     assert not [path for path in study_folder.follow_up.iterdir() if path.is_dir()]
-
-
-def test_a_study_that_was_stopped_between_further_seeds_goes_on_from_there(followed_up, tmp_path):
-    study_folder, recorder = followed_up
-    assert recorder.stages.count(SEEDS) == 2
-    ended = recorder.trials[: recorder.stages.index(SEEDS) + 1]
-    steps = sum(config.stop_epoch * steps for config, steps in ended)
-    assert {config.stage for config, _ in ended} == {"sweep:context", GRID, SEEDS}
-
-    class StoppedError(Exception):
-        pass
-
-    def stop() -> None:
-        if stopping.steps == steps + 3:
-            raise StoppedError
-
-    stopping = Recorder(stop)
-    with pytest.raises(StoppedError):
-        run(tmp_path / "study", tiny(**FOLLOW_UP), callback=stopping)
-    resumed = run(tmp_path / "study", tiny(**FOLLOW_UP))
-    assert {*resumed.stages} == {SEEDS, INTERACTIONS}
-    assert numbers(StudyFolder(tmp_path / "study")) == numbers(study_folder)
 
 
 def test_interaction_checks_can_be_asked_for_afterwards_and_nothing_else(tmp_path):

@@ -4,7 +4,6 @@ import errno
 import fcntl
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-import tiny_study
 from tiny_study import SECONDS, Recorder, corpus_of, run, tiny
 from transformers import ElectraConfig, TFElectraModel
 
@@ -134,22 +132,6 @@ def test_a_finished_study_run_again_trains_nothing(finished):
     assert numbers(folder) == before
 
 
-def test_a_study_killed_in_every_act_and_resumed_gives_the_same_numbers(finished, tmp_path):
-    """Each process is killed with SIGKILL after so many steps: in the sweep, in the grid, in the final model."""
-    folder, recorder = finished
-    _, epoch = recorder.trials[0]
-    kills = (epoch + 1, 2 * epoch + 1, 3 * epoch + 1)
-    # -P, lest tests/tuners stand before tuners.
-    script = [sys.executable, "-P", tiny_study.__file__, str(tmp_path / "study"), *map(str, kills)]
-    ended = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
-    assert ended == [str(-signal.SIGKILL)] * len(kills)
-    last = run(tmp_path / "study")
-    assert last.stages == [FINAL]
-    assert numbers(tmp_path / "study") == numbers(folder)
-    # A kill loses no more than the epoch that it came in.
-    assert sum(kills) + last.steps <= recorder.steps + len(kills) * epoch
-
-
 @pytest.mark.slow
 def test_best_yaml_is_a_recipe_that_wins_again(finished, tmp_path):
     folder, _ = finished
@@ -259,14 +241,6 @@ def test_a_fresh_start_that_is_refused_deletes_nothing(finished, tmp_path):
     assert (tmp_path / "study" / "model").is_dir()
 
 
-def test_a_process_killed_while_it_wrote_the_recipe_leaves_a_folder_that_can_be_used(tmp_path):
-    (tmp_path / "study").mkdir()
-    (tmp_path / "study" / "recipe.yaml.tmp").write_text("corpus: sam")
-    (tmp_path / "study" / LOCK_FILE).touch()
-    run(tmp_path / "study", tiny(**{"final.model": "none", "sweeps": {}, "epochs": 1}))
-    assert StudyFolder(tmp_path / "study").best_file.is_file()
-
-
 def test_changed_checkpoint_files_are_refused(finished, tmp_path):
     checkpoint = shutil.copytree(finished[0] / "model", tmp_path / "checkpoint")
     study = tiny(**{"model": str(checkpoint), "final.model": "none", "sweeps": {}, "epochs": 1})
@@ -344,14 +318,6 @@ def test_what_a_later_act_could_not_do_is_refused_before_the_first(tmp_path, ove
     with pytest.raises(UserError, match=sentence):
         run(tmp_path / "study", tiny(**overrides), callback=recorder)
     assert recorder.steps == 0
-
-
-def test_a_final_trial_whose_scores_were_lost_is_repeated(finished, tmp_path):
-    folder, _ = finished
-    shutil.copytree(folder, tmp_path / "study")
-    (tmp_path / "study" / "final.json").unlink()
-    assert run(tmp_path / "study").stages == [FINAL]
-    assert numbers(tmp_path / "study") == numbers(folder)
 
 
 def test_a_sweep_over_models_trains_each_and_the_final_model_follows_the_winner(tmp_path):

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +31,18 @@ def runner(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> TrialRun
 @pytest.fixture(scope="module")
 def cooked(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     """A study whose sweeps leave weights too, which no soup needs."""
+
+    class Watching(Recorder):
+        def on_trial_begin(self, trial: str, config: TrialConfig, steps: int) -> None:
+            super().on_trial_begin(trial, config, steps)
+            if config.stage == GRID:
+                kept.append(sorted(file.parent.name for file in folder.glob("trial_*/weights-*")))
+
+    kept: list[list[str]] = []
     folder = tmp_path_factory.mktemp("soup") / "study"
-    run(folder, tiny(soup=True))
+    run(folder, tiny(soup=True), callback=Watching())
+    # Those of a sweep go when the grid shows that they are none of its rows.
+    assert kept == [[], ["trial_0002"]]
     return StudyFolder(folder)
 
 
@@ -75,31 +84,6 @@ def test_weights_are_kept_while_a_row_gets_better_and_not_when_it_is_restored(re
     # A resumed trial reports its epochs with later weights in place: they are not that epoch's.
     list(runner.run(config, folder))
     assert not weights(folder)
-
-
-@pytest.mark.parametrize("epoch", [1, 2])
-def test_an_epoch_that_is_saved_has_its_predictions_and_weights(recipe, runner, tmp_path, monkeypatch, epoch):
-    class KilledError(Exception):
-        pass
-
-    def replace(source: str, target: Path) -> None:
-        names.append(Path(target).name)
-        if Path(target).name == "state.npz" and names.count("state.npz") == epoch:
-            raise KilledError
-        os_replace(source, target)
-
-    names: list[str] = []
-    os_replace = os.replace
-    config = TrialConfig(recipe.hyperparameters, 2, 2, recipe.seed)
-    (whole := tmp_path / "whole").mkdir()
-    list(runner.run(config, whole))
-    (folder := tmp_path / "killed").mkdir()
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(os, "replace", replace)
-        list(runner.run(config, folder))
-    assert f"killed-{epoch}.csv" in names
-    list(runner.run(config, folder))
-    assert weights(folder) == weights(whole)
 
 
 @pytest.mark.parametrize(

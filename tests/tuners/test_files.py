@@ -5,11 +5,12 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tuners.errors import TunerError
-from tuners.files import replacing, write_text
+from tuners.files import delete, delete_leftovers, replacing, replacing_folder, write_text
 
 
 def test_a_file_is_on_disk_before_it_takes_the_name_and_the_name_after(tmp_path, monkeypatch):
@@ -87,3 +88,117 @@ def test_the_standard_output_is_written_to_though_it_is_a_pipe():
     code = "from pathlib import Path; from tuners.files import write_text; write_text(Path('/dev/stdout'), 'new')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (0, b"new")
+
+
+def entries(folder: Path) -> dict[str, str]:
+    """The files below a folder with their text."""
+    return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_temporary_file_is_new_and_never_somebody_else_s(tmp_path, monkeypatch):
+    path, victim = tmp_path / "state.json", tmp_path / "victim"
+    victim.write_text("mine")
+    with replacing(path) as one, replacing(path) as two:
+        one.write(b"one")
+        two.write(b"two")
+    assert entries(tmp_path) == {"state.json": "one", "victim": "mine"}
+    monkeypatch.setattr("secrets.token_hex", lambda count: "0" * 2 * count)
+    (tmp_path / ".state.json.00000000.part").symlink_to(victim)
+    with pytest.raises(TunerError, match=r"Cannot write .*/state\.json: File exists"):
+        write_text(path, "new")
+    assert victim.read_text() == "mine"
+
+
+def test_a_file_keeps_its_permissions_and_a_new_one_has_those_of_the_umask(tmp_path):
+    (tmp_path / "old").touch(0o640)
+    (tmp_path / "plain").touch()
+    for name in ("old", "new"):
+        write_text(tmp_path / name, "new")
+    modes = {name: stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("old", "new", "plain")}
+    assert modes["old"] == 0o640
+    assert modes["new"] == modes["plain"]
+
+
+def test_a_file_with_the_longest_name_can_be_written(tmp_path):
+    write_text(tmp_path / ("가" * 85), "new")
+    assert entries(tmp_path) == {"가" * 85: "new"}
+
+
+@pytest.mark.parametrize("write", [lambda path: write_text(path, "new"), lambda path: fill(path, a="new")])
+def test_a_folder_that_cannot_be_written_raises_the_sentence(tmp_path, write):
+    (tmp_path / "file").touch()
+    with pytest.raises(TunerError, match=r"Cannot write .*/file/state: Not a directory"):
+        write(tmp_path / "file" / "state")
+
+
+LEFT = {".state.json.0123abcd.part": "half", ".other.0123abcd.part": "half", ".model.0123abcd.part/config": "half"}
+OTHERS = {"state.json.tmp": "mine", ".state.json.part": "mine", "part": "mine"}
+
+
+def write_all(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def test_what_a_killed_process_had_begun_to_write_goes_and_nothing_else(tmp_path):
+    write_all(tmp_path, LEFT | OTHERS)
+    write_text(tmp_path / "state.json", "new")
+    rest = {name: text for name, text in LEFT.items() if "state" not in name}
+    assert entries(tmp_path) == {"state.json": "new"} | rest | OTHERS
+    fill(tmp_path / "model", config="new")
+    assert not list(tmp_path.glob(".model*"))
+    write_all(tmp_path / "trial_0000", LEFT)
+    delete_leftovers(tmp_path)
+    assert entries(tmp_path) == {"state.json": "new", "model/config": "new"} | OTHERS
+
+
+def test_what_a_live_process_is_writing_stays(tmp_path):
+    path, folder = tmp_path / "state.json", tmp_path / "model"
+    code = (
+        "import sys; from pathlib import Path; from tuners.files import *\n"
+        f"with replacing(Path({str(path)!r})) as file, replacing_folder(Path({str(folder)!r})) as part:\n"
+        " (part / 'config').write_text('theirs'); file.write(b'theirs'); file.flush(); print(flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        delete_leftovers(tmp_path)
+        write_text(path, "mine")
+        other.communicate(b"\n")
+    assert other.returncode == 0
+    assert entries(tmp_path) == {"state.json": "theirs", "model/config": "theirs"}
+
+
+def fill(folder: Path, **files: str) -> None:
+    with replacing_folder(folder) as part:
+        write_all(part, files)
+
+
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "model"
+    fill(folder, config="old", vocab="old")
+    with pytest.raises(KeyboardInterrupt), replacing_folder(folder) as part:
+        (part / "config").write_text("new")
+        raise KeyboardInterrupt
+    assert entries(tmp_path) == {"model/config": "old", "model/vocab": "old"}
+    fill(folder, config="new")
+    assert entries(tmp_path) == {"model/config": "new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_of_a_link_the_link_is_deleted_and_what_it_leads_to_left_alone(tmp_path):
+    write_all(tmp_path, {"mine/config": "mine", "trial/state": "", "file": ""})
+    (tmp_path / "model").symlink_to(tmp_path / "mine")
+    for name in ("model", "trial", "file", "none"):
+        delete(tmp_path / name)
+    assert entries(tmp_path) == {"mine/config": "mine"}
+    with pytest.raises(TunerError, match=r"Cannot delete .*/config/none: Not a directory"):
+        delete(tmp_path / "mine" / "config" / "none")
+
+
+def test_of_a_link_to_a_folder_the_link_is_replaced_and_the_folder_left_alone(tmp_path):
+    write_all(tmp_path / "mine", {"config": "mine"})
+    (tmp_path / "model").symlink_to(tmp_path / "mine")
+    fill(tmp_path / "model", config="new")
+    assert not (tmp_path / "model").is_symlink()
+    assert entries(tmp_path) == {"mine/config": "mine", "model/config": "new"}
