@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 import time
 
 from tests.campaign.case import STUDY, TRAINING, Case, CaseError
@@ -28,7 +29,8 @@ def run(case: Case) -> int:
 
 
 def _run(case: Case) -> int:
-    driver = Process(case, *STUDY, "--workers", "2")
+    # Ray has sockets there, whose names must be short.
+    driver = Process(case, *STUDY, "--workers", "2", TMPDIR=tempfile.gettempdir())
     for _ in range(WORKERS):
         worker = _wait_for(case, busy=True)
         time.sleep(case.random.uniform(0, 2))
