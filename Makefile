@@ -1,5 +1,6 @@
 # make tune        tune the embedded sample: sweeps, learning-rate x epoch grid, final model (no network, no GPU)
 # make test        run the test suite
+# make campaign    an hour of kills, full disks, damaged files and absurd input, before every release
 # make lint        check format, lint and types, the Dockerfile and the shell scripts
 # make mutants     put 300 small faults into the heart of the code, one by one: does a test fail for each?
 # make docs        build the documentation and its API reference into site/
@@ -20,7 +21,7 @@ COMPILE = build/uv/bin/uv pip compile --quiet --universal --python-version 3.10 
 
 MUTATION := build/mutants/packages
 
-.PHONY: install tune test mutants lint docs lock image image-test clean
+.PHONY: install tune test campaign mutants lint docs lock image image-test clean
 
 install: $(INSTALLED)
 
@@ -44,6 +45,8 @@ $(MUTATION):
 
 mutants: install $(MUTATION)
 	PYTHONPATH=$(CURDIR)/$(MUTATION) nice $(BIN)/python -m tests.mutants $(ARGUMENTS)
+campaign: install
+	$(BIN)/python -m tests.campaign --minutes 60
 
 lint: install
 	$(BIN)/ruff format --check .

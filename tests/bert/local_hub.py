@@ -33,7 +33,9 @@ def hub(models: dict[str, Path], listed: Sequence[object] = ()) -> Iterator[tupl
             for key, folder in models.items():
                 name, _, revision = key.partition("@")
                 if path in (f"/api/models/{name}/revision/{revision or 'main'}", f"/api/models/{key}"):
-                    files = [{"rfilename": getattr(file, "name", file)} for file in [*sorted(folder.iterdir()), *listed]]
+                    files = [
+                        {"rfilename": getattr(file, "name", file)} for file in [*sorted(folder.iterdir()), *listed]
+                    ]
                     self.answer(json.dumps({"id": name, "sha": commits[key], "siblings": files}).encode(), key)
                     return
                 if path.startswith(f"/api/models/{name}/revision/"):

@@ -43,9 +43,9 @@ def main() -> int:
     from tests.campaign.shared import share
 
     folder = asked.dir.absolute() / _fingerprint()
-    shared = share(folder)
     wanted = [asked.case.split(":")[0]] if asked.case else asked.only
     series = {name: importlib.import_module(f"tests.campaign.{name}") for name in wanted}
+    shared = share(folder, sorted({part for one in series.values() for part in one.SHARED}))
 
     def outcome_of(name: str, number: int, seed: int) -> dict[str, Any]:
         case = Case(name, number, seed, folder / f"{name}-{number}-{seed}", shared)

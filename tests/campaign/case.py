@@ -39,6 +39,8 @@ STUDY = (
     *("--learning-rates", "2e-3,1e-3", "--epochs", "2", "--soup", "--n-seeds", "2", "--check-interactions"),
 )
 """A study of seconds with sweeps, further seeds, interaction checks, a soup and a final model."""
+EXTENDED = ((*STUDY[:-1], "--budget", "9h", "--tensorboard"), (*STUDY, "--tensorboard"))
+"""The same study with a budget, which is asked for its interaction checks when it has ended."""
 BRIEF = (
     *("--model", "scratch:1x32", "--final-model", "none", "--no-sweeps", "--learning-rates", "1e-3", "--epochs", "1"),
     *("--max-train-samples", "40", "--n-seeds", "1"),
@@ -140,9 +142,14 @@ class Case:
         """Draw true in this share of all cases."""
         return self.random.random() < share
 
+    @property
+    def finished(self) -> Path:
+        """The finished study, which no case may change."""
+        return self.shared / "study" / "results" / "sample"
+
     def study(self, name: str = "results/sample") -> Path:
         """Return a copy of the finished study."""
-        return Path(shutil.copytree(self.shared / "results" / "sample", self.folder / name))
+        return Path(shutil.copytree(self.finished, self.folder / name))
 
     def bertgrid(self, *words: object, **how: Any) -> Answer:
         """Run the console script in a fork and return how it ended; `how` is that of `fork`."""
@@ -156,8 +163,18 @@ class Case:
         environment: Mapping[str, str] | None = None,
         stdin: bytes = b"",
         file_size: int = 0,
+        kill_at: float | None = None,
     ) -> Answer:
-        """Run `action(*words)` in a fork and return how it ended; no file may grow beyond `file_size`, if not 0.
+        """Run `action(*words)` in a fork and return how it ended.
+
+        Args:
+            action: What to run.
+            words: Its arguments.
+            limit: Seconds after which it hangs.
+            environment: Variables beside this process's own.
+            stdin: The standard input.
+            file_size: Bytes beyond which no file may grow; 0 for no limit.
+            kill_at: Seconds of CPU time after which it is killed, by which a moment is the same on a busy machine.
 
         Raises:
             CaseError: It is still running after `limit` seconds, has written outside the case's folder, or has left
@@ -171,7 +188,10 @@ class Case:
             _in_child(self.folder, lambda: action(*words), limit, inside, environment or {}, file_size)
         os.close(inside)
         handle = os.pidfd_open(child)
-        ended = bool(select.select([handle], [], [], limit)[0])
+        ended = bool(select.select([handle], [], [], 0.01 if kill_at is not None else limit)[0])
+        if kill_at is not None:
+            while not ended and _cpu_seconds(child) < kill_at:
+                ended = bool(select.select([handle], [], [], 0.005)[0])
         if not ended:
             with suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)
@@ -182,14 +202,20 @@ class Case:
         with suppress(BlockingIOError), os.fdopen(outside, "rb", buffering=0) as pipe:
             written = pipe.read(10_000) or b""
         answer = Answer(words, code, *(file.read_bytes().decode(errors="replace") for file in (out, err)))
-        if not ended:
+        if not ended and kill_at is None:
             raise CaseError("hang", str(answer))
         if written:
             raise CaseError("other", f"touched outside its folder: {written.decode(errors='replace')}\n{answer}")
-        if left := [path.name for path in temporary.iterdir()]:
-            shutil.rmtree(temporary)
+        left = [path.name for path in temporary.iterdir()]
+        shutil.rmtree(temporary)
+        if left and ended:
             raise CaseError("other", f"left temporary files: {', '.join(left)}\n{answer}")
         return answer
+
+
+def _cpu_seconds(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _console_script(*words: str) -> None:

@@ -10,6 +10,7 @@ from tests.campaign.case import BRIEF, TRAINING, Case, CaseError
 from tests.campaign.damage import VALUES, damage
 
 CASES = 300
+SHARED: tuple[str, ...] = ("study", "families")
 NUMBERS = (-1, 0, 1, 3, 7, 33, 2**31, 10**12, 1.5, float("nan"), "32", None, True, [], {})
 CODE = "import pathlib; pathlib.Path({ran!r}).touch()\n"
 
@@ -158,8 +159,8 @@ def any_file(folder: Path, case: Case) -> None:
 
 def run(case: Case) -> None:
     """Train from a damaged checkpoint, or describe a corpus with it."""
-    families = sorted((case.shared / "families").iterdir())
-    bert = case.shared / "results" / "sample" / "model"
+    families = sorted((case.shared / "families" / "all").iterdir())
+    bert = case.finished / "model"
     source = bert if case.chance(0.4) else case.random.choice(families)
     folder = Path(shutil.copytree(source, case.folder / "checkpoint"))
     kinds = (config_value, config_value, config_value, tokenizer_value, tokenizer_value, another_architecture)

@@ -11,6 +11,7 @@ from bertgrid_tf import cli
 from tests.campaign.case import BRIEF, TRAINING, Case
 
 CASES = 300
+SHARED: tuple[str, ...] = ("study",)
 TABLE = b"text,label,id\nwhat a day,joy,1\nno,neutral,2\n" + b"".join(
     b"line %d,%s,%d\n" % (n, (b"joy", b"neutral")[n % 2], n) for n in range(3, 40)
 )

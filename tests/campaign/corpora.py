@@ -14,6 +14,7 @@ from bertgrid_tf.errors import UserError
 from tests.campaign.case import BRIEF, LIMIT, TRAINING, Case, CaseError
 
 CASES = 300
+SHARED: tuple[str, ...] = ("study",)
 HEADER = ("text", "label", "dialogue", "speaker", "split")
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 TEXTS = st.one_of(

@@ -8,6 +8,7 @@ from tests.campaign.damage import damage, restore
 from tests.stops import content, differences
 
 CASES = 200
+SHARED: tuple[str, ...] = ("study",)
 TEXTS = b"dialogue,speaker,text\n" + b"".join(b"d%d,A,what a lovely day %d\n" % (n // 3, n) for n in range(9))
 READERS = (
     ("results", "results/sample"),

@@ -9,6 +9,7 @@ from tests.campaign.case import STUDY, TRAINING, Case, CaseError
 from tests.stops import content, differences
 
 CASES = 24
+SHARED: tuple[str, ...] = ("study",)
 NEW_MOUNTS, NEW_USER = 0x00020000, 0x10000000  # linux/sched.h
 OTHERS = (
     ("evaluate", "results/sample", "--split", "dev"),
@@ -43,7 +44,7 @@ def run(case: Case) -> None:
         if left := [str(path) for path in (case.folder / "results").rglob("*.part*")]:
             raise CaseError("other", f"left {', '.join(left)}")
         if tunes:
-            whole, resumed = content(case.shared / "results" / "sample"), content(case.folder / "results" / "sample")
+            whole, resumed = content(case.finished), content(case.folder / "results" / "sample")
             ignored = ("evaluations", "model/README.md", "report.html")
             if changed := [one for one in differences(whole, resumed) if not one.startswith(ignored)]:
                 raise CaseError("difference", "; ".join(changed))

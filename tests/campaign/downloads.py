@@ -156,6 +156,7 @@ HUBS: dict[str, Callable[[Host, str], None]] = {
 }
 PLANS = (*((kind,) for kind in KINDS), *((kind, "good") for kind in KINDS if kind not in WHOLE), *((k,) for k in HUBS))
 CASES = len(PLANS)
+SHARED: tuple[str, ...] = ("study",)
 
 
 @contextmanager
@@ -177,7 +178,7 @@ def _hosts(hub: Path) -> Iterator[str]:
 def run(case: Case) -> None:
     """Fetch from hosts that misbehave, and from a good one after them; or load a model from such a hub."""
     plan = PLANS[case.number]
-    with _hosts(case.shared / "results" / "sample" / "model") as address:
+    with _hosts(case.finished / "model") as address:
         try:
             if plan[0] in HUBS:
                 _load_model(case, f"{address}/{quote(plan[0])}", whole=plan[0] == "hub whole")

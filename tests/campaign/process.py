@@ -30,7 +30,7 @@ class Process:
         self._process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT.format(mark=inside), *words],
             cwd=case.folder,
-            env=os.environ | {MARK: str(case.folder), "TMPDIR": str(case.folder), **environment},
+            env={**os.environ, MARK: str(case.folder), "TMPDIR": str(case.folder), **environment},
             stdin=subprocess.DEVNULL,
             stdout=self._files[0],
             stderr=self._files[1],

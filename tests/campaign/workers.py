@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 import time
 
 from tests.campaign.case import STUDY, TRAINING, Case, CaseError
@@ -9,6 +10,7 @@ from tests.campaign.process import Process, kill_all, processes
 from tests.stops import content, differences
 
 CASES = 5
+SHARED: tuple[str, ...] = ("study",)
 WORKERS = 2
 """Workers that die in each case, before its driver does."""
 TITLE = "ray::TrialActor"
@@ -27,7 +29,8 @@ def run(case: Case) -> int:
 
 
 def _run(case: Case) -> int:
-    driver = Process(case, *STUDY, "--workers", "2")
+    # Ray has sockets there, whose names must be short.
+    driver = Process(case, *STUDY, "--workers", "2", TMPDIR=tempfile.gettempdir())
     for _ in range(WORKERS):
         worker = _wait_for(case, busy=True)
         time.sleep(case.random.uniform(0, 2))
@@ -46,7 +49,7 @@ def _run(case: Case) -> int:
             raise CaseError("other", f"still running a minute after the driver's death: {'; '.join(left)}")
         time.sleep(0.2)
     case.bertgrid(*STUDY, limit=TRAINING).check((0,))
-    whole, resumed = content(case.shared / "results" / "sample"), content(case.folder / "results" / "sample")
+    whole, resumed = content(case.finished), content(case.folder / "results" / "sample")
     ignored = ("figures/", "evaluations", "model/README.md", "report.html")
     if changed := [one for one in differences(whole, resumed) if not one.startswith(ignored)]:
         raise CaseError("difference", "; ".join(changed))

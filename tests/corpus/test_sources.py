@@ -145,7 +145,9 @@ def test_the_mirror_is_asked_where_the_first_host_fails(behaviour, source, serve
 
 
 @pytest.mark.parametrize("behaviour", ["silent", "stalls", "endless", "drips"])
-def test_a_host_that_falls_silent_or_never_ends_is_left_in_time_for_the_mirror(behaviour, source, tmp_path, monkeypatch):
+def test_a_host_that_falls_silent_or_never_ends_is_left_in_time_for_the_mirror(
+    behaviour, source, tmp_path, monkeypatch
+):
     monkeypatch.setattr(download, "SLOWEST", 1e6)
     _assert_whole(fetch(source(behaviour, "good"), tmp_path, timeout=0.4))
 
