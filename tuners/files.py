@@ -241,10 +241,13 @@ def open_regular(path: Path) -> BinaryIO:
 
 def read_limited(file: BinaryIO, limit: int = LARGEST) -> bytes:
     """Read all bytes of an open file; raise ValueError where there are more than `limit`."""
-    content = file.read(limit + 1)
+    content = bytearray()
+    # In parts, since Python allocates all the bytes that are asked for before it reads one.
+    while part := file.read(min(2**20, limit + 1 - len(content))):
+        content += part
     if len(content) > limit:
         raise ValueError(f"it has more than {limit:,} bytes")
-    return content
+    return bytes(content)
 
 
 def parse_json(content: bytes) -> Any:

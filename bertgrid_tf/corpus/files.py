@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TextIO, get_args
 
-from bertgrid_tf.corpus.text import LARGEST, TextFile, open_bytes, read_bytes, text_file, too_large
+from bertgrid_tf.corpus.text import LARGEST, TextFile, open_bytes, read_bytes, read_rest, text_file, too_large
 from bertgrid_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -215,9 +215,9 @@ def _opened(
     with open_() as file:
         start = file.read(512)
         if start.startswith(b"PAR1"):
-            return _parquet(name, start + _rest(name, file))
+            return _parquet(name, start + read_rest(name, file))
         if start.startswith(b"PK\x03\x04"):
-            return _excel(name, start + _rest(name, file), no_header)
+            return _excel(name, start + read_rest(name, file), no_header)
     letters = start[:32].lower()
     kind = next((kind for magic, kind in _UNREADABLE.items() if letters.startswith(magic.lower())), None)
     if kind is None and start[257:262] == b"ustar":
@@ -231,13 +231,6 @@ def _opened(
         table.remarks[:0] = remarks
         return table
     return _delimited(name, suffix, text, quoting, no_header, remarks)
-
-
-def _rest(name: str, file: Any) -> bytes:
-    content: bytes = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise too_large(name, "unpacks to")
-    return content
 
 
 def open_splits(folder: Path) -> dict[str, RawTable]:

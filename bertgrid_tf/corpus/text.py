@@ -95,6 +95,17 @@ def open_bytes(path: Path, most: int = LARGEST) -> BinaryIO:
         raise UserError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}).") from None
 
 
+def read_rest(name: str, file: BinaryIO) -> bytes:
+    """Read an open file to its end; raise UserError where it unpacks to more than `LARGEST` bytes."""
+    content = bytearray()
+    # In parts, since Python allocates all the bytes that are asked for before it reads one.
+    while part := file.read(1 << 20):
+        content += part
+        if len(content) > LARGEST:
+            raise too_large(name, "unpacks to")
+    return bytes(content)
+
+
 def too_large(name: str, verb: str, most: int = LARGEST) -> UserError:
     """Return the error of a file that "has" more than `most` bytes, or "unpacks to" more."""
     limit = f"{most >> 30} GiB" if most >> 30 else f"{most >> 20} MiB"
@@ -211,7 +222,7 @@ def text_file(name: str, open_: Callable[[], BinaryIO], encoding: str | None = N
             raise UserError(f"There is no text encoding {encoding!r}; give one as cp949, latin-1 or utf-16.") from None
         except UnicodeDecodeError:
             file.seek(0)
-            return text_file(name, open_, _other_encoding(name, file.read(LARGEST), chosen, encoding))
+            return text_file(name, open_, _other_encoding(name, read_rest(name, file), chosen, encoding))
         except UnicodeError as error:
             raise UserError(f"{name} is not {chosen.upper()} ({error}); name another --encoding.") from None
     if not filled:
