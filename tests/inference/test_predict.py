@@ -74,10 +74,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     recipe = recipes.load_recipe("sample", None, overrides)
     for file in (study_folder.recipe_file, study_folder.best_file):
         file.write_text(recipe.to_yaml())
-    classes = {"train": {"bad": 149, "good": 151}, "dev": {"bad": 150, "good": 150}}
+    dev_texts, truth = texts_of(0.5, seed=1)
+    classes = {"train": {"bad": 149, "good": 151}, "dev": dict(zip(LABELS, np.bincount(truth).tolist(), strict=True))}
     study_folder.write_metadata(StudyMetadata("0" * 16, LABELS, {}, {}, {}, classes=classes))
     study_folder.write_final(FinalTrial(recipe.hyperparameters, 3, metrics))
-    dev_texts, truth = texts_of(0.5, seed=1)
     dev = Predictions(np.arange(300), truth, study.probabilities(dev_texts))
     write_predictions(predictions_file(study_folder.predictions, "final", 3), dev, LABELS)
     return study
