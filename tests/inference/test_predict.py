@@ -280,12 +280,13 @@ def test_a_model_that_does_not_beat_the_baseline_on_dev_is_named(made, tmp_path)
     assert not any("better than" in line for line in command(made, tmp_path, texts))
     # The soup's dev predictions are not there.
     assert not any("better than" in line for line in command(made, tmp_path, texts, "--soup"))
-    truth = np.arange(300) % 2
-    dev = Predictions(np.arange(300), truth, np.full((300, 2), [0.6, 0.4], np.float32))
+    _, truth = texts_of(0.5, seed=1)
+    dev = Predictions(np.arange(300), truth, np.full((300, 2), [0.4, 0.6], np.float32))
     file = predictions_file(made.study_folder.predictions, "soup", 1)
     write_predictions(file, dev, LABELS)
+    share = f"{100 * np.mean(truth):.2f} %"
     sentence = (
-        "Not better than always saying good (50.00 % on dev): the soup has accuracy 50.00 %, and says bad for every "
+        f"Not better than always saying good ({share} on dev): the soup has accuracy {share}, and says good for every "
         "text."
     )
     assert sentence in command(made, tmp_path, texts, "--soup")
