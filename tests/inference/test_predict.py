@@ -78,10 +78,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     recipe = recipes.load_recipe("sample", None, overrides)
     for file in (study_folder.recipe_file, study_folder.best_file):
         file.write_text(recipe.to_yaml())
-    classes = {"train": {"bad": 149, "good": 151}, "dev": {"bad": 150, "good": 150}}
+    dev_texts, truth = texts_of(0.5, seed=1)
+    classes = {"train": {"bad": 149, "good": 151}, "dev": dict(zip(LABELS, np.bincount(truth).tolist(), strict=True))}
     study_folder.write_metadata(StudyMetadata("0" * 16, LABELS, {}, {}, {}, classes=classes))
     study_folder.write_final(FinalTrial(recipe.hyperparameters, 3, metrics))
-    dev_texts, truth = texts_of(0.5, seed=1)
     dev = Predictions(np.arange(300), truth, study.probabilities(dev_texts))
     write_predictions(predictions_file(study_folder.predictions, "final", 3), dev, LABELS)
     return study
@@ -284,12 +284,13 @@ def test_a_model_that_does_not_beat_the_baseline_on_dev_is_named(made, tmp_path)
     assert not any("better than" in line for line in command(made, tmp_path, texts))
     # The soup's dev predictions are not there.
     assert not any("better than" in line for line in command(made, tmp_path, texts, "--soup"))
-    truth = np.arange(300) % 2
-    dev = Predictions(np.arange(300), truth, np.full((300, 2), [0.6, 0.4], np.float32))
+    _, truth = texts_of(0.5, seed=1)
+    dev = Predictions(np.arange(300), truth, np.full((300, 2), [0.4, 0.6], np.float32))
     file = predictions_file(made.study_folder.predictions, "soup", 1)
     write_predictions(file, dev, LABELS)
+    share = f"{100 * np.mean(truth):.2f} %"
     sentence = (
-        "Not better than always saying good (50.00 % on dev): the soup has accuracy 50.00 %, and says bad for every "
+        f"Not better than always saying good ({share} on dev): the soup has accuracy {share}, and says good for every "
         "text."
     )
     assert sentence in command(made, tmp_path, texts, "--soup")
