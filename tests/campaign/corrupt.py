@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from tests.campaign.case import STUDY, TRAINING, Answer, Case, CaseError
-from tests.campaign.damage import damage, restore
+from tests.campaign.damage import damage, delete, restore
 from tests.stops import content, differences
 
 CASES = 200
@@ -19,8 +19,8 @@ READERS = (
     ("predict", "results/sample", "texts.csv", "-o", "out.csv", "--text-column", "text", "--soup"),
     ("export", "results/sample", "--format", "savedmodel"),
 )
-UNREAD = ("figures/", "tensorboard/", "report.html", "study.lock")
-"""What is written for people alone."""
+UNREAD = ("figures/", "tensorboard/", "report.html", "study.lock", "times.csv")
+"""What is written for people alone, or holds times."""
 
 
 def run(case: Case) -> None:
@@ -29,7 +29,7 @@ def run(case: Case) -> None:
     shutil.copytree(whole, case.folder / "results" / "other")
     (case.folder / "texts.csv").write_bytes(TEXTS)
     files = [path for path in sorted(study.rglob("*")) if path.is_file()]
-    path = case.random.choice([one for one in files if not str(one.relative_to(study)).startswith(UNREAD)])
+    path = case.random.choice([one for one in files if not str(one.relative_to(study)).startswith(UNREAD[:-1])])
     name = path.relative_to(study)
     try:
         how = damage(path, case.random)
@@ -50,13 +50,15 @@ def run(case: Case) -> None:
 
 
 def _way_out(case: Case, path: Path, whole: Path, refused: Answer) -> Answer:
-    """Do what the sentence advises; return how the study then ended."""
-    if "restore it" in refused.err or "bring" in refused.err:
-        restore(path, whole)
-        return case.bertgrid(*STUDY, limit=TRAINING).check((0,))
-    if "--fresh" in refused.err:
-        return case.bertgrid(*STUDY, "--fresh", limit=TRAINING).check((0,))
-    if any(word in refused.err for word in ("delete", "remove")):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-        return case.bertgrid(*STUDY, limit=TRAINING).check((0,))
+    """Do what the sentences advise, one after the other; return how the study then ended."""
+    for _ in range(3):
+        words = STUDY
+        if any(word in refused.err for word in ("move that away", "delete", "remove")):
+            delete(path)
+        elif "restore it" in refused.err or "bring" in refused.err:
+            restore(path, whole)
+        elif "--fresh" in refused.err:
+            words = (*STUDY, "--fresh")
+        if (refused := case.bertgrid(*words, limit=TRAINING).check()).code == 0:
+            return refused
     raise CaseError("other", f"no way out: {refused}")

@@ -124,10 +124,16 @@ def damage(path: Path, random: Random) -> str:
     return kind.__name__
 
 
-def restore(path: Path, whole: Path) -> None:
-    """Bring a damaged file back from a copy."""
+def delete(path: Path) -> None:
+    """Delete what is in the place of a file."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    path.unlink(missing_ok=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def restore(path: Path, whole: Path) -> None:
+    """Bring a damaged file back from a copy."""
+    delete(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(whole, path)
