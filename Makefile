@@ -45,6 +45,7 @@ $(MUTATION):
 
 mutants: install $(MUTATION)
 	PYTHONPATH=$(CURDIR)/$(MUTATION) nice $(BIN)/python -m tests.mutants $(ARGUMENTS)
+
 campaign: install
 	$(BIN)/python -m tests.campaign --minutes 60
 

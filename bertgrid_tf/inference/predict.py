@@ -227,7 +227,7 @@ def predict_file(
         columns: The table's columns; None for those of the study's own tables.
         proba: Whether to write a column of probabilities for every class.
         soup: Whether to use the soup instead of the final model.
-        correct_shift: Whether to correct for label shift; see `predict_dialogues`.
+        correct_shift: Whether to correct for label shift; see `Prediction`.
         on_batch_end: Called after every batch; see `Predictor.probabilities`.
         out_columns: The names of the columns of ids and of labels; None for `Id` and `Expected` for the competition's
             file, else `id` and `label`.
