@@ -299,7 +299,7 @@ def _without_clocks(path: Path, study: Path) -> Any:
             return arrays | {"history": _drop(json.loads(str(state["history"])), SECONDS)}
     if path.name == "report.html":
         return _untimed(path.read_text())
-    if path.suffix == ".json" and not path.is_relative_to(study / "model"):
+    if path.suffix == ".json" and not path.is_relative_to(study / "model") and not path.is_relative_to(study / "soup"):
         return _drop(json.loads(path.read_text()), (*SECONDS, *(("began",) if path.name == "study.json" else ())))
     return path.read_bytes()
 

@@ -43,7 +43,11 @@ def take_folder(folder: StudyFolder, corpus: str) -> None:
     # A process killed as it began leaves its lock and a recipe that it was about to write.
     others = [entry for entry in path.iterdir() if entry != folder.lock_file and not is_temporary(entry)]
     if others and not folder.recipe_file.exists():
-        raise UserError(f"{path} holds other files than a study's: choose another folder with --results or --study.")
+        otherwise = "choose another folder with --results or --study"
+        if folder.metadata_file.exists():
+            lost = f"{folder.recipe_file} is missing from the study there"
+            raise UserError(f"{lost}: restore it from a copy, or {otherwise}.")
+        raise UserError(f"{path} holds other files than a study's: {otherwise}.")
 
 
 @contextmanager

@@ -74,7 +74,8 @@ def content(kind: str, table: list[list[str]], encoding: str = "utf-8", quoting:
         return "".join(lines).encode(encoding, "replace")
     out = io.StringIO()
     delimiter = "\t" if kind == "tsv" else ","
-    csv.writer(out, delimiter=delimiter, quoting=quoting, escapechar="\\").writerows([HEADER, *table])  # type: ignore[arg-type]
+    escape = "\\" if quoting == csv.QUOTE_NONE else None  # quotes need none, and Python would double backslashes too
+    csv.writer(out, delimiter=delimiter, quoting=quoting, escapechar=escape).writerows([HEADER, *table])  # type: ignore[arg-type]
     text = out.getvalue().encode(encoding, "replace")
     return gzip.compress(text, mtime=0) if kind == "csv.gz" else text
 

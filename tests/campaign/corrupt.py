@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from tests.campaign.case import STUDY, TRAINING, Answer, Case, CaseError
 from tests.campaign.damage import damage, delete, restore
@@ -35,12 +36,12 @@ def run(case: Case) -> None:
         how = damage(path, case.random)
         words = case.random.choice(READERS)
         read = case.bertgrid(*words, limit=TRAINING if words[0] in ("export", "evaluate") else 60).check()
-        again = case.bertgrid(*STUDY, limit=TRAINING).check()
+        again, deleted = case.bertgrid(*STUDY, limit=TRAINING).check(), False
         if again.code == 2:
-            again = _way_out(case, path, whole / name, again)
-        changed = [one for one in differences(content(whole), content(study)) if not one.startswith(UNREAD)]
-        # Weights are the user's from then on, and nothing needs the state of a trial that has ended.
-        if name.parts[0] in ("model", "soup") or name.name == "state.npz":
+            again, deleted = _way_out(case, path, whole / name, again)
+        changed = [one for one in differences(_content(whole), _content(study)) if not one.startswith(UNREAD)]
+        # Weights are the user's from then on, nothing needs the state of a trial that has ended, and some files may go.
+        if deleted or name.parts[0] in ("model", "soup") or name.name == "state.npz":
             changed = [one for one in changed if not one.startswith(str(name))]
         changed = [one for one in changed if not one.startswith(("evaluations", "savedmodel", "model/README.md"))]
         if changed:
@@ -49,16 +50,34 @@ def run(case: Case) -> None:
         raise CaseError(failure.kind, f"{failure}\n{name} {how}") from failure
 
 
-def _way_out(case: Case, path: Path, whole: Path, refused: Answer) -> Answer:
-    """Do what the sentences advise, one after the other; return how the study then ended."""
+def _way_out(case: Case, path: Path, whole: Path, refused: Answer) -> tuple[Answer, bool]:
+    """Do what the sentences advise, one after the other.
+
+    Returns:
+        How the study then ended, and whether it was to go on without the file.
+    """
+    without = False
     for _ in range(3):
-        words = STUDY
-        if any(word in refused.err for word in ("move that away", "delete", "remove")):
+        words, delete_it = STUDY, any(word in refused.err for word in ("delete it", "remove"))
+        if delete_it and "restore it" in refused.err:
+            delete_it = case.chance(0.5)
+        if delete_it:
+            without = "restore it" in refused.err
+            delete(path)
+        elif "move that away" in refused.err:
             delete(path)
         elif "restore it" in refused.err or "bring" in refused.err:
             restore(path, whole)
         elif "--fresh" in refused.err:
             words = (*STUDY, "--fresh")
         if (refused := case.bertgrid(*words, limit=TRAINING).check()).code == 0:
-            return refused
+            return refused, without
     raise CaseError("other", f"no way out: {refused}")
+
+
+def _content(study: Path) -> dict[str, Any]:
+    """The content of a study folder; in which order trials have ended is another where one was trained again."""
+    kept = content(study)
+    if "oracle.json" in kept:
+        kept["oracle.json"]["end_order"].sort()
+    return kept

@@ -304,6 +304,17 @@ def test_a_folder_that_is_no_study_s_is_neither_used_nor_deleted(bertgrid):
         assert content(Path("results/sample")) == {"thesis.txt": b"mine"}
 
 
+def test_a_study_without_its_recipe_is_neither_used_nor_deleted(bertgrid, study):
+    (study / "recipe.yaml").unlink()
+    before = content(study)
+    for words in ((), ("--fresh",)):
+        assert bertgrid(*TUNE, *words, "--results", study.parent).refusal == (
+            f"{study / 'recipe.yaml'} is missing from the study there: restore it from a copy, or choose another "
+            "folder with --results or --study."
+        )
+    assert content(study) == before
+
+
 def test_a_truncated_state_of_the_search_is_named_and_kept(bertgrid, study):
     (study / "oracle.json").write_text((study / "oracle.json").read_text()[:100])
     before = content(study)
