@@ -453,7 +453,7 @@ def parse_yaml(text: str) -> Any:
         ValueError: line 2, column 1: the key 'epochs' stands there twice
     """
     try:
-        return yaml.load(text, _Loader)
+        return yaml.load(text, Loader=_SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -464,7 +464,7 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(" ".join(str(error).split())[:200] or type(error).__name__) from error
 
 
-class _Loader(yaml.SafeLoader):
+class _SafeLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark

@@ -88,12 +88,8 @@ class RawTable:
     delimiter: str | None = None
     _joined: list[tuple[int, int, list[str]]] = field(default_factory=list)
 
-    def select(self, wanted: Sequence[str]) -> Cells:
-        """Yield the number and the cells of every row, in the order of the names in `wanted`.
-
-        Raises:
-            UserError: The header repeats a name or lacks one, a row cannot be read, or there are no rows.
-        """
+    def check(self, wanted: Sequence[str]) -> None:
+        """Raise UserError where the header repeats a name or lacks one of the `wanted`; the first is named."""
         # Spreadsheets append columns without a name.
         doubled = next((name for name in self.header if name and self.header.count(name) > 1), None)
         if doubled is not None:
@@ -107,6 +103,14 @@ class RawTable:
                     hint += " (give --no-header if that is a row)"
                 names = ", ".join(_shortened(name) for name in self.header)
                 raise UserError(f"{self.name} has no column {column!r}; its columns are {names}{hint}.")
+
+    def select(self, wanted: Sequence[str]) -> Cells:
+        """Yield the number and the cells of every row, in the order of the names in `wanted`.
+
+        Raises:
+            UserError: A column is missing (`check`), a row cannot be read, or there are no rows.
+        """
+        self.check(wanted)
         row = None
         for row in self.cells([self.header.index(column) for column in wanted]):
             yield row

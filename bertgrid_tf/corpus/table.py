@@ -209,6 +209,8 @@ class _Reader:
         self.table, self.columns = open_table(source), columns
         names = {name: getattr(columns, name) for name in ("text", "label", "speaker", "split", "key")}
         self._names = {name: column for name, column in names.items() if column is not None}
+        order = () if columns.order is None else (columns.order,)
+        self.table.check([*self._names.values(), *columns.dialogue_columns, *order])
         self._like_order: tuple[str, ...] = ()
         if columns.dialogue_columns and columns.order is None:
             taken = (*self._names.values(), *columns.dialogue_columns)

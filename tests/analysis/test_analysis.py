@@ -310,7 +310,7 @@ def test_a_soup_is_kept_unless_it_is_worse_or_has_one_row(tmp_path, right_for):
 
 def test_the_baselines_of_dev_need_the_counts_of_the_classes_alone(tmp_path):
     study_folder = made_up_study.make(tmp_path / "study", {})
-    counts = {"train": {"joy": 100, "neutral": 300}, "dev": {"neutral": 40}}
+    counts = {"train": {"joy": 100, "neutral": 300}, "dev": {"joy": 0, "neutral": 40}}
     study_folder.write_metadata(replace(study_folder.read_metadata(), classes=counts))
     baseline = dev_baseline(study_folder)
     assert (baseline.label, baseline.always, baseline.guessing) == ("neutral", 1.0, pytest.approx(0.75))

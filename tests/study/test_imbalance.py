@@ -146,9 +146,9 @@ def test_a_head_is_retrained_on_bert_alone(tmp_path, changed):
     ("changed", "reason"),
     [
         ({"class_weights": "half"}, "class_weights must be 'none', 'balanced', 'sqrt' or 'effective', not 'half'"),
-        ({"focal_gamma": -1}, "focal_gamma must be at least 0, not -1"),
+        ({"focal_gamma": -1}, "focal_gamma must be a number from 0 to 1,000, not -1"),
         ({"focal_gamma": "nan"}, "focal_gamma must be"),
-        ({"soft_label_weight": 1.5}, "soft_label_weight must be at most 1, not 1.5"),
+        ({"soft_label_weight": 1.5}, "soft_label_weight must be a number from 0 to 1, not 1.5"),
         ({"head_retraining": "both"}, "head_retraining must be 'none', 'refit', 'smote' or 'rose', not 'both'"),
     ],
     ids=str,
