@@ -215,7 +215,8 @@ def reading(path: Path, remedy: str) -> Iterator[BinaryIO]:
     except FileNotFoundError as error:
         raise TunerError(f"{path} is missing: {remedy}") from error
     except OSError as error:
-        remedy = "move that away" if error.errno == errno.EINVAL else "give back the right to read it, or mend the disk"
+        in_its_place = error.errno in (errno.EINVAL, errno.ELOOP)
+        remedy = "move that away" if in_its_place else "give back the right to read it, or mend the disk"
         raise TunerError(f"{path} cannot be read ({error.strerror or error}): {remedy}") from error
     with file:
         try:

@@ -14,6 +14,8 @@ SCRATCH = re.compile(r"scratch(?::(?P<layers>\d+)x(?P<width>\d+))?")
 LARGEST_VOCABULARY = 8_000
 LARGEST_ALPHABET = 3_000
 HEAD_WIDTH = 32
+LONGEST_WORD = 100
+"""Characters beyond which WordPiece makes [UNK] of a word."""
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -63,7 +65,7 @@ def train_tokenizer(texts: Iterable[str]) -> BertTokenizerFast:
     if not alphabet:
         raise UserError("The training split holds no text to train a vocabulary on.")
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.pre_tokenizer = splitter = pre_tokenizers.BertPreTokenizer()
     # The trainer numbers single characters in the random order of its hash table, and breaks ties by number: only
     # tokens that are named beforehand have the same number every time.
     characters_first = [*SPECIAL_TOKENS, *alphabet, *(f"##{character}" for character in alphabet)]
@@ -75,8 +77,15 @@ def train_tokenizer(texts: Iterable[str]) -> BertTokenizerFast:
         initial_alphabet=alphabet,
         show_progress=False,
     )
-    # Normalised twice, since the lines of millions of texts take more memory than time.
-    tokenizer.train_from_iterator(map(normalizer.normalize_str, texts), trainer)
+
+    def short_words(run: re.Match[str]) -> str:
+        words = (word for word, _ in splitter.pre_tokenize_str(run[0]))
+        return " ".join(word for word in words if len(word) <= LONGEST_WORD)
+
+    # Normalised twice, since the lines of millions of texts take more memory than time. No longer words: the time that
+    # the trainer takes grows with the square of their length.
+    normalized = (re.sub(rf"\S{{{LONGEST_WORD + 1},}}", short_words, normalizer.normalize_str(text)) for text in texts)
+    tokenizer.train_from_iterator(normalized, trainer)
     pieces = sorted(tokenizer.get_vocab().items(), key=lambda piece: piece[1])
     with tempfile.TemporaryDirectory() as folder:
         vocabulary = Path(folder) / "vocab.txt"

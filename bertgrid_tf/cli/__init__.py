@@ -61,6 +61,10 @@ def main() -> None:
             error.show()
             sys.exit(2)
         _refuse(" ".join(error.format_message().split()))
+    except OSError as error:  # A path without the right to look there, or longer than file systems allow.
+        if error.filename is None:
+            raise
+        _refuse(f"{error.filename} cannot be used ({error.strerror}): give another path, or the right to use it")
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -136,6 +136,14 @@ def test_a_scratch_vocabulary_keeps_hangul_syllables_and_accents():
     assert tokenizer.tokenize("Café") == ["café"]
 
 
+def test_a_word_that_is_unknown_for_its_length_is_no_part_of_a_scratch_vocabulary():
+    plain, long = ["abc abd,abc"] * 3, "x" * 100_000  # which as a part takes minutes and a piece of each length
+    spelt = [text.replace("abd", f"abd,{long}") for text in plain]
+    vocabulary = train_tokenizer(spelt).get_vocab()
+    assert vocabulary.keys() == train_tokenizer([*plain, "x"]).get_vocab().keys()
+    assert train_tokenizer(spelt).tokenize(long) == ["[UNK]"]
+
+
 def test_scratch_says_its_size(texts):
     config = load("scratch:3x64", LABELS, texts=texts).model.config
     assert (config.num_hidden_layers, config.hidden_size, config.num_attention_heads) == (3, 64, 2)

@@ -203,6 +203,25 @@ def test_a_flag_that_makes_no_sense_is_refused_in_one_sentence(bertgrid, words, 
     assert content(Path.cwd()) == {"file": b"mine"}
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("results", "PATH"),
+        ("compare", "PATH", "PATH"),
+        ("export", "PATH", "--format", "onnx"),
+        ("data", "describe", "PATH"),
+        ("data", "describe", "mine", "--data", "PATH", "--text-column", "text", "--label-column", "label"),
+        ("tune", "PATH", "--dry-run"),
+        ("tune", "sample", "--model", "PATH"),
+    ],
+)
+def test_a_path_that_the_file_system_refuses_is_named_in_one_sentence(bertgrid, words):
+    long = "x" * 300
+    refusal = bertgrid(*(long if word == "PATH" else word for word in words)).refusal
+    assert long in refusal
+    assert "cannot be used (File name too long): give another path" in refusal
+
+
 def test_a_recipe_of_another_corpus_is_refused(bertgrid):
     Path("other.yaml").write_text("corpus: friends\nepochs: 2\n")
     assert bertgrid("tune", "sample", "--recipe", "other.yaml").refusal == (
