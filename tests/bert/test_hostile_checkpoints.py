@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tf_keras
 from families import wordpiece
+from tiny_bert import trial
 from transformers import AutoProcessor
 
 from bertgrid_tf.bert.checkpoint import load
@@ -192,5 +193,5 @@ def test_python_files_beside_a_checkpoint_are_not_imported(folder, marker):
 def test_the_state_of_a_trial_is_not_unpickled(trainer, tmp_path, marker):
     np.savez(tmp_path / STATE_FILE, history=np.array([Payload(marker)], object))
     with contextlib.suppress(UserError):
-        trainer._resume(1, tmp_path)
+        trainer._resume(trial(), tmp_path, 1)
     assert not marker.exists()

@@ -91,6 +91,16 @@ def test_logits_are_those_of_the_model_s_own_call(name, lengths, segments, paddi
     np.testing.assert_allclose(ours, plain, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("lengths", "rows"), [([24, 2, 9, 13, 5], (3, 26)), ([7] * 5, (5, 7)), ([24, 2, 2, 2], (2, 26)), ([9], (1, 9))]
+)
+def test_texts_share_rows_where_that_leaves_attention_less_to_compute(lengths, rows):
+    texts = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    positions = np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
+    size = Unpadded(model("one layer"))._rows(*map(tf.constant, (lengths, texts, positions))).size
+    assert tuple(map(int, size)) == rows
+
+
 def gradients(bert: TFBertForSequenceClassification, logits: object) -> tuple[float, list[np.ndarray]]:
     variables = bert.trainable_variables
     with tf.GradientTape() as tape:

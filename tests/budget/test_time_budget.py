@@ -55,13 +55,22 @@ def recipes(draw: st.DrawFn) -> Recipe:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("2h", 7200), ("90m", 5400), ("1h30m", 5400), ("5400s", 5400), (" 1.5H ", 5400), ("1m5s", 65)]
+    ("text", "seconds"),
+    [
+        ("2h", 7200),
+        ("90m", 5400),
+        ("1h30m", 5400),
+        ("5400s", 5400),
+        (" 1.5H ", 5400),
+        ("1m5s", 65),
+        ("87599h", 315356400),
+    ],
 )
 def test_a_budget_is_hours_minutes_and_seconds(text, seconds):
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "2", "h", "0m", "-1h", "30m1h", "2 days"])
+@pytest.mark.parametrize("text", ["", "2", "h", "0m", "-1h", "30m1h", "2 days", "87600h"])
 def test_a_budget_that_is_no_duration_is_refused(text):
     with pytest.raises(UserError, match=r"is no time to spend: write it as 2h, 90m, 1h30m or 5400s"):
         parse_duration(text)
@@ -105,6 +114,15 @@ def test_a_grid_too_small_to_be_climbed_is_filled():
         ("grid", 3, 1),
         ("grid", 2, 1),
         ("grid", 1, 1),
+    ]
+
+
+def test_a_grid_of_cells_is_never_climbed_and_keeps_the_start_s_neighbours_until_the_sweeps_are_given_up():
+    found = candidates(tiny(**WHOLE | {"grid_schedule": "per-cell", "epochs": 2, "sweeps": {"max_length": [32, 48]}}))
+    assert [(r.search, len(r.learning_rates), r.epochs, len(r.sweeps)) for r in found] == [
+        *(("grid", rates, 2, 1) for rates in (6, 5, 4, 3)),
+        ("grid", 3, 1, 1),
+        *(("grid", rates, 1, 0) for rates in (3, 2, 1)),
     ]
 
 

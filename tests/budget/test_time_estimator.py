@@ -174,6 +174,12 @@ def test_a_search_that_leaves_cells_out_takes_its_epochs_at_most_whichever_rows_
     assert simulated.estimator.left() == pytest.approx(simulated.speed * SMALL.cost)
 
 
+def test_workers_share_the_epochs_that_a_search_takes_at_most():
+    estimator = TimeEstimator(0.0, workers=2, now=lambda: 0.0)
+    estimator.throughput.add(SMALL, 10.0)
+    assert estimator.seconds([StageWork("grid", ((SMALL, 4), (SMALL, 2)), at_most=True)]) == 30
+
+
 def test_a_restored_epoch_costs_no_time():
     simulated = Simulated()
     simulated.estimator.expect([StageWork("grid", ((SMALL, 3),))])

@@ -397,11 +397,11 @@ def test_the_speakers_and_dialogues_of_the_study_s_own_columns_are_used_where_a_
             (Columns("t"), ["Ada", "Ben", None]),
             (Columns("t", speaker="other"), ["C"] * 3),
         ):
-            dialogues = read_texts(made.study_folder, frame, columns)
-            assert [len(dialogue.utterances) for dialogue in dialogues] == [2, 1]
-            assert [line.speaker for dialogue in dialogues for line in dialogue.utterances] == names
-        alone = read_texts(made.study_folder, frame[["t"]], Columns("t"))
-        assert [[line.speaker for line in dialogue.utterances] for dialogue in alone] == [[None]] * 3
+            (window,) = read_texts(made.study_folder, frame, columns)(None)
+            assert [len(dialogue.utterances) for dialogue in window.dialogues] == [2, 1]
+            assert [line.speaker for dialogue in window.dialogues for line in dialogue.utterances] == names
+        (alone,) = read_texts(made.study_folder, frame[["t"]], Columns("t"))(None)
+        assert [[line.speaker for line in dialogue.utterances] for dialogue in alone.dialogues] == [[None]] * 3
     finally:
         file.write_text(before)
 
