@@ -142,6 +142,7 @@ def test_a_study_that_goes_on_takes_what_it_began_with_though_another_would_be_m
     assert resumed.messages == [f"batch_size auto is {batch}, as measured on the CPU when the study began."]
 
 
+@pytest.mark.slow
 def test_a_study_begun_afresh_measures_afresh(study, monkeypatch):
     study_folder, _ = study
     monkeypatch.setitem(AUTO_SETTINGS, BATCH_SIZE, replace(AUTO_SETTINGS[BATCH_SIZE], measure=lambda *_: SETTING))

@@ -65,6 +65,7 @@ def run(*words: object, **environment: str):
     return ordinary_user.run(*cli, *words, environment=variables | environment)
 
 
+@pytest.mark.slow
 def test_the_sample_can_run_without_a_hub(tmp_path):
     folders = ("--results", tmp_path / "results", "--data-dir", tmp_path / "data")
     done = run("--json", *folders, HF_HOME=str(tmp_path / "cache"))

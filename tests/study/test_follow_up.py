@@ -92,6 +92,7 @@ def test_tied_rows_get_another_seed_and_sweeps_an_interaction_check(followed_up)
     assert not [path for path in study_folder.follow_up.iterdir() if path.is_dir()]
 
 
+@pytest.mark.slow
 def test_interaction_checks_can_be_asked_for_afterwards_and_nothing_else(tmp_path):
     folder = tmp_path / "study"
     run(folder, tiny())

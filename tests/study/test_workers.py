@@ -43,6 +43,7 @@ def hosts():
     cluster.shutdown()
 
 
+@pytest.mark.slow
 def test_three_workers_on_two_hosts_give_the_numbers_of_one_process_though_two_are_lost(
     hosts, single_process, tmp_path
 ):

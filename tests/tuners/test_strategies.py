@@ -136,8 +136,8 @@ def test_a_killed_search_resumes_as_if_it_had_not_been(tmp_path, name):
         die_at_replacement(folder, number, after)
         study(folder, name, score).search()
 
-    # Every third write, before and after in turn; the step is odd, so that every kind of write has its turn.
-    for number in range(1, 100, 3):
+    # Every seventh write, before and after in turn; the step is odd, so that every kind of write has its turn.
+    for number in range(1, 100, 7):
         folder = tmp_path / f"killed{number}"
         folder.mkdir()
         status = status_of(in_a_child(partial(work, folder, number, number % 2 == 0)))
