@@ -7,6 +7,7 @@ import json
 import os
 import pkgutil
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -38,6 +39,8 @@ def main() -> int:
     asked = parser.parse_args()
     if unknown := set(asked.only) - set(SERIES):
         parser.error(f"there is no series {', '.join(sorted(unknown))}; choose from {', '.join(SERIES)}")
+    # In the background of a shell SIGINT is ignored, and then by the commands of the cases too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     _import_everything()
     from tests.campaign.case import Case, run
     from tests.campaign.shared import share
