@@ -71,7 +71,7 @@ def test_of_tied_cells_the_cheapest_has_the_fewest_epochs_and_wins_if_it_is_to(t
     assert cheap.best.epoch == 1
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(
     rates=st.permutations([1e-3, 5e-4, 2e-4]),
     scores=arrays(float, (2, 3, 2), elements=st.sampled_from([0.5, 0.8, 0.81])),
