@@ -248,9 +248,10 @@ def related(fault: dict[str, Any], tests: dict[str, Any]) -> list[str]:
 
 def outcome(fault: dict[str, Any], tests: dict[str, Any]) -> str:
     """Return `noticed`, `time limit` (noticed as well), `survived` or `no test`."""
-    # Where no test is seen to execute the file, those of its own module may do so in processes of theirs.
+    # A test of the file's own module that is not seen to execute it may do so in a process of its own.
     own = f"/test_{Path(fault['file']).stem}.py::"
-    faulty, names = TREE / fault["file"], related(fault, tests) or [name for name in tests if own in name]
+    faulty, names = TREE / fault["file"], related(fault, tests)
+    names += [name for name, test in tests.items() if own in name and fault["file"] not in test["lines"]]
     if not names:
         return "no test"
     original = faulty.read_text(encoding="utf-8")

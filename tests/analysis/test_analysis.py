@@ -12,8 +12,10 @@ from hypothesis.extra.numpy import arrays
 from made_up_study import right_in, write_trial
 
 from bertgrid_tf.analysis import StudyScores, analyze, compare_studies, dev_baseline, fit_correction
+from bertgrid_tf.analysis.gains import averaging_gains
 from bertgrid_tf.budget.time_budget import BudgetLog
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.metrics.classification import evaluate
 from bertgrid_tf.storage.predictions import Predictions, write_predictions
 from bertgrid_tf.storage.records import FinalTrial, FollowUpTrial, Soup
 from bertgrid_tf.storage.study_folder import StudyFolder
@@ -47,6 +49,7 @@ def test_the_tied_set_is_what_does_not_differ_from_the_best(tmp_path, right_for)
     assert diverged.score is None
     assert not diverged.tied
     assert analysis.optimism > 0
+    assert [gain.name for gain in analysis.gains] == ["logit adjustment", "temperature"]
 
 
 def test_the_cost_has_the_median_mfu_of_the_grid_s_epochs(tmp_path, right_for):
@@ -68,7 +71,7 @@ def test_of_tied_cells_the_cheapest_has_the_fewest_epochs_and_wins_if_it_is_to(t
     assert cheap.best.epoch == 1
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(
     rates=st.permutations([1e-3, 5e-4, 2e-4]),
     scores=arrays(float, (2, 3, 2), elements=st.sampled_from([0.5, 0.8, 0.81])),
@@ -179,6 +182,17 @@ def test_a_parameter_whose_runner_up_wins_at_the_winner_interacts(tmp_path, righ
         assert check.at_sweep.value == pytest.approx(0.1)
         assert check.at_winner.value == pytest.approx(0.7 - reached)
         assert check.verdict == verdict
+
+
+def test_a_check_of_a_sweep_without_a_chosen_level_is_damage(tmp_path, right_for):
+    levels = [("context", level, right_for(0.5), "COMPLETED") for level in ("current", "current+previous")]
+    study_folder = made_up_study.make(tmp_path / "study", {(1e-3, 1): right_for(0.7)}, levels)
+    checked = config(study_folder, stop_epoch=1, seed=1, stage=INTERACTIONS, context="current")
+    metrics = write_trial(study_folder, "interaction_context", 1, right_for(0.6))
+    check = FollowUpTrial("interaction_context", replace(checked, parameter="context"), [metrics])
+    study_folder.write_follow_up(check)
+    with pytest.raises(UserError, match="no chosen level of context beside current"):
+        StudyScores(study_folder).interaction_checks(StudyScores(study_folder).cells[0])
 
 
 def test_studies_are_compared_text_by_text_where_their_dev_splits_are_the_same(tmp_path, right_for):
@@ -306,6 +320,43 @@ def test_a_soup_is_kept_unless_it_is_worse_or_has_one_row(tmp_path, right_for):
         assert (ensemble.on_dev.before, ensemble.on_dev.after) == (0.8, pytest.approx(both.mean()))
         # Classes of equal shares leave nothing to adjust.
         assert not adjustment.kept and "Strength 0," in adjustment.detail
+
+
+def test_a_gain_that_is_not_used_says_why_and_the_temperature_has_the_calibration_error(tmp_path, monkeypatch):
+    # Joy is rare and never predicted.
+    truth = (np.arange(made_up_study.TEXTS) % 10 > 0).astype(int)
+    monkeypatch.setattr(made_up_study, "TRUTH", truth)
+    unsure = np.arange(made_up_study.TEXTS) % 7 == 0
+    joy = np.where(truth == 0, 0.3, np.where(unsure, 0.35, 0.1))
+    probabilities = np.stack([joy, 1 - joy], axis=1).astype(np.float32)
+    study_folder = made_up_study.make(tmp_path / "study", {(1e-3, 1): probabilities})
+    adjustment, temperature = analyze(study_folder).gains
+    assert (adjustment.metric, adjustment.kept) == ("macro_f1", False)
+    assert adjustment.detail == (
+        "Strength 0.5, chosen by cross-validation over dialogues. "
+        "It trades accuracy for the rare classes, so it is not used."
+    )
+    assert temperature.detail == (
+        "Temperature 0.61; the predicted class stays the same, and the calibration error goes from 19.3 % to 12.0 %."
+    )
+
+
+def test_the_gain_of_a_soup_is_in_the_metric_that_decides(tmp_path, right_for):
+    one, other = right_for(0.8), right_for(0.6)
+    study_folder = made_up_study.make(tmp_path / "study", {(1e-3, 1): one, (5e-4, 1): other}, metric="macro_f1")
+    soup = write_trial(study_folder, "soup", 1, other)
+    study_folder.write_soup(Soup([(1e-3, 1), (5e-4, 1)], [], soup))
+    averaged, _ = averaging_gains(StudyScores(study_folder), None)
+    expected = [evaluate(made_up_study.TRUTH, of, made_up_study.LABELS)["macro_f1"] for of in (one, other)]
+    assert [averaged.on_dev.before, averaged.on_dev.after] == expected
+
+
+def test_predictions_of_other_numbers_of_texts_than_the_study_counts_are_damaged(tmp_path, right_for):
+    study_folder = made_up_study.make(tmp_path / "study", {(1e-3, 1): right_for(0.8)})
+    counts = study_folder.read_metadata().classes | {"dev": {"joy": 201, "neutral": 199}}
+    study_folder.write_metadata(replace(study_folder.read_metadata(), classes=counts))
+    with pytest.raises(UserError, match="its texts are not those of the study"):
+        StudyScores(study_folder).of_cell(1e-3, 1)
 
 
 def test_the_baselines_of_dev_need_the_counts_of_the_classes_alone(tmp_path):

@@ -81,14 +81,14 @@ def test_the_context_is_the_two_utterances_before_the_text_in_its_dialogue_with_
 
 
 def test_every_trial_counts_once_by_its_best_epoch_with_sweeps_and_follow_ups(tmp_path):
-    good, bad = run((5, 0.9)), run((5, 0.9), *((at, 0.9) for at in range(10, 20)))
+    good, bad = run((5, 0.9)), run((5, 0.6), *((at, 0.9) for at in range(10, 20)))
     cells = {(1e-3, 1): bad, (1e-3, 2): good, (5e-4, 1): None}
     levels = [("context", "current", good, "COMPLETED*"), ("context", "current+next", None, "FAILED")]
     folder = made_up_study.make(tmp_path / "study", cells, levels, sweeps={"context": ["current", "current+next"]})
     config = TrialConfig(folder.read_recipe().hyperparameters, 2, 2, 2, SEEDS)
     metrics = [write_trial(folder, "seed2_0.001_2", epoch, of) for epoch, of in ((1, good), (2, bad))]
     folder.write_follow_up(FollowUpTrial("seed2_0.001_2", config, metrics))
-    assert [(one.id, one.runs) for one in mistakes(folder)] == [("k5", 3)]
+    assert [(one.id, one.runs, one.p_predicted) for one in mistakes(folder)] == [("k5", 3, 0.9)]
 
 
 def test_a_run_that_predicts_one_class_for_all_texts_does_not_count(tmp_path):
@@ -102,6 +102,8 @@ def test_the_threshold_of_a_class_is_the_mean_probability_over_the_texts_labelle
     # Thresholds: 0.7 for the first class, 0.5167 for the second; none is labelled with the third.
     assert confident_classes(np.array([0, 0, 1, 1, 1]), probabilities).tolist() == [0, -1, -1, 1, 0]
     assert confident_classes(np.array([0, 0]), np.array([[0.9, 0.1], [0.1, 0.9]])).tolist() == [0, -1]
+    # The only text of a class has its threshold.
+    assert confident_classes(np.array([0, 1]), np.array([[0.75, 0.25], [0.5, 0.5]])).tolist() == [0, 1]
 
 
 ODD = ['quoted "so", and\nbroken', "nan", "", "\r", "=1+1", "\ud800", "기쁨\x00", "long " * 40_000]

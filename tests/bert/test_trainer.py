@@ -1,4 +1,5 @@
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from bertgrid_tf.bert.checkpoint import Checkpoint, load
 from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.flops import training_flops
 from bertgrid_tf.bert.head import refit
-from bertgrid_tf.bert.trainer import EpochResult, Trainer, drop_weights
+from bertgrid_tf.bert.trainer import EpochResult, Trainer, drop_weights, read_epochs
 from bertgrid_tf.errors import UserError
 
 CONFIG = trial()
@@ -22,6 +23,43 @@ RATES = 1e-3 * np.array([min((step + 1) / 3, (15 - step) / 12) for step in range
 def run(trainer, train, dev, folder: Path, config=CONFIG, **kwargs) -> list[EpochResult]:
     folder.mkdir(exist_ok=True)
     return list(trainer.run(train, dev, config, folder, **kwargs))
+
+
+DIVERGED = {"accuracy": float("nan"), "train_loss": float("nan"), "train_seconds": 1.0, "seconds": 1.0}
+TRAINED = DIVERGED | {"accuracy": 0.5, "train_loss": 0.7}
+OF_DEV = np.full((3, 2), 0.5, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("history", "probabilities", "damage"),
+    [
+        ([TRAINED, DIVERGED], {"p1": OF_DEV}, None),
+        ([DIVERGED], {}, None),
+        ([DIVERGED, TRAINED], {"p2": OF_DEV}, "the predictions of epoch 1 are missing"),
+        ([TRAINED, TRAINED], {"p1": OF_DEV}, "the predictions of epoch 2 are missing"),
+        *(
+            (
+                [{name: value for name, value in TRAINED.items() if name != lost}],
+                {"p1": OF_DEV},
+                "epoch 1 lacks metrics",
+            )
+            for lost in TRAINED
+        ),
+        ([TRAINED], {"p1": OF_DEV[:2]}, "the predictions of epoch 1 are none of dev"),
+        ([TRAINED], {"p1": OF_DEV.astype(float)}, "the predictions of epoch 1 are none of dev"),
+        ([TRAINED], {"p1": OF_DEV + np.float32(0.001)}, "the predictions of epoch 1 are none of dev"),
+        ([TRAINED], {"p1": OF_DEV + np.float32(0.0004)}, None),
+    ],
+)
+def test_the_epochs_of_a_state_are_whole_and_the_last_alone_may_have_diverged(history, probabilities, damage):
+    state = {"history": np.array(json.dumps(history)), **probabilities}
+    if damage is None:
+        assert [(one.epoch, one.diverged, one.restored) for one in read_epochs(state, 3, 2)] == [
+            (number, metrics is DIVERGED, True) for number, metrics in enumerate(history, start=1)
+        ]
+    else:
+        with pytest.raises(ValueError, match=damage):
+            read_epochs(state, 3, 2)
 
 
 def same(one: list[EpochResult], other: list[EpochResult]) -> bool:

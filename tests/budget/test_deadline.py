@@ -97,6 +97,25 @@ def test_a_row_that_is_none_of_those_that_fit_is_ended_and_does_not_count(tmp_pa
     assert search.pool.clock + 10 * chosen["epochs"] <= 100
 
 
+def test_what_was_predicted_before_the_choice_is_predicted_again_for_the_part_that_fits(tmp_path):
+    rates = [8e-3, 4e-3, 2e-3, 1e-3, 5e-4, 2.5e-4]
+    search = Search(tmp_path / "study", 165, 1, **ROWS | {"search": "climb", "learning_rates": rates, "epochs": 6})
+    [chosen] = search.decided("recipe")
+    assert (len(chosen["learning_rates"]), chosen["epochs"]) == (5, 6)
+    # The trial that showed the speed goes on.
+    assert len(search.began) == len(search.oracle.trials)
+    grid = {time.stage: time for time in search.controller.estimator.times()}["grid"]
+    assert grid.at_beginning == grid.after_first_epoch == grid.measured
+
+
+def test_the_prediction_of_a_stage_as_it_began_outlasts_the_stages_after_it(tmp_path):
+    search = Search(tmp_path / "study", 1000, 1, lambda trial: 10.0 if trial < 2 else 20.0, **SWEEP)
+    times = {time.stage: time for time in search.controller.estimator.times()}
+    sweep, grid = times["sweep:max_length"], times["grid"]
+    assert (sweep.at_beginning, sweep.after_first_epoch, sweep.measured) == (60, 60, 100)
+    assert grid.after_first_epoch < grid.at_beginning < grid.measured
+
+
 def test_a_budget_that_nothing_fits_leaves_no_trial_behind(tmp_path):
     with pytest.raises(UserError, match="--budget 15s is too short"):
         Search(tmp_path / "study", 15, 2, **ROWS)

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
-from tiny_study import tiny
+from tiny_study import corpus_of, tiny
 
-from bertgrid_tf.budget.plan import final_trial, stage_trials, stage_works
+from bertgrid_tf.budget.plan import final_trial, plan, stage_trials, stage_works
 from bertgrid_tf.budget.time_estimator import StageWork
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.training.workload import EpochWorkload
@@ -44,6 +44,9 @@ def test_what_a_search_may_leave_out_is_planned_at_most(search, at_most):
         "final",
     ]
     assert {name for name, stage in stages.items() if stage.at_most} == at_most
+    recipe = tiny(**WHOLE | {"search": search})
+    planned = {stage.name for stage in plan(recipe, corpus_of(recipe)).stages if stage.at_most}
+    assert planned == at_most | {"interactions", "final"}
 
 
 def test_the_stages_after_the_search_train_every_row_again_and_check_every_sweep():

@@ -28,7 +28,7 @@ SEGMENTS = {
 """By context, the segments of the three utterances, and which of them is the focus."""
 
 
-@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("context", sorted({*SEGMENTS, *CONTEXTS}))
 def test_each_context_orders_its_segments(context):
     segments, focus = SEGMENTS[context]
     assert format_inputs([THREE], Layout(context, "none")) == tuple(
@@ -40,7 +40,7 @@ FIRST = {"colon": "Ada : a", "plain": "Ada a", "brackets": "[Ada] a", "says": "[
 """By speaker format, what the first utterance becomes."""
 
 
-@pytest.mark.parametrize("speaker_format", SPEAKER_FORMATS)
+@pytest.mark.parametrize("speaker_format", sorted({*FIRST, *SPEAKER_FORMATS}))
 def test_each_speaker_format_names_the_speaker_if_there_is_one(speaker_format):
     first, _, third = format_inputs([THREE], Layout("current", speaker_format))
     assert (first.segments, third.segments) == ((FIRST[speaker_format],), ("c",))

@@ -1,6 +1,7 @@
 """The weights of texts by the size of their class, and the shares of their raters' votes."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,13 +10,13 @@ from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_sample_weight
 
 from bertgrid_tf.corpus import Corpus, Dialogue, Utterance, read_emotionlines, utterances
-from bertgrid_tf.corpus.balance import class_weights
+from bertgrid_tf.corpus.balance import ClassWeights, class_weights
 from bertgrid_tf.corpus.votes import vote_shares
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=200).map(np.array)
 
 
-@given(LABELS, st.sampled_from(["none", "balanced", "sqrt", "effective"]))
+@given(LABELS, st.sampled_from(get_args(ClassWeights)))
 def test_weights_are_one_for_each_class_and_1_in_the_mean(labels, kind):
     weights = class_weights(labels, kind)
     assert weights.dtype == np.float32 and weights.shape == labels.shape

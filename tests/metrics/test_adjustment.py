@@ -76,6 +76,13 @@ def test_a_loss_is_made_as_small_as_it_can_be(known):
     assert found.cross_validated < found.unadjusted
 
 
+def test_no_strength_beyond_2_is_chosen(known):
+    truth, probabilities = (part[:300] for part in known)
+    thrice_counted = adjust(probabilities, PRIORS, -3)
+    found = choose_strength(truth, thrice_counted, np.arange(300) // 60, PRIORS, LABELS, metric="loss")
+    assert found.strength == 2
+
+
 def test_of_equally_good_strengths_the_weakest_is_chosen():
     probabilities = np.tile([0.55, 0.45], (10, 1))
     found = choose_strength(

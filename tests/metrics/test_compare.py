@@ -397,6 +397,13 @@ def test_a_model_may_beat_the_baseline_in_loss_though_it_predicts_one_class_alon
     assert not compare_with_baseline(texts, unsure, SHARES, "accuracy").beaten
 
 
+def test_the_numbers_of_a_study_stay_those_of_earlier_releases():
+    texts, predicted = made_up(n=60)
+    one, other = (candidate(each) for each in predicted)
+    assert interval(texts, one, "macro_f1") == pytest.approx((0.4022654392702826, 0.7570210324764225))
+    assert difference(texts, one, other, "macro_f1").p == pytest.approx(0.04781706245771221)
+
+
 def test_draws_in_chunks_are_the_same_draws(monkeypatch):
     texts, predicted = made_up(n=60, accuracies=(0.6,) * 3)
     candidates = [candidate(one) for one in predicted]

@@ -107,12 +107,14 @@ def test_a_damaged_trial_is_trained_again_under_its_own_id_and_nothing_else_is(s
     assert {file: file.read_bytes() for file in study.glob("trial_*/*")} == before
 
 
-def test_hyperparameters_that_are_damaged_are_written_anew(study):
+def test_hyperparameters_that_are_damaged_are_written_anew(study, caplog):
     path = study / "trial_0001" / "hyperparameters.json"
     whole = path.read_text()
     path.write_text(whole[:-20])
     trainable = ToyTrainable()
     search(study.parent, trainable, CasualGridOracle(**SPACE)).search()
+    assert f"{path} is damaged (" in caplog.text
+    assert caplog.text.rstrip().endswith("): it is made anew.")
     assert trainable.trained == []
     assert path.read_text() == whole
 

@@ -73,6 +73,21 @@ def test_a_trial_whose_state_is_damaged_is_trained_again(tuned):
     assert tuned["truncated"] == tuned["whole"]
 
 
+@pytest.mark.parametrize(("given", "used"), [({}, 8), ({"batch_size": 4}, 4)], ids=str)
+def test_a_trial_s_batch_size_is_that_of_fit_unless_the_search_is_given_one(tmp_path, monkeypatch, given, used):
+    monkeypatch.setattr("tuners.keras_trainable.gc.collect", lambda: None)  # a second where so much is loaded
+
+    class Model:
+        built = True
+
+        def fit(self, **arguments: object) -> None:
+            raise LookupError(arguments["batch_size"])
+
+    values = {"batch_size": 8, "learning_rate": 0.1, "schedule_epochs": 1, "stop_epoch": 1}
+    with pytest.raises(LookupError, match=str(used)):
+        next(KerasTrainable(lambda hp: Model())(values, tmp_path, **given))
+
+
 @pytest.mark.parametrize("name", ["epochs", "initial_epoch"])
 def test_the_epochs_of_fit_are_the_searchs_own(tmp_path, name):
     with pytest.raises(TunerError, match=f"{name} is the search's own"):
