@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import huggingface_hub.constants
 import hypothesis
 from hypothesis.internal.conjecture import providers
 
@@ -244,6 +245,8 @@ def _in_child(
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, "w" if number else "r") for number in range(3))
         os.environ.update({"TMPDIR": str(folder / ".tmp"), "XDG_CACHE_HOME": str(folder / ".cache"), **environment})
         tempfile.tempdir = None
+        huggingface_hub.constants.HF_HOME = str(folder / ".cache" / "huggingface")
+        huggingface_hub.constants.HF_HUB_CACHE = f"{huggingface_hub.constants.HF_HOME}/hub"
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
         if file_size:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))

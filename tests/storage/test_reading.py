@@ -151,6 +151,17 @@ def test_what_stands_in_a_file_s_place_is_neither_read_nor_waited_for(whole, tmp
         path.rmdir() if path.is_dir() else path.unlink()
 
 
+def test_a_link_to_itself_is_to_be_moved_away(whole, tmp_path):
+    folder = StudyFolder(Path(shutil.copytree(whole.path, tmp_path / "study")))
+    [file] = folder.follow_up.iterdir()
+    file.unlink()
+    file.symlink_to(file.name)
+    with pytest.raises(
+        UserError, match=r"seed2.* cannot be read \(Too many levels of symbolic links\): move that away"
+    ):
+        folder.read_follow_ups()
+
+
 def with_key(*keys: str, value: object):
     def damage(content: bytes) -> bytes:
         record = inner = json.loads(content)
