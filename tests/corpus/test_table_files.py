@@ -356,7 +356,8 @@ def test_what_has_no_end_is_refused(tmp_path, write, monkeypatch, refusal):
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(2**31 + 1)
     refusal(lambda: open_table(tmp_path / "sparse"), "sparse has more than 2 GiB, the most that is read")
-    monkeypatch.setattr("bertgrid_tf.corpus.files.LARGEST", 2**16)
+    for module in ("files", "text"):
+        monkeypatch.setattr(f"bertgrid_tf.corpus.{module}.LARGEST", 2**16)
     bomb = write("bomb.gz", gzip.compress(b"text,label\n" * 2**16))
     refusal(lambda: open_table(bomb), "bomb.gz unpacks to more than")
     bomb = io.BytesIO()
