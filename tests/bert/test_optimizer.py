@@ -147,5 +147,10 @@ def test_the_loss_scale_falls_at_an_overflow_and_rises_after_2000_good_steps():
         assert after(True) == (first * factor / 2, 1999)
         assert after(True) == (first * factor, 0)
     assert after(True) == (first * 2, 1)
+    # It stays within 1 and 2^24.
+    for value, finite in ((2.0**24, True), (1.0, False)):
+        scale.value.assign(value)
+        scale.state[1].assign(1999)
+        assert after(finite) == (value, 0)
     scale.reset()
     assert [float(one) for one in scale.state] == [first, 0]

@@ -238,10 +238,11 @@ def test_a_table_with_the_study_s_own_columns_is_its_own_and_no_published_corpus
 
 
 def test_a_submission_has_the_columns_and_the_order_that_the_competition_wants(own_columns, tmp_path):
-    lines = ["nr,document,d", "=7,lovely,1", "-8,awful,2", "9,a film lovely,1"]
+    lines = ["nr,document,d", "=7,lovely,1", "-8,awful,2", "9,a film lovely,1", "+10,awful,2", "@11,lovely,2"]
     (tmp_path / "t.csv").write_text("\n".join(lines))
     flags = ("--id-column", "nr", "--dialogue-column", "d", "--out-columns", "Id, Expected", "--spreadsheet-safe")
-    assert run(own_columns, tmp_path / "t.csv", *flags)[1] == ["Id,Expected", "'=7,good", "'-8,bad", "9,good"]
+    expected = ["Id,Expected", "'=7,good", "'-8,bad", "9,good", "'+10,bad", "'@11,good"]
+    assert run(own_columns, tmp_path / "t.csv", *flags)[1] == expected
 
 
 @pytest.mark.parametrize("names", ["Id", "Id,", "a,b,c", "a,a"])

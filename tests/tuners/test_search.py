@@ -559,6 +559,17 @@ Trial 0002 diverged in epoch 2.
     )
 
 
+@pytest.mark.parametrize("message", [None, " \n"])
+def test_a_trial_that_failed_without_a_reason_is_in_the_summary_all_the_same(tmp_path, capsys, message):
+    tuner = search(tmp_path, ToyTrainable(), learning_rates=[1e-4], epochs=1)
+    trial = tuner.oracle.create_trial("tuner0")
+    trial.status, trial.message = TrialStatus.FAILED, message
+    tuner.oracle.end_trial(trial)
+    capsys.readouterr()
+    tuner.results_summary()
+    assert capsys.readouterr().out.endswith("\nTrial 0000 failed: no reason given\n")
+
+
 def test_the_summary_has_shares_with_four_digits_by_default(tmp_path, capsys):
     tuner = search(tmp_path, ToyTrainable())
     tuner.search()
