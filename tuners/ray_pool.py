@@ -4,6 +4,7 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
 import tempfile
 import threading
 import warnings
@@ -39,6 +40,13 @@ CONNECT_SECONDS = 5.0
 MAX_STARTS = 3
 """Starts of Ray on this host, each of which it gives half a minute, before a busy host counts as unable to."""
 LOOPBACK = "127.0.0.1"
+_FOLDER = "TUNERS_RAY_FOLDER"
+# Ray's agents go on for a minute after a driver that was killed, and its folder stays for ever.
+_SWEEP = f"""\
+read _
+kill -9 $(grep -lsF "{_FOLDER}=$0" /proc/[0-9]*/environ | cut -d/ -f3)
+rm -rf "$0"
+"""
 # A worker that writes to the driver's terminal would break its progress bars.
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 
@@ -284,7 +292,7 @@ def cluster(address: str | None = None) -> Iterator[list[Share]]:
     if address is not None and address != "auto":
         _check_answers(address)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with nullcontext() if address else _private_folder() as folder:
+    with nullcontext() if address else _swept_folder() as folder:
         if folder is None:
             _join(address)
         else:
@@ -309,6 +317,22 @@ def _join(address: str | None) -> None:
             f"the Ray cluster {address} cannot be joined ({_reason(error)}): start one with `ray start --head`, join "
             "it on this host with `ray start --address HOST:PORT`, and name the same address"
         ) from error
+
+
+@contextmanager
+def _swept_folder() -> Iterator[str]:
+    """Make a private folder, and sweep up it and the processes of its Ray, however this process ends."""
+    sweeper = ["sh", "-c", _SWEEP]
+    with (
+        _private_folder() as folder,
+        # A session of its own, which the signals of a terminal do not reach; it reads to this process's end.
+        subprocess.Popen([*sweeper, folder], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True),
+    ):
+        os.environ[_FOLDER] = folder  # of all processes that are started from here on
+        try:
+            yield folder
+        finally:
+            os.environ.pop(_FOLDER, None)
 
 
 def _private_folder() -> tempfile.TemporaryDirectory[str]:

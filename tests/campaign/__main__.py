@@ -23,7 +23,7 @@ ALONE = {
     **dict.fromkeys(("HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9"),
     **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1"),
     **{"HF_HUB_DISABLE_XET": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "TF_USE_LEGACY_KERAS": "1", "MPLBACKEND": "agg"},
-    **{"COLUMNS": "120", "PYTHONHASHSEED": "0", "PYTHONWARNINGS": "default"},
+    **{"COLUMNS": "120", "PYTHONHASHSEED": "0", "PYTHONWARNINGS": ""},
 }
 
 

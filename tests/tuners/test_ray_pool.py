@@ -4,9 +4,12 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -140,6 +143,31 @@ def test_ray_of_this_host_listens_on_the_loopback_address_and_in_a_private_folde
         assert any(stat.S_IMODE(folder.stat().st_mode) == 0o700 for folder in file.parents), file
     assert len(addresses) > 4
     assert {address.removeprefix("::ffff:") for address in addresses} == {"127.0.0.1"}
+
+
+DRIVER = """\
+import os
+from tuners.ray_pool import cluster
+with cluster():
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_of_a_killed_driver_no_process_and_no_folder_is_left():
+    place = Path(tempfile.mkdtemp())  # tmp_path is too long for sockets
+    environment = os.environ | {"RAY_TMPDIR": str(place)}
+    assert subprocess.run([sys.executable, "-c", DRIVER], env=environment).returncode == -signal.SIGKILL
+
+    def left() -> list[Path]:
+        processes = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if f"RAY_TMPDIR={place}".encode() in (process / "environ").read_bytes():
+                    processes.append(process)
+        return [*processes, *place.iterdir()]
+
+    ray_cluster.wait_for(lambda: not left())
+    place.rmdir()
 
 
 @pytest.mark.parametrize("former", [None, 0o644])
