@@ -1,6 +1,7 @@
 """A file is there whole or not at all."""
 
 import errno
+import io
 import os
 import stat
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tuners.errors import TunerError
-from tuners.files import delete, delete_leftovers, replacing, replacing_folder, write_text
+from tuners.files import delete, delete_leftovers, read_limited, replacing, replacing_folder, write_text
 
 
 def test_a_file_is_on_disk_before_it_takes_the_name_and_the_name_after(tmp_path, monkeypatch):
@@ -24,6 +25,14 @@ def test_a_file_is_on_disk_before_it_takes_the_name_and_the_name_after(tmp_path,
     monkeypatch.setattr(os, "fsync", note)
     write_text(path, "newer")
     assert seen == [("old", 5), ("newer", True)]
+
+
+def test_no_more_is_read_than_the_limit_and_a_byte():
+    assert read_limited(io.BytesIO(b"0123456789"), 10) == b"0123456789"
+    endless = io.BytesIO(bytes(100))
+    with pytest.raises(ValueError, match="it has more than 10 bytes"):
+        read_limited(endless, 10)
+    assert endless.tell() == 11
 
 
 def test_what_raises_leaves_the_former_file_and_no_other(tmp_path):

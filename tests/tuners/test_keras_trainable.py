@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import tensorflow as tf
 
 from tuners import TunerError
-from tuners.keras_trainable import KerasTrainable
+from tuners.keras_trainable import KerasTrainable, _restore, _save
 
 SCRIPT = Path(__file__).with_name("tune_keras.py")
 
@@ -71,6 +73,17 @@ def test_what_is_no_usable_model_or_state_is_refused(tuned):
 
 def test_a_trial_whose_state_is_damaged_is_trained_again(tuned):
     assert tuned["truncated"] == tuned["whole"]
+
+
+@pytest.mark.parametrize("type", [tf.bfloat16, tf.float16, tf.float32, tf.int64], ids=lambda type: type.name)
+def test_variables_of_every_type_are_read_back_as_they_were_saved(tmp_path, type):
+    weights = [tf.Variable(tf.cast([3, -200], type))]
+    optimizer = SimpleNamespace(build=lambda variables: None, variables=[])
+    model = SimpleNamespace(variables=weights, trainable_variables=weights, optimizer=optimizer)
+    _save(model, [{"loss": 0.5}], True, tmp_path / "state.npz")
+    weights[0].assign(tf.zeros(2, type))
+    assert _restore(model, tmp_path / "state.npz") == ([{"loss": 0.5}], True)
+    assert weights[0].numpy().tolist() == [3, -200]
 
 
 @pytest.mark.parametrize(("given", "used"), [({}, 8), ({"batch_size": 4}, 4)], ids=str)

@@ -252,6 +252,8 @@ def cpu_seconds(process: int) -> float:
 )
 def test_a_worker_has_a_gpu_or_an_equal_share_of_the_cores(hosts, workers, gpus, share):
     assert shares(hosts, workers, gpus) == share
+    if gpus == 1:
+        assert shares(hosts, workers) == share
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_no_cell_is_better_than_the_best_nor_as_good_and_earlier(table):
         ("learning_rate,1,2\n1e-5,50,60\nfast,50,60\n", "line 3: 'fast' is not a number"),
         ("learning_rate,1,2\n1e-5,50,sixty\n", "line 2: 'sixty' is not a number"),
         ("learning_rate,1,2\n1e-5,50,inf\n", "line 2: 'inf' is no score"),
-        ("learning_rate,1,2\n-1e-5,50,60\n", "line 2: a learning rate is positive"),
+        *((f"learning_rate,1,2\n{rate},50,60\n", "line 2: a learning rate is positive") for rate in (-1e-5, 0, "inf")),
         (
             "learning_rate,1,2\n1e-5,50,60\n1e-5,50,60\n",
             "line 3: a learning rate is positive and stands once",

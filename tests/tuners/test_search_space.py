@@ -73,3 +73,37 @@ def test_the_plan_compares_with_the_full_product():
         ("grid", 7, 70),
     ]
     assert (space.plan().trials, space.plan().epochs, full_product_epochs) == (16, 79, 24 * 70)
+
+
+CHECKED = SearchSpace.of([2e-5, 6e-6], 3, {"batch_size": [16, 32]}, {"learning_rate": 2e-5}, sweep_epochs=2)
+VALUES = {"batch_size": 16, "learning_rate": 2e-5, "schedule_epochs": 3, "stop_epoch": 2, "tuner/stage": "grid"}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"schedule_epochs": 1, "stop_epoch": 1}, {"learning_rate": 3e-5}, {"tuner/stage": "sweep:batch_size"}],
+    ids=str,
+)
+def test_the_values_of_a_trial_are_of_the_search_space(values):
+    CHECKED.check(VALUES | values)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("learning_rate", rate) for rate in (0.0, -2e-5, float("inf"), float("nan"), 1, "2e-5")),
+        *(("schedule_epochs", epochs) for epochs in (0, 4, 1.0, True, "3")),
+        *(("stop_epoch", epochs) for epochs in (0, 4, 2.0)),
+        ("batch_size", 64),
+        ("tuner/stage", "sweep:layout"),
+    ],
+)
+def test_a_value_outside_the_search_space_is_named(name, value):
+    with pytest.raises(ValueError, match=f"the value .* of {name} is not in the search space"):
+        CHECKED.check(VALUES | {"schedule_epochs": 3, "stop_epoch": 1} | {name: value})
+
+
+def test_other_parameters_than_those_of_the_search_space_are_refused():
+    for values in ({}, [], VALUES | {"layout": "a"}):
+        with pytest.raises(ValueError, match="its parameters are not those"):
+            CHECKED.check(values)
