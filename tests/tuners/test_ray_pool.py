@@ -245,6 +245,7 @@ def cpu_seconds(process: int) -> float:
     [
         ([Share(16, 4)], 4, 1, Share(0, 1)),
         ([Share(16, 4), Share(16, 2)], 2, 2, Share(0, 2)),
+        ([Share(8, 0)], 1, 1, Share(8, 0)),
         ([Share(8, 0)], 3, 1, Share(2, 0)),
         ([Share(2, 0), Share(2, 0)], 3, 1, Share(1, 0)),
         ([Share(8, 0), Share(2, 0)], 2, 1, Share(4, 0)),

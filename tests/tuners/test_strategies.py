@@ -351,6 +351,13 @@ def test_the_distance_doubles_as_long_as_a_direction_wins():
     assert HillClimb().propose(climbing(first, second, rates=rates)) == {"learning_rate": rates[3]}
 
 
+def test_an_early_peak_is_left_for_slower_rows_first_and_the_distance_is_alike_on_both_sides():
+    rates = [1e-5 * 2**step for step in range(8)]
+    early, slower = (rates[3], [0.5, 0.4]), (rates[2], [0.4, 0.3])
+    assert HillClimb().propose(climbing(early, rates=rates)) == {"learning_rate": rates[2]}
+    assert HillClimb().propose(climbing(early, slower, rates=rates)) == {"learning_rate": rates[5]}
+
+
 def test_where_nothing_was_learned_after_the_first_epoch_lower_rates_are_tried():
     fallen, flat = (8e-5, [0.5, 0.4]), (4e-5, [0.4, 0.4])
     assert HillClimb().propose(climbing(fallen, flat)) == {"learning_rate": 2e-5}
