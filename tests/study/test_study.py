@@ -111,6 +111,7 @@ def test_predictions_are_those_of_every_epoch_of_every_trial(finished):
         assert np.bincount(read.dialogues).tolist() == [len(dialogue.utterances) for dialogue in dev]
 
 
+@pytest.mark.slow
 def test_the_same_seed_twice_gives_the_same_numbers_bit_for_bit(finished, tmp_path):
     folder, _ = finished
     run(tmp_path / "study")

@@ -16,8 +16,8 @@ from tuners.keras_trainable import KerasTrainable, _restore, _save
 SCRIPT = Path(__file__).with_name("tune_keras.py")
 
 
-def tune(folder: Path, backend: str) -> subprocess.Popen:
-    """Starts the script in a process of its own: no bertgrid_tf, no other test's TensorFlow state."""
+def tune(folder: Path, backend: str) -> subprocess.CompletedProcess[str]:
+    """Runs the script in a process of its own: no bertgrid_tf, no other test's TensorFlow state."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(SCRIPT.parents[2]),
@@ -26,19 +26,14 @@ def tune(folder: Path, backend: str) -> subprocess.Popen:
         "CUDA_VISIBLE_DEVICES": "-1",
     }
     command = [sys.executable, str(SCRIPT), backend, str(folder)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
 
 
-@pytest.fixture(scope="module")
-def processes(tmp_path_factory) -> dict[str, subprocess.Popen]:
-    return {backend: tune(tmp_path_factory.mktemp(backend), backend) for backend in ("keras", "tf_keras")}
-
-
-@pytest.fixture(scope="module", params=["keras", "tf_keras"])
-def tuned(request, processes) -> dict:
-    out, error = processes[request.param].communicate(timeout=240)
-    assert processes[request.param].returncode == 0, error[-3000:]
-    return json.loads(out.splitlines()[-1])
+@pytest.fixture(scope="module", params=["keras", pytest.param("tf_keras", marks=pytest.mark.slow)])
+def tuned(request, tmp_path_factory) -> dict:
+    done = tune(tmp_path_factory.mktemp(request.param), request.param)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_a_plain_model_is_tuned_and_nothing_of_bertgrid_tf_imported(tuned):

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
 import ray_cluster
 import toy_trainable
 from toy_trainable import LAYOUTS, ToyTrainable, accuracy, search
@@ -85,6 +86,7 @@ def test_a_killed_worker_and_a_lost_host_cost_the_epoch_they_were_in_and_nothing
     assert max(trained.values()) == 2
 
 
+@pytest.mark.slow
 def test_a_trial_is_not_to_blame_for_idle_workers_that_its_host_took_along(tmp_path):
     hosts, (second,) = ray_cluster.start(0, 3)
     lost, epochs = [], []

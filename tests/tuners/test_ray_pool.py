@@ -153,6 +153,7 @@ with cluster():
 """
 
 
+@pytest.mark.slow
 def test_of_a_killed_driver_no_process_and_no_folder_is_left():
     place = Path(tempfile.mkdtemp())  # tmp_path is too long for sockets
     environment = os.environ | {"RAY_TMPDIR": str(place)}
