@@ -34,7 +34,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     A process killed at any point leaves the former file or the new one. The new one is on disk when the block has
     ended, so a power cut cannot undo it; it has the former one's permissions. A link keeps leading to its file, which
-    is replaced; a device or a pipe is written to and never replaced.
+    is replaced; a device or a pipe is written to and never replaced, and neither is an open file of this process, as
+    /dev/stdout names it.
 
     Raises:
         TunerError: The file cannot be written; the former one is kept.
@@ -42,7 +43,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     target = Path(os.path.realpath(path))
     temporary = None
     try:
-        # By its own name, since that of a pipe behind /dev/stdout cannot be opened.
+        if (descriptor := descriptor_of(path)) is not None:
+            with os.fdopen(os.dup(descriptor), "wb") as file:
+                yield file
+            return
         if path.exists() and not path.is_file():
             with path.open("wb") as file:
                 yield file
@@ -65,6 +69,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError):
             raise _cannot_write(path, error) from error
         raise
+
+
+def descriptor_of(path: Path) -> int | None:
+    """Return the number of the open file of this process that a path names, as /dev/stdout does; None for others."""
+    for _ in range(8):
+        if path.name.isdecimal() and os.path.realpath(path.parent) in ("/dev/fd", f"/proc/{os.getpid()}/fd"):
+            return int(path.name)
+        if not path.is_symlink():
+            return None
+        path = path.parent / path.readlink()
+    return None
 
 
 @contextmanager

@@ -36,6 +36,7 @@ from bertgrid_tf.storage.predictions import predictions_file, read_predictions
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.system.container import check_writable
 from bertgrid_tf.trial_config import FINAL, SOUP
+from tuners.files import descriptor_of
 
 if TYPE_CHECKING:
     from bertgrid_tf.corpus.table import TableSource
@@ -316,8 +317,8 @@ def _refuse_out(out: Path, file: Path) -> None:
     """Refuse a file that could not be written or would replace the texts, before any work is done."""
     if out.is_dir():
         raise UserError(f"{out} is a folder: name a file in it with -o.")
-    if out.exists() and not out.is_file():
-        return  # A device or a pipe is written to, and nothing beside it.
+    if descriptor_of(out) is not None or (out.exists() and not out.is_file()):
+        return  # An open file, a device or a pipe is written to, and nothing beside it.
     if out.exists() and out.samefile(file):
         raise UserError(f"{out} is the file with the texts: name another with -o.")
     if check_writable(out.parent):

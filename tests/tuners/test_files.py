@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tuners.errors import TunerError
-from tuners.files import delete, delete_leftovers, read_limited, replacing, replacing_folder, write_text
+from tuners.files import delete, delete_leftovers, descriptor_of, read_limited, replacing, replacing_folder, write_text
 
 
 def test_a_file_is_on_disk_before_it_takes_the_name_and_the_name_after(tmp_path, monkeypatch):
@@ -33,6 +33,21 @@ def test_no_more_is_read_than_the_limit_and_a_byte():
     with pytest.raises(ValueError, match="it has more than 10 bytes"):
         read_limited(endless, 10)
     assert endless.tell() == 11
+
+
+@pytest.mark.parametrize("name", ["/dev/fd/{}", "/proc/self/fd/{}", "link"])
+def test_an_open_file_of_this_process_is_written_to_where_it_stands(tmp_path, name):
+    path = tmp_path / "out"
+    with path.open("wb", buffering=0) as file:
+        named = Path(name.format(file.fileno())) if "{" in name else tmp_path / name
+        if name == "link":
+            named.symlink_to(f"/dev/fd/{file.fileno()}")
+        file.write(b"before, ")
+        assert descriptor_of(named) == file.fileno()
+        write_text(named, "written, ")
+        file.write(b"after")
+    assert path.read_text() == "before, written, after"
+    assert descriptor_of(path) is None
 
 
 def test_what_raises_leaves_the_former_file_and_no_other(tmp_path):
