@@ -51,6 +51,7 @@ def test_a_callback_logs_every_epoch_and_prints_every_new_best_accuracy(run):
     assert best[-1] == pytest.approx(cells["accuracy"].max(), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_keras_model_of_one_s_own_is_searched(run):
     out = run("own_keras_model.py")
     assert re.search(r"^Best: 0\.\d+ at learning rate 0\.0", out, re.MULTILINE)

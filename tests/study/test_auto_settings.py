@@ -209,6 +209,7 @@ def test_the_estimate_is_within_20_percent_of_what_is_measured(precision):
         assert 0.8 < estimate(size, row["texts"], 64, precision, on_gpu=False) / MIB / row["peak, MiB"] < 1.2, row
 
 
+@pytest.mark.slow
 def test_the_fastest_precision_is_measured_in_a_process_of_its_own_and_before_the_batch_size():
     asked = tiny(precision="auto", batch_size="auto")
     assert auto_keys(asked) == [PRECISION, BATCH_SIZE]

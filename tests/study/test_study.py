@@ -321,6 +321,7 @@ def test_what_a_later_act_could_not_do_is_refused_before_the_first(tmp_path, ove
     assert recorder.steps == 0
 
 
+@pytest.mark.slow
 def test_a_sweep_over_models_trains_each_and_the_final_model_follows_the_winner(tmp_path):
     recipe = tiny(
         **{
