@@ -176,22 +176,32 @@ class StudyRunner:
                 self._at_intervals("report", self._write_report)
             return goes_on
 
+        reduced = set[str]()
+
         def on_trial_begin(trial: Trial) -> None:
-            self._delete_needless_weights(oracle)
+            reduced.discard(trial.trial_id)  # A trial that goes on writes its weights anew.
+            self._delete_needless_weights(oracle, reduced)
             self._controller.begin_trial(trial)
 
         tuner = self._execution.tuner(oracle, self._runner, pool, on_trial_begin, on_epoch_end)
         self._controller.resume()
         tuner.search()
-        self._delete_needless_weights(oracle)
+        self._delete_needless_weights(oracle, reduced)
         return oracle
 
-    def _delete_needless_weights(self, oracle: CasualGridOracle) -> None:
-        """Delete the weights of ended trials that are neither resumed nor needed for a soup."""
+    def _delete_needless_weights(self, oracle: CasualGridOracle, reduced: set[str]) -> None:
+        """Delete the weights of ended trials that are neither resumed nor needed for a soup.
+
+        Args:
+            oracle: The search.
+            reduced: Ids of the trials whose states hold no weights to go on with, which are not read again.
+        """
         rows = {cell.trial_id for cell in oracle.cells()} if oracle.stage == GRID else oracle.trials.keys()
         for trial_id, trial in oracle.trials.items():
             if trial.status in ENDED:
-                drop_weights(self._folder.trial_folder(trial_id))
+                if trial_id not in reduced:
+                    drop_weights(self._folder.trial_folder(trial_id))
+                    reduced.add(trial_id)
                 if trial_id not in rows and trial.hyperparameters.values[STAGE] != GRID:
                     self._folder.delete_weights(trial_id)
 
