@@ -12,10 +12,11 @@ from hypothesis.extra.numpy import arrays
 from made_up_study import right_in, write_trial
 
 from bertgrid_tf.analysis import StudyScores, analyze, compare_studies, dev_baseline, fit_correction
-from bertgrid_tf.analysis.gains import averaging_gains
+from bertgrid_tf.analysis.gains import _change, averaging_gains
 from bertgrid_tf.budget.time_budget import BudgetLog
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.metrics.classification import evaluate
+from bertgrid_tf.metrics.compare import Split
 from bertgrid_tf.storage.predictions import Predictions, write_predictions
 from bertgrid_tf.storage.records import FinalTrial, FollowUpTrial, Soup
 from bertgrid_tf.storage.study_folder import StudyFolder
@@ -339,6 +340,12 @@ def test_a_gain_that_is_not_used_says_why_and_the_temperature_has_the_calibratio
     assert temperature.detail == (
         "Temperature 0.61; the predicted class stays the same, and the calibration error goes from 19.3 % to 12.0 %."
     )
+
+
+def test_gains_on_test_are_in_a_metric_of_named_classes_too(tmp_path, right_for):
+    texts = Split(made_up_study.TRUTH, np.arange(made_up_study.TEXTS), made_up_study.LABELS)
+    change = _change(texts, right_for(0.6)[None], right_for(0.8)[None], "micro_f1:joy")
+    assert 0 < change.before < change.after
 
 
 def test_the_gain_of_a_soup_is_in_the_metric_that_decides(tmp_path, right_for):

@@ -121,6 +121,11 @@ def test_scores_of_ranks_and_of_grades_have_the_spread_over_draws_of_whole_dialo
     assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 74) * np.std(scores) * math.sqrt(75 / 74), rel=0.12)
 
 
+def test_where_all_texts_have_one_class_ranks_are_those_of_chance():
+    texts = split(np.zeros(8, int), size=2)
+    assert interval(texts, candidate(np.arange(8) % 2), "roc_auc") == (0.5, 0.5)
+
+
 def test_a_coefficient_may_be_negative_and_its_interval_ends_at_minus_1():
     texts, _ = made_up(n=12, size=1)
     opposite = candidate((texts.truth + 1 + (np.arange(12) == 3)) % 4)
