@@ -389,6 +389,8 @@ def test_a_split_of_one_dialogue_is_compared_by_the_scores_alone():
 def test_a_constant_predictor_never_beats_the_baseline(truth, counts, constant, size, metric):
     texts, shares = split(np.array(truth), size), np.array(counts) / sum(counts)
     same = candidate(np.full(len(truth), constant))
+    if metric.split(":")[0] not in ("loss", "roc_auc", "average_precision"):
+        same[:, ::2] = (same[:, ::2] + 0.25) / 2  # How sure it is does not count.
     assert not compare_with_baseline(texts, same, shares, metric).beaten
 
 

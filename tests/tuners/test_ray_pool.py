@@ -118,9 +118,13 @@ def test_a_worker_that_cannot_start_gives_its_reason(host, tmp_path):
         search_in(tmp_path, RayPool(broken, 2, Share(1, 0)))
 
 
-def test_workers_that_die_as_they_start_are_not_replaced_for_ever(host, tmp_path):
+def test_workers_that_die_as_they_start_are_replaced_twice(host, tmp_path):
+    lost = []
     with pytest.raises(TunerError, match="workers die as they start"):
-        search_in(tmp_path, RayPool(dead_at_birth, 1, Share(1, 0)))
+        search_in(
+            tmp_path, RayPool(dead_at_birth, 1, Share(1, 0), on_worker_lost=lambda trial, host: lost.append(trial))
+        )
+    assert lost == [None] * 3
 
 
 def test_a_trial_that_kills_its_worker_each_time_fails_and_the_search_continues(host, tmp_path):
