@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from made_up_study import right_in, write_trial
 
-from bertgrid_tf.analysis import StudyScores, analyze, compare_studies, dev_baseline, fit_correction
+from bertgrid_tf.analysis import StudyScores, analyze, class_report, compare_studies, dev_baseline, fit_correction
 from bertgrid_tf.analysis.gains import _change, averaging_gains
 from bertgrid_tf.budget.time_budget import BudgetLog
 from bertgrid_tf.errors import UserError
@@ -342,8 +342,10 @@ def test_a_gain_that_is_not_used_says_why_and_the_temperature_has_the_calibratio
     )
 
 
-def test_gains_on_test_are_in_a_metric_of_named_classes_too(tmp_path, right_for):
+def test_a_metric_of_named_classes_has_a_report_and_gains_on_test_too(right_for):
     texts = Split(made_up_study.TRUTH, np.arange(made_up_study.TEXTS), made_up_study.LABELS)
+    report = class_report(texts, right_for(0.8)[None], np.array([0.5, 0.5]), "micro_f1:joy")
+    assert report.score.value == report.metrics["micro_f1:joy"] > 0
     change = _change(texts, right_for(0.6)[None], right_for(0.8)[None], "micro_f1:joy")
     assert 0 < change.before < change.after
 

@@ -92,11 +92,6 @@ def test_the_baseline_of_a_metric_of_probabilities_is_the_classes_frequencies():
     assert baselines("loss", report.baseline) == f"the classes' frequencies as probabilities {shares:.4f}"
 
 
-def test_a_metric_of_named_classes_is_scored_with_its_baseline():
-    report = scored(np.array([0, 0, 1, 1] * 25), "micro_f1:joy,fear")
-    assert report.score.value == report.metrics["micro_f1:joy,fear"] > 0
-
-
 def test_labels_that_are_all_the_same_say_nothing_about_a_metric_of_probabilities():
     truth = np.array([0, 0, 1, 2] * 5)
     probabilities = np.array([[0.6, 0.2, 0.2], [0.6, 0.3, 0.1]] * 10)
