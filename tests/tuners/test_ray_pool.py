@@ -149,6 +149,31 @@ def test_ray_of_this_host_listens_on_the_loopback_address_and_in_a_private_folde
     assert {address.removeprefix("::ffff:") for address in addresses} == {"127.0.0.1"}
 
 
+@pytest.mark.parametrize("known", ["environment", "open file"])
+def test_what_a_killed_driver_leaves_is_swept_up(known, tmp_path):
+    folder, others = tmp_path / "ray-1", tmp_path / "ray-11"
+    for place in (folder, others):
+        place.mkdir()
+    with (folder / "log").open("w") as log, (others / "log").open("w") as other_log:
+        own = {"env": {ray_pool._FOLDER: str(folder)}} if known == "environment" else {"stdout": log}
+        left = subprocess.Popen(["sleep", "60"], **own)
+        unrelated = subprocess.Popen(["sleep", "60"], stdout=other_log)
+    try:
+        subprocess.run(["sh", "-c", ray_pool._SWEEP, str(folder)], stdin=subprocess.DEVNULL, check=True, timeout=20)
+        assert left.wait(5) == -signal.SIGKILL
+        assert unrelated.poll() is None
+        assert [*tmp_path.iterdir()] == [others]
+        # The driver, whose search may have ended as it should.
+        parent = 'exec 3> "$0/log"; sh -c "$1" "$2" 3>&-; echo spared'
+        command = ["sh", "-c", parent, str(others), ray_pool._SWEEP, str(others)]
+        assert subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=20).stdout == b"spared\n"
+        assert unrelated.wait(5) == -signal.SIGKILL
+    finally:
+        for process in (left, unrelated):
+            process.kill()
+            process.wait()
+
+
 DRIVER = """\
 import os
 from tuners.ray_pool import cluster
