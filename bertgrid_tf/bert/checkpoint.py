@@ -158,6 +158,11 @@ def _load_weights(name: str, names: dict[str, Any], tokens: int) -> tuple[Any, f
         raise
     except Exception as error:  # Every layer raises its own for a configuration that it cannot have.
         raise UserError(f"The weights of checkpoint {name} cannot be read: {first_line(error)}") from error
+    if not hasattr(model.get_input_embeddings(), "weight"):
+        raise UserError(
+            f"Checkpoint {name} is of type {config.model_type!r}, whose word embeddings cannot be trained here: choose "
+            "BERT, ELECTRA, RoBERTa, XLM-R, DistilBERT, ALBERT or DeBERTa."
+        )
     fresh = _fresh_variables(name, model, info)
     if tokens > config.vocab_size:
         _grow_embeddings(model, tokens)

@@ -228,7 +228,7 @@ class StudyRunner:
         config = TrialConfig.from_values(best.hyperparameters, self._recipe.seed)
         run_follow_ups(INTERACTIONS, interaction_checks(self._recipe, config, scores.sweeps()), *after_search)
         if self._recipe.soup:
-            average_rows(config, scores, self._folder, self._runner)
+            average_rows(config, scores, self._folder, self._runner, self._callback.on_message)
         return best
 
     # Files

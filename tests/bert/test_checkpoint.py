@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -220,6 +221,13 @@ def test_weights_that_are_no_numbers_are_refused(saved):
     held["bert.pooler.dense.bias"][3] = np.nan
     save_file(held, saved / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"are damaged: bert.pooler.dense.bias holds values that are no finite numbers"):
+        load(str(saved), LABELS)
+
+
+def test_a_family_whose_word_embeddings_are_not_trained_here_is_refused(saved):
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(config | {"model_type": "gpt2"}))
+    with pytest.raises(UserError, match="is of type 'gpt2', whose word embeddings cannot be trained here: choose BERT"):
         load(str(saved), LABELS)
 
 

@@ -41,7 +41,8 @@ def run(case: Case) -> None:
             again, deleted = _way_out(case, path, whole / name, again)
         changed = [one for one in differences(_content(whole), _content(study)) if not one.startswith(UNREAD)]
         # Weights are the user's from then on, nothing needs the state of a trial that has ended, and some files may go.
-        if deleted or name.parts[0] in ("model", "soup") or name.name == "state.npz":
+        without_soup = name.name == "soup.json" and "The soup is made without" in f"{again.out}{again.err}"
+        if deleted or without_soup or name.parts[0] in ("model", "soup") or name.name == "state.npz":
             changed = [one for one in changed if not one.startswith(str(name))]
         changed = [one for one in changed if not one.startswith(("evaluations", "savedmodel", "model/README.md"))]
         if changed:

@@ -130,3 +130,13 @@ def test_a_resumed_study_keeps_its_soup(cooked):
     recorder: Recorder = run(cooked.path, tiny(soup=True))
     assert recorder.trials == []
     assert cooked.soup_file.read_text() == before
+
+
+def test_a_study_whose_soup_was_deleted_goes_on_without_and_says_so(cooked):
+    before = cooked.soup_file.read_bytes()
+    cooked.soup_file.unlink()
+    recorder: Recorder = run(cooked.path, tiny(soup=True))
+    rates = ", ".join(f"{rate:g}" for rate in sorted(tiny().learning_rates, reverse=True))
+    assert f"The soup is made without the learning rates {rates}, whose weights are missing." in recorder.messages
+    assert not cooked.soup_file.exists()
+    cooked.soup_file.write_bytes(before)
