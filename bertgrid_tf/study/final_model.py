@@ -21,10 +21,19 @@ def train_final_model(
 ) -> None:
     """Train and save the final model, and fit the correction of its probabilities, unless that is done.
 
+    The final model of a former winner is retired.
+
     Raises:
         UserError: The model does not fit the memory, or diverges.
     """
     folder, metric = execution.folder, execution.recipe.metric
+    for line in controller.log.of("final"):
+        config = replace(config, stop_epoch=int(line["epoch"]))
+    if folder.has_final_model() and not _is_trained(config, folder):
+        execution.callback.on_message(
+            f"The winner has changed: the final model of the former one ({folder.model}) is retired, and trained anew."
+        )
+        _retire(folder)
     if folder.has_final_model():
         delete(folder.final_state)
         if not folder.correction_file.exists():
@@ -33,8 +42,7 @@ def train_final_model(
     # Those of another final model.
     delete(folder.evaluations)
     config = replace(config, gpus=execution.final_gpus())
-    for line in controller.log.of("final"):
-        config = replace(config, stop_epoch=int(line["epoch"]))
+    folder.claim_state(folder.final_state, config)
     controller.begin_final(config)
     model, kept = config.hyperparameters.model, "the search's results are kept: choose"
     try:
@@ -57,6 +65,23 @@ def train_final_model(
     _fit_correction(folder, config, len(epochs))
     folder.write_final(FinalTrial(config.hyperparameters, config.schedule_epochs, epochs, config.gpus))
     delete(folder.final_state)
+
+
+def _is_trained(config: TrialConfig, folder: StudyFolder) -> bool:
+    """Return whether the final model of a study is that of a configuration; its record takes over a longer schedule."""
+    final = folder.read_final()
+    if final.hyperparameters != config.hyperparameters or len(final.epochs) != config.stop_epoch:
+        return False
+    if final.schedule_epochs != config.schedule_epochs and not config.hyperparameters.needs_horizon:
+        folder.write_final(final := replace(final, schedule_epochs=config.schedule_epochs))
+    return final.schedule_epochs == config.schedule_epochs
+
+
+def _retire(folder: StudyFolder) -> None:
+    """Delete a study's final model; killed in between, it has none."""
+    for part in (folder.final_file, folder.model, folder.final_state):
+        delete(part)
+    folder.delete_predictions(FINAL)
 
 
 def _epochs(
