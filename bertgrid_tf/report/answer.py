@@ -170,8 +170,8 @@ def overruled(analysis: StudyAnalysis) -> list[str]:
         than = f", {score(metric, chosen.score.value)}" if chosen and chosen.score else ""
         sentences.append(
             f"The level `{sweep.parameter}={better.level}`, {score(metric, better.score.value)} in its sweep, came "
-            f"later and **would have been adopted** in place of {adopted}{than}. All that follows the sweep was trained "
-            "with the latter, and stays; the same command with `--study NAME` makes a study that searches anew."
+            f"later and **would have been adopted** in place of {adopted}{than}. All that follows the sweep was "
+            "trained with the latter, and stays; the same command with `--study NAME` makes a study that searches anew."
         )
     return sentences
 

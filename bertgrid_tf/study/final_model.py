@@ -7,6 +7,7 @@ import keras_tuner
 
 from bertgrid_tf.analysis import StudyScores, fit_correction
 from bertgrid_tf.budget.controller import BudgetController
+from bertgrid_tf.budget.time_budget import BudgetLog
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.storage.records import FinalTrial
 from bertgrid_tf.storage.study_folder import StudyFolder
@@ -27,22 +28,22 @@ def train_final_model(
         UserError: The model does not fit the memory, or diverges.
     """
     folder, metric = execution.folder, execution.recipe.metric
-    for line in controller.log.of("final"):
-        config = replace(config, stop_epoch=int(line["epoch"]))
-    if folder.has_final_model() and not _is_trained(config, folder):
+    if folder.has_final_model():
+        if _is_trained(config, folder, controller.log):
+            delete(folder.final_state)
+            if not folder.correction_file.exists():
+                _fit_correction(folder, config, len(folder.read_final().epochs))
+            return
         execution.callback.on_message(
             f"The winner has changed: the final model of the former one ({folder.model}) is retired, and trained anew."
         )
         _retire(folder)
-    if folder.has_final_model():
-        delete(folder.final_state)
-        if not folder.correction_file.exists():
-            _fit_correction(folder, config, len(folder.read_final().epochs))
-        return
     # Those of another final model.
     delete(folder.evaluations)
     config = replace(config, gpus=execution.final_gpus())
     folder.claim_state(folder.final_state, config)
+    for line in controller.log.since_growth("final"):
+        config = replace(config, stop_epoch=int(line["epoch"]))
     controller.begin_final(config)
     model, kept = config.hyperparameters.model, "the search's results are kept: choose"
     try:
@@ -67,14 +68,19 @@ def train_final_model(
     delete(folder.final_state)
 
 
-def _is_trained(config: TrialConfig, folder: StudyFolder) -> bool:
-    """Return whether the final model of a study is that of a configuration; its record takes over a longer schedule."""
-    final = folder.read_final()
-    if final.hyperparameters != config.hyperparameters or len(final.epochs) != config.stop_epoch:
+def _is_trained(config: TrialConfig, folder: StudyFolder, log: BudgetLog) -> bool:
+    """Return whether the final model of a study is that of a configuration, though it may have been ended early."""
+    final, cut = folder.read_final(), [int(line["epoch"]) for line in log.of("final")]
+    epochs = len(final.epochs)
+    if final.hyperparameters != config.hyperparameters or epochs not in (config.stop_epoch, *cut):
         return False
-    if final.schedule_epochs != config.schedule_epochs and not config.hyperparameters.needs_horizon:
-        folder.write_final(final := replace(final, schedule_epochs=config.schedule_epochs))
-    return final.schedule_epochs == config.schedule_epochs
+    if final.schedule_epochs != config.schedule_epochs:
+        if config.hyperparameters.needs_horizon:
+            return False
+        folder.write_final(replace(final, schedule_epochs=config.schedule_epochs))
+    if epochs != config.stop_epoch and not log.since_growth("final"):
+        log.add("final", epoch=epochs)
+    return True
 
 
 def _retire(folder: StudyFolder) -> None:

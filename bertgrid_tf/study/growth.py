@@ -5,7 +5,7 @@ from dataclasses import replace
 from statistics import median
 
 from bertgrid_tf.budget.plan import PlannedStage, StudyPlan, plan, search_space
-from bertgrid_tf.budget.time_budget import BudgetLog
+from bertgrid_tf.budget.time_budget import BudgetLog, format_duration
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.errors import DamagedError, UserError
 from bertgrid_tf.hyperparameters import Hyperparameters, Value
@@ -39,8 +39,14 @@ def changes_search(key: str) -> bool:
     return key.partition(".")[0] in ("learning_rates", "epochs", "sweeps")
 
 
-def check_growth(folder: StudyFolder, former: Recipe, asked: Recipe) -> None:
+def check_growth(folder: StudyFolder, former: Recipe, asked: Recipe, budget: float | None = None) -> None:
     """Check that a study can grow to a recipe that differs in keys of `is_growth` alone.
+
+    Args:
+        folder: The study's.
+        former: Its recipe.
+        asked: The recipe to grow to.
+        budget: Seconds that all sessions may take from now on; None for the study's own budget, if it has one.
 
     Raises:
         UserError: The recipe lacks a part of what the study has, or its rows would have to be trained anew.
@@ -50,13 +56,14 @@ def check_growth(folder: StudyFolder, former: Recipe, asked: Recipe) -> None:
             f"The study in {folder.path} has more than it is now asked for ({'; '.join(lacking)}): a study grows and "
             f"never shrinks, so give all that it has, {OTHERWISE}."
         )
+    spent = BudgetLog(folder.budget_file).seconds
+    if budget is not None and spent is not None and budget < spent:
+        raise UserError(
+            f"The study in {folder.path} was fitted to --budget {format_duration(spent)}, and does not grow within "
+            f"{format_duration(budget)}: give that or more, or none to go on with it, {OTHERWISE}."
+        )
     if not any(map(changes_search, differing_keys(former, asked))):
         return
-    if folder.budget_file.exists():
-        raise UserError(
-            f"The study in {folder.path} was fitted to its --budget when it began, and does not grow: give the same "
-            f"settings to go on, {OTHERWISE}."
-        )
     rows = [values for values in _begun(folder) if values[STAGE] == GRID]
     if asked.epochs == former.epochs or asked.grid_schedule == "per-cell" or not rows:
         return
@@ -123,11 +130,17 @@ def additions(former: Recipe, asked: Recipe) -> str:
     return "; ".join(added)
 
 
-def grow(folder: StudyFolder) -> None:
-    """Retire what the growth of a study decides anew: its winner, and the times predicted for its stages."""
+def grow(folder: StudyFolder, former: Recipe, asked: Recipe, budget: float | None) -> None:
+    """Retire what the growth of a study decides anew: its winner, the times predicted for its stages, its budget.
+
+    Arguments are as for `check_growth`.
+    """
     folder.best_file.unlink(missing_ok=True)
     if times := folder.read_times():
         folder.write_times(replace(time, at_beginning=None, after_first_epoch=None) for time in times)
+    log = BudgetLog(folder.budget_file)
+    if log.seconds is not None:
+        log.grow(budget or log.seconds, former, asked)
 
 
 def plan_missing(folder: StudyFolder, recipe: Recipe, corpus: Corpus) -> StudyPlan:
@@ -144,7 +157,8 @@ def plan_missing(folder: StudyFolder, recipe: Recipe, corpus: Corpus) -> StudyPl
         return next((level for level in levels if str(level.level) == chosen.get(level.parameter)), levels[0])
 
     oracle = make_oracle(CasualGridOracle, recipe, corpus, choose if recipe.selection != "best" else None)
-    searched = BudgetLog(folder.budget_file).chosen(recipe)
+    former, log = folder.read_recipe(), BudgetLog(folder.budget_file)
+    searched = log.chosen(recipe) if log.seconds is None else log.grown(former, recipe)
     oracle.narrow(search_space(searched), searched.search, dev_examples(recipe, corpus))
     if folder.oracle_file.exists():
         oracle.peek(folder.path)
@@ -161,7 +175,6 @@ def plan_missing(folder: StudyFolder, recipe: Recipe, corpus: Corpus) -> StudyPl
             stages.append(replace(stage, epochs=bound, steps=bound * stage.steps // stage.epochs, at_most=True))
         elif of_stage:
             stages.append(PlannedStage(stage.name, len(of_stage), epochs, sum(steps), False))
-    former = folder.read_recipe()
     seeds = bool(stages) or not folder.best_file.exists() or recipe.n_seeds > former.n_seeds
     checks = seeds or recipe.check_interactions > former.check_interactions
     due = {SEEDS: seeds, INTERACTIONS: checks, FINAL: seeds or not folder.has_final_model()}

@@ -88,10 +88,23 @@ def locked(folder: StudyFolder, on_message: Callable[[str], None]) -> Iterator[N
         yield
 
 
-def check_folder(folder: StudyFolder, asked: Recipe, corpus: Corpus, checkpoints: Mapping[str, str]) -> Recipe:
+def check_folder(
+    folder: StudyFolder,
+    asked: Recipe,
+    corpus: Corpus,
+    checkpoints: Mapping[str, str],
+    budget: float | None = None,
+) -> Recipe:
     """Check that the study in the folder, if there is one, is the one asked for or can become it.
 
     A study grows (`growth`), and takes another final model as long as none is trained.
+
+    Args:
+        folder: The study's.
+        asked: The recipe asked for.
+        corpus: The recipe's.
+        checkpoints: Hash of each model of the search; none to compare none.
+        budget: Seconds of this session's budget, if any.
 
     Returns:
         The recipe asked for, with what is listed in another order in the study's own order.
@@ -111,7 +124,7 @@ def check_folder(folder: StudyFolder, asked: Recipe, corpus: Corpus, checkpoints
             f"to go on, {OTHERWISE}."
         )
     if any(map(is_growth, keys)):
-        check_growth(folder, former, recipe)
+        check_growth(folder, former, recipe, budget)
     if not folder.metadata_file.exists():
         return recipe
     metadata = folder.read_metadata()
@@ -130,11 +143,15 @@ def check_folder(folder: StudyFolder, asked: Recipe, corpus: Corpus, checkpoints
 
 
 def take_over(
-    folder: StudyFolder, recipe: Recipe, checkpoints: Mapping[str, str], on_message: Callable[[str], None]
+    folder: StudyFolder,
+    recipe: Recipe,
+    checkpoints: Mapping[str, str],
+    budget: float | None,
+    on_message: Callable[[str], None],
 ) -> None:
     """Make the study in the folder, if there is one, that of a recipe that `check_folder` has accepted.
 
-    Killed in between, it is still the former study, or already the new one.
+    Killed in between, it is still the former study, or already the new one. Arguments are as for `check_folder`.
     """
     if not folder.recipe_file.exists():
         return
@@ -143,7 +160,7 @@ def take_over(
     if any(map(is_growth, keys)):
         on_message(f"The study in {folder.path} grows: {additions(former, recipe)}.")
         if keys != ["check_interactions"]:
-            grow(folder)
+            grow(folder, former, recipe, budget)
         if folder.soup_file.exists() and any(map(changes_search, keys)):
             on_message("The soup stays that of the rows so far, whose weights are no longer kept.")
         if folder.metadata_file.exists():

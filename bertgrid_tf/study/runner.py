@@ -92,7 +92,8 @@ class StudyRunner:
         with preparation.locked(self._folder, self._callback.on_message):
             checkpoints = checkpoint_identities(self._asked)
             if not self._fresh:
-                self._asked = preparation.check_folder(self._folder, self._asked, self._corpus, checkpoints)
+                budget = self._budget.seconds if self._budget else None
+                self._asked = preparation.check_folder(self._folder, self._asked, self._corpus, checkpoints, budget)
                 repair(self._folder, self._corpus, self._callback.on_message)
             with start_workers(self._workers) if self._workers else nullcontext() as workers:
                 self._prepare(workers, checkpoints)
@@ -127,7 +128,8 @@ class StudyRunner:
         self._runner.models.trainer(self._recipe.hyperparameters)  # reads the weights before anything is deleted
         if self._fresh:
             preparation.empty_folder(self._folder)
-        preparation.take_over(self._folder, self._asked, checkpoints, self._callback.on_message)
+        budget = self._budget.seconds if self._budget else None
+        preparation.take_over(self._folder, self._asked, checkpoints, budget, self._callback.on_message)
         preparation.write_beginning(self._folder, self._asked, self._corpus, findings, checkpoints)
         self._folder.write_auto_settings(settings)
         self._workload = WorkloadEstimator(self._runner.encoder, self._recipe.seed)
