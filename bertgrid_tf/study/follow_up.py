@@ -75,7 +75,7 @@ def run_follow_ups(
     controller: BudgetController,
 ) -> None:
     """Run the trials of a stage after the search, unless they have ended or do not fit the budget."""
-    ended = _keep_ended(stage, trials, execution.folder)
+    ended = keep_ended(stage, trials, execution.folder)
     for name in ended:
         delete(execution.folder.follow_up / name)
     waiting = [trial for trial in trials if trial.name not in ended]
@@ -92,24 +92,29 @@ def run_follow_ups(
                     execution.folder.delete_predictions(trial.name)
 
 
-def _keep_ended(stage: str, trials: Sequence[FollowUpTrial], folder: StudyFolder) -> set[str]:
-    """Return the names of the trials of a stage that have ended; those of a former tied set or winner are deleted."""
+def keep_ended(stage: str, trials: Sequence[FollowUpTrial], folder: StudyFolder) -> set[str]:
+    """Return the names of a stage's trials that have ended; what a former tied set or winner has left is deleted.
+
+    Args:
+        stage: The stage.
+        trials: The trials that are asked for.
+        folder: The study's.
+    """
     asked, kept = {trial.name: trial for trial in trials}, set()
     for ended in folder.read_follow_ups():
         if ended.config.stage != stage:
             continue
-        trial = asked.get(ended.name)
+        trial, epochs = asked.get(ended.name), 0
         if trial is not None and ended.config == replace(trial.config, stop_epoch=ended.config.stop_epoch):
-            epochs = ended.epochs[: trial.config.stop_epoch]
-            if trial.config.stop_epoch <= ended.config.stop_epoch:
-                kept.add(ended.name)
-                if len(epochs) < len(ended.epochs):
-                    folder.delete_predictions(ended.name, after=len(epochs))
-                if trial.config != ended.config:
-                    folder.write_follow_up(replace(trial, epochs=epochs))
-                continue
-        folder.follow_up_file(ended.name).unlink()
-        folder.delete_predictions(ended.name)
+            epochs = min(trial.config.stop_epoch, ended.config.stop_epoch)
+        if trial is not None and epochs == trial.config.stop_epoch:
+            kept.add(ended.name)
+            if trial.config != ended.config:
+                folder.write_follow_up(replace(trial, epochs=ended.epochs[:epochs]))
+                folder.delete_predictions(ended.name, after=epochs)
+        else:
+            folder.follow_up_file(ended.name).unlink()
+            folder.delete_predictions(ended.name)
     return kept
 
 
