@@ -142,6 +142,7 @@ def _print_plan(
     if former is None:
         console.print(plan_table(plan(guessed, corpus)))
     else:
-        console.print(missing_table(plan_missing(former, guessed, corpus), str(former.path)))
+        missing = plan_missing(former, guessed, corpus)
+        console.print(missing_table(missing, str(former.path)), highlight=False, soft_wrap=True)
     for key in auto_keys(asked):
         console.print(guess_line(key, key_value(guessed, key)), markup=False, highlight=False, soft_wrap=True)

@@ -25,7 +25,7 @@ def missing_table(plan: StudyPlan, folder: str) -> RenderableType:
     """Return the stages that a study in a folder lacks, with their cost."""
     if not plan.stages:
         return Text(f"The study in {folder} has all of this: there is nothing to train.")
-    return _stages(plan, escape(f"What the study in {folder} lacks"))
+    return Group(_stages(plan, "Missing"), Text(f"The study in {folder} has all else."))
 
 
 def _stages(plan: StudyPlan, title: str) -> RenderableType:
