@@ -73,10 +73,10 @@ def tune(
     budget: Annotated[
         str | None, flag("--budget", "time for the whole study, as 2h, 90m or 1h30m: what does not fit is left out")
     ] = None,
-    dry_run: Annotated[bool, flag("--dry-run", "print the cost of the study, and stop")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "print the cost of the study, or of what it lacks, and stop")] = False,
     **flags: object,
 ) -> None:
-    """Sweep, fill the grid, train the final model. The same command resumes an interrupted study."""
+    """Sweep, fill the grid, train the final model. The same command resumes a study, with a larger grid extends it."""
     from bertgrid_tf import api
     from bertgrid_tf.report.summary import print_summary
     from bertgrid_tf.storage.study_folder import StudyFolder
