@@ -164,9 +164,7 @@ def tune(
             receivers = [display, *callbacks] if display else [*callbacks]
             analysis = StudyRunner(asked, data, StudyFolder(folder), receivers, fresh, options, limit).run()
     except TunerError as error:
-        # The messages of tuners name its own arguments.
-        sentence = str(error).replace("project_name", "--study NAME").replace("overwrite=True", "--fresh")
-        raise UserError(sentence) from error
+        raise user_error(error) from error
     return Study(folder, data_dir, frames, analysis)
 
 
@@ -470,10 +468,9 @@ class Study:
         """
         recipe, folder, frames = self.recipe, self.path.absolute(), self._tables(data)
         larger: dict[str, Any] = {"learning_rates": _with_rates(recipe.learning_rates, learning_rates)}
-        larger |= {"epochs": epochs or recipe.epochs, "n_seeds": n_seeds or recipe.n_seeds}
-        for name, levels in (sweeps or {}).items():
-            own = recipe.sweeps.get(name) or [getattr(recipe.hyperparameters, name, levels[0])]
-            larger[f"sweeps.{name}"] = [*own, *(level for level in levels if level not in own)]
+        larger["epochs"] = recipe.epochs if epochs is None else epochs
+        larger["n_seeds"] = recipe.n_seeds if n_seeds is None else n_seeds
+        larger |= {f"sweeps.{name}": levels for name, levels in _with_levels(recipe, sweeps or {}).items()}
         tables: Mapping[str, Table] = {}
         if (own_tables := recipe.data) is not None:
             files = {"train": own_tables.file, "dev": own_tables.dev_file, "test": own_tables.test_file}
@@ -516,6 +513,11 @@ class Study:
         return export(self._folder, format, self.path / format if path is None else Path(path))
 
 
+def user_error(error: TunerError) -> UserError:
+    """Return an error of `tuners`, whose messages name its own arguments, in the words of the command line."""
+    return UserError(str(error).replace("project_name", "--study NAME").replace("overwrite=True", "--fresh"))
+
+
 def memory_limit(size: str | int | None) -> int | None:
     """Return a size of memory, as "16GB", in bytes, without importing TensorFlow."""
     from bertgrid_tf.system.gpu import parse_memory
@@ -544,6 +546,19 @@ def prepare_device(console: "Console", activity: str, memory: int | None) -> Non
 
 def _hyperparameters(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in Hyperparameters.model_fields}
+
+
+def _with_levels(recipe: Recipe, added: Mapping[str, Sequence[Value]]) -> dict[str, list[Value]]:
+    """Return the levels of some sweeps with others behind them; a parameter that is not swept has its one value."""
+    if not isinstance(added, Mapping) or any(isinstance(levels, str) for levels in added.values()):
+        raise UserError(
+            f'sweeps must be lists of levels by parameter, as {{"context": ["current"]}}, not {shown(added)}.'
+        )
+    former = {name: [value] for name, value in recipe.hyperparameters.model_dump().items()} | recipe.sweeps
+    own = {name: former.get(name, []) for name in added}
+    return {
+        name: [*own[name], *(level for level in levels if level not in own[name])] for name, levels in added.items()
+    }
 
 
 def _with_rates(own: Sequence[float], added: Iterable[float]) -> list[float]:

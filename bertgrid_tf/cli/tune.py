@@ -25,6 +25,7 @@ from bertgrid_tf.cli.options import (
 )
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.system.process import StoppedError
+from tuners.errors import TunerError
 
 if TYPE_CHECKING:
     from bertgrid_tf.storage.study_folder import StudyFolder
@@ -120,7 +121,7 @@ def _print_plan(
     console: Console, recipe: Recipe, data_dir: Path, memory: int | None, strict: bool, former: "StudyFolder | None"
 ) -> None:
     """Print what a study costs or, where it has begun, what is missing."""
-    from bertgrid_tf.api import load_corpus
+    from bertgrid_tf.api import load_corpus, user_error
     from bertgrid_tf.budget.plan import plan
     from bertgrid_tf.corpus import check_corpus, refuse_warnings
     from bertgrid_tf.report.corpora import findings_text
@@ -142,7 +143,10 @@ def _print_plan(
     if former is None:
         console.print(plan_table(plan(guessed, corpus)))
     else:
-        missing = plan_missing(former, guessed, corpus)
+        try:
+            missing = plan_missing(former, guessed, corpus)
+        except TunerError as error:
+            raise user_error(error) from error
         console.print(missing_table(missing, str(former.path)), highlight=False, soft_wrap=True)
     for key in auto_keys(asked):
         console.print(guess_line(key, key_value(guessed, key)), markup=False, highlight=False, soft_wrap=True)

@@ -168,9 +168,10 @@ def overruled(analysis: StudyAnalysis) -> list[str]:
             continue
         adopted = f"`{chosen.level}`" if chosen else "the initial one"
         than = f", {score(metric, chosen.score.value)}" if chosen and chosen.score else ""
+        tied = " (the two are tied at the 5 % level)" if chosen and chosen.tied and better.tied else ""
         sentences.append(
             f"The level `{sweep.parameter}={better.level}`, {score(metric, better.score.value)} in its sweep, came "
-            f"later and **would have been adopted** in place of {adopted}{than}. All that follows the sweep was "
+            f"later and **would have been adopted** in place of {adopted}{than}{tied}. All that follows the sweep was "
             "trained with the latter, and stays; the same command with `--study NAME` makes a study that searches anew."
         )
     return sentences

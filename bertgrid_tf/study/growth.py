@@ -5,7 +5,7 @@ from dataclasses import replace
 from statistics import median
 
 from bertgrid_tf.budget.plan import PlannedStage, StudyPlan, plan, search_space
-from bertgrid_tf.budget.time_budget import BudgetLog, format_duration
+from bertgrid_tf.budget.time_budget import BudgetLog
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.errors import DamagedError, UserError
 from bertgrid_tf.hyperparameters import Hyperparameters, Value
@@ -39,14 +39,8 @@ def changes_search(key: str) -> bool:
     return key.partition(".")[0] in ("learning_rates", "epochs", "sweeps")
 
 
-def check_growth(folder: StudyFolder, former: Recipe, asked: Recipe, budget: float | None = None) -> None:
+def check_growth(folder: StudyFolder, former: Recipe, asked: Recipe) -> None:
     """Check that a study can grow to a recipe that differs in keys of `is_growth` alone.
-
-    Args:
-        folder: The study's.
-        former: Its recipe.
-        asked: The recipe to grow to.
-        budget: Seconds that all sessions may take from now on; None for the study's own budget, if it has one.
 
     Raises:
         UserError: The recipe lacks a part of what the study has, or its rows would have to be trained anew.
@@ -55,12 +49,6 @@ def check_growth(folder: StudyFolder, former: Recipe, asked: Recipe, budget: flo
         raise UserError(
             f"The study in {folder.path} has more than it is now asked for ({'; '.join(lacking)}): a study grows and "
             f"never shrinks, so give all that it has, {OTHERWISE}."
-        )
-    spent = BudgetLog(folder.budget_file).seconds
-    if budget is not None and spent is not None and budget < spent:
-        raise UserError(
-            f"The study in {folder.path} was fitted to --budget {format_duration(spent)}, and does not grow within "
-            f"{format_duration(budget)}: give that or more, or none to go on with it, {OTHERWISE}."
         )
     if not any(map(changes_search, differing_keys(former, asked))):
         return
@@ -133,7 +121,11 @@ def additions(former: Recipe, asked: Recipe) -> str:
 def grow(folder: StudyFolder, former: Recipe, asked: Recipe, budget: float | None) -> None:
     """Retire what the growth of a study decides anew: its winner, the times predicted for its stages, its budget.
 
-    Arguments are as for `check_growth`.
+    Args:
+        folder: The study's.
+        former: Its recipe.
+        asked: The recipe to grow to.
+        budget: Seconds that all sessions may take from now on; None for the study's own budget, if it has one.
     """
     folder.best_file.unlink(missing_ok=True)
     if times := folder.read_times():

@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from bertgrid_tf import __version__
 from bertgrid_tf.bert.device import hardware
+from bertgrid_tf.budget.controller import check_budget
 from bertgrid_tf.corpus import Corpus, Finding, label_counts, speaker_counts
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe, differing_keys
@@ -123,8 +124,11 @@ def check_folder(
             f"{folder.path} holds a study of another recipe (they differ in {', '.join(keys)}): give the same settings "
             f"to go on, {OTHERWISE}."
         )
+    grows = any(is_growth(key) and key != "check_interactions" for key in keys)
     if any(map(is_growth, keys)):
-        check_growth(folder, former, recipe, budget)
+        check_growth(folder, former, recipe)
+    if budget is not None:
+        check_budget(folder, budget, grows)
     if not folder.metadata_file.exists():
         return recipe
     metadata = folder.read_metadata()
@@ -159,7 +163,7 @@ def take_over(
     keys = differing_keys(former, recipe)
     if any(map(is_growth, keys)):
         on_message(f"The study in {folder.path} grows: {additions(former, recipe)}.")
-        if keys != ["check_interactions"]:
+        if any(is_growth(key) and key != "check_interactions" for key in keys):
             grow(folder, former, recipe, budget)
         if folder.soup_file.exists() and any(map(changes_search, keys)):
             on_message("The soup stays that of the rows so far, whose weights are no longer kept.")
