@@ -389,6 +389,11 @@ class Study:
             for number, one in enumerate(texts, start=1):
                 if not isinstance(one, str):
                     raise UserError(f"Text {number} must be a string, not {one!r}.")
+                try:
+                    one.encode()
+                except UnicodeEncodeError:
+                    whole = "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+                    raise UserError(f"Text {number} has half of a surrogate pair: give {whole}.") from None
             dialogues = tuple(Dialogue((Utterance(one, key=str(n)),)) for n, one in enumerate(texts, start=1))
             index = texts.index if isinstance(texts, pd.Series) else pd.RangeIndex(len(texts))
 

@@ -28,6 +28,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 HERE = Path(__file__).parent
 LOG, TOKEN, STOP = "STOPS_LOG", "STOPS_TOKEN", "STOPS_STOP"
@@ -295,9 +296,12 @@ def _without_clocks(path: Path, study: Path) -> Any:
     if path.name == "state.npz":
         import numpy as np
 
-        with np.load(path) as state:
-            arrays = {name: state[name].tobytes() for name in state.files if name != "history"}
-            return arrays | {"history": _drop(json.loads(str(state["history"])), SECONDS)}
+        try:
+            with np.load(path) as state:
+                arrays = {name: state[name].tobytes() for name in state.files if name != "history"}
+                return arrays | {"history": _drop(json.loads(str(state["history"])), SECONDS)}
+        except (BadZipFile, EOFError, ValueError, KeyError):
+            return path.read_bytes()  # That of an ended trial may stay damaged, since nothing reads it.
     if path.name == "report.html":
         return _untimed(path.read_text())
     if path.suffix == ".json" and not path.is_relative_to(study / "model") and not path.is_relative_to(study / "soup"):

@@ -306,6 +306,7 @@ def test_a_folder_without_a_study_and_texts_that_are_none_are_refused(tmp_path, 
         ("one", "predict takes a list of texts"),
         ([], "There are no texts to classify"),
         (["one", None], "Text 2 must be a string, not None."),
+        (["one", "t\ud83dwo"], "Text 2 has half of a surrogate pair: give text.encode"),
     ):
         with pytest.raises(bg.UserError, match=sentence):
             study.predict(texts)

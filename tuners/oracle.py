@@ -312,7 +312,7 @@ class CasualGridOracle(keras_tuner.Oracle):
 
     def get_state(self) -> dict[str, Any]:
         """Return KerasTuner's state with the description of the search, as in `oracle.json`."""
-        return state.described(super().get_state(), self.trials, self._description)
+        return state.described(super().get_state(), self._description)
 
     def save(self) -> None:
         """Write `oracle.json`, whole or not at all."""

@@ -42,9 +42,21 @@ MAX_STARTS = 3
 LOOPBACK = "127.0.0.1"
 _FOLDER = "TUNERS_RAY_FOLDER"
 # Ray's agents go on for a minute after a driver that was killed, and its folder stays for ever.
+# Ray's agents write their titles over their environment, but have their logs open, as has the driver, the parent of
+# this shell. A process that is forked while others are listed is found the next time.
 _SWEEP = f"""\
 read _
-kill -9 $(grep -lsF "{_FOLDER}=$0" /proc/[0-9]*/environ | cut -d/ -f3)
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+    left=$(for process in /proc/[0-9]*; do
+        [ "$process" = "/proc/$PPID" ] && continue
+        if grep -qsF "{_FOLDER}=$0" "$process/environ" || ls -l "$process/fd" 2>&1 | grep -qF " $0/"; then
+            echo "${{process#/proc/}}"
+        fi
+    done)
+    [ "$left" ] || break
+    kill -9 $left
+    sleep 0.2
+done
 rm -rf "$0"
 """
 # A worker that writes to the driver's terminal would break its progress bars.

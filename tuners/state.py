@@ -50,6 +50,11 @@ def save_oracle(path: Path, state: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(state))
 
 
+def described(state: Mapping[str, Any], description: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the description of the search to KerasTuner's state of an oracle."""
+    return {**state, DESCRIPTION: description}
+
+
 def empty_folder(trial_file: Path) -> None:
     """Delete everything in a trial's folder but its `trial.json`."""
     for path in trial_file.parent.iterdir():
@@ -71,13 +76,6 @@ def save_lengthened(path: Path, trial: Trial) -> None:
     delete(_hyperparameters_file(path))
     save_trial(path, trial, 0)
     write_text(_hyperparameters_file(path), json.dumps(trial.hyperparameters.values))
-
-
-def described(state: Mapping[str, Any], trials: Mapping[str, Trial], description: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the description of the search to KerasTuner's state of an oracle."""
-    # KerasTuner saves an ended trial as ongoing still, and would run it twice.
-    ongoing = {tuner: id_ for tuner, id_ in state["ongoing_trials"].items() if trials[id_].status not in ENDED}
-    return {**state, "ongoing_trials": ongoing, DESCRIPTION: description}
 
 
 def load_study(

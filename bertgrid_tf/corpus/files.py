@@ -41,6 +41,7 @@ SPLITS = {
 _SUFFIXES = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 _SEP = re.compile(r'"?sep=([^"\r\n])"?(?:\r\n?|\n)', re.IGNORECASE)
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*"')
 _UNREADABLE = {
     b"\x89PNG": "a PNG image",
@@ -107,14 +108,21 @@ class RawTable:
     def select(self, wanted: Sequence[str]) -> Cells:
         """Yield the number and the cells of every row, in the order of the names in `wanted`.
 
+        Half of a surrogate pair, which a JSON escape and Python can spell but UTF-8 cannot, becomes U+FFFD.
+
         Raises:
             UserError: A column is missing (`check`), a row cannot be read, or there are no rows.
         """
         self.check(wanted)
-        row = None
-        for row in self.cells([self.header.index(column) for column in wanted]):
-            yield row
-        if row is None:
+        number = None
+        for number, cells in self.cells([self.header.index(column) for column in wanted]):
+            if any(map(_HALF_PAIR.search, cells)):
+                cells = [_HALF_PAIR.sub("\ufffd", cell) for cell in cells]
+                remark = f"{self.name}: half of a character, as of a broken emoji, is read as \ufffd."
+                if remark not in self.remarks:
+                    self.remarks.append(remark)
+            yield number, cells
+        if number is None:
             raise UserError(f"{self.name} has a header but no rows.")
 
     def refuse_joined_rows(self, label: str | None, labels: Iterable[str | None]) -> None:
@@ -382,9 +390,12 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _texts(column: "pd.Series[Any]") -> "pd.Series[str]":
-    # Class ids beside a missing value are floats in pandas: 1.0 is the class "1".
-    return column.convert_dtypes().astype("string").fillna("")
+def _texts(column: "pd.Series[Any]") -> Iterable[str]:
+    try:
+        # Class ids beside a missing value are floats in pandas: 1.0 is the class "1".
+        return column.convert_dtypes().astype("string").fillna("")
+    except UnicodeEncodeError:  # from half of a surrogate pair
+        return ["" if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
 
 
 def _frame(frame: "pd.DataFrame") -> RawTable:

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from made_up_study import right_in, write_trial
 
-from bertgrid_tf.analysis import StudyScores, analyze, compare_studies, dev_baseline, fit_correction
-from bertgrid_tf.analysis.gains import averaging_gains
+from bertgrid_tf.analysis import StudyScores, analyze, class_report, compare_studies, dev_baseline, fit_correction
+from bertgrid_tf.analysis.gains import _change, averaging_gains
 from bertgrid_tf.budget.time_budget import BudgetLog
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.metrics.classification import evaluate
+from bertgrid_tf.metrics.compare import Split
 from bertgrid_tf.storage.predictions import Predictions, write_predictions
 from bertgrid_tf.storage.records import FinalTrial, FollowUpTrial, Soup
 from bertgrid_tf.storage.study_folder import StudyFolder
@@ -340,6 +341,14 @@ def test_a_gain_that_is_not_used_says_why_and_the_temperature_has_the_calibratio
     assert temperature.detail == (
         "Temperature 0.61; the predicted class stays the same, and the calibration error goes from 19.3 % to 12.0 %."
     )
+
+
+def test_a_metric_of_named_classes_has_a_report_and_gains_on_test_too(right_for):
+    texts = Split(made_up_study.TRUTH, np.arange(made_up_study.TEXTS), made_up_study.LABELS)
+    report = class_report(texts, right_for(0.8)[None], np.array([0.5, 0.5]), "micro_f1:joy")
+    assert report.score.value == report.metrics["micro_f1:joy"] > 0
+    change = _change(texts, right_for(0.6)[None], right_for(0.8)[None], "micro_f1:joy")
+    assert 0 < change.before < change.after
 
 
 def test_the_gain_of_a_soup_is_in_the_metric_that_decides(tmp_path, right_for):

@@ -205,7 +205,9 @@ def test_one_trace_serves_every_shape_run_and_loss_and_another_one_targets(check
 
 
 def test_probabilities_come_in_the_order_of_the_texts(trainer, checkpoint, dev):
-    together = trainer.probabilities(dev.texts)
+    batches = []
+    together = trainer.probabilities(dev.texts, lambda *batch: batches.append(batch))
+    assert [done for done, _, _ in batches] == list(range(1, batches[0][1] + 1))
     np.testing.assert_allclose(together.sum(axis=1), 1, rtol=1e-5)
     one_by_one = [trainer.probabilities(dev.texts.take(np.array([i])))[0] for i in range(len(dev.texts))]
     np.testing.assert_allclose(together, one_by_one, atol=1e-5)

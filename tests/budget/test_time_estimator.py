@@ -146,6 +146,13 @@ def test_a_trial_that_ends_before_its_last_epoch_is_not_waited_for():
     assert simulated.estimator.left() == pytest.approx(simulated.speed * SMALL.cost)
 
 
+def test_what_is_left_of_unlike_trials_is_those_that_have_not_begun():
+    simulated = Simulated(reset=0.0)
+    simulated.estimator.expect([StageWork("grid", ((SMALL, 4), (SMALL, 1)))])
+    simulated.run("0", "grid", SMALL, 1)
+    assert simulated.estimator.left() == pytest.approx(simulated.speed * 4 * SMALL.cost)
+
+
 def test_a_diverged_trial_has_ended_and_does_not_count_for_the_speed():
     simulated = Simulated()
     simulated.estimator.expect([StageWork("grid", ((SMALL, 4),))])

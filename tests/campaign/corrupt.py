@@ -76,8 +76,8 @@ def _way_out(case: Case, path: Path, whole: Path, refused: Answer) -> tuple[Answ
 
 
 def _content(study: Path) -> dict[str, Any]:
-    """The content of a study folder; in which order trials have ended is another where one was trained again."""
+    """The content of a study folder; trials have begun and ended in another order where one was trained again."""
     kept = content(study)
-    if "oracle.json" in kept:
-        kept["oracle.json"]["end_order"].sort()
+    for order in ("start_order", "end_order") if "oracle.json" in kept else ():
+        kept["oracle.json"][order].sort()
     return kept

@@ -36,6 +36,17 @@ def remarks_of(path, names=("text", "label"), **options):
     return table.remarks
 
 
+def test_half_of_a_surrogate_pair_is_replaced_with_a_remark(write):
+    texts = ["broken \ud83d emoji", "fine", "\udc00"]
+    path = write("t.jsonl", "".join(json.dumps({"text": text, "label": "a"}) + "\n" for text in texts).encode())
+    for source in (path, pd.DataFrame({"text": pd.Series(texts, dtype=object), "label": "a"})):
+        table = open_table(source)
+        read = [text for _, (text, _) in table.select(("text", "label"))]
+        assert read == ["broken \ufffd emoji", "fine", "\ufffd"]
+        assert list(table.select(["text"])) and len(table.remarks) == 1
+        assert "half of a character, as of a broken emoji, is read as \ufffd" in table.remarks[0]
+
+
 def delimited(rows, delimiter=",", header=("label", "text"), **options):
     file = io.StringIO()
     csv.writer(file, delimiter=delimiter, **options).writerows([header, *rows])

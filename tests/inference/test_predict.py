@@ -436,6 +436,7 @@ def test_every_model_of_a_study_is_scored_on_an_opened_split(corrected, tmp_path
     assert written["of"].tolist() == ["final", "soup", "corrected"]
     assert written["accuracy"].tolist() == pytest.approx([scores["accuracy"] for scores in evaluation.metrics.values()])
     assert (written["split"] == "test").all()
+    assert pd.to_datetime(written["opened"]).nunique() == 1
     assert (written["texts_bad"] + written["texts_good"] == 100).all()
     for model, probabilities in {"final": final, "soup": soup}.items():
         kept = read_predictions(folder.evaluation_file("test", model), LABELS)

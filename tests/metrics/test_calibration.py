@@ -74,6 +74,8 @@ def test_bins_hold_equally_many_texts():
     found = reliability(np.zeros(12, int), np.stack([confidence, 1 - confidence], axis=1), bins=4)
     assert found.share == pytest.approx([0.25] * 4)
     assert found.confidence == pytest.approx(confidence.reshape(4, 3).mean(axis=1))
+    texts = np.linspace(0.51, 0.99, 60)
+    assert reliability(np.zeros(60, int), np.stack([texts, 1 - texts], axis=1)).share == pytest.approx([1 / 15] * 15)
     many = reliability(np.zeros(12, int), np.stack([confidence, 1 - confidence], axis=1))
     assert many.share == pytest.approx([1 / 12] * 12)
 

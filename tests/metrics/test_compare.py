@@ -121,6 +121,11 @@ def test_scores_of_ranks_and_of_grades_have_the_spread_over_draws_of_whole_dialo
     assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 74) * np.std(scores) * math.sqrt(75 / 74), rel=0.12)
 
 
+def test_where_all_texts_have_one_class_ranks_are_those_of_chance():
+    texts = split(np.zeros(8, int), size=2)
+    assert interval(texts, candidate(np.arange(8) % 2), "roc_auc") == (0.5, 0.5)
+
+
 def test_a_coefficient_may_be_negative_and_its_interval_ends_at_minus_1():
     texts, _ = made_up(n=12, size=1)
     opposite = candidate((texts.truth + 1 + (np.arange(12) == 3)) % 4)
@@ -385,6 +390,12 @@ def test_a_constant_predictor_never_beats_the_baseline(truth, counts, constant, 
     texts, shares = split(np.array(truth), size), np.array(counts) / sum(counts)
     same = candidate(np.full(len(truth), constant))
     assert not compare_with_baseline(texts, same, shares, metric).beaten
+
+
+def test_of_a_metric_of_labels_it_does_not_count_how_sure_a_constant_predictor_is():
+    texts, same = split(np.full(40, 2)), candidate(np.full(40, 2))
+    same[:, ::2] = (same[:, ::2] + 0.25) / 2
+    assert not compare_with_baseline(texts, same, SHARES, "accuracy").beaten
 
 
 def test_a_model_may_beat_the_baseline_in_loss_though_it_predicts_one_class_alone():

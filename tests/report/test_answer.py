@@ -38,8 +38,8 @@ def test_a_better_level_that_came_later_is_named_with_the_chosen_one_and_what_to
     reached = score(study.recipe.metric, chosen.score.value)
     assert to_text(sentence).plain == (
         f"The level {sweep.parameter}=later, {reached} in its sweep, came later and would have been adopted in place "
-        f"of {chosen.level}, {reached} (the two are tied at the 5 % level). All that follows the sweep was trained with "
-        "the latter, and stays; the same command with --study NAME makes a study that searches anew."
+        f"of {chosen.level}, {reached} (the two are tied at the 5 % level). All that follows the sweep was trained "
+        "with the latter, and stays; the same command with --study NAME makes a study that searches anew."
     )
     assert sentence in answer(grown)
 

@@ -110,6 +110,13 @@ def test_a_failed_and_a_diverged_trial_count_as_with_one_worker(tmp_path):
     assert failed.message == "does not fit the memory"
 
 
+def test_a_trial_without_an_epoch_has_failed_on_a_worker_too(tmp_path):
+    pool = SimulatedPool(lambda hyperparameters, folder: iter(()), 2, lambda hyperparameters, epoch: 1)
+    tuner = parallel(tmp_path, pool, sweeps={})
+    tuner.search()
+    assert {(trial.status, trial.message) for trial in trials(tuner)} == {("FAILED", "the trainable yielded no epoch")}
+
+
 def test_an_interrupted_search_resumes_with_any_number_of_workers(tmp_path):
     class Interrupted(SimulatedPool):
         def wait(self) -> Report:

@@ -118,9 +118,13 @@ def test_a_worker_that_cannot_start_gives_its_reason(host, tmp_path):
         search_in(tmp_path, RayPool(broken, 2, Share(1, 0)))
 
 
-def test_workers_that_die_as_they_start_are_not_replaced_for_ever(host, tmp_path):
+def test_workers_that_die_as_they_start_are_replaced_twice(host, tmp_path):
+    lost = []
     with pytest.raises(TunerError, match="workers die as they start"):
-        search_in(tmp_path, RayPool(dead_at_birth, 1, Share(1, 0)))
+        search_in(
+            tmp_path, RayPool(dead_at_birth, 1, Share(1, 0), on_worker_lost=lambda trial, host: lost.append(trial))
+        )
+    assert lost == [None] * 3
 
 
 def test_a_trial_that_kills_its_worker_each_time_fails_and_the_search_continues(host, tmp_path):
@@ -143,6 +147,31 @@ def test_ray_of_this_host_listens_on_the_loopback_address_and_in_a_private_folde
         assert any(stat.S_IMODE(folder.stat().st_mode) == 0o700 for folder in file.parents), file
     assert len(addresses) > 4
     assert {address.removeprefix("::ffff:") for address in addresses} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("known", ["environment", "open file"])
+def test_what_a_killed_driver_leaves_is_swept_up(known, tmp_path):
+    folder, others = tmp_path / "ray-1", tmp_path / "ray-11"
+    for place in (folder, others):
+        place.mkdir()
+    with (folder / "log").open("w") as log, (others / "log").open("w") as other_log:
+        own = {"env": {ray_pool._FOLDER: str(folder)}} if known == "environment" else {"stdout": log}
+        left = subprocess.Popen(["sleep", "60"], **own)
+        unrelated = subprocess.Popen(["sleep", "60"], stdout=other_log)
+    try:
+        subprocess.run(["sh", "-c", ray_pool._SWEEP, str(folder)], stdin=subprocess.DEVNULL, check=True, timeout=20)
+        assert left.wait(5) == -signal.SIGKILL
+        assert unrelated.poll() is None
+        assert [*tmp_path.iterdir()] == [others]
+        # The driver, whose search may have ended as it should.
+        parent = 'exec 3> "$0/log"; sh -c "$1" "$2" 3>&-; echo spared'
+        command = ["sh", "-c", parent, str(others), ray_pool._SWEEP, str(others)]
+        assert subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=20).stdout == b"spared\n"
+        assert unrelated.wait(5) == -signal.SIGKILL
+    finally:
+        for process in (left, unrelated):
+            process.kill()
+            process.wait()
 
 
 DRIVER = """\

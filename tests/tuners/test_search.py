@@ -44,6 +44,13 @@ def test_each_sweep_adopts_its_best_level_before_the_next_starts(tmp_path):
     }
 
 
+def test_a_tuner_alone_never_waits(tmp_path, monkeypatch):
+    monkeypatch.setattr("tuners.tuner.time.sleep", lambda seconds: pytest.fail("a trial was there to be run"))
+    tuner = search(tmp_path, ToyTrainable(), sweeps=SWEEPS, start=START)
+    tuner.search()
+    assert len(trials(tuner)) == 6
+
+
 def test_the_incumbents_level_is_trained_once_and_its_score_reused_by_later_sweeps(tmp_path):
     tuner = search(tmp_path, ToyTrainable(), sweeps=SWEEPS, start=START)
     tuner.search()
@@ -119,8 +126,15 @@ def test_a_sweep_compares_best_epochs(tmp_path):
             curves[hyperparameters["level"]][epoch - 1] if hyperparameters["schedule_epochs"] == 2 else 0.5
         )
     )
+    chosen = []
+
+    def note(trial):
+        chosen.append([level.chosen for level in tuner.oracle.sweep_results])
+
     tuner = search(tmp_path, trainable, sweeps={"level": ["late", "early"]}, sweep_epochs=2)
+    tuner._on_trial_begin = note
     tuner.search()
+    assert chosen[:3] == [[False], [False, False], [False, True]]
     assert [(level.level, level.epoch, level.score, level.chosen) for level in tuner.oracle.sweep_results] == [
         ("late", 2, 0.8, False),
         ("early", 1, 0.9, True),

@@ -12,7 +12,7 @@ from tuners import CasualGridOracle, SearchSpace, TunerError
     [
         ({"learning_rates": []}, "learning_rates must name at least one"),
         ({"learning_rates": [1e-5, 0.0]}, "must be a positive number, not 0.0"),
-        ({"learning_rates": [float("nan")]}, "not a finite number"),
+        ({"learning_rates": [float("nan")]}, "^learning_rate: nan is not a finite number"),
         ({"learning_rates": ["fast"]}, "must be a positive number, not 'fast'"),
         ({"learning_rates": [1e-5, 1e-5]}, "names a level twice"),
         ({"epochs": 0}, "epochs must be a whole number from 1 to 1,000,000, not 0"),
@@ -45,6 +45,13 @@ def test_an_objective_without_a_direction_is_refused(objective):
 def test_an_objective_of_ones_own_needs_its_direction():
     oracle = CasualGridOracle(keras_tuner.Objective("val_f1", "max"), [1e-5], 1)
     assert (oracle.objective.name, oracle.objective.direction) == ("val_f1", "max")
+
+
+def test_the_oracle_of_a_space_has_its_parts_and_the_seed():
+    given = {"learning_rates": [1e-5], "epochs": 2, "sweeps": {"batch_size": [16, 32]}, "sweep_epochs": 2}
+    of_space = CasualGridOracle.over(SearchSpace.of(**given), "val_accuracy", 7, max_retries_per_trial=2)
+    plain = CasualGridOracle("val_accuracy", **given, seed=7, max_retries_per_trial=2)
+    assert of_space.get_state() == plain.get_state()
 
 
 def test_whole_and_decimal_levels_are_all_decimal_and_numpys_are_plain():
