@@ -449,6 +449,7 @@ class Study:
         workers: int | str | None = None,
         ray_address: str | None = None,
         gpu_memory: str | int | None = None,
+        budget: str | float | timedelta | None = None,
     ) -> "Study":
         """Let the study grow: train what it lacks of a larger grid and of larger sweeps; docs/search.md has the rules.
 
@@ -464,6 +465,7 @@ class Study:
             workers: As for `tune`.
             ray_address: As for `tune`.
             gpu_memory: As for `tune`.
+            budget: The time for all sessions of a study with a budget, at least its own; None for its own.
 
         Returns:
             This study.
@@ -497,6 +499,7 @@ class Study:
             workers=workers,
             ray_address=ray_address,
             gpu_memory=gpu_memory,
+            budget=budget,
             **larger,
         )
         self._analysis, self._frames = grown._analysis, frames

@@ -290,7 +290,9 @@ class Decisions:
         if self.strategy is not None and not self.strategy.sweeps:
             return {}
         stages = [*(f"sweep:{parameter}" for parameter in sweeps), "grid"]
-        begun = max((stages.index(stage_of(trial)) for trial in self.trials.values()), default=0)
+        begun = max(
+            (stages.index(stage) for stage in map(stage_of, self.trials.values()) if stage in stages), default=0
+        )
         undecided = self._sweeps[len(self._decided) :]
         before = (parameter for parameter in sweeps[:begun] if parameter not in undecided)
         return {**self._adopted, **{parameter: self._incumbent[parameter] for parameter in before}}

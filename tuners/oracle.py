@@ -366,8 +366,10 @@ class CasualGridOracle(keras_tuner.Oracle):
     def _lengthen_rows(self, path: Path, former: int) -> None:
         """Let the rows of a study of fewer epochs go on."""
         epochs, ended = self.search_space.epochs, state.ENDED
-        rows = [trial for trial in self.trials.values() if stage_of(trial) == "grid"]
-        if self.search_space.grid_schedule == "per-cell" or epochs == former or not rows:
+        of_grid = [trial for trial in self.trials.values() if stage_of(trial) == "grid"]
+        # A narrowed search has fewer epochs, which stay.
+        rows = [trial for trial in of_grid if trial.hyperparameters.values["schedule_epochs"] < epochs]
+        if self.search_space.grid_schedule == "per-cell" or self._whole_space.epochs == former or not rows:
             return
         if self._strategy is not None:
             raise TunerError(

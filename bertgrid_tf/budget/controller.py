@@ -276,10 +276,8 @@ def check_budget(folder: StudyFolder, budget: float, grows: bool = False) -> Non
     Raises:
         UserError: The study began with another budget or with none.
     """
-    began_with, otherwise = (
-        BudgetLog(folder.budget_file).seconds,
-        "choose another --study NAME, or --fresh to start over.",
-    )
+    began_with = BudgetLog(folder.budget_file).seconds
+    otherwise = "choose another --study NAME, or --fresh to start over."
     if began_with is None and folder.times_file.exists():
         raise UserError(f"The study in {folder.path} began without a budget: go on without --budget, {otherwise}")
     if began_with is not None and (budget < began_with or (budget > began_with and not grows)):

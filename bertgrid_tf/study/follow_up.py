@@ -111,7 +111,7 @@ def keep_ended(stage: str, trials: Sequence[FollowUpTrial], folder: StudyFolder)
             kept.add(ended.name)
             if trial.config != ended.config:
                 folder.write_follow_up(replace(trial, epochs=ended.epochs[:epochs]))
-                folder.delete_predictions(ended.name, after=epochs)
+            folder.delete_predictions(ended.name, after=epochs)
         else:
             folder.follow_up_file(ended.name).unlink()
             folder.delete_predictions(ended.name)

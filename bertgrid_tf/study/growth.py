@@ -9,7 +9,7 @@ from bertgrid_tf.budget.time_budget import BudgetLog
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.errors import DamagedError, UserError
 from bertgrid_tf.hyperparameters import Hyperparameters, Value
-from bertgrid_tf.recipe import Recipe, differing_keys
+from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.format import duration
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.study.execution import dev_examples, make_oracle
@@ -34,6 +34,11 @@ def is_growth(key: str) -> bool:
     return key in AFTER_SEARCH_KEYS or changes_search(key)
 
 
+def changes_winner(key: str) -> bool:
+    """Return whether the winner of a study may change with a key that can grow."""
+    return key == "n_seeds" or changes_search(key)
+
+
 def changes_search(key: str) -> bool:
     """Return whether a key that can grow belongs to the search."""
     return key.partition(".")[0] in ("learning_rates", "epochs", "sweeps")
@@ -50,10 +55,10 @@ def check_growth(folder: StudyFolder, former: Recipe, asked: Recipe) -> None:
             f"The study in {folder.path} has more than it is now asked for ({'; '.join(lacking)}): a study grows and "
             f"never shrinks, so give all that it has, {OTHERWISE}."
         )
-    if not any(map(changes_search, differing_keys(former, asked))):
+    if asked.epochs == former.epochs or asked.grid_schedule == "per-cell":
         return
     rows = [values for values in _begun(folder) if values[STAGE] == GRID]
-    if asked.epochs == former.epochs or asked.grid_schedule == "per-cell" or not rows:
+    if not rows:
         return
     if asked.search != "grid":
         raise UserError(

@@ -17,7 +17,16 @@ from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe, differing_keys
 from bertgrid_tf.storage.records import StudyMetadata
 from bertgrid_tf.storage.study_folder import StudyFolder
-from bertgrid_tf.study.growth import OTHERWISE, additions, changes_search, check_growth, grow, in_order_of, is_growth
+from bertgrid_tf.study.growth import (
+    OTHERWISE,
+    additions,
+    changes_search,
+    changes_winner,
+    check_growth,
+    grow,
+    in_order_of,
+    is_growth,
+)
 from bertgrid_tf.system.container import LOCAL_ERRORS, check_writable
 from tuners.files import UNSUPPORTED, delete, delete_leftovers, is_temporary, sync
 
@@ -124,11 +133,10 @@ def check_folder(
             f"{folder.path} holds a study of another recipe (they differ in {', '.join(keys)}): give the same settings "
             f"to go on, {OTHERWISE}."
         )
-    grows = any(is_growth(key) and key != "check_interactions" for key in keys)
     if any(map(is_growth, keys)):
         check_growth(folder, former, recipe)
     if budget is not None:
-        check_budget(folder, budget, grows)
+        check_budget(folder, budget, grows=any(map(changes_winner, keys)))
     if not folder.metadata_file.exists():
         return recipe
     metadata = folder.read_metadata()
@@ -163,7 +171,7 @@ def take_over(
     keys = differing_keys(former, recipe)
     if any(map(is_growth, keys)):
         on_message(f"The study in {folder.path} grows: {additions(former, recipe)}.")
-        if any(is_growth(key) and key != "check_interactions" for key in keys):
+        if any(map(changes_winner, keys)):
             grow(folder, former, recipe, budget)
         if folder.soup_file.exists() and any(map(changes_search, keys)):
             on_message("The soup stays that of the rows so far, whose weights are no longer kept.")

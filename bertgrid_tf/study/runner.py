@@ -197,9 +197,9 @@ class StudyRunner:
         for trial_id, trial in oracle.trials.items():
             if trial.status in ENDED:
                 values = trial.hyperparameters.values
-                lengthens = values[STAGE] == GRID and self._recipe.can_lengthen(Hyperparameters.from_values(values))
-                if trial_id not in reduced and not lengthens:
-                    drop_weights(self._folder.trial_folder(trial_id))
+                if trial_id not in reduced:
+                    if values[STAGE] != GRID or not self._recipe.can_lengthen(Hyperparameters.from_values(values)):
+                        drop_weights(self._folder.trial_folder(trial_id))
                     reduced.add(trial_id)
                 if trial_id not in rows and values[STAGE] != GRID:
                     self._folder.delete_weights(trial_id)
