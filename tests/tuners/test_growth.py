@@ -241,3 +241,14 @@ def test_reading_what_is_missing_writes_nothing(tmp_path):
     assert [one.epochs for one in oracle.missing()[0]] == [1, 1, 3]
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
     assert json.loads((tmp_path / "study" / "oracle.json").read_text())["casual_grid"]["epochs"] == 2
+
+
+def test_rows_that_a_narrowed_search_has_cut_stay_as_long_as_they_are(tmp_path):
+    asked = SMALL | {"epochs": 4}
+    for rates, trained_now in (([1e-5, 2e-5], 2 * 2 + 2), ([1e-5, 2e-5, 3e-5], 2)):
+        oracle = CasualGridOracle(**asked | {"learning_rates": rates})
+        oracle.narrow(replace(oracle.search_space, epochs=2))
+        trainable = ToyTrainable()
+        search(tmp_path, trainable, oracle).search()
+        assert len(trainable.trained) == trained_now
+        assert oracle.table().scores.shape == (len(rates), 2)
