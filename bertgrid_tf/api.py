@@ -25,14 +25,16 @@ import pandas as pd
 from pydantic import Field, TypeAdapter, ValidationError
 
 from bertgrid_tf.corpus import Columns, Corpus, Dialogue, Finding, Utterance, check_corpus, refuse_warnings
+from bertgrid_tf.corpus.files import STANDARD_INPUT
 from bertgrid_tf.data import data_dirs, open_corpus
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.hyperparameters import MOST_WORKERS, Hyperparameters, shown
+from bertgrid_tf.hyperparameters import MOST_WORKERS, Hyperparameters, Value, shown
 from bertgrid_tf.recipe import Recipe, load_recipe, recipe_key
 from bertgrid_tf.storage.records import Mistake
 from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
 from tuners.errors import TunerError
 from tuners.space import STAGE
+from tuners.table import rows_in_order
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -146,7 +148,9 @@ def tune(
     planned = plan(with_defaults(asked), data)
     check_recipe(asked, data, final_here=False)
     # TensorFlow takes seconds to import, hence a line before it.
-    beginning = f"{asked.corpus}: {planned.trials} trials, up to {planned.epochs} epochs. Starting TensorFlow …"
+    begun = " in all" if not fresh and StudyFolder(folder).recipe_file.exists() else ""
+    size = f"{planned.trials} trials, up to {planned.epochs} epochs{begun}"
+    beginning = f"{asked.corpus}: {size}. Starting TensorFlow …"
     console.print(beginning, markup=False, highlight=False, soft_wrap=True)
     from bertgrid_tf.study.runner import StudyRunner
     from bertgrid_tf.study.workers import WorkerOptions
@@ -160,9 +164,7 @@ def tune(
             receivers = [display, *callbacks] if display else [*callbacks]
             analysis = StudyRunner(asked, data, StudyFolder(folder), receivers, fresh, options, limit).run()
     except TunerError as error:
-        # The messages of tuners name its own arguments.
-        sentence = str(error).replace("project_name", "--study NAME").replace("overwrite=True", "--fresh")
-        raise UserError(sentence) from error
+        raise user_error(error) from error
     return Study(folder, data_dir, frames, analysis)
 
 
@@ -426,13 +428,83 @@ class Study:
             UserError: There is no final model or no such split, the split has no labels, or the data are not the
                 study's.
         """
-        recipe = self.recipe
-        frames = {"train": data} if isinstance(data, pd.DataFrame) else data or self._frames
-        corpus = open_corpus(recipe, data_dirs(self._data_dir), frames=frames)
+        corpus = open_corpus(self.recipe, data_dirs(self._data_dir), frames=self._tables(data))
         from bertgrid_tf.inference.evaluate import evaluate_split
 
         self._analysis = None  # evaluations belong to it
         return evaluate_split(self._folder, corpus, split, on_batch_end)
+
+    def _tables(self, data: "pd.DataFrame | Frames | None") -> "Frames":
+        return {"train": data} if isinstance(data, pd.DataFrame) else data or self._frames
+
+    def extend(
+        self,
+        learning_rates: Iterable[float] = (),
+        epochs: int | None = None,
+        sweeps: Mapping[str, Sequence[Value]] | None = None,
+        n_seeds: int | None = None,
+        data: "pd.DataFrame | Frames | None" = None,
+        callbacks: Iterable["Callback"] = (),
+        progress: bool = True,
+        workers: int | str | None = None,
+        ray_address: str | None = None,
+        gpu_memory: str | int | None = None,
+        budget: str | float | timedelta | None = None,
+    ) -> "Study":
+        """Let the study grow: train what it lacks of a larger grid and of larger sweeps; docs/search.md has the rules.
+
+        Args:
+            learning_rates: Rows to add; those that the study has may be among them.
+            epochs: All epochs of the grid.
+            sweeps: Levels to add, by parameter; those that the study has may be among them.
+            n_seeds: All seeds of the tied rows.
+            data: The DataFrame of a study on DataFrames that was opened later, or all of them by split, as
+                `{"train": frame, "dev": other}`.
+            callbacks: As for `tune`.
+            progress: As for `tune`.
+            workers: As for `tune`.
+            ray_address: As for `tune`.
+            gpu_memory: As for `tune`.
+            budget: The time for all sessions of a study with a budget, at least its own; None for its own.
+
+        Returns:
+            This study.
+
+        Raises:
+            UserError: The study cannot grow so, its data are missing or other than they were, or as for `tune`.
+        """
+        recipe, folder, frames = self.recipe, self.path.absolute(), self._tables(data)
+        larger: dict[str, Any] = {"learning_rates": _with_rates(recipe.learning_rates, learning_rates)}
+        larger["epochs"] = recipe.epochs if epochs is None else epochs
+        larger["n_seeds"] = recipe.n_seeds if n_seeds is None else n_seeds
+        larger |= {f"sweeps.{name}": levels for name, levels in _with_levels(recipe, sweeps or {}).items()}
+        tables: Mapping[str, Table] = {}
+        if (own_tables := recipe.data) is not None:
+            files = {"train": own_tables.file, "dev": own_tables.dev_file, "test": own_tables.test_file}
+            if "train" not in frames and own_tables.file in (None, STANDARD_INPUT):
+                raise UserError(
+                    f"The study in {self.path} has no file that its training table could be read from again: give it "
+                    'as extend(data=frame), or all of its DataFrames as {"train": frame, "dev": other}.'
+                )
+            tables = {split: file for split, file in files.items() if file is not None} | dict(frames)
+        grown = tune(
+            recipe.corpus,
+            **tables,  # type: ignore[arg-type]
+            study=folder.name,
+            results=folder.parent,
+            data_dir=self._data_dir,
+            recipe=recipe,
+            callbacks=callbacks,
+            progress=progress,
+            workers=workers,
+            ray_address=ray_address,
+            gpu_memory=gpu_memory,
+            budget=budget,
+            **larger,
+        )
+        self._analysis, self._frames = grown._analysis, frames
+        self._predictors.clear()
+        return self
 
     def export(self, format: str = "savedmodel", path: str | Path | None = None) -> "Exported":
         """Write the final model for other programs.
@@ -447,6 +519,11 @@ class Study:
         from bertgrid_tf.inference.export import export
 
         return export(self._folder, format, self.path / format if path is None else Path(path))
+
+
+def user_error(error: TunerError) -> UserError:
+    """Return an error of `tuners`, whose messages name its own arguments, in the words of the command line."""
+    return UserError(str(error).replace("project_name", "--study NAME").replace("overwrite=True", "--fresh"))
 
 
 def memory_limit(size: str | int | None) -> int | None:
@@ -477,6 +554,26 @@ def prepare_device(console: "Console", activity: str, memory: int | None) -> Non
 
 def _hyperparameters(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in Hyperparameters.model_fields}
+
+
+def _with_levels(recipe: Recipe, added: Mapping[str, Sequence[Value]]) -> dict[str, list[Value]]:
+    """Return the levels of some sweeps with others behind them; a parameter that is not swept has its one value."""
+    if not isinstance(added, Mapping) or any(isinstance(levels, str) for levels in added.values()):
+        raise UserError(
+            f'sweeps must be lists of levels by parameter, as {{"context": ["current"]}}, not {shown(added)}.'
+        )
+    former = {name: [value] for name, value in recipe.hyperparameters.model_dump().items()} | recipe.sweeps
+    own = {name: former.get(name, []) for name in added}
+    return {
+        name: [*own[name], *(level for level in levels if level not in own[name])] for name, levels in added.items()
+    }
+
+
+def _with_rates(own: Sequence[float], added: Iterable[float]) -> list[float]:
+    try:
+        return [*rows_in_order(own, [float(rate) for rate in added])]
+    except (TypeError, ValueError):
+        raise UserError(f"learning_rates must be a list of numbers, not {shown(added)}.") from None
 
 
 def _worker_count(workers: int | str) -> int:

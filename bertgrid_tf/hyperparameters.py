@@ -186,6 +186,11 @@ class Hyperparameters(Strict):
         assert self.precision != "auto"
         return self.precision
 
+    @property
+    def needs_horizon(self) -> bool:
+        """Whether the learning rate of a step depends on the number of all steps."""
+        return self.lr_schedule != "constant" or self.warmup_ratio > 0
+
     @field_validator("context")
     @classmethod
     def _known_context(cls, context: str) -> str:

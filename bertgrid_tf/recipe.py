@@ -278,6 +278,10 @@ class Recipe(Strict):
         """Return the checkpoints that the final model may be trained from; none where there is to be none."""
         return [model for model in map(self.final.model_for, self.searched_models()) if model]
 
+    def can_lengthen(self, hyperparameters: Hyperparameters) -> bool:
+        """Return whether a row of the grid with these hyperparameters can go on after its last epoch."""
+        return self.grid_schedule == "shared" and self.search == "grid" and not hyperparameters.needs_horizon
+
     def levels(self, parameter: str) -> list[Value]:
         """Return every value of a hyperparameter that the search may train, the initial one first."""
         initial = getattr(self.hyperparameters, parameter)

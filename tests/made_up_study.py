@@ -71,7 +71,8 @@ def make(
             if probabilities is not None:
                 score = write_trial(study_folder, f"trial_{number:04d}", 1, probabilities)["accuracy"]
             epoch = "nan" if probabilities is None else 1
-            lines.append([parameter, level, epoch, score, status.endswith("*"), f"{number:04d}", status.strip("*")])
-        columns = ["parameter", "level", "epoch", "score", "chosen", "trial_id", "status"]
+            marks = status.endswith("*"), f"{number:04d}", status.strip("*+"), status.endswith("+")
+            lines.append([parameter, level, epoch, score, *marks])
+        columns = ["parameter", "level", "epoch", "score", "chosen", "trial_id", "status", "overruled"]
         pd.DataFrame(lines, columns=columns).to_csv(study_folder.sweeps_file, index=False, na_rep="nan")
     return study_folder

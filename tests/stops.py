@@ -61,8 +61,9 @@ TINY = {
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("--budget", "9h", "--tensorboard"),
     ("--check-interactions", "--tensorboard"),
+    ("--check-interactions", "--tensorboard", "--learning-rates", "2e-3,1e-3,4e-3"),
 )
-"""A study with every option on, and the same one extended when it has ended."""
+"""A study with every option on, and the same one extended twice when it has ended."""
 
 
 @dataclass(frozen=True)

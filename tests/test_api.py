@@ -2,6 +2,7 @@
 
 import html
 import io
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -164,6 +165,28 @@ def test_the_best_is_the_cell_that_the_final_model_repeats(study):
     assert best.score.low <= best.score.value <= best.score.high
     assert study.analysis.best.epoch == best.epoch
     assert study.recipe.n_seeds == 2
+
+
+@pytest.mark.slow
+def test_a_study_is_extended_with_its_own_tables(study, tmp_path):
+    path = Path(shutil.copytree(study.path, tmp_path / "moods"))
+    opened = bg.open_study(path)
+    with pytest.raises(bg.UserError, match=r"has no file that its training table could be read from again: give it as"):
+        opened.extend(learning_rates=[5e-4])
+    with pytest.raises(bg.UserError, match=r"The data of moods are no longer those"):
+        opened.extend(learning_rates=[5e-4], data=TRAIN, progress=False)
+    with pytest.raises(bg.UserError, match=r"^learning_rates must be a list of numbers, not 0\.0005\.$"):
+        opened.extend(learning_rates=5e-4, data={"train": TRAIN, "dev": DEV})
+    callback = Epochs()
+    with tiny_study.blank_figures():
+        grown = opened.extend([5e-4, 1e-3], data={"train": TRAIN, "dev": DEV}, callbacks=[callback], progress=False)
+    assert grown is opened
+    assert grown.grid.index.tolist() == [2e-3, 1e-3, 5e-4]
+    assert callback.trials[:2] == ["trial_0004", "trial_0004"]
+    # With the tables at hand, levels are added as well, and what is there trains nothing.
+    with tiny_study.blank_figures():
+        grown.extend(sweeps={"batch_size": [16, 32]}, progress=False)
+    assert grown.sweeps["level"].tolist() == ["8", "16", "32"]
 
 
 def test_strings_are_classified_in_their_order(study):

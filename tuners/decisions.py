@@ -6,7 +6,7 @@ resumes as if it had not been, and no two files can contradict each other.
 
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -35,6 +35,8 @@ class SweepLevel:
         chosen: Whether the search adopted this level.
         trial_id: Trial of this configuration, perhaps of an earlier sweep; None without one.
         status: The trial's status as KerasTuner spells it, or "SKIPPED".
+        overruled: Whether the search would have adopted this level, which was added after later stages had been trained
+            with the chosen one.
     """
 
     parameter: str
@@ -44,6 +46,7 @@ class SweepLevel:
     chosen: bool
     trial_id: str | None
     status: str
+    overruled: bool = False
 
 
 Choose = Callable[[Sequence[SweepLevel]], SweepLevel]
@@ -86,6 +89,26 @@ class ScoredCell:
     metrics: dict[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class MissingTrial:
+    """A trial that a search has still to begin or to end.
+
+    Attributes:
+        stage: `sweep:<parameter>` or `grid`.
+        hyperparameters: Value of every parameter, with its schedule.
+        epochs: Epochs that it has still to train.
+    """
+
+    stage: str
+    hyperparameters: Mapping[str, Value]
+    epochs: int
+
+
+def stage_of(trial: Trial) -> str:
+    """Return the stage that a trial was started for."""
+    return str(trial.hyperparameters.values[STAGE])
+
+
 class Decisions:
     """The decisions that follow from the trials of a search.
 
@@ -96,6 +119,7 @@ class Decisions:
         objective: Objective.
         seed: Seed of the strategy's random draws.
         choose: Returns the level of a sweep to adopt, see `CasualGridOracle`.
+        adopted: The level that a sweep adopts whatever the scores, since later stages have been trained with it.
     """
 
     def __init__(
@@ -106,6 +130,7 @@ class Decisions:
         objective: Objective,
         seed: int,
         choose: Choose | None,
+        adopted: Mapping[str, Value],
     ) -> None:
         self.space = space
         self.strategy = strategy
@@ -114,6 +139,7 @@ class Decisions:
         self._sign = 1 if objective.direction == "max" else -1
         self._seed = seed
         self._choose = choose or (lambda scored: max(scored, key=lambda level: self._sign * level.score))
+        self._adopted = adopted
         # A strategy may vary the parameters of the sweeps itself.
         self._sweeps = tuple(space.sweeps) if strategy is None or strategy.sweeps else ()
         # The tuner's thread decides, any other may read.
@@ -194,7 +220,7 @@ class Decisions:
 
     def score(self, trial: Trial) -> tuple[int | None, float]:
         """Return the epoch and score that a trial counts with: its best, or its last where each cell has a trial."""
-        if self.space.grid_schedule == "per-cell" and trial.hyperparameters.values[STAGE] == "grid":
+        if self.space.grid_schedule == "per-cell" and stage_of(trial) == "grid":
             return next(reversed(self.history(trial)), (None, math.nan))
         scored = [(epoch, score) for epoch, score in self.history(trial) if not math.isnan(score)]
         return max(scored, key=lambda pair: self._sign * pair[1], default=(None, math.nan))
@@ -222,6 +248,60 @@ class Decisions:
             if key(hyperparameters) not in self._trial_ids:
                 return self._started(trial_id, hyperparameters, f"sweep:{parameter}" if parameter else "grid")
         return TrialStatus.STOPPED if parameter is None else TrialStatus.IDLE
+
+    def missing(self) -> tuple[list[MissingTrial], int]:
+        """See `CasualGridOracle.missing`."""
+        self._decide()
+        missing = [
+            MissingTrial(str(values[STAGE]), values, int(values["stop_epoch"]) - len(self.history(trial)))
+            for trial in self.trials.values()
+            if trial.status not in ENDED
+            for values in (trial.hyperparameters.values,)
+        ]
+        known, incumbent = set(self._trial_ids), dict(self._incumbent)
+
+        def add(stage: str, trials: Iterable[Mapping[str, Value]]) -> None:
+            new = [trial for trial in trials if key(trial) not in known]
+            known.update(map(key, new))
+            missing.extend(MissingTrial(stage, trial, int(trial["stop_epoch"])) for trial in new)
+
+        for parameter in self._sweeps[len(self._decided) :]:
+            if not self.space.is_decided(parameter):
+                add(f"sweep:{parameter}", self.space.sweep_trials(parameter, incumbent))
+            if incumbent[parameter] not in self.space.sweeps[parameter]:
+                incumbent[parameter] = self.space.sweeps[parameter][0]
+            incumbent[parameter] = self._adopted.get(parameter, incumbent[parameter])
+        if self.strategy is None:
+            add("grid", self.space.grid_trials(incumbent))
+            return missing, 0
+        if self._current_sweep() is None and self.strategy.propose(self._state()) is None:
+            return missing, 0
+        spent = sum(len(trial.scores) for trial in self.observed().values())
+        return missing, max(self.strategy.max_epochs(self.space) - spent, 0)
+
+    def adopted(self, sweeps: Sequence[str]) -> dict[str, Value]:
+        """Return the value of every parameter with which a stage after its sweep has begun to train.
+
+        Args:
+            sweeps: Parameters of the sweeps in order, perhaps more than the space's own; one without a sweep so far has
+                the start's value.
+        """
+        self._decide()
+        if self.strategy is not None and not self.strategy.sweeps:
+            return {}
+        stages = [*(f"sweep:{parameter}" for parameter in sweeps), "grid"]
+        begun = max(
+            (stages.index(stage) for stage in map(stage_of, self.trials.values()) if stage in stages), default=0
+        )
+        undecided = self._sweeps[len(self._decided) :]
+        before = (parameter for parameter in sweeps[:begun] if parameter not in undecided)
+        return {**self._adopted, **{parameter: self._incumbent[parameter] for parameter in before}}
+
+    def is_due(self, trial: Trial) -> bool:
+        """Return whether a trial that has begun may go on: one of the grid waits for sweeps that have grown."""
+        self._decide()
+        values = trial.hyperparameters.values
+        return self._current_sweep() is None or stage_of(trial) != "grid" or key(values) in self._open
 
     def _started(self, trial_id: str, hyperparameters: dict[str, Value], stage: str) -> dict[str, Value]:
         self._trial_ids[key(hyperparameters)] = trial_id
@@ -271,10 +351,18 @@ class Decisions:
             while (parameter := self._current_sweep()) is not None and not self._open:
                 levels = self._levels(parameter)
                 winner = self._winner(levels)
-                if winner is not None:
+                if parameter in self._adopted:
+                    self._incumbent[parameter] = self._adopted[parameter]
+                elif winner is not None:
                     self._incumbent[parameter] = winner.level
-                self._decided.append([replace(level, chosen=level is winner) for level in levels])
+                self._decided.append([self._decided_level(level, winner) for level in levels])
                 self._begin_stage()
+
+    def _decided_level(self, level: SweepLevel, winner: SweepLevel | None) -> SweepLevel:
+        if level.parameter not in self._adopted:
+            return replace(level, chosen=level is winner)
+        chosen = level.level == self._adopted[level.parameter]
+        return replace(level, chosen=chosen, overruled=level is winner and not chosen)
 
     def _current_sweep(self) -> str | None:
         """Return the first undecided sweep; None in the grid's stage."""
@@ -282,14 +370,17 @@ class Decisions:
 
     def _levels(self, parameter: str) -> list[SweepLevel]:
         """List all levels of the current sweep, none chosen; IDLE where no trial has started."""
-        waiting = SKIPPED if self.space.is_decided(parameter) else TrialStatus.IDLE
+        if self.space.is_decided(parameter):
+            # Whether or not a trial of another stage has this configuration, and has begun by now.
+            (level,) = self.space.sweeps[parameter]
+            return [SweepLevel(parameter, level, None, math.nan, False, None, SKIPPED)]
         levels = []
         for hyperparameters in self.space.sweep_trials(parameter, self._incumbent):
             trial = self._trial(hyperparameters)
             epoch, score = None, math.nan
             if trial is not None and trial.status == TrialStatus.COMPLETED:
                 epoch, score = self.score(trial)
-            trial_id, status = (trial.trial_id, trial.status) if trial is not None else (None, waiting)
+            trial_id, status = (trial.trial_id, trial.status) if trial is not None else (None, TrialStatus.IDLE)
             levels.append(SweepLevel(parameter, hyperparameters[parameter], epoch, score, False, trial_id, status))
         return levels
 
@@ -319,7 +410,7 @@ class Decisions:
     def _is_of_grid(self, trial: Trial) -> bool:
         """Whether a trial is of the grid: started for it, or a sweep's trial with a configuration of the grid."""
         hyperparameters = trial.hyperparameters.values
-        if hyperparameters[STAGE] == "grid":
+        if stage_of(trial) == "grid":
             return True
         horizons = {self.space.epochs} if self.space.grid_schedule == "shared" else range(self.space.epochs + 1)
         parameters = {name: value for name, value in hyperparameters.items() if name not in (*COUPLED, STAGE)}

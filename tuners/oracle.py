@@ -2,7 +2,8 @@
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from typing_extensions import Self
 
 from tuners import state
-from tuners.decisions import Best, Choose, Decisions, ScoredCell, SweepLevel
+from tuners.decisions import Best, Choose, Decisions, MissingTrial, ScoredCell, SweepLevel, stage_of
 from tuners.errors import TunerError
-from tuners.space import GridSchedule, Plan, SearchSpace, Value
+from tuners.space import ADOPTED, GridSchedule, Plan, SearchSpace, Value
 from tuners.strategies import Search, Strategy, strategy
 from tuners.table import Table
 
@@ -31,6 +32,12 @@ class CasualGridOracle(keras_tuner.Oracle):
     A level whose trial failed has no score and cannot win; if all levels failed, the incumbent stays. A trial that
     diverged (its objective is not finite) counts with the epochs before that; without one it is INVALID, is retried up
     to `max_retries_per_trial` times, and then FAILED.
+
+    A study can grow: an oracle that reloads a smaller one, ended or not, trains what is missing. More learning rates
+    and more levels of a sweep always do; more epochs do where each cell has its own schedule, where no row has begun,
+    or where rows have no horizon (`without_horizon`). A sweep keeps the level that later stages have been trained with,
+    and a better one that comes later is only marked (`SweepLevel.overruled`). Otherwise the full grid has the scores of
+    a search that was whole from the start; another `search` goes on from where the smaller one came to.
 
     Not for parameters that depend on each other or on the learning rate, since each is searched by itself.
 
@@ -63,6 +70,8 @@ class CasualGridOracle(keras_tuner.Oracle):
             others in their order; None adopts the first with the best score. It must be a pure function, since a
             resumed study calls it, too.
         max_retries_per_trial: Retries of a trial that crashed or has no score.
+        without_horizon: Returns whether training with these hyperparameters does not depend on `schedule_epochs`, so
+            that a row which has ended can go on to further epochs; None: it does depend.
 
     Raises:
         TunerError: The space or the objective cannot be searched; the sentence says why.
@@ -82,6 +91,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         examples: int | None = None,
         choose: Choose | None = None,
         max_retries_per_trial: int = 0,
+        without_horizon: Callable[[Mapping[str, Value]], bool] | None = None,
     ) -> None:
         self.search_space = self._whole_space = SearchSpace.of(
             learning_rates, epochs, sweeps, start, sweep_epochs, grid_schedule
@@ -102,8 +112,11 @@ class CasualGridOracle(keras_tuner.Oracle):
         )
         self._given_seed = seed
         self._choose = choose
+        self._without_horizon = without_horizon or (lambda _: False)
+        self._adopted: dict[str, Value] = {}
+        self._lengthened: list[Trial] = []
         self._description = self._describe()
-        self._decisions = self._derive()
+        self._decisions = self._derive(self.search_space)
 
     @classmethod
     def over(
@@ -122,7 +135,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         """
         self.search_space = space
         self._strategy = strategy(search, examples) if isinstance(search, str) else search
-        self._decisions = self._derive()
+        self._decisions = self._derive(self.search_space)
 
     @property
     def stage(self) -> str:
@@ -169,6 +182,13 @@ class CasualGridOracle(keras_tuner.Oracle):
         """Plan the full grid if no trial fails; another `search` trains at most its `max_epochs` of the grid."""
         return self.search_space.plan()
 
+    def missing(self) -> tuple[list[MissingTrial], int]:
+        """Return the trials that are still to be trained if none fails, and the most epochs of another `search`.
+
+        The levels of sweeps that are not decided yet are those under the incumbent.
+        """
+        return self._decisions.missing()
+
     def get_best_trials(self, num_trials: int = 1) -> list[Trial]:
         """Return completed trials from the best on: those of the grid, then those of the sweeps alone."""
         return self._decisions.ranked()[:num_trials]
@@ -185,8 +205,8 @@ class CasualGridOracle(keras_tuner.Oracle):
         if tuner_id in self.ongoing_trials:
             return self.ongoing_trials[tuner_id]
         self.tuner_ids.add(tuner_id)
-        if self._retry_queue:
-            trial = self.trials[self._retry_queue.pop()]
+        if (retried := self._next_retry()) is not None:
+            trial = self.trials[retried]
             trial.status = TrialStatus.RUNNING
         else:
             # The first id that is free: that of a trial which could not be read, or the next.
@@ -206,6 +226,13 @@ class CasualGridOracle(keras_tuner.Oracle):
         self.ongoing_trials[tuner_id] = trial
         self._display.on_trial_begin(trial)
         return trial
+
+    def _next_retry(self) -> str | None:
+        """Take the next trial that is due from the retry queue."""
+        for place, trial_id in reversed(list(enumerate(self._retry_queue))):
+            if self._decisions.is_due(self.trials[trial_id]):
+                return str(self._retry_queue.pop(place))
+        return None
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Return the next configuration of the current stage; IDLE while trials that it depends on are running."""
@@ -300,29 +327,84 @@ class CasualGridOracle(keras_tuner.Oracle):
     def reload(self) -> None:
         """Resume the study in the project's folder: an unfinished trial resumes under its own id.
 
+        A study of a smaller search space is extended.
+
         Raises:
-            TunerError: `oracle.json` is damaged, a file is missing, or the study belongs to another search.
+            TunerError: `oracle.json` is damaged, a file is missing, or the study belongs to another search, or to one
+                whose rows have no further epochs.
         """
-        path = Path(self._get_oracle_fname())
+        if self._load(Path(self._get_oracle_fname())):
+            for trial in self._lengthened:
+                state.save_lengthened(self._trial_file(trial), trial)
+            self.save()
+
+    def peek(self, project: Path) -> None:
+        """Read the study in a folder as `reload` does, without writing what extends it; for what is `missing` there."""
+        self._load(project / "oracle.json")
+
+    def _load(self, path: Path) -> bool:
+        """Read a study; return whether it is one of a smaller search space, which is extended."""
         self.trials, saved = state.load_study(path, self._description, self._whole_space, self.objective)
+        description = saved[state.DESCRIPTION]
         with state.described_damage(path):
             self.set_state(saved)
-        self._decisions = self._derive()
+            former = SearchSpace.described(description)
+            self._adopted = dict(description.get(ADOPTED, {}))
+        self._whole_space = self._whole_space.in_order_of(former)
+        self.hyperparameters = _declare(self._whole_space)
+        self.search_space = self.search_space.in_order_of(former)
+        if grown := self._describe() != description:
+            # A narrowed search may lack a sweep.
+            sweeps = {name: levels for name, levels in former.sweeps.items() if name in self.search_space.sweeps}
+            decisions = self._derive(replace(former, sweeps=sweeps))
+            self._adopted = decisions.adopted(tuple(self.search_space.sweeps))
+            self._lengthen_rows(path, former.epochs)
+        self._description = self._describe()
+        self._decisions = self._derive(self.search_space)
+        return grown
+
+    def _lengthen_rows(self, path: Path, former: int) -> None:
+        """Let the rows of a study of fewer epochs go on."""
+        epochs, ended = self.search_space.epochs, state.ENDED
+        of_grid = [trial for trial in self.trials.values() if stage_of(trial) == "grid"]
+        # A narrowed search has fewer epochs, which stay.
+        rows = [trial for trial in of_grid if trial.hyperparameters.values["schedule_epochs"] < epochs]
+        if self.search_space.grid_schedule == "per-cell" or self._whole_space.epochs == former or not rows:
+            return
+        if self._strategy is not None:
+            raise TunerError(
+                f"{path}: search {self._strategy.name} has stopped rows by the {former} epochs of the grid, and does "
+                f"not go on to {epochs}: give the former epochs, choose another project_name or overwrite=True"
+            )
+        if not all(self._without_horizon(trial.hyperparameters.values) for trial in rows):
+            raise TunerError(
+                f"{path}: the {len(rows)} rows of the grid are trained over a schedule of {former} epochs, so that "
+                f"{epochs} would need each of them anew, {len(rows) * epochs} epochs: give the former epochs, choose "
+                "another project_name or overwrite=True"
+            )
+        for trial in rows:
+            state.lengthen_trial(trial, epochs)
+            self._run_times[trial.trial_id] = 0
+        self._lengthened = rows
+        self._retry_queue = [id_ for id_, trial in self.trials.items() if trial.status not in ended][::-1]
+        self.end_order: list[str] = [id_ for id_ in self.end_order if self.trials[id_].status in ended]
 
     def _describe(self) -> dict[str, Any]:
         """Describe the search that a resumed study must share."""
         description = {
             "objective": [self.objective.name, self.objective.direction],
-            **self.search_space.describe(),
+            **self._whole_space.describe(),
             "seed": self._given_seed,
         }
+        if self._adopted:
+            description[ADOPTED] = self._adopted
         if self._strategy is not None:
             description["search"] = {"name": self._strategy.name, **self._strategy.describe()}
         return description
 
-    def _derive(self) -> Decisions:
+    def _derive(self, space: SearchSpace) -> Decisions:
         seed = self.seed if self._given_seed is None else self._given_seed
-        return Decisions(self.search_space, self._strategy, self.trials, self.objective, seed, self._choose)
+        return Decisions(space, self._strategy, self.trials, self.objective, seed, self._choose, self._adopted)
 
 
 def _objective(objective: str | keras_tuner.Objective) -> keras_tuner.Objective:

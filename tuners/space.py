@@ -8,7 +8,7 @@ levels instead of their product); learning rate and number of epochs are coupled
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 from tuners.errors import TunerError
@@ -22,7 +22,10 @@ MOST_EPOCHS = 1_000_000
 COUPLED = ("learning_rate", "schedule_epochs", "stop_epoch")
 """Parameters of a configuration that belong to the grid: learning rate, horizon of the schedule, epochs to train."""
 
-_ORDER = "order of the sweeps"
+ADOPTED = "adopted"
+"""Key of a description for the level of each sweep that stays adopted whatever levels are added to it."""
+
+_RATES, _START, _SWEEPS, _ORDER = "learning_rates", "start.", "sweeps.", "order of the sweeps"
 
 STAGE = "tuner/stage"
 """Key of a trial's values for its stage: `sweep:<parameter>` or `grid`."""
@@ -207,15 +210,40 @@ class SearchSpace:
     def describe(self) -> dict[str, Any]:
         """Describe the space in JSON's types, one key for each value; the order of the sweeps counts."""
         description = {
-            "learning_rates": self.learning_rates,
+            _RATES: self.learning_rates,
             "epochs": self.epochs,
             "sweep_epochs": self.sweep_epochs,
             "grid_schedule": self.grid_schedule,
-            **{f"start.{name}": value for name, value in self.start.items()},
-            **{f"sweeps.{name}": levels for name, levels in self.sweeps.items()},
+            **{f"{_START}{name}": value for name, value in self.start.items()},
+            **{f"{_SWEEPS}{name}": levels for name, levels in self.sweeps.items()},
             _ORDER: list(self.sweeps),
         }
         return json.loads(json.dumps(description))
+
+    @classmethod
+    def described(cls, description: Mapping[str, Any]) -> "SearchSpace":
+        """Return the space that a description, perhaps with further keys, is of.
+
+        Example:
+            >>> space = SearchSpace.of([2e-5, 6e-6], epochs=4, sweeps={"batch_size": [16, 32]})
+            >>> SearchSpace.described(space.describe()) == space
+            True
+        """
+        sweeps = {name: description[f"{_SWEEPS}{name}"] for name in description[_ORDER]}
+        start = {key.removeprefix(_START): value for key, value in description.items() if key.startswith(_START)}
+        schedule = (description["sweep_epochs"], description["grid_schedule"])
+        return cls.of(description[_RATES], description["epochs"], sweeps, start, *schedule)
+
+    def in_order_of(self, other: "SearchSpace") -> "SearchSpace":
+        """Copy the space with another's order of the learning rates and of each sweep's levels, where these are equal.
+
+        Example:
+            >>> SearchSpace.of([1e-5, 2e-5], 4).in_order_of(SearchSpace.of([2e-5, 1e-5], 4)).learning_rates
+            (2e-05, 1e-05)
+        """
+        sweeps = {name: tuple(former_order(other.sweeps.get(name, ()), levels)) for name, levels in self.sweeps.items()}
+        rates = tuple(map(float, former_order(other.learning_rates, self.learning_rates)))
+        return replace(self, learning_rates=rates, sweeps=sweeps)
 
 
 def key(configuration: Mapping[str, Value]) -> str:
@@ -223,13 +251,42 @@ def key(configuration: Mapping[str, Value]) -> str:
     return json.dumps({name: configuration[name] for name in configuration if name != STAGE}, sort_keys=True)
 
 
+def former_order(former: Sequence[Value], given: Sequence[Value]) -> Sequence[Value]:
+    """Return the former values where the given ones are the same in another order, else the given ones."""
+    return former if sorted(map(json.dumps, former)) == sorted(map(json.dumps, given)) else given
+
+
 def differences(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """List the keys in which two descriptions differ, each with both values."""
+    """List the keys in which a given description is not the saved one or an extension of it, each with both values.
+
+    A description extends another if it has all of its learning rates, epochs, sweeps and levels, and perhaps more: a
+    new sweep has to have the start's value among its levels, and sweeps keep their order.
+
+    Example:
+        >>> saved = SearchSpace.of([2e-5, 1e-5], epochs=4).describe()
+        >>> differences(saved, SearchSpace.of([2e-5, 1e-5, 5e-6], epochs=6).describe())
+        []
+        >>> differences(saved, SearchSpace.of([2e-5], epochs=4).describe())
+        ['learning_rates ([2e-05, 1e-05] there, [2e-05] here)']
+    """
 
     def shown(description: Mapping[str, Any], name: str) -> str:
         return json.dumps(description[name], ensure_ascii=False) if name in description else "absent"
 
-    differing = [name for name in dict.fromkeys([*saved, *given]) if shown(saved, name) != shown(given, name)]
+    def extended(name: str) -> bool:
+        there, here = saved.get(name), given.get(name)
+        if name == "epochs" and here is not None:
+            return bool(there <= here)
+        if name.startswith(_SWEEPS) and there is None:
+            there = [saved.get(f"{_START}{name.removeprefix(_SWEEPS)}")]
+        if not isinstance(there, list) or not isinstance(here, list):
+            return shown(saved, name) == shown(given, name)
+        if name == _ORDER:
+            return [sweep for sweep in here if sweep in there] == there
+        known = name == _RATES or name.startswith(_SWEEPS)
+        return set(map(json.dumps, there)) <= set(map(json.dumps, here)) if known else there == here
+
+    differing = [name for name in dict.fromkeys([*saved, *given]) if name != ADOPTED and not extended(name)]
     # Sweeps that only one of them has differ in their order, too.
     names = [name for name in differing if name != _ORDER] or differing
     return [f"{name} ({shown(saved, name)} there, {shown(given, name)} here)" for name in names]

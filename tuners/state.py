@@ -24,7 +24,8 @@ from tuners.files import delete, parse_json, read_limited, reading, write_text
 from tuners.space import SearchSpace, Value, differences
 
 ENDED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
-_DESCRIPTION = "casual_grid"
+DESCRIPTION = "casual_grid"
+"""Key of the description of the search in the state of an oracle."""
 _RUN_TIMES = "run_times"
 _REMEDY = "restore it from a copy, or start over with overwrite=True"
 
@@ -51,7 +52,7 @@ def save_oracle(path: Path, state: Mapping[str, Any]) -> None:
 
 def described(state: Mapping[str, Any], description: Mapping[str, Any]) -> dict[str, Any]:
     """Add the description of the search to KerasTuner's state of an oracle."""
-    return {**state, _DESCRIPTION: description}
+    return {**state, DESCRIPTION: description}
 
 
 def empty_folder(trial_file: Path) -> None:
@@ -59,6 +60,22 @@ def empty_folder(trial_file: Path) -> None:
     for path in trial_file.parent.iterdir():
         if path != trial_file:
             delete(path)
+
+
+def lengthen_trial(trial: Trial, epochs: int) -> None:
+    """Let a trial go on to further epochs of a schedule without a horizon; a failed one stays failed."""
+    schedule = {"schedule_epochs": epochs, "stop_epoch": epochs}
+    trial.hyperparameters.values = {**trial.hyperparameters.values, **schedule}
+    if trial.status == TrialStatus.COMPLETED:
+        trial.status, trial.score, trial.best_step = TrialStatus.RUNNING, None, 0
+
+
+def save_lengthened(path: Path, trial: Trial) -> None:
+    """Write a trial that was lengthened."""
+    # A trial without the file of its hyperparameters started with those of its other file, the former or the new ones.
+    delete(_hyperparameters_file(path))
+    save_trial(path, trial, 0)
+    write_text(_hyperparameters_file(path), json.dumps(trial.hyperparameters.values))
 
 
 def load_study(
@@ -71,7 +88,7 @@ def load_study(
 
     Args:
         path: The study's `oracle.json`.
-        description: Description of the search that resumes it.
+        description: Description of the search that resumes or extends it.
         space: The search space in which every trial must lie.
         objective: The objective with which every completed trial must be scored.
 
@@ -84,12 +101,15 @@ def load_study(
     """
     with reading(path, _REMEDY) as file:
         state = parse_json(read_limited(file))
-    if not isinstance(state, dict) or not isinstance(state.get(_DESCRIPTION), dict):
+    if not isinstance(state, dict) or not isinstance(state.get(DESCRIPTION), dict):
         raise TunerError(f"{path} is of another oracle: choose another project_name or overwrite=True")
-    if differing := differences(state[_DESCRIPTION], description):
+    with described_damage(path):
+        differing = differences(state[DESCRIPTION], description)
+    if differing:
         raise TunerError(
             f"{path} belongs to a search with other settings, {'; '.join(differing)}: "
-            "give the former settings, choose another project_name or overwrite=True"
+            "give the former settings, or more learning rates, epochs or levels than they have, choose another "
+            "project_name or overwrite=True"
         )
     with described_damage(path):
         started, end_order = (_texts(state[name]) for name in ("start_order", "end_order"))

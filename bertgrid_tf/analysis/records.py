@@ -45,6 +45,7 @@ class LevelAnalysis:
         tied: Whether p is above 5 %.
         chosen: Whether the search adopted the level.
         status: "COMPLETED", "RUNNING", "FAILED", "SKIPPED" (an only level), "IDLE", "LEFT_OUT" (for lack of time).
+        overruled: Whether the level would have been adopted, but came after the grid was trained with the chosen one.
     """
 
     level: Value
@@ -54,6 +55,7 @@ class LevelAnalysis:
     tied: bool
     chosen: bool
     status: str
+    overruled: bool = False
 
 
 @dataclass(frozen=True)

@@ -234,6 +234,7 @@ class StudyScores:
                         tied=ranked.tied,
                         chosen=row["chosen"] == "True",
                         status="LEFT_OUT" if f"{parameter}={row['level']}" in left_out else row["status"],
+                        overruled=row["overruled"] == "True",
                     )
                 )
             sweeps.append(SweepAnalysis(parameter, levels))
@@ -247,6 +248,9 @@ class StudyScores:
             if trial.config.stage != INTERACTIONS or not trial.epochs or parameter is None:
                 continue
             levels = {row["level"]: row for row in self._sweeps if row["parameter"] == parameter}
+            ended = sum(row["status"] in ("COMPLETED", "FAILED") for row in levels.values())
+            if ended < len(self.recipe.sweeps.get(parameter, ())):
+                continue  # The study grows, and new levels of the sweep are being trained.
             chosen = next((level for level, row in levels.items() if row["chosen"] == "True"), "")
             runner_up = str(getattr(trial.config.hyperparameters, parameter, None))
             if not {chosen, runner_up} <= {level for level, row in levels.items() if row["status"] == "COMPLETED"}:

@@ -77,7 +77,7 @@ class BudgetController:
     ) -> None:
         self.log = BudgetLog(folder.budget_file)
         if budget is not None:
-            _check(budget.seconds, self.log.seconds, folder)
+            check_budget(folder, budget.seconds)
         self.estimator = TimeEstimator(budget.began if budget else None, workers, folder.read_times(), monotonic)
         self._budget = budget.seconds if budget else self.log.seconds
         self._asked = recipe
@@ -265,12 +265,24 @@ class BudgetController:
         return self.estimator.seconds(stage for stage in stages if stage.name not in (SEEDS, INTERACTIONS))
 
 
-def _check(budget: float, began_with: float | None, folder: StudyFolder) -> None:
+def check_budget(folder: StudyFolder, budget: float, grows: bool = False) -> None:
+    """Check that the study in a folder can go on with a budget.
+
+    Args:
+        folder: The study's.
+        budget: Seconds that all sessions may take.
+        grows: Whether the study is about to grow, so that the budget may be larger than its own.
+
+    Raises:
+        UserError: The study began with another budget or with none.
+    """
+    began_with = BudgetLog(folder.budget_file).seconds
     otherwise = "choose another --study NAME, or --fresh to start over."
     if began_with is None and folder.times_file.exists():
         raise UserError(f"The study in {folder.path} began without a budget: go on without --budget, {otherwise}")
-    if began_with is not None and began_with != budget:
+    if began_with is not None and (budget < began_with or (budget > began_with and not grows)):
+        more = " or more" if grows else ""
         raise UserError(
             f"The study in {folder.path} was cut down to --budget {format_duration(began_with)} when it began: go on "
-            f"with that or without --budget, {otherwise}"
+            f"with that{more} or without --budget, {otherwise}"
         )

@@ -93,7 +93,7 @@ class Deadline:
     @property
     def ended(self) -> bool:
         """Whether no further trial of the grid may begin."""
-        return bool(self.log.of("end"))
+        return self.log.ended
 
     @property
     def incumbent(self) -> Recipe:

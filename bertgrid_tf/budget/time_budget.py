@@ -200,7 +200,8 @@ class BudgetLog:
 
     A line is one decision: `recipe` (the budget in seconds, and the reduced recipe), `grid` (the grid as reduced when
     the sweeps were decided), `stop` (a trial and the epoch after which it was ended), `leave_out` (a trial that was not
-    begun), `end` (of the search), `final` (the epoch after which the final model was ended).
+    begun), `end` (of the search), `final` (the epoch after which the final model was ended). A study that grows has
+    another `recipe`.
 
     Raises:
         UserError: The file is damaged.
@@ -217,14 +218,49 @@ class BudgetLog:
         """List the decisions of some kinds, in order."""
         return [line for line in self._lines.records if line["decision"] in decisions]
 
+    def since_growth(self, decision: str) -> list[dict[str, Any]]:
+        """List the decisions of a kind since the study has last grown."""
+        lines = self.of("recipe", decision)
+        began = max((number for number, line in enumerate(lines) if line["decision"] == "recipe"), default=0)
+        return [line for line in lines[began:] if line["decision"] == decision]
+
     @property
     def seconds(self) -> float | None:
         """The budget; None without one, and before anything was chosen for it."""
-        return next((float(line["seconds"]) for line in self.of("recipe")), None)
+        return next((float(line["seconds"]) for line in reversed(self.of("recipe"))), None)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the search was ended, and the study has not grown since."""
+        return bool(self.since_growth("end"))
 
     def choose(self, budget: float, asked: Recipe, chosen: Recipe) -> None:
         """Write which part of a recipe is searched."""
         self.add("recipe", seconds=budget, sweeps=list(chosen.sweeps), **_grid(asked, chosen))
+
+    def grow(self, budget: float, former: Recipe, asked: Recipe) -> None:
+        """Write which part of a recipe is searched that a former one has grown to, unless that is done."""
+        chosen = self.grown(former, asked)
+        line = {"decision": "recipe", "seconds": budget, "sweeps": list(chosen.sweeps), **_grid(asked, chosen)}
+        if self._lines.records[-1:] != [line]:
+            self._lines.append(line)
+
+    def grown(self, former: Recipe, asked: Recipe) -> Recipe:
+        """Return the part of a recipe that is searched: what was chosen of the former one, and what is new."""
+        chosen = self.chosen(former)
+        left_out = {*former.learning_rates} - {*chosen.learning_rates}
+        return asked.model_copy(
+            update={
+                "search": chosen.search,
+                "learning_rates": [rate for rate in asked.learning_rates if rate not in left_out],
+                "epochs": asked.epochs if chosen.epochs == former.epochs else chosen.epochs,
+                "sweeps": {
+                    name: levels
+                    for name, levels in asked.sweeps.items()
+                    if name in chosen.sweeps or name not in former.sweeps
+                },
+            }
+        )
 
     def choose_grid(self, asked: Recipe, chosen: Recipe) -> None:
         """Write which part of the grid is searched after the sweeps."""
@@ -232,9 +268,9 @@ class BudgetLog:
 
     def chosen(self, asked: Recipe) -> Recipe:
         """Return the part of a recipe that is searched."""
-        for first in self.of("recipe"):
+        for recipe in self.of("recipe")[-1:]:
             latest = self.of("recipe", "grid")[-1]
-            sweeps = {name: levels for name, levels in asked.sweeps.items() if name in first["sweeps"]}
+            sweeps = {name: levels for name, levels in asked.sweeps.items() if name in recipe["sweeps"]}
             return asked.model_copy(update={"sweeps": sweeps} | {name: latest[name] for name in _GRID})
         return asked
 
@@ -247,8 +283,8 @@ class BudgetLog:
             sentences.append(f"Chosen to fit --budget {budget}, without {without}.")
         late = [f"{line['trial']} was ended after epoch {line['epoch']}" for line in self.of("stop")]
         late += [f"{line['trial']} was not begun" for line in self.of("leave_out")]
-        late += [f"the final model was ended after epoch {line['epoch']}" for line in self.of("final")]
-        if self.of("end"):
+        late += [f"the final model was ended after epoch {line['epoch']}" for line in self.since_growth("final")]
+        if self.ended:
             late.append("the search was ended before all of its trials had begun")
         if late:
             sentences.append(f"For lack of time within --budget {budget}: {', '.join(late)}.")

@@ -148,8 +148,12 @@ class TimeEstimator:
             anew: Whether earlier predictions are dropped.
         """
         self._planned = {stage.name: stage for stage in stages}
-        for stage in stages:
-            self._times.setdefault(stage.name, StageTime(stage.name))
+        names, order = list(self._planned), list(self._times)
+        for place, name in enumerate(names):
+            if name not in order:  # A study that grows may have another sweep before stages that it has trained.
+                later = next((order.index(other) for other in names[place + 1 :] if other in order), len(order))
+                order.insert(later, name)
+        self._times = {name: self._times.get(name) or StageTime(name) for name in order}
         if anew:
             for time in self._times.values():
                 time.at_beginning = time.after_first_epoch = None
@@ -302,7 +306,9 @@ class TimeEstimator:
         scored = any(progress.epoch for progress in self._trials.values())
         if scored and all(time.after_first_epoch is None for time in times.values()):
             for stage, time in times.items():
-                time.after_first_epoch = time.measured + self._stage_left(stage)
+                # Not of a stage that was over when the study grew.
+                if (left := self._stage_left(stage)) or stage == self.stage:
+                    time.after_first_epoch = time.measured + left
 
     def _stage_left(self, name: str) -> float:
         stage = self._planned[name]

@@ -1,7 +1,7 @@
 """The command `tune`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -25,6 +25,10 @@ from bertgrid_tf.cli.options import (
 )
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.system.process import StoppedError
+from tuners.errors import TunerError
+
+if TYPE_CHECKING:
+    from bertgrid_tf.storage.study_folder import StudyFolder
 
 
 @with_data_flags
@@ -70,10 +74,10 @@ def tune(
     budget: Annotated[
         str | None, flag("--budget", "time for the whole study, as 2h, 90m or 1h30m: what does not fit is left out")
     ] = None,
-    dry_run: Annotated[bool, flag("--dry-run", "print the cost of the study, and stop")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "print the cost of the study, or of what it lacks, and stop")] = False,
     **flags: object,
 ) -> None:
-    """Sweep, fill the grid, train the final model. The same command resumes an interrupted study."""
+    """Sweep, fill the grid, train the final model. The same command resumes a study, with a larger grid extends it."""
     from bertgrid_tf import api
     from bertgrid_tf.report.summary import print_summary
     from bertgrid_tf.storage.study_folder import StudyFolder
@@ -81,7 +85,9 @@ def tune(
     name = corpus_name(name, context.params)
     console, asked = Console(), read_recipe(name, recipe, context.params)
     if dry_run:
-        _print_plan(console, name, asked, data_dir, api.memory_limit(gpu_memory), strict)
+        folder = StudyFolder(results / (study or name))
+        former = folder if folder.recipe_file.is_file() and not fresh else None
+        _print_plan(console, asked, data_dir, api.memory_limit(gpu_memory), strict, former)
         return
     callbacks = []
     if tensorboard:
@@ -111,20 +117,36 @@ def tune(
     print_summary(console, StudyFolder(done.path), done.analysis)
 
 
-def _print_plan(console: Console, name: str, recipe: Recipe, data_dir: Path, memory: int | None, strict: bool) -> None:
-    from bertgrid_tf.api import load_corpus
+def _print_plan(
+    console: Console, recipe: Recipe, data_dir: Path, memory: int | None, strict: bool, former: "StudyFolder | None"
+) -> None:
+    """Print what a study costs or, where it has begun, what is missing."""
+    from bertgrid_tf.api import load_corpus, user_error
     from bertgrid_tf.budget.plan import plan
     from bertgrid_tf.corpus import check_corpus, refuse_warnings
     from bertgrid_tf.report.corpora import findings_text
-    from bertgrid_tf.report.plan import guess_line, plan_table
-    from bertgrid_tf.study.auto_settings import auto_keys, estimate_auto, key_value
+    from bertgrid_tf.report.plan import guess_line, missing_table, plan_table
+    from bertgrid_tf.study.auto_settings import auto_keys, estimate_auto, key_value, with_values
 
-    asked, corpus = load_corpus(name, recipe=recipe, data_dir=data_dir, console=console)
+    asked, corpus = load_corpus(recipe.corpus, recipe=recipe, data_dir=data_dir, console=console)
     if findings := check_corpus(corpus):
         console.print(findings_text(findings), soft_wrap=not console.is_terminal)
     if strict:
         refuse_warnings(findings)
+    if former is not None:
+        from bertgrid_tf.study.growth import plan_missing
+        from bertgrid_tf.study.preparation import check_folder
+
+        asked = check_folder(former, asked, corpus, {})
+        asked = with_values(asked, {key: one.value for key, one in former.read_auto_settings().items()})
     guessed = estimate_auto(asked, corpus, memory) if auto_keys(asked) else asked
-    console.print(plan_table(plan(guessed, corpus)))
+    if former is None:
+        console.print(plan_table(plan(guessed, corpus)))
+    else:
+        try:
+            missing = plan_missing(former, guessed, corpus)
+        except TunerError as error:
+            raise user_error(error) from error
+        console.print(missing_table(missing, str(former.path)), highlight=False, soft_wrap=True)
     for key in auto_keys(asked):
         console.print(guess_line(key, key_value(guessed, key)), markup=False, highlight=False, soft_wrap=True)

@@ -28,8 +28,8 @@ def headline(analysis: StudyAnalysis) -> list[str]:
 
 
 def certainty(analysis: StudyAnalysis) -> list[str]:
-    """Return how certain the score is: the tied set, the selection optimism, the range over seeds."""
-    return [*tied_set(analysis), *optimism(analysis), *seeds(analysis)]
+    """Return how certain the score is: the tied set, better levels, the selection optimism, the range over seeds."""
+    return [*tied_set(analysis), *overruled(analysis), *optimism(analysis), *seeds(analysis)]
 
 
 def to_text(sentence: str) -> Text:
@@ -156,6 +156,25 @@ def tied_set(analysis: StudyAnalysis) -> list[str]:
         reached = score(analysis.recipe.metric, cheapest.score.value)
         cheaper = f"the cheapest of them: learning rate {cheapest.learning_rate:g}, epoch {cheapest.epoch} ({reached})"
     return [f"{tied} of {scored} cells are tied at the 5 % level (≈), the best included; {cheaper}."]
+
+
+def overruled(analysis: StudyAnalysis) -> list[str]:
+    """Return the levels that would have been adopted, had they not been added after the grid."""
+    metric, sentences = analysis.recipe.metric, []
+    for sweep in analysis.sweeps:
+        better = next((level for level in sweep.levels if level.overruled), None)
+        chosen = next((level for level in sweep.levels if level.chosen), None)
+        if better is None or better.score is None:
+            continue
+        adopted = f"`{chosen.level}`" if chosen else "the initial one"
+        than = f", {score(metric, chosen.score.value)}" if chosen and chosen.score else ""
+        tied = " (the two are tied at the 5 % level)" if chosen and chosen.tied and better.tied else ""
+        sentences.append(
+            f"The level `{sweep.parameter}={better.level}`, {score(metric, better.score.value)} in its sweep, came "
+            f"later and **would have been adopted** in place of {adopted}{than}{tied}. All that follows the sweep was "
+            "trained with the latter, and stays; the same command with `--study NAME` makes a study that searches anew."
+        )
+    return sentences
 
 
 def optimism(analysis: StudyAnalysis) -> list[str]:

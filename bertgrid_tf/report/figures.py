@@ -196,7 +196,8 @@ def _sweeps(analysis: StudyAnalysis) -> "Figure | None":
                 face = colour if tied else _ink("paper")
                 marker = "D" if level.chosen else "o"
                 panel.plot(scale * level.score.value, row, marker, color=colour, markerfacecolor=face, markersize=6)
-                text = score(metric, level.score.value) + (" ◀ chosen" if level.chosen else " ≈ tied" * level.tied)
+                mark = " ◀ chosen" if level.chosen else " ≈ tied" * level.tied
+                text = score(metric, level.score.value) + (" added later" if level.overruled else mark)
             panel.text(1.02, row, text, transform=panel.get_yaxis_transform(), va="center")
     panels[-1].xaxis.get_major_locator().set_params(nbins=5, steps=(1, 2, 5, 10))
     panels[-1].set_xlabel(_axis(metric))

@@ -163,6 +163,8 @@ def _sweeps(analysis: StudyAnalysis) -> Table:
 def _verdict(level: LevelAnalysis) -> str:
     if level.score is None:
         return WITHOUT_SCORE.get(level.status, "running")
+    if level.overruled:
+        return "better, but added later"
     return "◀ chosen" if level.chosen else "≈ tied" if level.tied else ""
 
 

@@ -14,19 +14,30 @@ from bertgrid_tf.storage.records import MeasuredSetting
 
 def plan_table(plan: StudyPlan) -> RenderableType:
     """Return the stages of a study with their cost, and the cost of the full product."""
+    product = (
+        f"Every combination of all levels would be {plan.product_trials:,} trials, {plan.product_epochs:,} epochs in "
+        f"all: {plan.product_epochs / max(plan.epochs, 1):.1f} times as many epochs."
+    )
+    return Group(_stages(plan, "Plan"), Text(product))
+
+
+def missing_table(plan: StudyPlan, folder: str) -> RenderableType:
+    """Return the stages that a study in a folder lacks, with their cost."""
+    if not plan.stages:
+        return Text(f"The study in {folder} has all of this: there is nothing to train.")
+    return Group(_stages(plan, "Missing"), Text(f"The study in {folder} has all else."))
+
+
+def _stages(plan: StudyPlan, title: str) -> RenderableType:
     columns = [Column(name, justify="right") for name in ("trials", "epochs", "steps")]
-    grid = terminal_table("stage", *columns, title="Plan")
+    grid = terminal_table("stage", *columns, title=title)
     for stage in plan.stages:
         upper = "≤ " if stage.at_most else ""
         trials = "" if stage.at_most and stage.name != "final" else str(stage.trials)
         grid.add_row(stage.name, trials, f"{upper}{stage.epochs}", f"{upper}{stage.steps:,}")
     grid.add_section()
     grid.add_row("in all", str(plan.trials), f"≤ {plan.epochs}", f"≤ {plan.steps:,}")
-    product = (
-        f"Every combination of all levels would be {plan.product_trials:,} trials, {plan.product_epochs:,} epochs in "
-        f"all: {plan.product_epochs / max(plan.epochs, 1):.1f} times as many epochs."
-    )
-    return Group(grid, Text(product))
+    return grid
 
 
 def measured_table(key: str, setting: MeasuredSetting) -> RenderableType:

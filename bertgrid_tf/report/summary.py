@@ -80,7 +80,7 @@ def _better_sweep(analysis: StudyAnalysis, searched: Recipe) -> list[str]:
         (recipe.signed(level.score.value), f"{sweep.parameter}={level.level}", level.score.value)
         for sweep in analysis.sweeps
         for level in sweep.levels
-        if level.score is not None
+        if level.score is not None and not level.overruled
     ]
     signed, trial, value = max(scored, key=lambda level: level[0], default=(-np.inf, "", 0.0))
     if analysis.winner is None or best is None or best.score is None or signed <= recipe.signed(best.score.value):
@@ -109,7 +109,7 @@ def _sweeps(sweeps: Sequence[SweepAnalysis], metric: str) -> RenderableType:
                 escape(str(level.level)),
                 str(level.epoch or ""),
                 *shown,
-                " ".join([mark] * level.chosen + ["≈"] * (level.tied and several)),
+                " ".join([mark] * level.chosen + ["≈"] * (level.tied and several) + ["later"] * level.overruled),
                 style="bold" if level.chosen else None,
             )
         grid.add_section()

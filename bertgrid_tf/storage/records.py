@@ -192,6 +192,7 @@ class SweepLine(BaseModel):
     chosen: Literal["True", "False"]
     trial_id: Annotated[TrialId | None, _UNKNOWN]
     status: str
+    overruled: Literal["True", "False"]
 
 
 class LengthLine(BaseModel):

@@ -5,7 +5,7 @@ import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from math import inf, isfinite, isinf, isnan, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ from bertgrid_tf.storage.records import (
     TrialRecord,
 )
 from bertgrid_tf.trial_config import SOUP, TrialConfig
-from tuners.files import read_limited
+from tuners.files import delete, read_limited
 from tuners.table import Table, rows_in_order
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _FINAL_AGAIN = "run the study's `tune` command again, which trains the final mod
 _FITTED_AGAIN = "run the study's `tune` command again, which fits it anew"
 _NO_SOUP = "restore it from a copy, or delete it to go on without a soup"
 _NO_RECORD = "restore it from a copy, or delete it: the study then has no record of earlier evaluations"
-_SWEEP_COLUMNS = ["parameter", "level", "epoch", "score", "chosen", "trial_id", "status"]
+_SWEEP_COLUMNS = ["parameter", "level", "epoch", "score", "chosen", "trial_id", "status", "overruled"]
 CELL_COLUMNS = ("learning_rate", "epoch", "trial_id")
 """The columns of `cells.csv` that say which cell a line is; the others are metrics."""
 
@@ -322,6 +322,18 @@ class StudyFolder:
         """Write `model/correction.json`."""
         self._write(self.correction_file, correction)
 
+    def claim_state(self, state: Path, config: TrialConfig) -> None:
+        """Prepare the folder from which a trial after the search resumes: nothing of another configuration stays."""
+        file, own = state / "config.json", replace(config, gpus=1)  # A trial resumes on any number of GPUs.
+        try:
+            with reading(file, _TRAINED_AGAIN) as opened:
+                claimed = read_json(opened, TrialConfig) == own
+        except UserError:
+            claimed = False
+        if not claimed:
+            delete(state)
+            self._write(file, own)
+
     # Tables
 
     def write_sweeps(self, levels: Iterable["SweepLevel"]) -> None:
@@ -377,10 +389,11 @@ class StudyFolder:
         """Return the number of epochs with dev predictions; a diverged epoch has none, and a soup trains none."""
         return sum(not file.name.startswith(SOUP) for file in self.predictions.glob("*-*.csv"))
 
-    def delete_predictions(self, trial: str) -> None:
-        """Delete the dev predictions of a trial; "*" stands for any characters."""
+    def delete_predictions(self, trial: str, after: int = 0) -> None:
+        """Delete the dev predictions of a trial after an epoch; "*" stands for any characters."""
         for file in self.predictions.glob(f"{trial}-*.csv"):
-            file.unlink()
+            if int(file.stem.rpartition("-")[2]) > after:
+                file.unlink()
 
     def write_lengths(self, lengths: Sequence[int]) -> None:
         """Write `lengths.csv`: how many texts have how many tokens."""

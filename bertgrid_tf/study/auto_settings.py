@@ -3,7 +3,7 @@
 A resumed study keeps its values on whatever machine, so that all of its trials are comparable.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -72,6 +72,7 @@ def resolve(
     kept: Mapping[str, MeasuredSetting],
     measure: Callable[[str, Recipe], MeasuredSetting],
     callback: Callback,
+    settled: Collection[str] = (),
 ) -> tuple[Recipe, dict[str, MeasuredSetting]]:
     """Replace every `auto` of a recipe.
 
@@ -80,6 +81,7 @@ def resolve(
         kept: Earlier measurements, by key.
         measure: Measures a key of a recipe in which the keys before it have their values.
         callback: Receives the values.
+        settled: Keys that keep their earlier measurement, though its inputs may have changed.
 
     Returns:
         The recipe, and the measurements behind it, new and kept.
@@ -87,7 +89,7 @@ def resolve(
     measured: dict[str, MeasuredSetting] = {}
     for key in auto_keys(recipe):
         setting = kept.get(key)
-        if setting is None or dict(setting.of) != dict(AUTO_SETTINGS[key].of(recipe)):
+        if setting is None or (key not in settled and dict(setting.of) != dict(AUTO_SETTINGS[key].of(recipe))):
             callback.on_message(f"Measuring {short_key(key)} auto: a minute or two.")
             setting = measure(key, recipe)
             callback.on_auto_setting(key, setting)

@@ -4,13 +4,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import keras_tuner
 
 from bertgrid_tf.bert.replicas import replica_count
 from bertgrid_tf.budget.callbacks import Callback
 from bertgrid_tf.budget.deadline import TimedOracle
-from bertgrid_tf.corpus import Corpus
-from bertgrid_tf.hyperparameters import Value
+from bertgrid_tf.budget.plan import search_space
+from bertgrid_tf.corpus import Corpus, utterances
+from bertgrid_tf.hyperparameters import Hyperparameters, Value
+from bertgrid_tf.metrics.classification import unit
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.records import MeasuredSetting
 from bertgrid_tf.storage.study_folder import StudyFolder
@@ -18,7 +22,8 @@ from bertgrid_tf.study.auto_settings import AUTO_SETTINGS, HostShare
 from bertgrid_tf.study.workers import WorkerConfig, WorkerPool
 from bertgrid_tf.training.trial_runner import TrialRunner
 from bertgrid_tf.trial_config import FINAL, TrialConfig
-from tuners import CasualGridSearch
+from tuners import CasualGridOracle, CasualGridSearch
+from tuners.decisions import Choose
 from tuners.parallel import ParallelSearch
 from tuners.pool import Pool, follow
 
@@ -26,6 +31,35 @@ if TYPE_CHECKING:
     from keras_tuner.engine.trial import Trial
 
 Epochs = Iterator[Mapping[str, float]]
+Oracle = TypeVar("Oracle", bound=CasualGridOracle)
+
+
+def dev_examples(recipe: Recipe, corpus: Corpus) -> int | None:
+    """Return the number of dev texts of which the recipe's metric is a share; None where it is none."""
+    # A loss or a coefficient is no share of the examples.
+    return None if unit(recipe.metric) != "%" else len(list(utterances(corpus.splits["dev"])))
+
+
+def make_oracle(kind: type[Oracle], recipe: Recipe, corpus: Corpus, choose: Choose | None) -> Oracle:
+    """Make the oracle of a recipe's search, which prints nothing.
+
+    Args:
+        kind: The class.
+        recipe: The recipe, without `auto`.
+        corpus: The recipe's.
+        choose: As for `CasualGridOracle`.
+    """
+    oracle = kind.over(
+        search_space(recipe),
+        keras_tuner.Objective(recipe.metric, recipe.direction()),
+        recipe.seed,
+        search=recipe.search,
+        examples=dev_examples(recipe, corpus),
+        choose=choose,
+        without_horizon=lambda values: recipe.can_lengthen(Hyperparameters.from_values(values)),
+    )
+    oracle.verbose = 0  # callbacks show what KerasTuner would print
+    return oracle
 
 
 @dataclass(frozen=True)

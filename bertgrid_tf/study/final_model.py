@@ -7,6 +7,7 @@ import keras_tuner
 
 from bertgrid_tf.analysis import StudyScores, fit_correction
 from bertgrid_tf.budget.controller import BudgetController
+from bertgrid_tf.budget.time_budget import BudgetLog
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.storage.records import FinalTrial
 from bertgrid_tf.storage.study_folder import StudyFolder
@@ -21,19 +22,27 @@ def train_final_model(
 ) -> None:
     """Train and save the final model, and fit the correction of its probabilities, unless that is done.
 
+    The final model of a former winner is retired.
+
     Raises:
         UserError: The model does not fit the memory, or diverges.
     """
     folder, metric = execution.folder, execution.recipe.metric
     if folder.has_final_model():
-        delete(folder.final_state)
-        if not folder.correction_file.exists():
-            _fit_correction(folder, config, len(folder.read_final().epochs))
-        return
+        if _is_trained(config, folder, controller.log):
+            delete(folder.final_state)
+            if not folder.correction_file.exists():
+                _fit_correction(folder, config, len(folder.read_final().epochs))
+            return
+        execution.callback.on_message(
+            f"The winner has changed: the final model of the former one ({folder.model}) is retired, and trained anew."
+        )
+        _retire(folder)
     # Those of another final model.
     delete(folder.evaluations)
     config = replace(config, gpus=execution.final_gpus())
-    for line in controller.log.of("final"):
+    folder.claim_state(folder.final_state, config)
+    for line in controller.log.since_growth("final"):
         config = replace(config, stop_epoch=int(line["epoch"]))
     controller.begin_final(config)
     model, kept = config.hyperparameters.model, "the search's results are kept: choose"
@@ -57,6 +66,28 @@ def train_final_model(
     _fit_correction(folder, config, len(epochs))
     folder.write_final(FinalTrial(config.hyperparameters, config.schedule_epochs, epochs, config.gpus))
     delete(folder.final_state)
+
+
+def _is_trained(config: TrialConfig, folder: StudyFolder, log: BudgetLog) -> bool:
+    """Return whether the final model of a study is that of a configuration, though it may have been ended early."""
+    final, cut = folder.read_final(), [int(line["epoch"]) for line in log.of("final")]
+    epochs = len(final.epochs)
+    if final.hyperparameters != config.hyperparameters or epochs not in (config.stop_epoch, *cut):
+        return False
+    if final.schedule_epochs != config.schedule_epochs:
+        if config.hyperparameters.needs_horizon:
+            return False
+        folder.write_final(replace(final, schedule_epochs=config.schedule_epochs))
+    if epochs != config.stop_epoch and not log.since_growth("final"):
+        log.add("final", epoch=epochs)
+    return True
+
+
+def _retire(folder: StudyFolder) -> None:
+    """Delete a study's final model; killed in between, it has none."""
+    for part in (folder.final_file, folder.model, folder.final_state):
+        delete(part)
+    folder.delete_predictions(FINAL)
 
 
 def _epochs(

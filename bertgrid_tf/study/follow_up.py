@@ -11,6 +11,7 @@ from bertgrid_tf.analysis.records import SweepAnalysis
 from bertgrid_tf.budget.controller import BudgetController
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.records import FollowUpTrial
+from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.study.execution import TrialExecution
 from bertgrid_tf.training.trial_runner import TrialRunner
 from bertgrid_tf.trial_config import INTERACTIONS, SEEDS, TrialConfig
@@ -58,7 +59,7 @@ def interaction_checks(recipe: Recipe, winner: TrialConfig, sweeps: Sequence[Swe
         chosen = getattr(winner.hyperparameters, sweep.parameter)
         scored = [(recipe.signed(level.score.value), level.level) for level in sweep.levels if level.score is not None]
         others = [candidate for candidate in scored if candidate[1] != chosen]
-        if others:
+        if others and any(level.chosen for level in sweep.levels):
             _, runner_up = max(others, key=lambda candidate: candidate[0])
             config = winner.with_hyperparameters(**{sweep.parameter: runner_up})
             config = replace(config, stage=INTERACTIONS, parameter=sweep.parameter)
@@ -74,7 +75,7 @@ def run_follow_ups(
     controller: BudgetController,
 ) -> None:
     """Run the trials of a stage after the search, unless they have ended or do not fit the budget."""
-    ended = {trial.name for trial in execution.folder.read_follow_ups()}
+    ended = keep_ended(stage, trials, execution.folder)
     for name in ended:
         delete(execution.folder.follow_up / name)
     waiting = [trial for trial in trials if trial.name not in ended]
@@ -91,6 +92,32 @@ def run_follow_ups(
                     execution.folder.delete_predictions(trial.name)
 
 
+def keep_ended(stage: str, trials: Sequence[FollowUpTrial], folder: StudyFolder) -> set[str]:
+    """Return the names of a stage's trials that have ended; what a former tied set or winner has left is deleted.
+
+    Args:
+        stage: The stage.
+        trials: The trials that are asked for.
+        folder: The study's.
+    """
+    asked, kept = {trial.name: trial for trial in trials}, set()
+    for ended in folder.read_follow_ups():
+        if ended.config.stage != stage:
+            continue
+        trial, epochs = asked.get(ended.name), 0
+        if trial is not None and ended.config == replace(trial.config, stop_epoch=ended.config.stop_epoch):
+            epochs = min(trial.config.stop_epoch, ended.config.stop_epoch)
+        if trial is not None and epochs == trial.config.stop_epoch:
+            kept.add(ended.name)
+            if trial.config != ended.config:
+                folder.write_follow_up(replace(trial, epochs=ended.epochs[:epochs]))
+            folder.delete_predictions(ended.name, after=epochs)
+        else:
+            folder.follow_up_file(ended.name).unlink()
+            folder.delete_predictions(ended.name)
+    return kept
+
+
 def _run(
     trial: FollowUpTrial,
     execution: TrialExecution,
@@ -100,6 +127,7 @@ def _run(
 ) -> None:
     name, config, folder = trial.name, trial.config, execution.folder.follow_up / trial.name
     epochs: list[Mapping[str, float]] = []
+    execution.folder.claim_state(folder, config)
     try:
         run = runner.run(config, folder) if pool is None else follow(pool, name, config.values, folder)
         for metrics in run:

@@ -5,22 +5,33 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 
 from bertgrid_tf import __version__
 from bertgrid_tf.bert.device import hardware
+from bertgrid_tf.budget.controller import check_budget
 from bertgrid_tf.corpus import Corpus, Finding, label_counts, speaker_counts
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe, differing_keys
 from bertgrid_tf.storage.records import StudyMetadata
 from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.study.growth import (
+    OTHERWISE,
+    additions,
+    changes_search,
+    changes_winner,
+    check_growth,
+    grow,
+    in_order_of,
+    is_growth,
+)
 from bertgrid_tf.system.container import LOCAL_ERRORS, check_writable
 from tuners.files import UNSUPPORTED, delete, delete_leftovers, is_temporary, sync
 
 LIBRARIES = ("tensorflow", "tf_keras", "keras-tuner", "transformers", "tokenizers", "numpy")
 """The libraries that the numbers depend on."""
-_OTHERWISE = "choose another --study NAME, or --fresh to start over"
 
 
 def take_folder(folder: StudyFolder, corpus: str) -> None:
@@ -87,45 +98,92 @@ def locked(folder: StudyFolder, on_message: Callable[[str], None]) -> Iterator[N
         yield
 
 
-def check_folder(folder: StudyFolder, recipe: Recipe, corpus: Corpus, checkpoints: Mapping[str, str]) -> None:
-    """Check that the study in the folder, if there is one, is the one asked for; take over what may change.
+def check_folder(
+    folder: StudyFolder,
+    asked: Recipe,
+    corpus: Corpus,
+    checkpoints: Mapping[str, str],
+    budget: float | None = None,
+) -> Recipe:
+    """Check that the study in the folder, if there is one, is the one asked for or can become it.
 
-    Interaction checks and further seeds may be asked for later, and another final model as long as none is trained.
+    A study grows (`growth`), and takes another final model as long as none is trained.
+
+    Args:
+        folder: The study's.
+        asked: The recipe asked for.
+        corpus: The recipe's.
+        checkpoints: Hash of each model of the search; none to compare none.
+        budget: Seconds of this session's budget, if any.
+
+    Returns:
+        The recipe asked for, with what is listed in another order in the study's own order.
 
     Raises:
         UserError: The study in the folder has another recipe, other data or other checkpoints.
     """
     if not folder.recipe_file.exists():
-        return
-    keys = differing_keys(folder.read_recipe(), recipe)
+        return asked
+    former = folder.read_recipe()
+    recipe = in_order_of(former, asked)
+    keys = differing_keys(former, recipe)
     trained = folder.has_final_model()
-    # An interaction check changes no result, and more seeds only which cell wins.
-    if keys and set(keys) <= ({"check_interactions"} if trained else {"check_interactions", "n_seeds"}):
-        folder.write_recipe(recipe)
-    elif keys and all(key.startswith("final.") for key in keys) and not trained:
-        # The search does not depend on the final profile. The same model resumes on any number of GPUs.
-        if keys != ["final.gpus"]:
-            for part in (folder.final_state, folder.model, folder.final_file):
-                delete(part)
-        folder.write_recipe(recipe)
-    elif keys:
+    if any(not is_growth(key) and (trained or not key.startswith("final.")) for key in keys):
         raise UserError(
             f"{folder.path} holds a study of another recipe (they differ in {', '.join(keys)}): give the same settings "
-            f"to go on, {_OTHERWISE}."
+            f"to go on, {OTHERWISE}."
         )
+    if any(map(is_growth, keys)):
+        check_growth(folder, former, recipe)
+    if budget is not None:
+        check_budget(folder, budget, grows=any(map(changes_winner, keys)))
     if not folder.metadata_file.exists():
-        return
+        return recipe
     metadata = folder.read_metadata()
-    if metadata.checkpoints != checkpoints:
+    # A level that is added to a sweep of models has another checkpoint.
+    if any(metadata.checkpoints.get(name, identity) != identity for name, identity in checkpoints.items()):
         raise UserError(
             f"The checkpoint files of {', '.join(metadata.checkpoints)} are no longer those that the study in "
-            f"{folder.path} began with: bring them back, {_OTHERWISE}."
+            f"{folder.path} began with: bring them back, {OTHERWISE}."
         )
     if metadata.fingerprint != corpus.fingerprint():
         raise UserError(
             f"The data of {corpus.name} are no longer those that the study in {folder.path} began with: bring them "
-            f"back, {_OTHERWISE}."
+            f"back, {OTHERWISE}."
         )
+    return recipe
+
+
+def take_over(
+    folder: StudyFolder,
+    recipe: Recipe,
+    checkpoints: Mapping[str, str],
+    budget: float | None,
+    on_message: Callable[[str], None],
+) -> None:
+    """Make the study in the folder, if there is one, that of a recipe that `check_folder` has accepted.
+
+    Killed in between, it is still the former study, or already the new one. Arguments are as for `check_folder`.
+    """
+    if not folder.recipe_file.exists():
+        return
+    former = folder.read_recipe()
+    keys = differing_keys(former, recipe)
+    if any(map(is_growth, keys)):
+        on_message(f"The study in {folder.path} grows: {additions(former, recipe)}.")
+        if any(map(changes_winner, keys)):
+            grow(folder, former, recipe, budget)
+        if folder.soup_file.exists() and any(map(changes_search, keys)):
+            on_message("The soup stays that of the rows so far, whose weights are no longer kept.")
+        if folder.metadata_file.exists():
+            metadata = folder.read_metadata()
+            folder.write_metadata(replace(metadata, checkpoints={**metadata.checkpoints, **checkpoints}))
+    # The search does not depend on the final profile. The same model resumes on any number of GPUs.
+    if any(key.startswith("final.") and key != "final.gpus" for key in keys):
+        for part in (folder.final_state, folder.model, folder.final_file):
+            delete(part)
+    if keys:
+        folder.write_recipe(recipe)
 
 
 def empty_folder(folder: StudyFolder) -> None:

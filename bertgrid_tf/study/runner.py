@@ -5,7 +5,6 @@ from contextlib import nullcontext
 from dataclasses import replace
 from time import monotonic
 
-import keras_tuner
 from keras_tuner.engine.trial import Trial
 
 from bertgrid_tf.analysis import StudyAnalysis, StudyScores, analyze, list_mistakes
@@ -13,19 +12,18 @@ from bertgrid_tf.bert.trainer import drop_weights
 from bertgrid_tf.budget.callbacks import Callback, CallbackList
 from bertgrid_tf.budget.controller import BudgetController, NotChosenError
 from bertgrid_tf.budget.deadline import TimedOracle
-from bertgrid_tf.budget.plan import final_trial, search_space
+from bertgrid_tf.budget.plan import final_trial
 from bertgrid_tf.budget.time_budget import Budget
 from bertgrid_tf.budget.time_estimator import REPORT
-from bertgrid_tf.corpus import Corpus, check_corpus, utterances
+from bertgrid_tf.corpus import Corpus, check_corpus
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Hyperparameters
-from bertgrid_tf.metrics.classification import unit
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.write_report import write_figures, write_page
 from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
 from bertgrid_tf.study import preparation
-from bertgrid_tf.study.auto_settings import resolve
-from bertgrid_tf.study.execution import TrialExecution
+from bertgrid_tf.study.auto_settings import AUTO_SETTINGS, FINAL_BATCH_SIZE, resolve
+from bertgrid_tf.study.execution import TrialExecution, dev_examples, make_oracle
 from bertgrid_tf.study.final_model import train_final_model
 from bertgrid_tf.study.follow_up import interaction_checks, run_follow_ups, seed_repeats
 from bertgrid_tf.study.repair import repair, repair_models
@@ -94,7 +92,8 @@ class StudyRunner:
         with preparation.locked(self._folder, self._callback.on_message):
             checkpoints = checkpoint_identities(self._asked)
             if not self._fresh:
-                preparation.check_folder(self._folder, self._asked, self._corpus, checkpoints)
+                budget = self._budget.seconds if self._budget else None
+                self._asked = preparation.check_folder(self._folder, self._asked, self._corpus, checkpoints, budget)
                 repair(self._folder, self._corpus, self._callback.on_message)
             with start_workers(self._workers) if self._workers else nullcontext() as workers:
                 self._prepare(workers, checkpoints)
@@ -121,7 +120,7 @@ class StudyRunner:
             self._callback.on_message(finding.message)
         kept = {} if self._fresh else self._folder.read_auto_settings()
         # Before this process takes any of a GPU's memory.
-        self._recipe, settings = resolve(self._asked, kept, execution.measure, self._callback)
+        self._recipe, settings = resolve(self._asked, kept, execution.measure, self._callback, self._settled())
         self._execution = replace(execution, recipe=self._recipe)
         for note in model_notes(self._recipe):
             self._callback.on_message(note)
@@ -129,6 +128,8 @@ class StudyRunner:
         self._runner.models.trainer(self._recipe.hyperparameters)  # reads the weights before anything is deleted
         if self._fresh:
             preparation.empty_folder(self._folder)
+        budget = self._budget.seconds if self._budget else None
+        preparation.take_over(self._folder, self._asked, checkpoints, budget, self._callback.on_message)
         preparation.write_beginning(self._folder, self._asked, self._corpus, findings, checkpoints)
         self._folder.write_auto_settings(settings)
         self._workload = WorkloadEstimator(self._runner.encoder, self._recipe.seed)
@@ -136,6 +137,12 @@ class StudyRunner:
         self._controller = BudgetController(
             self._recipe, self._workload.epoch, self._folder, self._callback, self._budget, *devices
         )
+
+    def _settled(self) -> set[str]:
+        """Return the keys whose measured values trials depend on, so that a study that grows keeps them."""
+        if self._fresh or not self._folder.trial_ids():
+            return set()
+        return set(AUTO_SETTINGS) - (set() if self._folder.has_final_model() else {FINAL_BATCH_SIZE})
 
     # Acts one and two
 
@@ -154,19 +161,9 @@ class StudyRunner:
         return oracle
 
     def _search_with(self, pool: Pool | None) -> TimedOracle:
-        recipe = self._recipe
-        # A loss or a coefficient is no share of the examples.
-        examples = None if unit(recipe.metric) != "%" else len(list(utterances(self._corpus.splits["dev"])))
-        oracle = TimedOracle.over(
-            search_space(recipe),
-            keras_tuner.Objective(recipe.metric, recipe.direction()),
-            recipe.seed,
-            search=recipe.search,
-            examples=examples,
-            choose=self._cheapest_level if recipe.selection == "cheapest-equivalent" else None,
-        )
-        oracle.verbose = 0  # callbacks show what KerasTuner would print
-        self._controller.attach(oracle, examples)
+        choose = self._cheapest_level if self._recipe.selection == "cheapest-equivalent" else None
+        oracle = make_oracle(TimedOracle, self._recipe, self._corpus, choose)
+        self._controller.attach(oracle, dev_examples(self._recipe, self._corpus))
 
         def on_epoch_end(trial: Trial, epoch: int, metrics: Mapping[str, float]) -> bool:
             goes_on = self._controller.trial_epoch(trial, epoch, metrics)
@@ -190,7 +187,7 @@ class StudyRunner:
         return oracle
 
     def _delete_needless_weights(self, oracle: CasualGridOracle, reduced: set[str]) -> None:
-        """Delete the weights of ended trials that are neither resumed nor needed for a soup.
+        """Delete the weights of ended trials that neither go on, now or in a study that grows, nor make a soup.
 
         Args:
             oracle: The search.
@@ -199,10 +196,12 @@ class StudyRunner:
         rows = {cell.trial_id for cell in oracle.cells()} if oracle.stage == GRID else oracle.trials.keys()
         for trial_id, trial in oracle.trials.items():
             if trial.status in ENDED:
+                values = trial.hyperparameters.values
                 if trial_id not in reduced:
-                    drop_weights(self._folder.trial_folder(trial_id))
+                    if values[STAGE] != GRID or not self._recipe.can_lengthen(Hyperparameters.from_values(values)):
+                        drop_weights(self._folder.trial_folder(trial_id))
                     reduced.add(trial_id)
-                if trial_id not in rows and trial.hyperparameters.values[STAGE] != GRID:
+                if trial_id not in rows and values[STAGE] != GRID:
                     self._folder.delete_weights(trial_id)
 
     def _cheapest_level(self, levels: Sequence[SweepLevel]) -> SweepLevel:

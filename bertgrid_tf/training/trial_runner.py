@@ -84,7 +84,10 @@ class TrialRunner:
         return averaged, evaluate(dev.labels, probabilities, self._corpus.labels, metrics)
 
     def _epochs(self, config: TrialConfig, folder: Path) -> Iterator[EpochResult]:
-        hyperparameters, keeps_weights = config.hyperparameters, self._recipe.soup and config.stage not in AFTER_SEARCH
+        hyperparameters, of_search = config.hyperparameters, config.stage not in AFTER_SEARCH
+        keeps_weights = self._recipe.soup and of_search
+        # What goes on after its last epoch: the final model's trial to be saved, a row when the study grows.
+        goes_on = config.stage == FINAL or (of_search and self._recipe.can_lengthen(hyperparameters))
         try:
             trainer = self.models.trainer(hyperparameters, config.gpus)
             train = self.encoder.training_set(hyperparameters, config.seed)
@@ -119,9 +122,7 @@ class TrialRunner:
                     if keeps_weights and not result.restored:
                         save_weights(trainer, folder, result.epoch)
 
-            for result in trainer.run(
-                train, dev, config, folder, self._on_train_batch_end, config.stage == FINAL, before_save=keep
-            ):
+            for result in trainer.run(train, dev, config, folder, self._on_train_batch_end, goes_on, before_save=keep):
                 if result.restored:
                     keep(result)
                 # Only now is the epoch saved, whose weights may take their place.

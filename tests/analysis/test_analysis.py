@@ -187,7 +187,8 @@ def test_a_parameter_whose_runner_up_wins_at_the_winner_interacts(tmp_path, righ
 
 def test_a_check_of_a_sweep_without_a_chosen_level_is_damage(tmp_path, right_for):
     levels = [("context", level, right_for(0.5), "COMPLETED") for level in ("current", "current+previous")]
-    study_folder = made_up_study.make(tmp_path / "study", {(1e-3, 1): right_for(0.7)}, levels)
+    sweeps = {"context": ["current", "current+previous"]}
+    study_folder = made_up_study.make(tmp_path / "study", {(1e-3, 1): right_for(0.7)}, levels, sweeps=sweeps)
     checked = config(study_folder, stop_epoch=1, seed=1, stage=INTERACTIONS, context="current")
     metrics = write_trial(study_folder, "interaction_context", 1, right_for(0.6))
     check = FollowUpTrial("interaction_context", replace(checked, parameter="context"), [metrics])

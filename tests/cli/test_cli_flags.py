@@ -31,6 +31,21 @@ def test_a_dry_run_deletes_nothing(bertgrid, study):
     assert content(study) == before
 
 
+def test_a_dry_run_of_a_study_that_has_begun_prints_what_is_missing(bertgrid, study):
+    before = content(study)
+    same = bertgrid(*TUNE, "--results", study.parent, "--dry-run")
+    assert same.out.splitlines()[-1] == f"The study in {study} has all of this: there is nothing to train."
+    grown = bertgrid(*TUNE, "--learning-rates", "0.002,1e-3,5e-4", "--results", study.parent, "--dry-run")
+    rows = [re.findall(r"[^│\s][^│]*[^│\s]|[^│\s]", line) for line in grown.out.splitlines() if line.startswith("│")]
+    assert [row[:3] for row in rows] == [["grid", "1", "2"], ["final", "1", "≤ 2"], ["in all", "2", "≤ 4"]]
+    fewer = bertgrid(*TUNE, "--learning-rates", "5e-4", "--results", study.parent, "--dry-run")
+    assert fewer.refusal == (
+        f"The study in {study} has more than it is now asked for (learning_rates lacks 0.002, 0.001): a study grows "
+        "and never shrinks, so give all that it has, choose another --study NAME, or --fresh to start over."
+    )
+    assert content(study) == before
+
+
 def commands() -> Iterator[tuple[str, typer.core.TyperCommand]]:
     def walk(name: str, command: object) -> Iterator[tuple[str, typer.core.TyperCommand]]:
         if isinstance(command, typer.core.TyperGroup):

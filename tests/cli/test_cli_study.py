@@ -267,7 +267,6 @@ def test_a_study_all_of_whose_rows_diverge_ends_in_one_sentence(bertgrid):
     [
         (("--seed", "7"), "seed"),
         (("--set", "max_length=24", "--epochs", "3"), "hyperparameters.max_length, epochs"),
-        (("--sweep", "warmup_ratio=0,0.1"), "sweeps.warmup_ratio"),
         (("--final-model", "none"), "final.model"),
     ],
 )

@@ -6,7 +6,8 @@ import pytest
 
 from bertgrid_tf.analysis import class_report
 from bertgrid_tf.metrics.compare import Split
-from bertgrid_tf.report.answer import answer, baselines, to_html, to_text, unbeaten
+from bertgrid_tf.report.answer import answer, baselines, overruled, to_html, to_text, unbeaten
+from bertgrid_tf.report.format import score
 
 
 def test_terminal_and_page_say_the_same_sentences():
@@ -24,6 +25,23 @@ def test_a_name_with_the_letters_of_mark_up_stays_a_name():
         (sentence,) = [one for one in answer(replace(study, final=final)) if one.startswith("Final model")]
         assert f"Final model {name}, epoch" in to_text(sentence).plain
         assert "<b>" not in to_html(sentence)
+
+
+def test_a_better_level_that_came_later_is_named_with_the_chosen_one_and_what_to_do():
+    study = made_up.complete()
+    sweep = study.sweeps[0]
+    chosen = next(level for level in sweep.levels if level.chosen)
+    later = replace(chosen, level="later", chosen=False, overruled=True)
+    assert not overruled(study)
+    grown = replace(study, sweeps=[replace(sweep, levels=[*sweep.levels, later])])
+    (sentence,) = overruled(grown)
+    reached = score(study.recipe.metric, chosen.score.value)
+    assert to_text(sentence).plain == (
+        f"The level {sweep.parameter}=later, {reached} in its sweep, came later and would have been adopted in place "
+        f"of {chosen.level}, {reached} (the two are tied at the 5 % level). All that follows the sweep was trained "
+        "with the latter, and stays; the same command with --study NAME makes a study that searches anew."
+    )
+    assert sentence in answer(grown)
 
 
 def scored(predicted: np.ndarray, metric: str = "accuracy"):

@@ -7,9 +7,12 @@ from tiny_study import Recorder, run, tiny
 from bertgrid_tf.analysis import LevelAnalysis, ScoreEstimate, SweepAnalysis, analyze
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.storage.files import write_text
+from bertgrid_tf.storage.predictions import predictions_file
+from bertgrid_tf.storage.records import FollowUpTrial
 from bertgrid_tf.storage.study_folder import StudyFolder
-from bertgrid_tf.study.follow_up import interaction_checks, seed_repeats
-from bertgrid_tf.trial_config import INTERACTIONS, SEEDS, TrialConfig
+from bertgrid_tf.study.follow_up import interaction_checks, keep_ended, seed_repeats
+from bertgrid_tf.trial_config import FINAL, INTERACTIONS, SEEDS, TrialConfig
 
 SCORE = ScoreEstimate(0.5, 0.4, 0.6)
 FOLLOW_UP = {"n_seeds": 2, "check_interactions": True, "final.model": "none"}
@@ -93,9 +96,32 @@ def test_tied_rows_get_another_seed_and_sweeps_an_interaction_check(followed_up)
 
 
 @pytest.mark.slow
-def test_interaction_checks_can_be_asked_for_afterwards_and_nothing_else(tmp_path):
+def test_interaction_checks_and_more_seeds_can_be_asked_for_afterwards_and_fewer_cannot(tmp_path):
     folder = tmp_path / "study"
     run(folder, tiny())
     assert run(folder, tiny(check_interactions=True)).stages == [INTERACTIONS]
-    with pytest.raises(UserError, match="differ in n_seeds"):
-        run(folder, tiny(check_interactions=True, n_seeds=2))
+    assert set(run(folder, tiny(check_interactions=True, n_seeds=2)).stages) <= {SEEDS, INTERACTIONS, FINAL}
+    with pytest.raises(UserError, match=r"\(n_seeds is 1 instead of 2; check_interactions is False instead of True\)"):
+        run(folder, tiny())
+
+
+def test_a_trial_after_the_search_that_a_changed_winner_has_no_use_for_is_deleted_or_cut(tmp_path):
+    folder, config = StudyFolder(tmp_path), winner(tiny(n_seeds=2))
+    folder.write_recipe(tiny(n_seeds=2))
+    metrics = [{"accuracy": 0.1 * epoch} for epoch in (1, 2, 3)]
+    kept, cut, gone = (
+        FollowUpTrial(name, replace(config, stage=SEEDS), metrics) for name in ("seed2_a", "seed2_b", "seed2_c")
+    )
+    for trial in (kept, cut, gone):
+        folder.write_follow_up(trial)
+        for epoch in (1, 2, 3):
+            write_text(predictions_file(folder.predictions, trial.name, epoch), "")
+    shorter, longer = replace(cut.config, stop_epoch=2), replace(gone.config, schedule_epochs=4)
+    asked = [kept, replace(cut, config=shorter), replace(gone, config=longer)]
+    assert keep_ended(SEEDS, asked, folder) == {"seed2_a", "seed2_b"}
+    assert [trial.name for trial in folder.read_follow_ups()] == ["seed2_a", "seed2_b"]
+    assert folder.read_follow_up(folder.follow_up_file("seed2_b")) == replace(cut, config=shorter, epochs=metrics[:2])
+    left = sorted(path.stem for path in folder.predictions.iterdir())
+    assert left == ["seed2_a-1", "seed2_a-2", "seed2_a-3", "seed2_b-1", "seed2_b-2"]
+    assert keep_ended(INTERACTIONS, [], folder) == set()
+    assert len(folder.read_follow_ups()) == 2

@@ -56,7 +56,7 @@ def test_killed_anywhere_a_study_goes_on_to_the_same_folder(forks, points):
 
 @pytest.mark.slow
 def test_killed_anywhere_a_study_on_workers_goes_on_to_the_same_folder(forks, tmp_path):
-    expected = stops.content(forks.study("after-1"))
+    expected = stops.content(forks.study(f"after-{len(stops.COMMANDS) - 1}"))
     with Forks(tmp_path, commands=[(*command, "--workers", "2") for command in stops.COMMANDS]) as on_workers:
         points = stops.stop_points(on_workers, snapshots=False)
         assert stops.differences(expected, stops.content(on_workers.study("whole"))) == []

@@ -165,7 +165,7 @@ def test_trials_without_an_oracle_file_are_not_taken_for_a_new_study(study):
     ("changes", "named"),
     [
         ({"learning_rates": [1e-5, 3e-5]}, "learning_rates ([1e-05, 2e-05] there, [1e-05, 3e-05] here)"),
-        ({"epochs": 3}, "epochs (2 there, 3 here)"),
+        ({"epochs": 1}, "epochs (2 there, 1 here)"),
         ({"sweep_epochs": 2}, "sweep_epochs (1 there, 2 here)"),
         ({"grid_schedule": "per-cell"}, 'grid_schedule ("shared" there, "per-cell" here)'),
         ({"objective": "val_loss"}, 'objective (["val_accuracy", "max"] there, ["val_loss", "min"] here)'),
@@ -187,7 +187,7 @@ def test_another_searchs_study_is_refused_with_the_differing_keys(study, changes
 
 
 def test_only_the_differing_keys_are_named(study):
-    assert "learning_rates" not in refusal(study, epochs=3)
+    assert "learning_rates (" not in refusal(study, epochs=1)
 
 
 def test_the_study_of_another_oracle_is_refused(study):
