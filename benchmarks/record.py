@@ -21,7 +21,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from benchmarks import command
 from benchmarks.trial_series import TimeLeft, TrialSeries
-from bertgrid_tf.bank.card import Card, profile
+from bertgrid_tf.bank.card import Card, meta_features
 from bertgrid_tf.bank.studies import SHIPPED, table_file, write_study
 from bertgrid_tf.bert.scratch import SCRATCH
 from bertgrid_tf.bert.trainer import drop_weights
@@ -127,7 +127,8 @@ def record(recording: Recording, task: str, recipe: Recipe, corpus: Corpus, flag
     name = recording.name(task)
     missing = [seed for seed in recording.seeds if not table_file(flags.out, name, seed).exists()]
     corpus = replace(corpus, splits={**corpus.splits, "dev": limit(corpus.splits["dev"], recording.dev, recipe.seed)})
-    series, described = TrialSeries(flags.work / name, recipe, corpus), profile(recipe, corpus)
+    series = TrialSeries(flags.work / name, recipe, corpus)
+    features = meta_features(recipe, series.runner.encoder)
     left = TimeLeft(len(missing) * len(recipe.learning_rates) * recipe.epochs)
     for seed in missing:
         cells: list[ScoredEpoch] = []
@@ -140,7 +141,7 @@ def record(recording: Recording, task: str, recipe: Recipe, corpus: Corpus, flag
                 flush=True,
             )
         card = Card(
-            **described.model_dump(),
+            **features.model_dump(),
             task=task,
             source="recorded",
             machine=machine(),

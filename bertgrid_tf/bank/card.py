@@ -11,26 +11,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from bertgrid_tf.bert.checkpoint_files import architecture
 from bertgrid_tf.bert.dimensions import dimensions
 from bertgrid_tf.bert.scratch import SCRATCH
-from bertgrid_tf.bert.tokenizer import load_tokenizer
 from bertgrid_tf.bert.word_vectors import describe_vectors
-from bertgrid_tf.corpus import Corpus, label_counts, speaker_counts, utterances
+from bertgrid_tf.corpus import Corpus, label_counts, utterances
 from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.metrics.classification import PER_CLASS, evaluate
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.training.encoding import encode_dialogues, marker_tokens, training_texts
-
-SAMPLED_UTTERANCES = 2_000
-"""Training utterances, in whole dialogues, on which tokens, script and word vectors are measured."""
-_UNLIMITED = 2**16
-"""Tokens to which no text is cut."""
+from bertgrid_tf.training.encoding import CorpusEncoder
 
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Source = Literal["recorded", "paper", "published", "user"]
 
 
-class Profile(BaseModel):
-    """A task and a checkpoint in numbers; None where a source does not tell.
+class MetaFeatures(BaseModel):
+    """A task and a checkpoint in numbers, by which studies are compared; None where a source does not tell.
 
     Attributes:
         texts: Training texts.
@@ -85,7 +79,7 @@ class Profile(BaseModel):
     baseline: float | None = None
 
 
-class Card(Profile):
+class Card(MetaFeatures):
     """The card of a table.
 
     Attributes:
@@ -108,30 +102,28 @@ class Card(Profile):
     note: str | None = None
 
 
-def profile(recipe: Recipe, corpus: Corpus, hyperparameters: Hyperparameters | None = None) -> Profile:
-    """Measure a task and a checkpoint, on a sample of the training texts.
+def meta_features(
+    recipe: Recipe, encoder: CorpusEncoder, hyperparameters: Hyperparameters | None = None
+) -> MetaFeatures:
+    """Measure a task and a checkpoint: tokens, script and word vectors on a sample of the training texts.
 
     Args:
         recipe: The recipe.
-        corpus: The recipe's.
+        encoder: Encodes the recipe's corpus.
         hyperparameters: The hyperparameters of the grid's trials; None for the recipe's initial ones. A batch size of
             `auto` is left unknown.
 
     Raises:
         UserError: The checkpoint cannot be read.
     """
-    chosen = hyperparameters or recipe.hyperparameters
-    train, dev = corpus.splits["train"], corpus.splits["dev"]
-    counts, dev_counts = label_counts(train), label_counts(dev)
+    chosen, corpus = hyperparameters or recipe.hyperparameters, encoder.corpus
+    counts, dev_counts = label_counts(corpus.splits["train"]), label_counts(corpus.splits["dev"])
     texts = sum(counts.values())
-    sample = train[:: -(-texts // SAMPLED_UTTERANCES)]
-    tokenizer = load_tokenizer(chosen.model, training_texts(corpus), marker_tokens(chosen))
-    whole = chosen.model_copy(update={"max_length": _UNLIMITED})
-    encoded = encode_dialogues(tokenizer, sample, whole, speaker_counts(train))
+    sample, encoded = encoder.sample(chosen, "train")
     lengths, vectors = encoded.full_lengths, describe_vectors(chosen.model, np.asarray(encoded.ids))
     size = dimensions(chosen.model, len(corpus.labels))
     batch = None if chosen.batch_size == "auto" else int(chosen.batch_size)
-    return Profile(
+    return MetaFeatures(
         texts=texts,
         dev_texts=sum(dev_counts.values()),
         classes=len(corpus.labels),

@@ -1,6 +1,7 @@
 """The bank's files: for every study NAME.json with its card, and NAME-seedN.csv with the table of each seed."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,18 +30,44 @@ class RecordedStudy:
         card: What it was like.
         rates: Learning rates in the table's order, float64 [rates].
         scores: Scores by seed, learning rate and epoch, float64 [seeds, rates, epochs]: fractions, or the metric's own
-            unit; larger is better, so that a loss is negative; NaN where a trial diverged or a cell was not tried.
+            unit; larger is better, so that a loss is negative; NaN where a trial diverged or a cell was not tried, and
+            everywhere in a range that was published without scores.
+        tried: Whether a cell was tried with any seed, bool [rates, epochs].
     """
 
     name: str
     card: Card
     rates: npt.NDArray[np.float64]
     scores: npt.NDArray[np.float64]
+    tried: npt.NDArray[np.bool_]
 
     @property
     def mean(self) -> npt.NDArray[np.float64]:
         """The mean of the seeds, float64 [rates, epochs]; NaN where any seed has no score."""
         return np.asarray(self.scores.mean(axis=0))
+
+    @property
+    def noise(self) -> float:
+        """Standard error of the best mean score on one dev split; of a metric that is no share, a tenth of the range.
+
+        A share p of n texts has √(p(1 − p)/n). Scores of two cells, on the same texts, differ by less.
+        """
+        best = float(np.nanmax(self.mean))
+        if unit(self.card.metric) == "%" and self.card.dev_texts:
+            return float(np.sqrt(best * (1 - best) / self.card.dev_texts))
+        return max(0.1 * (best - float(np.nanmin(self.mean))), 1e-9)
+
+
+def all_studies(on_damaged: Callable[[str], object]) -> tuple[RecordedStudy, ...]:
+    """Read the package's studies and the user's own; `on_damaged` as for `read_studies`, of the user's."""
+    return (*read_studies(), *read_studies(user_bank(), on_damaged))
+
+
+def user_bank() -> Path:
+    """Return the folder of the user's own studies: BERTGRID_BANK, else one in the user's cache."""
+    import platformdirs
+
+    return Path(os.environ.get("BERTGRID_BANK") or Path(platformdirs.user_cache_dir("bertgrid-tf")) / "bank")
 
 
 def read_studies(
@@ -85,6 +112,7 @@ def _read(file: Path) -> RecordedStudy:
         card,
         np.array(first.learning_rates),
         scores if direction(card.metric) == "max" else -scores,
+        np.any([table.tried for table in tables], axis=0),
     )
 
 
