@@ -107,6 +107,8 @@ def _read(file: Path) -> RecordedStudy:
     if any((table.learning_rates, table.epochs) != (first.learning_rates, first.epochs) for table in tables):
         raise UserError(f"{file} has tables of different learning rates or epochs: {_REMEDY}.")
     scores = np.stack([table.scores for table in tables])
+    if np.isnan(scores.mean(axis=0)).all() and card.source != "published":
+        raise UserError(f"{file} is of a study without a score: {_REMEDY}.")
     return RecordedStudy(
         file.stem,
         card,

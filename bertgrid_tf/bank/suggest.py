@@ -18,7 +18,7 @@ EPOCHS = 10
 """The epochs of the lattice."""
 _LOGARITHMIC = ("texts", "steps", "classes", "tokens_mean", "layers", "width", "batch_size", "vector_variance")
 _LINEAR = ("label_entropy", "tokens_std", "vector_mean", "warmup_ratio")
-_EQUAL = ("pretrained", "family", "script", "lr_schedule")
+_WORDS = ("pretrained", "family", "script", "lr_schedule")
 """Features whose difference is 1 or 0."""
 BANDWIDTH = 0.5
 """Distance at which the weight of a study falls to exp(−½)."""
@@ -54,6 +54,7 @@ class Suggestion:
     """Where to search on a new task.
 
     Attributes:
+        features: The task and the checkpoint that it is for.
         learning_rates: Rows to try, falling by factors of 2.
         epochs: Columns to try.
         learning_rate: The likeliest row.
@@ -69,6 +70,7 @@ class Suggestion:
         unlike: Share of the suggestion that rests on no study, from 0 to 1.
     """
 
+    features: MetaFeatures
     learning_rates: tuple[float, ...]
     epochs: int
     learning_rate: float
@@ -114,6 +116,7 @@ def suggest(features: MetaFeatures, studies: Sequence[RecordedStudy], machine: s
     of_batch = _likeliest([study.card.batch_size for study in studies], weights)
     of_warmup = _likeliest([study.card.warmup_ratio for study in studies], weights)
     return Suggestion(
+        features=features,
         learning_rates=tuple(float(f"{rate:.4g}") for rate in RATES[low:high][::-1]),
         epochs=epochs,
         learning_rate=float(f"{RATES[row]:.4g}"),
@@ -133,17 +136,19 @@ def suggest(features: MetaFeatures, studies: Sequence[RecordedStudy], machine: s
 def distances(one: MetaFeatures, others: Sequence[MetaFeatures]) -> Array:
     """Return the distances of one study's features to others', float64 [others].
 
-    The distance is the root mean square of the differences known on both sides: of a number by its deviation over
-    `others`, sizes as logarithms; of a word 0 or 1.
+    The distance is the root mean square of the differences over the features that `one` knows: of a number by its
+    deviation over `others`, sizes as logarithms; of a word 0 or 1. What the other does not know counts as 1.
     """
     rows = np.array([_numbers(features) for features in (one, *others)])
-    known = (~np.isnan(rows[1:])).sum(axis=0) > 1
     deviation = np.ones(rows.shape[1])
+    known = (~np.isnan(rows[1:])).sum(axis=0) > 1
     deviation[known] = np.nanstd(rows[1:, known], axis=0)
     deviation[deviation < 1e-9] = 1.0
-    words = [[_differ(getattr(one, name), getattr(other, name)) for name in _EQUAL] for other in others]
-    differences = np.hstack([(rows[1:] - rows[0]) / deviation, np.array(words)])
-    return np.asarray(np.sqrt(np.nanmean(differences**2, axis=1)))
+    numbers = np.nan_to_num(rows[1:] - rows[0], nan=1.0) / np.where(np.isnan(rows[1:]), 1.0, deviation)
+    words = np.array([[getattr(one, name) != getattr(other, name) for name in _WORDS] for other in others])
+    knows = np.array([*~np.isnan(rows[0]), *(getattr(one, name) is not None for name in _WORDS)])
+    differences = np.hstack([numbers, words])[:, knows]
+    return np.asarray(np.sqrt(np.mean(differences**2, axis=1))) if knows.any() else np.ones(len(others))
 
 
 def _numbers(features: MetaFeatures) -> list[float]:
@@ -152,10 +157,6 @@ def _numbers(features: MetaFeatures) -> list[float]:
         np.nan if value is None else float(np.log2(max(value, 1e-9))) if name in _LOGARITHMIC else float(value)
         for name, value in values.items()
     ]
-
-
-def _differ(one: object, other: object) -> float:
-    return np.nan if one is None or other is None else float(one != other)
 
 
 def best_cells(study: RecordedStudy) -> Array:

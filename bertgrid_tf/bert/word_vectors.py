@@ -3,7 +3,7 @@
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from bertgrid_tf.bert.checkpoint_files import complete_folder
+from bertgrid_tf.bert.checkpoint_files import cached
 from bertgrid_tf.bert.scratch import scratch_config
 
 _TRUNCATED_VARIANCE = 0.7737
@@ -19,14 +19,15 @@ def describe_vectors(name: str, ids: np.ndarray) -> tuple[float, float] | None:
 
     Returns:
         The root mean square of the components of the mean vector, and the variance of a component, averaged over the
-        components; None for a checkpoint whose weights are not in .safetensors files.
+        components; None for a hub model that is not in the local cache, and where no .safetensors file has the vectors.
 
     Raises:
-        UserError: As for `checkpoint_files.complete_folder`.
+        UserError: As for `checkpoint_files.cached`.
     """
     if config := scratch_config(name):
         return 0.0, _TRUNCATED_VARIANCE * config.initializer_range**2
-    for file in sorted(complete_folder(name).glob("model*.safetensors")):
+    folder = cached(name)
+    for file in sorted(folder.glob("model*.safetensors")) if folder else ():
         try:
             with safe_open(file, framework="numpy") as tensors:
                 key = next((key for key in tensors.keys() if key.endswith("word_embeddings.weight")), None)  # noqa: SIM118

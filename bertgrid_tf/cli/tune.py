@@ -1,7 +1,8 @@
 """The command `tune`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,9 +22,10 @@ from bertgrid_tf.cli.options import (
     flag,
     read_recipe,
     setting,
+    suggested_keys,
     with_data_flags,
 )
-from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.recipe import Recipe, description
 from bertgrid_tf.system.process import StoppedError
 
 
@@ -35,9 +37,9 @@ def tune(
     final_model: Annotated[str | None, setting("--final-model")] = None,
     final_gpus: Annotated[str | None, setting("--final-gpus")] = None,
     learning_rates: Annotated[
-        str | None, setting("--learning-rates", text="rows of the grid, separated by commas")
+        str | None, setting("--learning-rates", text="rows of the grid, separated by commas, or suggest")
     ] = None,
-    epochs: Annotated[str | None, setting("--epochs")] = None,
+    epochs: Annotated[str | None, setting("--epochs", text=f"{description('epochs')}, or suggest")] = None,
     search: Annotated[str | None, setting("--search")] = None,
     sweep: Annotated[
         list[str] | None,
@@ -70,6 +72,7 @@ def tune(
     budget: Annotated[
         str | None, flag("--budget", "time for the whole study, as 2h, 90m or 1h30m: what does not fit is left out")
     ] = None,
+    no_bank: Annotated[bool, flag("--no-bank", "keep the study's table out of your bank of studies")] = False,
     dry_run: Annotated[bool, flag("--dry-run", "print the cost of the study, and stop")] = False,
     **flags: object,
 ) -> None:
@@ -80,8 +83,9 @@ def tune(
 
     name = corpus_name(name, context.params)
     console, asked = Console(), read_recipe(name, recipe, context.params)
+    suggested = suggested_keys(context.params)
     if dry_run:
-        _print_plan(console, name, asked, data_dir, api.memory_limit(gpu_memory), strict)
+        _print_plan(console, name, asked, data_dir, api.memory_limit(gpu_memory), strict, suggested)
         return
     callbacks = []
     if tensorboard:
@@ -102,6 +106,8 @@ def tune(
             gpu_memory=gpu_memory,
             budget=budget,
             strict=strict,
+            bank=not no_bank,
+            **suggested,
         )
     except KeyboardInterrupt as error:
         raise StoppedError(
@@ -111,7 +117,15 @@ def tune(
     print_summary(console, StudyFolder(done.path), done.analysis)
 
 
-def _print_plan(console: Console, name: str, recipe: Recipe, data_dir: Path, memory: int | None, strict: bool) -> None:
+def _print_plan(
+    console: Console,
+    name: str,
+    recipe: Recipe,
+    data_dir: Path,
+    memory: int | None,
+    strict: bool,
+    suggested: Mapping[str, Any],
+) -> None:
     from bertgrid_tf.api import load_corpus
     from bertgrid_tf.budget.plan import plan
     from bertgrid_tf.corpus import check_corpus, refuse_warnings
@@ -119,7 +133,7 @@ def _print_plan(console: Console, name: str, recipe: Recipe, data_dir: Path, mem
     from bertgrid_tf.report.plan import guess_line, plan_table
     from bertgrid_tf.study.auto_settings import auto_keys, estimate_auto, key_value
 
-    asked, corpus = load_corpus(name, recipe=recipe, data_dir=data_dir, console=console)
+    asked, corpus = load_corpus(name, recipe=recipe, data_dir=data_dir, console=console, **suggested)
     if findings := check_corpus(corpus):
         console.print(findings_text(findings), soft_wrap=not console.is_terminal)
     if strict:
