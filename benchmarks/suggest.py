@@ -173,8 +173,8 @@ def main() -> None:
         (cell,), own = suggested(study, others), nearest(study, [study])[0]
         one = outcome(study, [cell])
         console.print(
-            f"{study.name}: best {own[0]:g}, {own[1]}; suggested {cell[0]:g}, {cell[1]}; regret {100 * one.regret:.2f}, "
-            f"of the row {100 * one.row_regret:.2f}{', tied' * one.tied}",
+            f"{study.name}: best {own[0]:g}, {own[1]}; suggested {cell[0]:g}, {cell[1]}; "
+            f"regret {100 * one.regret:.2f}, of the row {100 * one.row_regret:.2f}{', tied' * one.tied}",
             highlight=False,
         )
 
