@@ -1,7 +1,8 @@
 """The word vectors of a checkpoint, without the rest of the model. Nothing here imports TensorFlow."""
 
+import ml_dtypes  # noqa: F401 (makes bfloat16 known to NumPy)
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from bertgrid_tf.bert.checkpoint_files import cached
 from bertgrid_tf.bert.scratch import scratch_config
@@ -28,14 +29,11 @@ def describe_vectors(name: str, ids: np.ndarray) -> tuple[float, float] | None:
         return 0.0, _TRUNCATED_VARIANCE * config.initializer_range**2
     folder = cached(name)
     for file in sorted(folder.glob("model*.safetensors")) if folder else ():
-        try:
-            with safe_open(file, framework="numpy") as tensors:
-                key = next((key for key in tensors.keys() if key.endswith("word_embeddings.weight")), None)  # noqa: SIM118
-                if key is None:
-                    continue
-                table = tensors.get_tensor(key).astype(np.float64)
-        except (SafetensorError, TypeError):  # damaged, or of a type that NumPy lacks: the study itself will say so
-            return None
+        with safe_open(file, framework="numpy") as tensors:
+            key = next((key for key in tensors.keys() if key.endswith("word_embeddings.weight")), None)  # noqa: SIM118
+            if key is None:
+                continue
+            table = tensors.get_tensor(key).astype(np.float64)
         counts = np.bincount(ids[ids < len(table)], minlength=len(table)) / len(ids)
         mean = counts @ table
         return float(np.sqrt(np.mean(mean**2))), float(np.mean(counts @ (table - mean) ** 2))
