@@ -89,8 +89,8 @@ class Suggestion:
 def suggest(features: MetaFeatures, studies: Sequence[RecordedStudy], machine: str | None = None) -> Suggestion:
     """Suggest learning rates, epochs and other settings.
 
-    Every study says where its best cell lay; the answers are averaged with weights that fall with the distance of the
-    study's features, exp(−½(distance / BANDWIDTH)²).
+    Every study says where its best cell lay, at a learning rate that is scaled by the sizes of the checkpoints; the
+    answers are averaged with weights that fall with the distance of the features, exp(−½(distance / BANDWIDTH)²).
 
     Args:
         features: The new task and checkpoint.
@@ -106,8 +106,7 @@ def suggest(features: MetaFeatures, studies: Sequence[RecordedStudy], machine: s
     kernels = np.exp(-0.5 * (away / BANDWIDTH) ** 2)
     weights = kernels / (kernels.sum() + UNLIKE)
     unlike = float(1 - weights.sum())
-    cells = np.tensordot(weights, np.array([best_cells(study) for study in studies]), axes=1)
-    cells += unlike / cells.size
+    cells = np.tensordot(weights, _scaled_cells(features, studies), axes=1) + unlike / (len(RATES) * EPOCHS)
     row = int(cells.sum(axis=1).argmax())
     low, high = _window(cells.sum(axis=1), row)
     inside = cells[low:high].sum(axis=0).cumsum()
@@ -178,6 +177,42 @@ def best_cells(study: RecordedStudy) -> Array:
     # A best row may as well lie half a step away, where no row was tried.
     smooth = np.apply_along_axis(np.convolve, 0, np.pad(cells, ((1, 1), (0, 0))), [0.25, 0.5, 0.25], "same")[1:-1]
     return np.asarray(smooth / smooth.sum())
+
+
+def size_exponent(studies: Sequence[RecordedStudy]) -> float:
+    """Return the exponent of layers × width by which the best learning rate changes; 0 where nothing tells.
+
+    It is that of a least-squares line of the logarithms with a ridge of 1, every size weighing the same.
+    """
+    known = [study for study in studies if study.card.layers and study.card.width]
+    sizes = np.array([_log_size(study.card) for study in known])
+    if not known or np.ptp(sizes) < 1e-9:
+        return 0.0
+    rows = np.array([best_cells(study).sum(axis=1) for study in known])
+    best = rows @ np.log2(RATES)
+    weights = 1 / (sizes[:, None] == sizes).sum(axis=1)
+    sizes, best = (values - np.average(values, weights=weights) for values in (sizes, best))
+    weights /= weights.sum()
+    return float((weights * sizes * best).sum() / ((weights * sizes**2).sum() + 1))
+
+
+def _log_size(features: MetaFeatures) -> float:
+    return float(np.log2((features.layers or 1) * (features.width or 1)))
+
+
+def _scaled_cells(features: MetaFeatures, studies: Sequence[RecordedStudy]) -> Array:
+    """Return the best cells of every study, at the rates that a checkpoint of the size of `features` would have."""
+    exponent = size_exponent(studies)
+    scaled = []
+    for study in studies:
+        cells = best_cells(study)
+        if None not in (features.layers, features.width, study.card.layers, study.card.width):
+            octaves = exponent * (_log_size(features) - _log_size(study.card))
+            places = np.arange(len(RATES)) - octaves
+            cells = np.column_stack([np.interp(places, np.arange(len(RATES)), column) for column in cells.T])
+            cells /= cells.sum()
+        scaled.append(cells)
+    return np.array(scaled)
 
 
 def _window(rows: Array, start: int) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from bertgrid_tf.bank.card import Card, MetaFeatures
 from bertgrid_tf.bank.studies import RecordedStudy
-from bertgrid_tf.bank.suggest import EPOCHS, MOST_RATES, RATES, best_cells, distances, suggest
+from bertgrid_tf.bank.suggest import EPOCHS, MOST_RATES, RATES, best_cells, distances, size_exponent, suggest
 from bertgrid_tf.errors import UserError
 
 ROWS = np.array([4e-4, 2e-4, 1e-4, 5e-5])
@@ -29,6 +29,15 @@ def test_the_best_cell_of_a_like_study_is_suggested():
         assert suggestion.learning_rate in suggestion.learning_rates
         assert suggestion.neighbours[0].study is one
         assert (suggestion.neighbours[0].learning_rate, suggestion.neighbours[0].epoch) == (best, 3)
+
+
+def test_a_checkpoint_of_another_size_gets_scaled_learning_rates():
+    small, large = study(4e-4, width=64), study(1e-4, width=256, name="two")
+    assert -1 < size_exponent([small, large]) < -0.4  # −1 but for the ridge
+    assert size_exponent([small]) == size_exponent([study(1e-4, layers=None)]) == 0
+    assert suggest(study(1e-4, width=128).card, [small, large]).learning_rate == pytest.approx(2e-4)
+    larger = suggest(study(1e-4, width=1024).card, [small, large])
+    assert larger.learning_rate < 1e-4
 
 
 def test_the_less_a_bank_holds_of_the_kind_the_less_sure_the_suggestion_is():
