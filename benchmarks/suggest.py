@@ -159,6 +159,22 @@ def report(studies: Sequence[RecordedStudy], title: str, **which: bool) -> Rende
     return Group(grid, f"{len(outcomes)} tables of {len(tasks)} tasks: {', '.join(tasks)}.")
 
 
+def calibration(studies: Sequence[RecordedStudy]) -> str:
+    """Compare the probabilities of suggestions with where the best cells of the left-out tables lie."""
+    said, true, rows, epochs = [], [], [], []
+    for study in tables(studies):
+        suggestion = suggest(study.card, [other for other in studies if task_of(other) != task_of(study)])
+        inside = [int(np.abs(np.log(RATES / rate)).argmin()) for rate in suggestion.learning_rates]
+        said.append(suggestion.probability)
+        true.append(best_cells(study)[inside, : suggestion.epochs].sum())
+        rows.append(len(inside))
+        epochs.append(suggestion.epochs)
+    return (
+        f"On average {np.mean(rows):.1f} rows × {np.mean(epochs):.1f} epochs are suggested, to hold the best cell with "
+        f"{np.mean(said):.0%}; they held it with {np.mean(true):.0%}."
+    )
+
+
 def main() -> None:
     """Parse the command line, choose, print."""
     parser = command.parser(__doc__, trains=False)
@@ -166,6 +182,7 @@ def main() -> None:
     flags = parser.parse_args()
     studies, console = read_studies(), Console()
     console.print(report(studies, "Every task left out in turn"))
+    console.print(calibration(studies))
     console.print(report(studies, "… on pretrained checkpoints alone", pretrained=True))
     console.print(report(studies, "… with its checkpoint left out too", new_checkpoint=True))
     for study in tables(studies) if flags.each else ():

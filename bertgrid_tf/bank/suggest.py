@@ -27,6 +27,8 @@ UNLIKE = 0.05
 COVERED = 0.9
 """The share of the posterior that the suggested cells are to have."""
 MOST_RATES = 7
+LEAST_SHARE = 0.3
+"""The share of the weights that studies of like checkpoints need for a score to be expected."""
 _LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 
@@ -116,9 +118,9 @@ def suggest(features: MetaFeatures, studies: Sequence[RecordedStudy], machine: s
     of_warmup = _likeliest([study.card.warmup_ratio for study in studies], weights)
     return Suggestion(
         features=features,
-        learning_rates=tuple(float(f"{rate:.4g}") for rate in RATES[low:high][::-1]),
+        learning_rates=tuple(float(f"{rate:.3g}") for rate in RATES[low:high][::-1]),
         epochs=epochs,
-        learning_rate=float(f"{RATES[row]:.4g}"),
+        learning_rate=float(f"{RATES[row]:.3g}"),
         epoch=int(cells[row, :epochs].argmax()) + 1,
         probability=float(inside[epochs - 1]),
         row_probability=float(cells[row].sum()),
@@ -239,15 +241,14 @@ def _max_length(features: MetaFeatures) -> int | None:
 
 
 def _score(features: MetaFeatures, studies: Sequence[RecordedStudy], weights: Array) -> tuple[float, float] | None:
-    """Expect the share of the way from the baseline to 1 that the neighbours' best cells went."""
-    if features.baseline is None:
-        return None
+    """Expect the share of the way from the baseline to 1 that the best cells of like checkpoints went."""
     ways, shares = [], []
     for study, weight in zip(studies, weights, strict=True):
-        if study.card.metric == features.metric and study.card.baseline is not None and study.card.baseline < 1:
-            ways.append((float(np.nanmax(study.mean)) - study.card.baseline) / (1 - study.card.baseline))
+        card = study.card
+        if (card.metric, card.pretrained) == (features.metric, features.pretrained) and card.baseline is not None:
+            ways.append((float(np.nanmax(study.mean)) - card.baseline) / max(1 - card.baseline, 1e-9))
             shares.append(float(weight))
-    if sum(shares) < 0.5:
+    if features.baseline is None or sum(shares) < LEAST_SHARE:
         return None
     way = np.average(ways, weights=shares)
     spread = np.sqrt(np.average((np.array(ways) - way) ** 2, weights=shares))

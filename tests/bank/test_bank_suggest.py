@@ -107,6 +107,6 @@ def test_whatever_the_task_a_suggestion_is_within_bounds(features):
     assert 0 < suggestion.row_probability <= suggestion.probability + 1e-9 <= 1 + 2e-9
     assert 1 <= suggestion.epoch <= suggestion.epochs <= EPOCHS
     assert 1 <= len(suggestion.learning_rates) <= MOST_RATES
-    assert set(suggestion.learning_rates) <= {float(f"{rate:.4g}") for rate in RATES}
+    assert set(suggestion.learning_rates) <= {float(f"{rate:.3g}") for rate in RATES}
     assert len(suggestion.neighbours) == 2
     assert 0 <= suggestion.unlike <= 1

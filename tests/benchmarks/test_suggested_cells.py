@@ -1,7 +1,18 @@
 import numpy as np
 import pytest
 
-from benchmarks.suggest import CHOICES, fixed, interval, leave_one_out, likeliest, nearest, outcome, suggested, tables
+from benchmarks.suggest import (
+    CHOICES,
+    calibration,
+    fixed,
+    interval,
+    leave_one_out,
+    likeliest,
+    nearest,
+    outcome,
+    suggested,
+    tables,
+)
 from bertgrid_tf.bank.card import Card
 from bertgrid_tf.bank.studies import RecordedStudy
 
@@ -48,6 +59,10 @@ def test_choices_choose_what_their_names_say():
     assert fixed([1e-5, 2e-5], [1])(one, others) == [(1e-5, 1), (2e-5, 1)]
     for choice in CHOICES.values():
         assert leave_one_out(BANK, choice)
+
+
+def test_what_suggestions_said_is_compared_with_what_was_so():
+    assert calibration(BANK).startswith("On average ")
 
 
 def test_every_task_weighs_the_same():
