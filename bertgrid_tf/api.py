@@ -131,7 +131,8 @@ def tune(
         budget = budget.total_seconds()
     limit = None if budget is None else Budget.of(budget)
     study_folder = StudyFolder(folder)
-    kept = study_folder.read_recipe() if study_folder.recipe_file.exists() and not fresh else None
+    resumes = _to_suggest(recipe_keys) and study_folder.recipe_file.exists() and not fresh
+    kept = study_folder.read_recipe() if resumes else None
     keys |= recipe_keys
     asked, data = load_corpus(
         corpus, recipe=recipe, data_dir=data_dir, frames=frames, console=console, kept=kept, **keys
@@ -198,7 +199,11 @@ def suggest(
         raise UserError("There is nothing to suggest for: name a corpus, or give a table as `train`.")
     keys |= recipe_keys
     asked, data = load_corpus(corpus, recipe=recipe, data_dir=data_dir, frames=frames, **keys)
-    return suggestion_for(asked, data, lambda sentence: warnings.warn(sentence, stacklevel=4))
+    sentences = list[str]()
+    suggestion = suggestion_for(asked, data, sentences.append)
+    for sentence in sentences:
+        warnings.warn(sentence, stacklevel=2)
+    return suggestion
 
 
 def suggestion_for(recipe: Recipe, corpus: Corpus, on_damaged: Callable[[str], object]) -> "Suggestion":
@@ -281,7 +286,7 @@ def load_corpus(
     from bertgrid_tf.report.bars import download_bar
 
     console = console or Console(quiet=True)
-    wanted = [key for key in SUGGESTED if recipe_keys.get(key) == SUGGEST]
+    wanted = _to_suggest(recipe_keys)
     overrides = {
         recipe_key(key): str(value) if isinstance(value, Path) else value
         for key, value in recipe_keys.items()
@@ -297,6 +302,10 @@ def load_corpus(
     with download_bar(console) as on_progress:
         data = open_corpus(asked, data_dirs(Path(data_dir)), on_progress, frames)
     return _with_suggestion(asked, data, wanted, kept, console) if wanted else asked, data
+
+
+def _to_suggest(recipe_keys: Mapping[str, Any]) -> list[str]:
+    return [key for key in SUGGESTED if isinstance(recipe_keys.get(key), str) and recipe_keys[key] == SUGGEST]
 
 
 def _with_suggestion(
