@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from console_script import TUNE
 
 from bertgrid_tf.bank.studies import read_studies
 
@@ -20,15 +21,15 @@ def test_a_study_that_ends_adds_its_table_in_numbers_alone(first_run, bank):
     assert not any(word in written for word in ("joy", "anger", "sample", str(folder.parent), "wonderful"))
 
 
-def test_no_bank_keeps_the_table_out(bertgrid, monkeypatch, tmp_path, blank_figures):
+def test_no_bank_keeps_the_table_out_and_a_bank_that_cannot_be_written_ends_no_study(
+    bertgrid, monkeypatch, study, tmp_path, blank_figures
+):
+    repeated = (*TUNE, "--results", study.parent)
     monkeypatch.setenv("BERTGRID_BANK", str(tmp_path / "mine"))
-    brief = ("tune", "sample", *ROW, "--learning-rates", "1e-3", "--epochs", "1")
-    assert bertgrid(*brief, "--no-bank").code == 0
+    assert bertgrid(*repeated, "--no-bank").code == 0
     assert not (tmp_path / "mine").exists()
-    # The study has ended, and its repetition may add what it kept out; a bank that cannot be written ends no study.
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("BERTGRID_BANK", str(tmp_path / "file"))
-    answer = bertgrid(*brief)
+    (tmp_path / "mine").write_text("")
+    answer = bertgrid(*repeated)
     assert answer.code == 0
     assert "The table was not added to the bank of studies: Cannot write" in answer.out
 
