@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console, Group, RenderableType
 from rich.table import Column, Table
 
 from benchmarks import command
 from bertgrid_tf.bank.studies import RecordedStudy, read_studies
-from bertgrid_tf.bank.suggest import RATES, best_cells, distances, suggest
+from bertgrid_tf.bank.suggest import RATES, best_cells, distances, scaled_cells, suggest
 
 ONE_SOURCE = {"movie-reviews": "reviews", "sst2": "reviews", "sst5": "reviews"}
 """Tasks whose texts come from one source, which are left out together."""
@@ -65,9 +66,18 @@ def nearest(study: RecordedStudy, others: Sequence[RecordedStudy]) -> list[Cell]
 
 def likeliest(study: RecordedStudy, others: Sequence[RecordedStudy]) -> list[Cell]:
     """Choose the cell that is the likeliest best over all tables, whatever they are like."""
-    cells = np.mean([best_cells(other) for other in others], axis=0)
-    row, column = np.unravel_index(cells.argmax(), cells.shape)
-    return [(float(RATES[row]), int(column) + 1)]
+    return [_likeliest(np.array([best_cells(other) for other in others]))]
+
+
+def likeliest_scaled(study: RecordedStudy, others: Sequence[RecordedStudy]) -> list[Cell]:
+    """Choose likewise, with learning rates scaled by the sizes of the checkpoints."""
+    return [_likeliest(scaled_cells(study.card, others))]
+
+
+def _likeliest(cells: npt.NDArray[np.float64]) -> Cell:
+    mean = cells.mean(axis=0)
+    row, column = np.unravel_index(mean.argmax(), mean.shape)
+    return float(RATES[row]), int(column) + 1
 
 
 def fixed(rates: Sequence[float], epochs: Sequence[int]) -> Choice:
@@ -79,6 +89,7 @@ CHOICES: dict[str, Choice] = {
     "suggested cell": suggested,
     "best cell of the nearest table": nearest,
     "likeliest cell of the bank": likeliest,
+    "… scaled by the checkpoint's size": likeliest_scaled,
     "2e-5, 3 epochs": fixed([2e-5], [3]),
     "middle of BERT's range (3e-5, 3 epochs)": fixed([3e-5], [3]),
     "BERT's range, its 9 cells trained": fixed([5e-5, 3e-5, 2e-5], [2, 3, 4]),

@@ -108,7 +108,7 @@ def suggest(features: MetaFeatures, studies: Sequence[RecordedStudy], machine: s
     kernels = np.exp(-0.5 * (away / BANDWIDTH) ** 2)
     weights = kernels / (kernels.sum() + UNLIKE)
     unlike = float(1 - weights.sum())
-    cells = np.tensordot(weights, _scaled_cells(features, studies), axes=1) + unlike / (len(RATES) * EPOCHS)
+    cells = np.tensordot(weights, scaled_cells(features, studies), axes=1) + unlike / (len(RATES) * EPOCHS)
     row = int(cells.sum(axis=1).argmax())
     low, high = _window(cells.sum(axis=1), row)
     inside = cells[low:high].sum(axis=0).cumsum()
@@ -202,7 +202,7 @@ def _log_size(features: MetaFeatures) -> float:
     return float(np.log2((features.layers or 1) * (features.width or 1)))
 
 
-def _scaled_cells(features: MetaFeatures, studies: Sequence[RecordedStudy]) -> Array:
+def scaled_cells(features: MetaFeatures, studies: Sequence[RecordedStudy]) -> Array:
     """Return the best cells of every study, at the rates that a checkpoint of the size of `features` would have."""
     exponent = size_exponent(studies)
     scaled = []

@@ -44,7 +44,7 @@ def test_the_less_a_bank_holds_of_the_kind_the_less_sure_the_suggestion_is():
     like, unlike = study(1e-4), study(1e-4, width=1024, pretrained=True, texts=10**6, family="roberta")
     sure, unsure = suggest(like.card, [like, study(4e-4, width=129)]), suggest(unlike.card, [like])
     assert sure.probability > unsure.probability
-    assert sure.unlike < 0.1 < unsure.unlike
+    assert sure.unlike < 0.2 < unsure.unlike
 
 
 def test_expected_score_and_time_are_those_of_like_studies():
