@@ -20,7 +20,7 @@ _LOGARITHMIC = ("texts", "steps", "classes", "tokens_mean", "layers", "width", "
 _LINEAR = ("label_entropy", "tokens_std", "vector_mean", "warmup_ratio")
 _WORDS = ("pretrained", "family", "script", "lr_schedule")
 """Features whose difference is 1 or 0."""
-BANDWIDTH = 0.7
+BANDWIDTH = 1.0
 """Distance at which the weight of a study falls to exp(−½)."""
 UNLIKE = 0.2
 """Weight of the hypothesis that no study tells, under which the best cell may be anywhere."""
