@@ -96,12 +96,14 @@ def suggest(features: MetaFeatures, studies: Sequence[RecordedStudy], machine: s
 
     Args:
         features: The new task and checkpoint.
-        studies: The bank.
+        studies: The bank, of which tables of a single learning rate say nothing.
         machine: This machine (`system.host.description`), for the time; None for no time.
 
     Raises:
         UserError: The bank is empty.
     """
+    # A single row is the best of its table whatever its learning rate.
+    studies = [study for study in studies if len(study.rates) > 1]
     if not studies:
         raise UserError("The bank of studies is empty: nothing can be suggested.")
     away = distances(features, [study.card for study in studies])

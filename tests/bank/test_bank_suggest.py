@@ -85,9 +85,12 @@ def test_distance_is_that_of_standardised_logarithms():
     assert far > missing > 0
 
 
-def test_an_empty_bank_suggests_nothing():
-    with pytest.raises(UserError, match="bank of studies is empty"):
-        suggest(MetaFeatures(), [])
+def test_an_empty_bank_and_single_rows_suggest_nothing():
+    row = study(1e-4)
+    row = RecordedStudy("row", row.card, row.rates[:1], row.scores[:, :1], row.tried[:1])
+    for studies in ([], [row]):
+        with pytest.raises(UserError, match="bank of studies is empty"):
+            suggest(MetaFeatures(), studies)
 
 
 @given(
