@@ -22,6 +22,8 @@ _WORDS = ("pretrained", "family", "script", "lr_schedule")
 """Features whose difference is 1 or 0."""
 BANDWIDTH = 1.0
 """Distance at which the weight of a study falls to exp(−½)."""
+TIME_BANDWIDTH = 0.3
+"""Likewise for the time of an epoch, which checkpoints of other sizes say little about."""
 UNLIKE = 0.2
 """Weight of the hypothesis that no study tells, under which the best cell may be anywhere."""
 COVERED = 0.9
@@ -130,7 +132,7 @@ def suggest(features: MetaFeatures, studies: Sequence[RecordedStudy], machine: s
         batch_size=int(of_batch or 32),
         warmup_ratio=0.2 if of_warmup is None else float(of_warmup),
         score=_score(features, studies, weights),
-        epoch_seconds=None if machine is None else _seconds(features, studies, weights, machine),
+        epoch_seconds=None if machine is None else _seconds(features, studies, away, machine),
         neighbours=tuple(_neighbour(studies[i], float(away[i]), float(weights[i])) for i in order[:3]),
         unlike=unlike,
     )
@@ -257,16 +259,17 @@ def _score(features: MetaFeatures, studies: Sequence[RecordedStudy], weights: Ar
     return float(features.baseline + (1 - features.baseline) * way), float((1 - features.baseline) * spread)
 
 
-def _seconds(features: MetaFeatures, studies: Sequence[RecordedStudy], weights: Array, machine: str) -> float | None:
+def _seconds(features: MetaFeatures, studies: Sequence[RecordedStudy], away: Array, machine: str) -> float | None:
     """Scale the seconds of the same machine's epochs by the products of a token with the layers' weights."""
     own = _products(features)
-    seconds, shares = [], []
-    for study, weight in zip(studies, weights, strict=True):
+    seconds, squares = [], []
+    for study, distance in zip(studies, away, strict=True):
         its = _products(study.card)
         if study.card.machine == machine and study.card.seconds and its and own:
             seconds.append(np.log(study.card.seconds * own / its))
-            shares.append(float(weight))
-    return float(np.exp(np.average(seconds, weights=shares))) if sum(shares) > 0 else None
+            squares.append((distance / TIME_BANDWIDTH) ** 2)
+    # Less the least of the squares, so that the nearest has a weight however far it is.
+    return float(np.exp(np.average(seconds, weights=np.exp(-0.5 * (squares - np.min(squares)))))) if squares else None
 
 
 def _products(features: MetaFeatures) -> float | None:
