@@ -171,8 +171,8 @@ def report(studies: Sequence[RecordedStudy], title: str, **which: bool) -> Rende
 
 
 def calibration(studies: Sequence[RecordedStudy]) -> str:
-    """Compare the probabilities of suggestions with where the best cells of the left-out tables lie."""
-    said, true, rows, epochs = [], [], [], []
+    """Compare probabilities and expected scores of suggestions with the left-out tables."""
+    said, true, rows, epochs, errors = [], [], [], [], []
     for study in tables(studies):
         suggestion = suggest(study.card, [other for other in studies if task_of(other) != task_of(study)])
         inside = [int(np.abs(np.log(RATES / rate)).argmin()) for rate in suggestion.learning_rates]
@@ -180,9 +180,12 @@ def calibration(studies: Sequence[RecordedStudy]) -> str:
         true.append(best_cells(study)[inside, : suggestion.epochs].sum())
         rows.append(len(inside))
         epochs.append(suggestion.epochs)
+        if suggestion.score is not None:
+            errors.append(abs(suggestion.score[0] - np.nanmax(study.mean)))
+    off = f" Expected scores are off by {100 * np.mean(errors):.0f} points." if errors else ""
     return (
         f"On average {np.mean(rows):.1f} rows × {np.mean(epochs):.1f} epochs are suggested, to hold the best cell with "
-        f"{np.mean(said):.0%}; they held it with {np.mean(true):.0%}."
+        f"{np.mean(said):.0%}; they held it with {np.mean(true):.0%}.{off}"
     )
 
 
