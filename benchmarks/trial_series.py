@@ -26,6 +26,7 @@ class TrialSeries:
     """Trials of one recipe in one process, on a model that is built once.
 
     Attributes:
+        folder: Parent of the trials' folders.
         runner: Runs the trials.
 
     Args:
@@ -49,7 +50,7 @@ class TrialSeries:
                 )
         write_text(file, recipe.to_yaml())
         check_recipe(recipe, corpus)
-        self._folder = folder
+        self.folder = folder
         self._recipe = recipe
         self._labels = corpus.labels
         self.runner = TrialRunner(corpus, recipe, folder / "predictions")
@@ -60,7 +61,7 @@ class TrialSeries:
         Yields:
             The dev metrics of every epoch; those of epochs that an earlier process trained come at once.
         """
-        folder = self._folder / name
+        folder = self.folder / name
         folder.mkdir(exist_ok=True)
         config = TrialConfig(self._recipe.hyperparameters, self._recipe.epochs, self._recipe.epochs, seed)
         hyperparameters = Hyperparameters.model_validate(config.hyperparameters.model_dump() | changes)
@@ -76,7 +77,7 @@ class TrialSeries:
         return Split(predictions.truth, predictions.dialogues, self._labels)
 
     def _predictions(self, name: str, epoch: int) -> Predictions:
-        return read_predictions(predictions_file(self._folder / "predictions", name, epoch), self._labels)
+        return read_predictions(predictions_file(self.folder / "predictions", name, epoch), self._labels)
 
 
 class TimeLeft:

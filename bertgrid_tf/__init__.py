@@ -19,14 +19,25 @@ os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 os.environ.setdefault("USE_TORCH", "0")
 
 if TYPE_CHECKING:
-    from bertgrid_tf.api import Best, Study, load_corpus, open_study, tune
+    from bertgrid_tf.api import Best, Study, load_corpus, open_study, suggest, tune
     from bertgrid_tf.budget.callbacks import Callback
     from bertgrid_tf.errors import UserError
     from bertgrid_tf.recipe import Recipe, load_recipe
 
 __version__ = "0.1.0"
 
-__all__ = ["Best", "Callback", "Recipe", "Study", "UserError", "load_corpus", "load_recipe", "open_study", "tune"]
+__all__ = [
+    "Best",
+    "Callback",
+    "Recipe",
+    "Study",
+    "UserError",
+    "load_corpus",
+    "load_recipe",
+    "open_study",
+    "suggest",
+    "tune",
+]
 
 _MODULES = {"Callback": "budget.callbacks", "Recipe": "recipe", "UserError": "errors", "load_recipe": "recipe"}
 

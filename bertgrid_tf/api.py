@@ -14,7 +14,7 @@ Example:
 """
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pandas as pd
 from pydantic import Field, TypeAdapter, ValidationError
 
+from bertgrid_tf.bank.studies import all_studies, user_bank
 from bertgrid_tf.corpus import Columns, Corpus, Dialogue, Finding, Utterance, check_corpus, refuse_warnings
 from bertgrid_tf.corpus.files import STANDARD_INPUT
 from bertgrid_tf.data import data_dirs, open_corpus
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import MOST_WORKERS, Hyperparameters, Value, shown
-from bertgrid_tf.recipe import Recipe, load_recipe, recipe_key
+from bertgrid_tf.recipe import SUGGEST, SUGGESTED, Recipe, load_recipe, recipe_key
 from bertgrid_tf.storage.records import Mistake
 from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
 from tuners.errors import TunerError
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bertgrid_tf.analysis import ScoreEstimate, StudyAnalysis
+    from bertgrid_tf.bank.suggest import Suggestion
     from bertgrid_tf.bert.trainer import OnTrainBatchEnd
     from bertgrid_tf.budget.callbacks import Callback
     from bertgrid_tf.data import Frames
@@ -73,6 +75,7 @@ def tune(
     gpu_memory: str | int | None = None,
     budget: str | float | timedelta | None = None,
     strict: bool = False,
+    bank: bool = True,
     **recipe_keys: Any,
 ) -> "Study":
     """Sweep, fill the learning-rate × epoch grid, train the final model; the same call resumes where it stopped.
@@ -99,8 +102,9 @@ def tune(
         gpu_memory: The most that TensorFlow may take of each GPU, in bytes or as "16GB".
         budget: The time for the whole study, in seconds or as "1h30m"; trials that do not fit are left out.
         strict: Whether to refuse data with findings that are graver than a note (`corpus.check_corpus`).
+        bank: Whether the user's bank of studies gets the table of this one, in numbers alone.
         recipe_keys: Keys of the recipe or hyperparameters, as `epochs=4`, `sweeps={"context": ["current"]}`,
-            `final_model="bert-large-cased"`.
+            `final_model="bert-large-cased"`; `learning_rates` and `epochs` may be "suggest".
 
     Raises:
         UserError: A sentence about what is wrong and what to do.
@@ -116,25 +120,11 @@ def tune(
 
     use_plain_characters()
     console = Console(quiet=not progress)
-    frames: dict[str, pd.DataFrame] = {}
-    if train is not None:
-        if not (isinstance(recipe, Recipe) and recipe.data):
-            text, label = text or "text", label or "label"
-        columns = {"text": text, "label": label, "dialogue": dialogue, "speaker": speaker, "split": split}
-        recipe_keys |= {f"data.{name}_column": column for name, column in columns.items() if column}
-        for name, key, table in (("train", "file", train), ("dev", "dev_file", dev), ("test", "test_file", test)):
-            if isinstance(table, pd.DataFrame):
-                frames[name] = table
-            elif isinstance(table, str | Path):
-                recipe_keys[f"data.{key}"] = table
-            elif table is not None:
-                raise UserError(f"{name} must be a DataFrame or the path of a table, not a {type(table).__name__}.")
-        corpus = corpus or study or "data"
-    elif dev is not None or test is not None:
-        raise UserError("A dev or test table needs a training table: give `train`.")
-    elif text or label or dialogue or speaker or split:
-        raise UserError("The names of columns need a training table: give `train`.")
-    elif corpus is None:
+    tables = {"train": train, "dev": dev, "test": test}
+    columns = {"text": text, "label": label, "dialogue": dialogue, "speaker": speaker, "split": split}
+    keys, frames = _data_keys(tables, columns, recipe)
+    corpus = corpus or (study or "data" if train is not None else None)
+    if corpus is None:
         raise UserError("There is nothing to train on: name a corpus, or give a table as `train`.")
     folder = Path(results) / _study_name(corpus if study is None else study)
     count = None if workers is None else _worker_count(workers)
@@ -142,7 +132,13 @@ def tune(
     if isinstance(budget, timedelta):
         budget = budget.total_seconds()
     limit = None if budget is None else Budget.of(budget)
-    asked, data = load_corpus(corpus, recipe=recipe, data_dir=data_dir, frames=frames, console=console, **recipe_keys)
+    study_folder = StudyFolder(folder)
+    resumes = _to_suggest(recipe_keys) and study_folder.recipe_file.exists() and not fresh
+    kept = study_folder.read_recipe() if resumes else None
+    keys |= recipe_keys
+    asked, data = load_corpus(
+        corpus, recipe=recipe, data_dir=data_dir, frames=frames, console=console, kept=kept, **keys
+    )
     if strict:
         refuse_warnings(check_corpus(data))
     planned = plan(with_defaults(asked), data)
@@ -162,10 +158,93 @@ def tune(
     try:
         with progress_display(console, asked.metric) if progress else nullcontext() as display:
             receivers = [display, *callbacks] if display else [*callbacks]
-            analysis = StudyRunner(asked, data, StudyFolder(folder), receivers, fresh, options, limit).run()
+            analysis = StudyRunner(
+                asked, data, study_folder, receivers, fresh, options, limit, user_bank() if bank else None
+            ).run()
     except TunerError as error:
         raise user_error(error) from error
     return Study(folder, data_dir, frames, analysis)
+
+
+def suggest(
+    corpus: str | None = None,
+    *,
+    train: "Table | None" = None,
+    dev: "Table | None" = None,
+    text: str | None = None,
+    label: str | None = None,
+    dialogue: str | Sequence[str] | None = None,
+    speaker: str | None = None,
+    split: str | None = None,
+    data_dir: str | Path = "datasets",
+    recipe: str | Path | Recipe | None = None,
+    **recipe_keys: Any,
+) -> "Suggestion":
+    """Suggest learning rates, epochs and other settings, by recorded studies of tasks and checkpoints like these.
+
+    Nothing is trained: texts are counted, and compared with the studies that come with the package and the user's own.
+    A study of the user's that is damaged is left out with a warning. Arguments as for `tune`.
+
+    Raises:
+        UserError: A sentence about what is wrong and what to do.
+
+    Example:
+        >>> import bertgrid_tf as bg
+        >>> suggestion = bg.suggest("sample", model="scratch:2x128")
+        >>> suggestion.learning_rate in suggestion.learning_rates, len(suggestion.neighbours)
+        (True, 3)
+    """
+    columns = {"text": text, "label": label, "dialogue": dialogue, "speaker": speaker, "split": split}
+    keys, frames = _data_keys({"train": train, "dev": dev}, columns, recipe)
+    corpus = corpus or ("data" if train is not None else None)
+    if corpus is None:
+        raise UserError("There is nothing to suggest for: name a corpus, or give a table as `train`.")
+    keys |= recipe_keys
+    asked, data = load_corpus(corpus, recipe=recipe, data_dir=data_dir, frames=frames, **keys)
+    sentences = list[str]()
+    suggestion = suggestion_for(asked, data, sentences.append)
+    for sentence in sentences:
+        warnings.warn(sentence, stacklevel=2)
+    return suggestion
+
+
+def suggestion_for(recipe: Recipe, corpus: Corpus, on_damaged: Callable[[str], object]) -> "Suggestion":
+    """Suggest settings for a recipe and its corpus; `on_damaged` gets a sentence for each study that is left out."""
+    from bertgrid_tf.bank.card import meta_features
+    from bertgrid_tf.bank.suggest import suggest as suggest_settings
+    from bertgrid_tf.system.host import description
+    from bertgrid_tf.training.encoding import CorpusEncoder
+
+    features = meta_features(recipe, CorpusEncoder(corpus))
+    return suggest_settings(features, all_studies(on_damaged), description())
+
+
+def _data_keys(
+    tables: Mapping[str, "Table | None"],
+    columns: Mapping[str, str | Sequence[str] | None],
+    recipe: str | Path | Recipe | None,
+) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+    """Return the keys of the recipe that tables and their columns set, and the tables that are DataFrames."""
+    keys: dict[str, Any] = {}
+    frames: dict[str, pd.DataFrame] = {}
+    if tables["train"] is None:
+        if any(table is not None for table in tables.values()):
+            raise UserError("A dev or test table needs a training table: give `train`.")
+        if any(columns.values()):
+            raise UserError("The names of columns need a training table: give `train`.")
+        return keys, frames
+    own = not (isinstance(recipe, Recipe) and recipe.data)
+    defaults = {"text": "text", "label": "label"} if own else {}
+    named = {name: column or defaults.get(name) for name, column in columns.items()}
+    keys |= {f"data.{name}_column": column for name, column in named.items() if column}
+    for name, table in tables.items():
+        if isinstance(table, pd.DataFrame):
+            frames[name] = table
+        elif isinstance(table, str | Path):
+            keys["data.file" if name == "train" else f"data.{name}_file"] = table
+        elif table is not None:
+            raise UserError(f"{name} must be a DataFrame or the path of a table, not a {type(table).__name__}.")
+    return keys, frames
 
 
 def open_study(path: str | Path, data_dir: str | Path = "datasets") -> "Study":
@@ -184,6 +263,7 @@ def load_corpus(
     data_dir: str | Path = "datasets",
     frames: "Frames | None" = None,
     console: "Console | None" = None,
+    kept: Recipe | None = None,
     **recipe_keys: Any,
 ) -> tuple[Recipe, Corpus]:
     """Complete a recipe and open its corpus, which is downloaded where it is missing.
@@ -193,7 +273,8 @@ def load_corpus(
         recipe: As for `tune`.
         data_dir: As for `tune`.
         frames: The tables that are DataFrames, by "train", "dev" and "test".
-        console: Shows downloads; None for none.
+        console: Shows downloads and what was suggested; None for none.
+        kept: The recipe of a study that resumes, whose values take the place of "suggest".
         recipe_keys: As for `tune`.
 
     Example:
@@ -206,8 +287,12 @@ def load_corpus(
 
     from bertgrid_tf.report.bars import download_bar
 
+    console = console or Console(quiet=True)
+    wanted = _to_suggest(recipe_keys)
     overrides = {
-        recipe_key(key): str(value) if isinstance(value, Path) else value for key, value in recipe_keys.items()
+        recipe_key(key): str(value) if isinstance(value, Path) else value
+        for key, value in recipe_keys.items()
+        if key not in wanted
     }
     source = recipe if recipe is None or isinstance(recipe, Recipe) else Path(recipe)
     asked = load_recipe(corpus, source, overrides)
@@ -216,8 +301,40 @@ def load_corpus(
             f"The recipe is for the corpus {asked.corpus!r}, not {corpus!r}: run `tune {asked.corpus}`, with --study "
             "where its study folder is to have another name."
         )
-    with download_bar(console or Console(quiet=True)) as on_progress:
-        return asked, open_corpus(asked, data_dirs(Path(data_dir)), on_progress, frames)
+    with download_bar(console) as on_progress:
+        data = open_corpus(asked, data_dirs(Path(data_dir)), on_progress, frames)
+    return _with_suggestion(asked, data, wanted, kept, console) if wanted else asked, data
+
+
+def _to_suggest(recipe_keys: Mapping[str, Any]) -> list[str]:
+    return [key for key in SUGGESTED if isinstance(recipe_keys.get(key), str) and recipe_keys[key] == SUGGEST]
+
+
+def _with_suggestion(
+    recipe: Recipe, corpus: Corpus, wanted: Sequence[str], kept: Recipe | None, console: "Console"
+) -> Recipe:
+    """Copy a recipe with suggested learning rates, epochs or both; a study that resumes keeps its own.
+
+    A learning rate of the sweeps outside the suggested rows becomes the likeliest of them.
+    """
+
+    def show(sentence: str) -> None:
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+    if kept is not None:
+        values: dict[str, Any] = {key: getattr(kept, key) for key in wanted}
+        start = kept.hyperparameters.learning_rate
+    else:
+        suggestion = suggestion_for(recipe, corpus, show)
+        values = {"learning_rates": list(suggestion.learning_rates), "epochs": suggestion.epochs}
+        values = {key: values[key] for key in wanted}
+        start = suggestion.learning_rate
+        rates = ", ".join(f"{rate:g}" for rate in suggestion.learning_rates)
+        show(f"Suggested: learning rates {rates}; {suggestion.epochs} epochs.")
+    rates = values.get("learning_rates", [recipe.hyperparameters.learning_rate])
+    if not min(rates) <= recipe.hyperparameters.learning_rate <= max(rates):
+        values["learning_rate"] = start
+    return load_recipe(recipe.corpus, recipe, values)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,11 @@ LARGEST = 2**20
 """The most bytes of a recipe."""
 RECIPES = Path(__file__).with_name("recipes")
 NO_MODEL = "none"
+SUGGEST, SUGGESTED = "suggest", ("learning_rates", "epochs")
+"""The word that stands for a suggested value (`bank.suggest`) in a flag or a Python argument, and the keys that may be.
+
+A recipe itself always has the values.
+"""
 _OF_NUMBERS = ("int_", "float_", "finite_number", "greater_than", "less_than")
 # What pydantic puts into an error's place where a value may be of several types.
 _TYPES = ("bool", "int", "float", "str", "constrained-", "dict[", "function-wrap")

@@ -26,6 +26,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in SLOWEST)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bank that gets the tables of the tests' studies, in place of the user's own."""
+    folder = tmp_path_factory.mktemp("bank")
+    os.environ["BERTGRID_BANK"] = str(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder with the real corpora (`friends/`, `nsmc/`), named by BERTGRID_TEST_DATA; skips where it is absent."""

@@ -134,7 +134,11 @@ class Forks:
             stdout=subprocess.PIPE,
             text=True,
             cwd=self.folder,
-            env={name: value for name, value in environment.items() if not name.startswith("BERTGRID_")},
+            env={
+                name: value
+                for name, value in environment.items()
+                if not name.startswith("BERTGRID_") or name == "BERTGRID_BANK"
+            },
         )
 
     def __enter__(self) -> "Forks":

@@ -310,3 +310,19 @@ def test_a_folder_without_a_study_and_texts_that_are_none_are_refused(tmp_path, 
     ):
         with pytest.raises(bg.UserError, match=sentence):
             study.predict(texts)
+
+
+def test_settings_are_suggested_for_dataframes_and_a_damaged_study_of_one_s_own_is_a_warning(monkeypatch, tmp_path):
+    columns = {"text": "line", "label": "mood", "dialogue": "scene", "speaker": "who"}
+    monkeypatch.setenv("BERTGRID_BANK", str(tmp_path))
+    (tmp_path / "mine.json").write_text("{")
+    with pytest.warns(UserWarning, match=r"mine\.json is damaged") as warned:
+        suggestion = bg.suggest(train=TRAIN, dev=DEV, **columns, model="scratch:1x32")
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
+    assert (suggestion.features.texts, suggestion.features.classes, suggestion.features.width) == (len(TRAIN), 2, 32)
+    assert suggestion.learning_rate in suggestion.learning_rates
+    with pytest.raises(bg.UserError, match="There is nothing to suggest for"):
+        bg.suggest()
+    with pytest.raises(bg.UserError, match="A dev or test table needs a training table"):
+        bg.suggest(dev=DEV)

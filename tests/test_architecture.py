@@ -16,7 +16,7 @@ FLOORS = [
     {"report"},
     {"inference"},
     {"analysis"},
-    {"budget"},
+    {"budget", "bank"},
     {"training"},
     {"bert"},
     {"storage"},

@@ -21,7 +21,11 @@ PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "-
 def output(*command: object, folder: Path) -> str:
     """The output of a command that succeeds, in a process that knows nothing of the checkout."""
     unset = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE")
-    environment = {k: v for k, v in os.environ.items() if k not in unset and not k.startswith("BERTGRID_")}
+    environment = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in unset and (not k.startswith("BERTGRID_") or k == "BERTGRID_BANK")
+    }
     done = subprocess.run(
         [*map(str, command)], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )

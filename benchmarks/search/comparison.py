@@ -89,7 +89,7 @@ def recorded(path: Path, count: int, examples: int | None) -> list[Problem]:
     Args:
         path: A CSV (`Table.from_csv`), or a folder or stem with a table for each seed: NAME-seed1.csv, NAME-seed2.csv …
         count: Number of problems.
-        examples: Size of the dev split; None for `utterances.dev` of NAME.json beside the tables.
+        examples: Size of the dev split; None for `dev_texts` of NAME.json beside the tables.
 
     Raises:
         UserError: There is no such table, it has untried cells, or the size of the dev split is unknown.
@@ -128,9 +128,9 @@ def _files(path: Path) -> list[Path]:
 
 
 def _examples(file: Path) -> int:
-    description = file.with_name(f"{file.stem.rpartition('-seed')[0] or file.stem}.json")
+    card = file.with_name(f"{file.stem.rpartition('-seed')[0] or file.stem}.json")
     try:
-        return int(json.loads(description.read_text(encoding="utf-8"))["utterances"]["dev"])
+        return int(json.loads(card.read_text(encoding="utf-8"))["dev_texts"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"The number of dev examples behind {file} is not known: give --dev-size.") from error
 

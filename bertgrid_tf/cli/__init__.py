@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bertgrid_tf.cli import data, doctor, inference, study, tune
+from bertgrid_tf.cli import data, doctor, inference, study, suggest, tune
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.system.terminal import is_narrow, use_plain_characters
 
@@ -18,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
 )
 for command in (
-    *(tune.tune, study.results, study.report, study.compare),
+    *(suggest.suggest, tune.tune, study.results, study.report, study.compare),
     *(inference.evaluate, inference.predict, inference.export, doctor.doctor),
 ):
     app.command()(command)

@@ -10,7 +10,17 @@ import typer
 from rich.markup import escape
 
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.recipe import Data, Recipe, description, load_recipe, parse_yaml, recipe_key, recipe_names
+from bertgrid_tf.recipe import (
+    SUGGEST,
+    SUGGESTED,
+    Data,
+    Recipe,
+    description,
+    load_recipe,
+    parse_yaml,
+    recipe_key,
+    recipe_names,
+)
 
 DATASETS = Path("datasets")
 RESULTS = Path("results")
@@ -119,7 +129,9 @@ def read_recipe(name: str, file: Path | None, parameters: Mapping[str, Any]) -> 
         >>> recipe.epochs, recipe.sweeps["context"], recipe.seed
         (3, ['current'], 7)
     """
+    suggested = suggested_keys(parameters)
     given = {key: parameters[key] for key in SETTINGS if parameters.get(key) not in (None, False)}
+    given = {key: value for key, value in given.items() if key not in suggested}
     keys = {recipe_key("file" if key == "data" else key): value for key, value in given.items()}
     if "learning_rates" in keys:
         keys["learning_rates"] = _listed(keys["learning_rates"])
@@ -128,6 +140,11 @@ def read_recipe(name: str, file: Path | None, parameters: Mapping[str, Any]) -> 
     keys |= {f"sweeps.{key}": _listed(levels) for key, levels in _pairs("--sweep", parameters.get("sweep")).items()}
     keys |= {key: _value(key, value) for key, value in _pairs("--set", parameters.get("set_")).items()}
     return load_recipe(name, file, keys)
+
+
+def suggested_keys(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of the recipe for which a command is given the word `suggest`, with that word."""
+    return {key: SUGGEST for key in SUGGESTED if parameters.get(key) == SUGGEST}
 
 
 def _pairs(name: str, texts: list[str] | None) -> dict[str, str]:

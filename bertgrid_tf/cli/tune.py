@@ -1,7 +1,8 @@
 """The command `tune`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,9 +22,10 @@ from bertgrid_tf.cli.options import (
     flag,
     read_recipe,
     setting,
+    suggested_keys,
     with_data_flags,
 )
-from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.recipe import Recipe, description
 from bertgrid_tf.system.process import StoppedError
 from tuners.errors import TunerError
 
@@ -39,9 +41,9 @@ def tune(
     final_model: Annotated[str | None, setting("--final-model")] = None,
     final_gpus: Annotated[str | None, setting("--final-gpus")] = None,
     learning_rates: Annotated[
-        str | None, setting("--learning-rates", text="rows of the grid, separated by commas")
+        str | None, setting("--learning-rates", text="rows of the grid, separated by commas, or suggest")
     ] = None,
-    epochs: Annotated[str | None, setting("--epochs")] = None,
+    epochs: Annotated[str | None, setting("--epochs", text=f"{description('epochs')}, or suggest")] = None,
     search: Annotated[str | None, setting("--search")] = None,
     sweep: Annotated[
         list[str] | None,
@@ -74,6 +76,7 @@ def tune(
     budget: Annotated[
         str | None, flag("--budget", "time for the whole study, as 2h, 90m or 1h30m: what does not fit is left out")
     ] = None,
+    no_bank: Annotated[bool, flag("--no-bank", "keep the study's table out of your bank of studies")] = False,
     dry_run: Annotated[bool, flag("--dry-run", "print the cost of the study, or of what it lacks, and stop")] = False,
     **flags: object,
 ) -> None:
@@ -84,10 +87,11 @@ def tune(
 
     name = corpus_name(name, context.params)
     console, asked = Console(), read_recipe(name, recipe, context.params)
+    suggested = suggested_keys(context.params)
     if dry_run:
         folder = StudyFolder(results / (study or name))
         former = folder if folder.recipe_file.is_file() and not fresh else None
-        _print_plan(console, asked, data_dir, api.memory_limit(gpu_memory), strict, former)
+        _print_plan(console, name, asked, data_dir, api.memory_limit(gpu_memory), strict, suggested, former)
         return
     callbacks = []
     if tensorboard:
@@ -108,6 +112,8 @@ def tune(
             gpu_memory=gpu_memory,
             budget=budget,
             strict=strict,
+            bank=not no_bank,
+            **suggested,
         )
     except KeyboardInterrupt as error:
         raise StoppedError(
@@ -118,7 +124,14 @@ def tune(
 
 
 def _print_plan(
-    console: Console, recipe: Recipe, data_dir: Path, memory: int | None, strict: bool, former: "StudyFolder | None"
+    console: Console,
+    name: str,
+    recipe: Recipe,
+    data_dir: Path,
+    memory: int | None,
+    strict: bool,
+    suggested: Mapping[str, Any],
+    former: "StudyFolder | None",
 ) -> None:
     """Print what a study costs or, where it has begun, what is missing."""
     from bertgrid_tf.api import load_corpus, user_error
@@ -128,7 +141,8 @@ def _print_plan(
     from bertgrid_tf.report.plan import guess_line, missing_table, plan_table
     from bertgrid_tf.study.auto_settings import auto_keys, estimate_auto, key_value, with_values
 
-    asked, corpus = load_corpus(recipe.corpus, recipe=recipe, data_dir=data_dir, console=console)
+    kept = former.read_recipe() if former and suggested else None
+    asked, corpus = load_corpus(name, recipe=recipe, data_dir=data_dir, console=console, kept=kept, **suggested)
     if findings := check_corpus(corpus):
         console.print(findings_text(findings), soft_wrap=not console.is_terminal)
     if strict:

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from time import monotonic
 
 from keras_tuner.engine.trial import Trial
 
 from bertgrid_tf.analysis import StudyAnalysis, StudyScores, analyze, list_mistakes
+from bertgrid_tf.bank.contribute import contribute
 from bertgrid_tf.bert.trainer import drop_weights
 from bertgrid_tf.budget.callbacks import Callback, CallbackList
 from bertgrid_tf.budget.controller import BudgetController, NotChosenError
@@ -55,6 +57,7 @@ class StudyRunner:
         fresh: Whether a study in the folder is deleted first.
         workers: The workers that run the trials; None for this process, one at a time.
         budget: Time for the whole study; None for the budget it began with, if any.
+        bank: The bank of studies that gets the table of this one; None for none.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class StudyRunner:
         fresh: bool = False,
         workers: WorkerOptions | None = None,
         budget: Budget | None = None,
+        bank: Path | None = None,
     ) -> None:
         self._asked = self._recipe = recipe
         self._corpus = corpus
@@ -74,6 +78,7 @@ class StudyRunner:
         self._fresh = fresh
         self._workers = workers
         self._budget = budget
+        self._bank = bank
         # The report of a study of seconds is written at its end.
         self._due = {"report": monotonic() + FIRST_REPORT_SECONDS}
 
@@ -105,6 +110,7 @@ class StudyRunner:
                 mistakes = list_mistakes(StudyScores(self._folder), self._corpus.splits["dev"])
                 self._folder.write_mistakes(mistakes)
                 analysis = self._write_report()
+                self._contribute()
                 self._callback.on_study_end()
         return analysis
 
@@ -250,6 +256,14 @@ class StudyRunner:
                 self._callback.on_message(f"The report was not written: {error}")
         self._controller.write()
         return analysis.with_times(self._folder.read_times())
+
+    def _contribute(self) -> None:
+        """Add the study's table to the bank; a study does not end for want of that."""
+        if self._bank is not None:
+            try:
+                contribute(self._folder, self._runner.encoder, self._bank)
+            except UserError as error:
+                self._callback.on_message(f"The table was not added to the bank of studies: {error}")
 
     def _at_intervals(self, what: str, write: Callable[[], object]) -> None:
         """Write what grows with the study, unless that would take more than a twentieth of the time."""

@@ -105,14 +105,18 @@ class CorpusEncoder:
         weights = class_weights(labels, hyperparameters.class_weights)
         return EncodedDataset(texts, labels, targets * weights[:, None])
 
-    def sampled_lengths(self, hyperparameters: Hyperparameters, split: str) -> pd.Series:
-        """Count the tokens of a sample of a split's inputs: int64 [texts], indexed by their classes."""
+    def sample(self, hyperparameters: Hyperparameters, split: str) -> tuple[tuple[Dialogue, ...], EncodedTexts]:
+        """Return a sample of a split's dialogues, and their utterances encoded."""
         dialogues = self.corpus.splits[split]
         total = sum(1 for _ in utterances(dialogues))
         sample = dialogues[:: -(-total // SAMPLED_UTTERANCES)]
         tokenizer = self._tokenizer(hyperparameters.model, marker_tokens(hyperparameters))
-        lengths = encode_dialogues(tokenizer, sample, hyperparameters, self._speakers).lengths
-        return pd.Series(lengths, [utterance.label or "" for utterance in utterances(sample)])
+        return sample, encode_dialogues(tokenizer, sample, hyperparameters, self._speakers)
+
+    def sampled_lengths(self, hyperparameters: Hyperparameters, split: str) -> pd.Series:
+        """Count the tokens of a sample of a split's inputs: int64 [texts], indexed by their classes."""
+        sample, encoded = self.sample(hyperparameters, split)
+        return pd.Series(encoded.lengths, [utterance.label or "" for utterance in utterances(sample)])
 
     def _load_tokenizer(self, model: str, markers: tuple[str, ...]) -> Any:
         return load_tokenizer(model, training_texts(self.corpus), markers)

@@ -47,7 +47,8 @@ def process(*words: str, folder: Path, code: str = "from bertgrid_tf.cli import 
     return subprocess.Popen(
         [sys.executable, "-c", code, *words],
         cwd=folder,
-        env={k: v for k, v in os.environ.items() if not k.startswith("BERTGRID_")} | environment,
+        env={k: v for k, v in os.environ.items() if not k.startswith("BERTGRID_") or k == "BERTGRID_BANK"}
+        | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

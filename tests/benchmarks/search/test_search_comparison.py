@@ -27,7 +27,7 @@ def table(best: float) -> Table:
 def seeds(tmp_path):
     for seed, best in enumerate((0.7, 0.8), start=1):
         table(best).to_csv(tmp_path / f"mine-seed{seed}.csv")
-    (tmp_path / "mine.json").write_text(json.dumps({"utterances": {"dev": 400}}))
+    (tmp_path / "mine.json").write_text(json.dumps({"dev_texts": 400}))
     return tmp_path
 
 
