@@ -38,6 +38,7 @@ from bertgrid_tf.bert.encode import EncodedDataset, joined
 from bertgrid_tf.bert.optimizer import StepUpdate, learning_rates
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.corpus import Corpus, limit
+from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.recipe import NO_MODEL, Recipe, load_recipe
 from bertgrid_tf.storage.files import write_text
 from bertgrid_tf.training.encoding import CorpusEncoder
@@ -61,13 +62,15 @@ class Run:
     Args:
         trainer: The model.
         train: The training texts.
-        config: Hyperparameters and seed.
+        hyperparameters: Those of the run; its learning rate and schedule do not count.
+        seed: Seed of the run.
     """
 
-    def __init__(self, trainer: Trainer, train: EncodedDataset, config: TrialConfig) -> None:
-        self._trainer, self._train, self._config = trainer, train, config
+    def __init__(self, trainer: Trainer, train: EncodedDataset, hyperparameters: Hyperparameters, seed: int) -> None:
+        self._trainer, self._train = trainer, train
+        self._config = TrialConfig(hyperparameters, 1, 1, seed)  # the schedule is the caller's
         self._rows = trainer._rows(train)
-        self.steps = -(-len(train.texts) // int(config.hyperparameters.batch_size))
+        self.steps = -(-len(train.texts) // int(hyperparameters.batch_size))
         """Steps of an epoch."""
 
     def reset(self) -> None:
@@ -239,8 +242,7 @@ def train(flags: argparse.Namespace) -> None:
         have = read(flags.out)
         if (flags.corpus, seed, rate, kind) in have[[*CELL[:3], "row"]].itertuples(index=False, name=None):
             continue
-        config = TrialConfig(values, recipe.epochs, recipe.epochs, seed)
-        run = Run(trainer, encoder.training_set(values, seed), config)
+        run = Run(trainer, encoder.training_set(values, seed), values, seed)
         rows = Rows(run, scored, rate, recipe.epochs, values.warmup_ratio)
         cells = []
         for schedule, epoch, probabilities in getattr(rows, kind)():
