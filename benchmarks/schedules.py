@@ -56,7 +56,7 @@ CELL = ["corpus", "seed", "learning_rate", "epoch"]
 Cells = Iterator[tuple[str, int, np.ndarray]]
 
 
-class Run:
+class StepwiseRun:
     """A training run whose learning rate is chosen step by step.
 
     Args:
@@ -142,7 +142,7 @@ class Rows:
         warmup_ratio: Share of a schedule's steps that warm up.
     """
 
-    def __init__(self, run: Run, scored: Any, peak: float, epochs: int, warmup_ratio: float) -> None:
+    def __init__(self, run: StepwiseRun, scored: Any, peak: float, epochs: int, warmup_ratio: float) -> None:
         self._run, self._scored, self._peak, self._epochs, self._warmup = run, scored, peak, epochs, warmup_ratio
 
     def per_cell(self) -> Cells:
@@ -242,7 +242,7 @@ def train(flags: argparse.Namespace) -> None:
         have = read(flags.out)
         if (flags.corpus, seed, rate, kind) in have[[*CELL[:3], "row"]].itertuples(index=False, name=None):
             continue
-        run = Run(trainer, encoder.training_set(values, seed), values, seed)
+        run = StepwiseRun(trainer, encoder.training_set(values, seed), values, seed)
         rows = Rows(run, scored, rate, recipe.epochs, values.warmup_ratio)
         cells = []
         for schedule, epoch, probabilities in getattr(rows, kind)():

@@ -2,7 +2,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.schedules import CELL, PER_CELL, SHARED, Rows, Run, branch, compare, complete, decaying, epochs_trained
+from benchmarks.schedules import (
+    CELL,
+    PER_CELL,
+    SHARED,
+    Rows,
+    StepwiseRun,
+    branch,
+    compare,
+    complete,
+    decaying,
+    epochs_trained,
+)
 from benchmarks.trial_series import TrialSeries
 
 
@@ -10,7 +21,7 @@ def test_rows_end_where_trials_of_a_study_do_and_branches_leave_them_as_they_are
     series = TrialSeries(tmp_path, recipe, corpus)
     runner, values, rate = series.runner, recipe.hyperparameters, recipe.learning_rates[0]
     trainer, dev = runner.models.trainer(values), runner.encoder.split(values, "dev")
-    run = Run(trainer, runner.encoder.training_set(values, 1), values, seed=1)
+    run = StepwiseRun(trainer, runner.encoder.training_set(values, 1), values, seed=1)
     rows = Rows(run, lambda: trainer.probabilities(dev.texts), rate, recipe.epochs, values.warmup_ratio)
     cells = {(schedule, epoch): probabilities for schedule, epoch, probabilities in rows.shared()}
     list(series.train("study", 1, learning_rate=rate))
