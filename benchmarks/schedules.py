@@ -131,7 +131,7 @@ def branch(rates: np.ndarray, end: int, length: int) -> np.ndarray:
     return (rates[end - length] * np.arange(length, 0, -1) / length).astype(np.float32)
 
 
-class Rows:
+class RowSchedules:
     """The cells of one learning rate, under every schedule.
 
     Args:
@@ -243,7 +243,7 @@ def train(flags: argparse.Namespace) -> None:
         if (flags.corpus, seed, rate, kind) in have[[*CELL[:3], "row"]].itertuples(index=False, name=None):
             continue
         run = StepwiseRun(trainer, encoder.training_set(values, seed), values, seed)
-        rows = Rows(run, scored, rate, recipe.epochs, values.warmup_ratio)
+        rows = RowSchedules(run, scored, rate, recipe.epochs, values.warmup_ratio)
         cells = []
         for schedule, epoch, probabilities in getattr(rows, kind)():
             own = zip(splits.items(), np.split(probabilities, [len(splits["dev"].labels)]), strict=True)

@@ -6,7 +6,7 @@ from benchmarks.schedules import (
     CELL,
     PER_CELL,
     SHARED,
-    Rows,
+    RowSchedules,
     StepwiseRun,
     branch,
     compare,
@@ -22,7 +22,7 @@ def test_rows_end_where_trials_of_a_study_do_and_branches_leave_them_as_they_are
     runner, values, rate = series.runner, recipe.hyperparameters, recipe.learning_rates[0]
     trainer, dev = runner.models.trainer(values), runner.encoder.split(values, "dev")
     run = StepwiseRun(trainer, runner.encoder.training_set(values, 1), values, seed=1)
-    rows = Rows(run, lambda: trainer.probabilities(dev.texts), rate, recipe.epochs, values.warmup_ratio)
+    rows = RowSchedules(run, lambda: trainer.probabilities(dev.texts), rate, recipe.epochs, values.warmup_ratio)
     cells = {(schedule, epoch): probabilities for schedule, epoch, probabilities in rows.shared()}
     list(series.train("study", 1, learning_rate=rate))
     for epoch in (1, 2):
