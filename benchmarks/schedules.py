@@ -171,16 +171,16 @@ class RowSchedules:
     def _endless(self, power: float, branches: Mapping[str, tuple[float, float]]) -> Cells:
         steps = self._run.steps
         rates = endless(self._peak, self._epochs * steps, round(WARMUP * steps), power)
-        return (cell for cell in self._row(rates, branches, ends=True) if cell[0] in branches)
+        return self._row(rates, branches, endless=True)
 
-    def _row(self, rates: np.ndarray, branches: Mapping[str, tuple[float, float]], ends: bool = False) -> Cells:
+    def _row(self, rates: np.ndarray, branches: Mapping[str, tuple[float, float]], endless: bool = False) -> Cells:
         """Train a row and the branches off it.
 
         Args:
             rates: The rates of the row, float32 [epochs × steps].
             branches: Epochs of each kind of branch: a constant, and what is added for each epoch of the row so far;
                 less than 1 in all, so that a branch begins in the epoch with which it ends.
-            ends: Whether the last epoch has branches too.
+            endless: Whether the row is there for its branches alone, which its last epoch has too.
         """
         run, step = self._run, 0
         run.reset()
@@ -188,9 +188,9 @@ class RowSchedules:
             end = epoch * run.steps
             lengths = {name: constant + growth * epoch for name, (constant, growth) in branches.items()}
             starts = {name: end - max(round(length * run.steps), 1) for name, length in lengths.items()}
-            averaged = {round(end - part * run.steps) for part in np.linspace(0, 0.5, 11)}
+            averaged = set() if endless else {round(end - part * run.steps) for part in np.linspace(0, 0.5, 11)}
             states, mean = dict[int, list[np.ndarray]](), list[np.ndarray]()
-            for stop in sorted({*starts.values(), *averaged}):
+            for stop in sorted({*starts.values(), *averaged, end}):
                 run.train(step, rates[step:stop])
                 step = stop
                 if stop in starts.values():
@@ -198,11 +198,12 @@ class RowSchedules:
                 if stop in averaged:
                     parts = [(weights / len(averaged)).astype(weights.dtype) for weights in run.weights()]
                     mean = [sum_ + part for sum_, part in zip(mean, parts, strict=True)] if mean else parts
-            yield SHARED, epoch, self._scored()
             own = run.state()
-            run.restore(mean)
-            yield "averaged", epoch, self._scored()
-            for name, start in starts.items() if ends or epoch < self._epochs else ():
+            if not endless:
+                yield SHARED, epoch, self._scored()
+                run.restore(mean)
+                yield "averaged", epoch, self._scored()
+            for name, start in starts.items() if endless or epoch < self._epochs else ():
                 run.restore(states[start])
                 run.train(start, branch(rates, end, end - start))
                 yield name, epoch, self._scored()
