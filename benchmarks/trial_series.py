@@ -69,14 +69,15 @@ class TrialSeries:
 
     def probabilities(self, names: Iterable[str]) -> np.ndarray:
         """Read the dev predictions of trials after the last epoch, float32 [trials, n, classes]."""
-        return np.stack([self._predictions(name, self._recipe.epochs).probabilities for name in names])
+        return np.stack([self.predictions(name, self._recipe.epochs).probabilities for name in names])
 
     def split(self, name: str) -> Split:
         """Return the dev split that the trial `name` is scored on, the same for every trial."""
-        predictions = self._predictions(name, 1)
+        predictions = self.predictions(name, 1)
         return Split(predictions.truth, predictions.dialogues, self._labels)
 
-    def _predictions(self, name: str, epoch: int) -> Predictions:
+    def predictions(self, name: str, epoch: int) -> Predictions:
+        """Read the dev predictions of a trial after an epoch."""
         return read_predictions(predictions_file(self.folder / "predictions", name, epoch), self._labels)
 
 

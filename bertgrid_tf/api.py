@@ -567,6 +567,7 @@ class Study:
         ray_address: str | None = None,
         gpu_memory: str | int | None = None,
         budget: str | float | timedelta | None = None,
+        bank: bool = True,
     ) -> "Study":
         """Let the study grow: train what it lacks of a larger grid and of larger sweeps; docs/search.md has the rules.
 
@@ -583,6 +584,7 @@ class Study:
             ray_address: As for `tune`.
             gpu_memory: As for `tune`.
             budget: The time for all sessions of a study with a budget, at least its own; None for its own.
+            bank: As for `tune`.
 
         Returns:
             This study.
@@ -617,6 +619,7 @@ class Study:
             ray_address=ray_address,
             gpu_memory=gpu_memory,
             budget=budget,
+            bank=bank,
             **larger,
         )
         self._analysis, self._frames = grown._analysis, frames
