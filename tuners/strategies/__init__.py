@@ -12,8 +12,10 @@ from tuners.strategies.strategy import Idle as Idle
 from tuners.strategies.strategy import ObservedTrial as ObservedTrial
 from tuners.strategies.strategy import SearchState as SearchState
 from tuners.strategies.strategy import Strategy as Strategy
+from tuners.strategies.surface import RecordedTable as RecordedTable
+from tuners.strategies.surface import Surface as Surface
 
-Search = Literal["grid", "climb", "asha", "bayes", "genetic"]
+Search = Literal["grid", "climb", "asha", "bayes", "genetic", "surface"]
 
 
 def strategy(search: str, examples: int | None = None) -> Strategy | None:

@@ -1,0 +1,418 @@
+"""A posterior over whole surfaces: recorded tables, shifted and scaled, with a smooth Gaussian process around them.
+
+After freeze-thaw search (Swersky, Snoek and Adams, 2014; Rakotoarison et al., "In-Context Freeze-Thaw Bayesian
+Optimization", ICML 2024) and Quick-Tune (Arango et al., ICLR 2024), without a network and without fitting.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tuners.space import SearchSpace, Value
+from tuners.strategies.strategy import IDLE, Idle, ObservedTrial, SearchState, standard_error
+
+Array = npt.NDArray[np.float64]
+
+SAMPLES = 256
+"""Surfaces that are drawn from the posterior."""
+SHIFTS = np.arange(-7, 7.25, 0.5)
+"""Shifts of a table, in factors of 2 of the learning rate."""
+SHIFT = 0.7
+"""Standard deviation of a shift, where the table is of a like study."""
+STRETCHES = (-0.36, 0.0, 0.36)
+"""Logarithms of the exponents by which the share of the epochs is bent, for studies that learn sooner or later."""
+START = 2.0
+"""Standard deviation, in factors of 2, of the best learning rate around the start's where no table is of a like study."""
+UNLIKE = 0.15
+"""Least probability that the study is like no table."""
+OWN = 0.7
+"""Weight of a table's own shape against the mean shape of all tables under the same shift."""
+# In shares of the expected gain of the best cell over the baseline:
+SMOOTH = (0.08, 0.24)
+"""Standard deviations of the smooth process, usual and where nothing recorded is like it."""
+USUAL = 0.75
+"""Probability of the first."""
+COMMON = 3.75
+"""Deviation of what all rows have in common at an epoch, in those of the smooth process."""
+OCTAVES, SPAN = 1.5, 0.5
+"""Its length scales, in factors of 2 of the learning rate and in shares of the epochs."""
+GAIN, OFFSET = 0.5, 0.1
+"""Standard deviations of the gain itself and of the baseline."""
+EARLY, SETTLED = 0.2, 0.4
+"""Standard deviation of a score's noise at the beginning, and the share of the epochs over which it falls by e."""
+# In standard errors of the dev split; two scores on the same texts differ by less than the errors of both.
+CELL, ROW = 0.5, 0.3
+"""Noise that a cell and that a row has to itself."""
+SWITCH = 2.0
+"""A row is left for another only where the other is worth that many times as much."""
+ENOUGH = 0.1
+"""Standard errors of expected improvement below which the search ends."""
+MOST_COLUMNS = 12
+"""Epochs of a schedule that are looked at."""
+NO_TABLE_GAIN = 0.35
+"""Expected gain, as a share of what is missing to 1, where there is no table."""
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedTable:
+    """The learning-rate × epoch table of another study.
+
+    Attributes:
+        rates: Learning rates, float64 [rates].
+        scores: Scores, float64 [rates, epochs], larger is better, the mean where there are several seeds; NaN where a
+            trial diverged.
+        baseline: Score of a model that has learned nothing.
+        weight: Probability that the study to search is like this one; over all tables at most 1.
+    """
+
+    rates: Array
+    scores: Array
+    baseline: float
+    weight: float
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """A search on the posterior over whole surfaces.
+
+    Every recorded table, shifted in log learning rate and bent in time, is a hypothesis on the shape of the surface;
+    the scale, the offset and a smooth residual are Gaussian, so that the weight of a hypothesis, given the cells seen,
+    is known in closed form. Surfaces drawn from the mixture tell what the next row, or the rest of a running one, would
+    add to the best cell seen if the rest of the budget were spent on it, and on one further row. The first row is that
+    of the highest expected score. A row is left only for one that is worth twice as much, since only the last epochs of
+    a schedule show what a row is worth. The search ends with the budget, or where nothing is worth an epoch.
+
+    Not for grids of one row, nor where the table itself is wanted.
+
+    Example:
+        >>> from tuners.space import SearchSpace
+        >>> from tuners.strategies import ObservedTrial, SearchState, Surface
+        >>> space = SearchSpace.of([8e-5, 4e-5, 2e-5, 1e-5], epochs=4, start={"learning_rate": 4e-5})
+        >>> surface = Surface(share=0.25, examples=1000, baseline=0.5)
+        >>> surface.propose(SearchState(space, space.start, [], seed=1))
+        {'learning_rate': 4e-05}
+        >>> whole = ObservedTrial({"learning_rate": 4e-5}, [0.6, 0.7, 0.75, 0.77], ended=True)
+        >>> surface.propose(SearchState(space, space.start, [whole], seed=1)) is None
+        True
+
+    Attributes:
+        share: Largest share of the grid's epochs to train; one row is trained in any case.
+        examples: Size of the dev split where the objective is a share of it.
+        baseline: Score of a model that has learned nothing; None for a guess from the scores seen.
+        tables: Tables of other studies.
+    """
+
+    share: float = 0.15
+    examples: int | None = None
+    baseline: float | None = None
+    tables: Sequence[RecordedTable] = ()
+
+    name: ClassVar[str] = "surface"
+    sweeps: ClassVar[bool] = True
+
+    def propose(self, state: SearchState) -> Mapping[str, Value] | Idle | None:
+        """See `Strategy`. Running rows count with what they are expected to reach."""
+        space, running = state.space, _running(state)
+        left, untried = self._left(state), _untried(state)
+        if left > 0 and untried:
+            posterior = self._posterior(state)
+            first = not any(trial.best_epoch for trial in state.trials)
+            row, gain = posterior.likeliest(untried) if first else posterior.plan(untried, left, running)
+            if first or gain > ENOUGH * posterior.error:
+                return {"learning_rate": space.learning_rates[row]}
+        return IDLE if running else None
+
+    def should_stop(self, state: SearchState, trial: ObservedTrial) -> bool:
+        """See `Strategy`."""
+        rates, epoch = state.space.learning_rates, len(trial.scores)
+        if state.epochs >= self.max_epochs(state.space):
+            return True
+        if trial.rate not in rates or epoch not in _columns(state.space.epochs)[:-1]:
+            return False
+        posterior, row = self._posterior(state), rates.index(trial.rate)
+        left, untried = max(self._left(state, trial), 1), _untried(state)
+        others = [other for other in _running(state) if other != row]
+        _, stay = posterior.plan(untried, left, others, row)
+        _, leave = posterior.plan(untried, left, others)
+        return max(stay, leave) <= ENOUGH * posterior.error or leave > SWITCH * stay
+
+    def max_epochs(self, space: SearchSpace) -> int:
+        """See `Strategy`."""
+        return max(int(self.share * len(space.learning_rates) * space.epochs), space.epochs)
+
+    def describe(self) -> Mapping[str, Any]:
+        """See `Strategy`; the tables may become more while a study is interrupted."""
+        return {"share": self.share, "examples": self.examples, "baseline": self.baseline}
+
+    def tied_probability(self, state: SearchState) -> float:
+        """Return the probability that the best cell seen is within one standard error of the best of the whole grid.
+
+        NaN where no cell has a score.
+        """
+        best = max(state.trials, key=lambda trial: trial.best, default=None)
+        if best is None or not best.best_epoch or best.rate not in state.space.learning_rates:
+            return math.nan
+        posterior = self._posterior(state)
+        columns = _columns(state.space.epochs)
+        column = min(range(len(columns)), key=lambda column: abs(columns[column] - best.best_epoch))
+        pick = posterior.draws[:, state.space.learning_rates.index(best.rate), column]
+        return float((posterior.draws.max(axis=(1, 2)) - pick <= posterior.error).mean())
+
+    def _left(self, state: SearchState, leaving: ObservedTrial | None = None) -> int:
+        """Return the epochs of the budget that no running row will need, but for one that may leave."""
+        spent = (len(trial.scores) if trial.ended or trial is leaving else trial.stop_epoch for trial in state.trials)
+        return self.max_epochs(state.space) - sum(spent)
+
+    def _posterior(self, state: SearchState) -> "_Posterior":
+        space, columns = state.space, _columns(state.space.epochs)
+        seen = [
+            (space.learning_rates.index(trial.rate), column, trial.scores[epoch - 1])
+            for trial in state.trials
+            if trial.rate in space.learning_rates
+            for column, epoch in enumerate(columns)
+            if epoch <= len(trial.scores)
+        ]
+        scores = np.array([score for *_, score in seen], dtype=np.float64)
+        lowest = float(np.nanmin(scores)) if np.isfinite(scores).any() else 0.0
+        baseline = lowest if self.baseline is None else self.baseline
+        # A diverged cell is worth no more than one that has learned nothing.
+        scores = np.where(np.isnan(scores), baseline, scores)
+        span = None if self.examples is not None else max(2 * float(np.ptp(scores)) if seen else 0.0, 1e-3)
+        start = float(state.start["learning_rate"])
+        prior = _prior(self, space.learning_rates, columns, start, baseline, span, state.seed)
+        cells = np.array([row * len(columns) + column for row, column, _ in seen], dtype=np.int64)
+        return _Posterior(prior, cells, scores)
+
+
+def _untried(state: SearchState) -> list[int]:
+    """List the rows that no trial has."""
+    tried = {trial.rate for trial in state.trials}
+    return [row for row, rate in enumerate(state.space.learning_rates) if rate not in tried]
+
+
+def _running(state: SearchState) -> list[int]:
+    """List the rows whose trials have not ended."""
+    rates = state.space.learning_rates
+    return [rates.index(trial.rate) for trial in state.trials if not trial.ended and trial.rate in rates]
+
+
+def _columns(epochs: int) -> tuple[int, ...]:
+    """Return the epochs that are looked at: all of a short schedule, MOST_COLUMNS of a long one, the last included."""
+    return tuple(dict.fromkeys(round(epoch) for epoch in np.linspace(1, epochs, min(epochs, MOST_COLUMNS))))
+
+
+def _generic() -> RecordedTable:
+    """Return the shape that is expected where no table is: rising with the sum of the learning rates, then collapsing."""
+    octaves, epochs = np.arange(-5.0, 4.0), np.arange(1, 11) / 10
+    progress = 2 ** octaves[:, None] * epochs * (2 - epochs)
+    scores = NO_TABLE_GAIN * (1 - np.exp(-4 * progress)) * np.exp(-0.1 * np.maximum(octaves, 0)[:, None] ** 2)
+    scores[octaves > 2] = 0
+    return RecordedTable(2.0**octaves, scores, 0.0, 0.0)
+
+
+def _gain(table: RecordedTable) -> float:
+    """Return the share of the way from the baseline to 1 that the best cell of a table went."""
+    return float(np.nanmax(table.scores) - table.baseline) / max(1 - table.baseline, 1e-9)
+
+
+def _shapes(table: RecordedTable, octaves: Array, shares: Array) -> Array:
+    """Read a table at the cells of a grid, shifted and bent.
+
+    Args:
+        table: The table.
+        octaves: Learning rates of the grid as binary logarithms, float64 [rows].
+        shares: Epochs of the grid as shares of its schedule, float64 [columns].
+
+    Returns:
+        Scores between the baseline, 0, and the table's best, 1, float64 [shifts, stretches, rows × columns].
+    """
+    order = np.argsort(table.rates)
+    known = np.log2(table.rates[order])
+    scores = np.nan_to_num(table.scores[order], nan=table.baseline) - table.baseline
+    scores = np.column_stack([np.zeros(len(scores)), scores / max(scores.max(), 1e-9)])
+    ends = np.linspace(0, 1, scores.shape[1])
+    bent = [np.array([np.interp(shares ** np.exp(stretch), ends, row) for row in scores]) for stretch in STRETCHES]
+    # The shift that puts a rate of the table at one of the grid.
+    places = np.clip(octaves - SHIFTS[:, None], known[0], known[-1])
+    high = np.clip(np.searchsorted(known, places), 1, max(len(known) - 1, 1)) if len(known) > 1 else np.zeros_like(places, int)
+    low = np.maximum(high - 1, 0)
+    part = (places - known[low]) / np.where(known[high] > known[low], known[high] - known[low], 1.0)
+    read = [rows[low] * (1 - part[..., None]) + rows[high] * part[..., None] for rows in bent]
+    return np.stack([shape.reshape(len(SHIFTS), -1) for shape in read], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Prior:
+    """What is thought of a grid before a cell of it is seen.
+
+    Attributes:
+        means: A mean for each hypothesis, float64 [hypotheses, cells].
+        log_weights: Their logarithmic probabilities with each smooth process, float64 [processes, hypotheses].
+        covariances: Covariances with each smooth process, float64 [processes, cells, cells].
+        noise: Covariance of the scores' noise, float64 [cells, cells].
+        normal: Normal numbers, float64 [SAMPLES, cells].
+        uniform: Uniform numbers between 0 and 1, float64 [SAMPLES].
+        shape: Numbers of rows and columns.
+        columns: Epochs of the columns.
+        baseline: Score of a model that has learned nothing.
+        error: Standard error of the dev split.
+    """
+
+    means: Array
+    log_weights: Array
+    covariances: Array
+    noise: Array
+    normal: Array
+    uniform: Array
+    shape: tuple[int, int]
+    columns: tuple[int, ...]
+    baseline: float
+    error: float
+
+
+@lru_cache(maxsize=8)
+def _prior(
+    surface: Surface,
+    rates: tuple[float, ...],
+    columns: tuple[int, ...],
+    start: float,
+    baseline: float,
+    span: float | None,
+    seed: int,
+) -> _Prior:
+    octaves, shares = np.log2(rates), np.array(columns) / columns[-1]
+    tables = [*surface.tables, _generic()]
+    shapes = np.stack([_shapes(table, octaves, shares) for table in tables])
+    given = np.array([table.weight for table in tables])
+    unlike = max(1 - given.sum(), UNLIKE)
+    like = given / given.sum() if given.sum() else np.full(len(tables), 1 / len(tables))
+    near = np.exp(-0.5 * (SHIFTS / SHIFT) ** 2)
+    best = np.array([np.log2(table.rates[np.nanargmax(np.nanmax(table.scores, axis=1))]) for table in tables])
+    places = best[:, None] + SHIFTS
+    inside = (places >= octaves.min() - 0.5) & (places <= octaves.max() + 0.5)
+    far = inside * np.exp(-0.5 * ((places - math.log2(start)) / START) ** 2) + 1e-12
+    weights = (1 - unlike) * like[:, None] * near / near.sum() + unlike * far / far.sum()
+    weights = weights[:, :, None] * np.exp(-0.5 * np.array([1.44, 0.0, 1.44]))
+    weights /= weights.sum()
+    gains = np.array([_gain(table) for table in tables])
+    gain = float(like @ gains) * (1 - baseline) if span is None else span
+    shapes = (1 - OWN) * np.einsum("t,tsbc->sbc", like, shapes) + OWN * shapes
+    cells = shapes.shape[-1]
+    hypotheses, flat = shapes.reshape(-1, cells), weights.ravel()
+    mean = flat @ hypotheses
+    row, octave, share = (grid.ravel() for grid in np.broadcast_arrays(np.arange(len(rates))[:, None], octaves[:, None], shares))
+    in_time = np.exp(-0.5 * ((share[:, None] - share) / SPAN) ** 2)
+    in_rate = np.exp(-0.5 * ((octave[:, None] - octave) / OCTAVES) ** 2)
+    whole = GAIN**2 * np.outer(mean, mean) + OFFSET**2 + 1e-6 * np.eye(cells)
+    covariances = np.stack([gain**2 * (width**2 * in_time * (in_rate + COMMON**2) + whole) for width in SMOOTH])
+    error = 0.02 * gain
+    if span is None and surface.examples is not None:
+        error = standard_error(min(max(baseline + gain, 0.03), 0.97), surface.examples)
+    noise = error**2 * (CELL**2 * np.eye(cells) + ROW**2 * (row[:, None] == row))
+    noise += np.diag((EARLY * gain) ** 2 * np.exp(-2 * share / SETTLED))
+    draw = np.random.default_rng(seed)
+    normal = draw.standard_normal((SAMPLES // 2, cells))
+    return _Prior(
+        means=baseline + gain * hypotheses,
+        log_weights=np.log(flat) + np.log([[USUAL], [1 - USUAL]]),
+        covariances=covariances,
+        noise=noise,
+        normal=np.concatenate([normal, -normal]),
+        uniform=draw.permutation((np.arange(SAMPLES) + 0.5) / SAMPLES),
+        shape=(len(rates), len(columns)),
+        columns=columns,
+        baseline=baseline,
+        error=error,
+    )
+
+
+class _Posterior:
+    """Surfaces drawn in the light of the cells seen.
+
+    Attributes:
+        draws: Scores without noise, float64 [SAMPLES, rows, columns].
+        error: Standard error of the dev split.
+
+    Args:
+        prior: What was thought before.
+        cells: Indices of the cells seen, int64 [seen].
+        scores: Their scores, float64 [seen].
+    """
+
+    def __init__(self, prior: _Prior, cells: npt.NDArray[np.int64], scores: Array) -> None:
+        self.error = prior.error
+        log_weights = prior.log_weights.copy()
+        between = (prior.covariances + prior.noise)[:, cells[:, None], cells]
+        behind = scores - prior.means[:, cells]
+        if len(cells):
+            roots = np.linalg.cholesky(between)
+            for process, root in enumerate(roots):
+                squares = (np.linalg.solve(root, behind.T) ** 2).sum(axis=0)
+                log_weights[process] -= 0.5 * squares + np.log(np.diagonal(root)).sum()
+        weights = np.exp(log_weights - log_weights.max())
+        edges = np.cumsum(weights.ravel()) / weights.sum()
+        places = np.minimum(np.searchsorted(edges, prior.uniform), weights.size - 1)
+        processes, hypotheses = np.divmod(places, weights.shape[1])
+        draws = prior.means[hypotheses]
+        for process, covariance in enumerate(prior.covariances):
+            mine = processes == process
+            if len(cells):
+                gain = np.linalg.solve(between[process], covariance[cells])
+                draws[mine] += behind[hypotheses[mine]] @ gain
+                covariance = covariance - covariance[:, cells] @ gain
+            root = np.linalg.cholesky(covariance + 1e-6 * np.trace(covariance) / len(covariance) * np.eye(len(covariance)))
+            draws[mine] += prior.normal[mine] @ root.T
+        self.draws = draws.reshape(SAMPLES, *prior.shape)
+        self._columns = np.array(prior.columns)
+        self._reached = np.bincount(cells // len(self._columns), minlength=prior.shape[0])
+        means = self.draws.mean(axis=0).ravel()
+        pick = cells[means[cells].argmax()] if len(cells) else None
+        self._incumbent = np.full(SAMPLES, prior.baseline) if pick is None else draws[:, pick]
+
+    def likeliest(self, rows: Sequence[int]) -> tuple[int, float]:
+        """Return the row whose best cell has the highest expected score, and the score."""
+        best = self.draws.mean(axis=0).max(axis=1)
+        row = max(rows, key=lambda row: float(best[row]))
+        return row, float(best[row])
+
+    def plan(self, untried: Sequence[int], left: int, running: Sequence[int], row: int | None = None) -> tuple[int, float]:
+        """Find the row on which to spend an epoch.
+
+        Args:
+            untried: Rows to choose from.
+            left: Epochs of the budget.
+            running: Rows that others train to their ends.
+            row: A running row that is to be trained to its end first; None for any of `untried`.
+
+        Returns:
+            The row, and how much it, with one further row as far as the budget goes, is expected to add to the best.
+        """
+        floor = self._incumbent
+        for other in running:
+            floor = np.maximum(floor, self._ahead(other, self._columns[-1])[0])
+        plans = []
+        for first in untried if row is None else [row]:
+            ahead, cost = self._ahead(first, left)
+            reached = np.maximum(floor, ahead)
+            alone = value = float((reached - floor).mean())
+            if left > cost:
+                further = [self._ahead(second, left - cost)[0] for second in untried if second != first]
+                value = max([alone, *(float((np.maximum(reached, second) - floor).mean()) for second in further)])
+            # Of two rows that the budget pays for in either order, the better is first.
+            plans.append((round(value, 9), alone, first))
+        value, _, first = max(plans, default=(0.0, 0.0, -1))
+        return first, value
+
+    def _ahead(self, row: int, epochs: int) -> tuple[Array, int]:
+        """Return the best score, float64 [SAMPLES], that up to so many more epochs of a row bring, and their number."""
+        reached = int(self._reached[row])
+        epoch = int(self._columns[reached - 1]) if reached else 0
+        until = int(np.searchsorted(self._columns, epoch + epochs, side="right"))
+        if until <= reached:
+            return np.full(SAMPLES, -np.inf), 0
+        return self.draws[:, row, reached:until].max(axis=1), min(epochs, int(self._columns[-1]) - epoch)
