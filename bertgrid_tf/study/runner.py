@@ -22,12 +22,14 @@ from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.metrics.classification import unit
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.write_report import write_figures, write_page
+from bertgrid_tf.storage.records import SearchConfidence
 from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
 from bertgrid_tf.study import preparation
 from bertgrid_tf.study.auto_settings import resolve
 from bertgrid_tf.study.execution import TrialExecution
 from bertgrid_tf.study.final_model import train_final_model
 from bertgrid_tf.study.follow_up import interaction_checks, run_follow_ups, seed_repeats
+from bertgrid_tf.study.recorded_tables import like_model, read_tables
 from bertgrid_tf.study.repair import repair, repair_models
 from bertgrid_tf.study.selection import cheapest_level, write_winner
 from bertgrid_tf.study.soup import average_rows
@@ -149,6 +151,8 @@ class StudyRunner:
                     pool.stop(trial_name(ended.trial_id))
                 oracle = self._search_with(pool)
         self._write_tables(oracle)
+        if (probability := oracle.tied_probability()) is not None:
+            self._folder.write_confidence(SearchConfidence(probability))
         incumbent = Hyperparameters.from_values(oracle.incumbent)
         self._folder.write_lengths(self._runner.encoder.sampled_lengths(incumbent, "train").tolist())
         return oracle
@@ -163,6 +167,7 @@ class StudyRunner:
             recipe.seed,
             search=recipe.search,
             examples=examples,
+            tables=like_model(read_tables(), recipe.hyperparameters.model) if recipe.search == "surface" else (),
             choose=self._cheapest_level if recipe.selection == "cheapest-equivalent" else None,
         )
         oracle.verbose = 0  # callbacks show what KerasTuner would print

@@ -7,7 +7,7 @@ Optimization", ICML 2024) and Quick-Tune (Arango et al., ICLR 2024), without a n
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,8 +26,8 @@ SHIFT = 0.7
 """Standard deviation of a shift, where the table is of a like study."""
 STRETCHES = (-0.36, 0.0, 0.36)
 """Logarithms of the exponents by which the share of the epochs is bent, for studies that learn sooner or later."""
-START = 2.0
-"""Standard deviation, in factors of 2, of the best learning rate around the start's where no table is of a like study."""
+START = 4.0
+"""Standard deviation, in factors of 2, of the best rate around the start's where no table is of a like study."""
 UNLIKE = 0.15
 """Least probability that the study is like no table."""
 OWN = 0.7
@@ -45,6 +45,8 @@ GAIN, OFFSET = 0.5, 0.1
 """Standard deviations of the gain itself and of the baseline."""
 EARLY, SETTLED = 0.2, 0.4
 """Standard deviation of a score's noise at the beginning, and the share of the epochs over which it falls by e."""
+PLATEAU = 0.5
+"""Share by which the smooth process is smaller where the expected shape is at its best."""
 # In standard errors of the dev split; two scores on the same texts differ by less than the errors of both.
 CELL, ROW = 0.5, 0.3
 """Noise that a cell and that a row has to itself."""
@@ -93,7 +95,7 @@ class Surface:
         >>> from tuners.space import SearchSpace
         >>> from tuners.strategies import ObservedTrial, SearchState, Surface
         >>> space = SearchSpace.of([8e-5, 4e-5, 2e-5, 1e-5], epochs=4, start={"learning_rate": 4e-5})
-        >>> surface = Surface(share=0.25, examples=1000, baseline=0.5)
+        >>> surface = Surface(share=0.25, examples=1000)
         >>> surface.propose(SearchState(space, space.start, [], seed=1))
         {'learning_rate': 4e-05}
         >>> whole = ObservedTrial({"learning_rate": 4e-5}, [0.6, 0.7, 0.75, 0.77], ended=True)
@@ -103,13 +105,11 @@ class Surface:
     Attributes:
         share: Largest share of the grid's epochs to train; one row is trained in any case.
         examples: Size of the dev split where the objective is a share of it.
-        baseline: Score of a model that has learned nothing; None for a guess from the scores seen.
         tables: Tables of other studies.
     """
 
     share: float = 0.15
     examples: int | None = None
-    baseline: float | None = None
     tables: Sequence[RecordedTable] = ()
 
     name: ClassVar[str] = "surface"
@@ -147,20 +147,19 @@ class Surface:
 
     def describe(self) -> Mapping[str, Any]:
         """See `Strategy`; the tables may become more while a study is interrupted."""
-        return {"share": self.share, "examples": self.examples, "baseline": self.baseline}
+        return {"share": self.share, "examples": self.examples}
 
     def tied_probability(self, state: SearchState) -> float:
         """Return the probability that the best cell seen is within one standard error of the best of the whole grid.
 
-        NaN where no cell has a score.
+        At least one trial needs a score.
         """
-        best = max(state.trials, key=lambda trial: trial.best, default=None)
-        if best is None or not best.best_epoch or best.rate not in state.space.learning_rates:
-            return math.nan
+        rates = state.space.learning_rates
+        best = max((trial for trial in state.trials if trial.rate in rates), key=lambda trial: trial.best)
         posterior = self._posterior(state)
         columns = _columns(state.space.epochs)
         column = min(range(len(columns)), key=lambda column: abs(columns[column] - best.best_epoch))
-        pick = posterior.draws[:, state.space.learning_rates.index(best.rate), column]
+        pick = posterior.draws[:, rates.index(best.rate), column]
         return float((posterior.draws.max(axis=(1, 2)) - pick <= posterior.error).mean())
 
     def _left(self, state: SearchState, leaving: ObservedTrial | None = None) -> int:
@@ -178,9 +177,8 @@ class Surface:
             if epoch <= len(trial.scores)
         ]
         scores = np.array([score for *_, score in seen], dtype=np.float64)
-        lowest = float(np.nanmin(scores)) if np.isfinite(scores).any() else 0.0
-        baseline = lowest if self.baseline is None else self.baseline
-        # A diverged cell is worth no more than one that has learned nothing.
+        # The lowest score seen stands for that of a model that has learned nothing, as a diverged one has.
+        baseline = float(np.nanmin(scores)) if np.isfinite(scores).any() else 0.0
         scores = np.where(np.isnan(scores), baseline, scores)
         span = None if self.examples is not None else max(2 * float(np.ptp(scores)) if seen else 0.0, 1e-3)
         start = float(state.start["learning_rate"])
@@ -207,7 +205,7 @@ def _columns(epochs: int) -> tuple[int, ...]:
 
 
 def _generic() -> RecordedTable:
-    """Return the shape that is expected where no table is: rising with the sum of the learning rates, then collapsing."""
+    """Return what is expected where no table is: scores rise with the sum of the learning rates, then collapse."""
     octaves, epochs = np.arange(-5.0, 4.0), np.arange(1, 11) / 10
     progress = 2 ** octaves[:, None] * epochs * (2 - epochs)
     scores = NO_TABLE_GAIN * (1 - np.exp(-4 * progress)) * np.exp(-0.1 * np.maximum(octaves, 0)[:, None] ** 2)
@@ -239,7 +237,11 @@ def _shapes(table: RecordedTable, octaves: Array, shares: Array) -> Array:
     bent = [np.array([np.interp(shares ** np.exp(stretch), ends, row) for row in scores]) for stretch in STRETCHES]
     # The shift that puts a rate of the table at one of the grid.
     places = np.clip(octaves - SHIFTS[:, None], known[0], known[-1])
-    high = np.clip(np.searchsorted(known, places), 1, max(len(known) - 1, 1)) if len(known) > 1 else np.zeros_like(places, int)
+    high = (
+        np.clip(np.searchsorted(known, places), 1, max(len(known) - 1, 1))
+        if len(known) > 1
+        else np.zeros_like(places, int)
+    )
     low = np.maximum(high - 1, 0)
     part = (places - known[low]) / np.where(known[high] > known[low], known[high] - known[low], 1.0)
     read = [rows[low] * (1 - part[..., None]) + rows[high] * part[..., None] for rows in bent]
@@ -305,11 +307,15 @@ def _prior(
     cells = shapes.shape[-1]
     hypotheses, flat = shapes.reshape(-1, cells), weights.ravel()
     mean = flat @ hypotheses
-    row, octave, share = (grid.ravel() for grid in np.broadcast_arrays(np.arange(len(rates))[:, None], octaves[:, None], shares))
+    row, octave, share = (
+        grid.ravel() for grid in np.broadcast_arrays(np.arange(len(rates))[:, None], octaves[:, None], shares)
+    )
     in_time = np.exp(-0.5 * ((share[:, None] - share) / SPAN) ** 2)
     in_rate = np.exp(-0.5 * ((octave[:, None] - octave) / OCTAVES) ** 2)
     whole = GAIN**2 * np.outer(mean, mean) + OFFSET**2 + 1e-6 * np.eye(cells)
-    covariances = np.stack([gain**2 * (width**2 * in_time * (in_rate + COMMON**2) + whole) for width in SMOOTH])
+    free = 1 - PLATEAU * np.clip(mean, 0, 1)
+    process = in_time * (in_rate * np.outer(free, free) + COMMON**2)
+    covariances = gain**2 * (np.square(SMOOTH)[:, None, None] * process + whole)
     error = 0.02 * gain
     if span is None and surface.examples is not None:
         error = standard_error(min(max(baseline + gain, 0.03), 0.97), surface.examples)
@@ -365,7 +371,9 @@ class _Posterior:
                 gain = np.linalg.solve(between[process], covariance[cells])
                 draws[mine] += behind[hypotheses[mine]] @ gain
                 covariance = covariance - covariance[:, cells] @ gain
-            root = np.linalg.cholesky(covariance + 1e-6 * np.trace(covariance) / len(covariance) * np.eye(len(covariance)))
+            root = np.linalg.cholesky(
+                covariance + 1e-6 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+            )
             draws[mine] += prior.normal[mine] @ root.T
         self.draws = draws.reshape(SAMPLES, *prior.shape)
         self._columns = np.array(prior.columns)
@@ -380,7 +388,9 @@ class _Posterior:
         row = max(rows, key=lambda row: float(best[row]))
         return row, float(best[row])
 
-    def plan(self, untried: Sequence[int], left: int, running: Sequence[int], row: int | None = None) -> tuple[int, float]:
+    def plan(
+        self, untried: Sequence[int], left: int, running: Sequence[int], row: int | None = None
+    ) -> tuple[int, float]:
         """Find the row on which to spend an epoch.
 
         Args:
