@@ -76,13 +76,13 @@ class StudyFolder:
     """The folder of one study.
 
     `recipe.yaml` and `study.json` hold what was asked for and what it ran on; `oracle.json` and `trial_*/` KerasTuner's
-    state; `sweeps.csv`, `grid.csv` and `cells.csv` the scores; `best.yaml` the winner as a recipe, `confidence.json` how sure it is; `predictions/` the
-    dev predictions of every epoch; `lengths.csv` the token lengths of the winner's inputs; `follow_up/` trials after
-    the search; `soup.json` and `soup/` the averaged rows; `final/`, `final.json` and `model/` the final model's state,
-    scores and files; `report.html` and `figures/` all of it to look at; `tensorboard/` logs; `evaluations.csv` and
-    `evaluations/` which split was opened when, and the predictions there; `auto_settings.json` the values measured for
-    `auto`; `mistakes.csv` the dev texts that the runs label otherwise; `times.csv` predicted and measured time by
-    stage; `budget.jsonl` what was left out for lack of time.
+    state; `sweeps.csv`, `grid.csv` and `cells.csv` the scores; `best.yaml` the winner as a recipe; `confidence.json`
+    how sure it is the grid's; `predictions/` the dev predictions of every epoch; `lengths.csv` the token lengths of the
+    winner's inputs; `follow_up/` trials after the search; `soup.json` and `soup/` the averaged rows; `final/`,
+    `final.json` and `model/` the final model's state, scores and files; `report.html` and `figures/` all of it to look
+    at; `tensorboard/` logs; `evaluations.csv` and `evaluations/` which split was opened when, and the predictions
+    there; `auto_settings.json` the values measured for `auto`; `mistakes.csv` the dev texts that the runs label
+    otherwise; `times.csv` predicted and measured time by stage; `budget.jsonl` what was left out for lack of time.
 
     Args:
         path: The folder, which need not exist yet.

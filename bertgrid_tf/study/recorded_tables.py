@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from bertgrid_tf.bert.dimensions import dimensions
 from bertgrid_tf.bert.scratch import SCRATCH
@@ -41,7 +42,7 @@ class Card(BaseModel):
     """
 
     task: str
-    seeds: tuple[int, ...]
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     pretrained: bool | None = None
     layers: int | None = None
     width: int | None = None
@@ -87,9 +88,9 @@ def read_tables(folder: Path = SHIPPED) -> list[BankTable]:
         except TunerError as error:
             raise UserError(f"{error}: {_REMEDY}.") from error
         scores = np.array([table.scores for table in tables])
-        if card.metric == "accuracy" and tables and all(table.tried.all() for table in tables) and len(scores[0]) > 1:
-            if not np.isnan(scores).all():
-                read.append(BankTable(file.stem, card, np.array(tables[0].learning_rates), scores))
+        full = all(table.tried.all() for table in tables) and not np.isnan(scores).all()
+        if full and card.metric == "accuracy" and len(tables[0].learning_rates) > 1:
+            read.append(BankTable(file.stem, card, np.array(tables[0].learning_rates), scores))
     return read
 
 
