@@ -168,7 +168,8 @@ def report(
         by_task.add_row(f"{task}{'' if seeds[task] > 1 else ' *'}", *cells)
     lines = [
         "Regrets in points of 100; means over tasks with 95 % intervals (bootstrap over tasks); by task the median",
-        "regret and the share of searches that are tied with the best cell. * a table of one seed: its noise is in the truth.",
+        "regret and the share of searches that are tied with the best cell. * with a table of one seed, whose noise",
+        "is in the truth.",
         f"surface states {stated[:, 0].mean():.0%} for being tied on average, and is in {stated[:, 1].mean():.0%}.",
     ]
     return Group(means, by_task, Text("\n".join(lines)))

@@ -24,7 +24,7 @@ SHIFTS = np.arange(-7, 7.25, 0.5)
 """Shifts of a table, in factors of 2 of the learning rate."""
 SHIFT = 0.7
 """Standard deviation of a shift, where the table is of a like study."""
-STRETCHES = (-0.36, 0.0, 0.36)
+STRETCHES, STRETCH_WEIGHTS = (-0.36, 0.0, 0.36), (0.49, 1.0, 0.49)
 """Logarithms of the exponents by which the share of the epochs is bent, for studies that learn sooner or later."""
 START = 4.0
 """Standard deviation, in factors of 2, of the best rate around the start's where no table is of a like study."""
@@ -58,6 +58,9 @@ MOST_COLUMNS = 12
 """Epochs of a schedule that are looked at."""
 NO_TABLE_GAIN = 0.35
 """Expected gain, as a share of what is missing to 1, where there is no table."""
+NO_SHARE_ERROR = 0.02
+"""Standard error where the objective is no share of the dev split, in expected gains."""
+_SHUFFLED = np.random.default_rng(0).permutation(SAMPLES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,21 +173,25 @@ class Surface:
     def _posterior(self, state: SearchState) -> "_Posterior":
         space, columns = state.space, _columns(state.space.epochs)
         seen = [
-            (space.learning_rates.index(trial.rate), column, trial.scores[epoch - 1])
+            (space.learning_rates.index(trial.rate) * len(columns) + column, trial.scores[epoch - 1])
             for trial in state.trials
             if trial.rate in space.learning_rates
             for column, epoch in enumerate(columns)
             if epoch <= len(trial.scores)
         ]
-        scores = np.array([score for *_, score in seen], dtype=np.float64)
+        cells, scores = np.array([cell for cell, _ in seen], dtype=np.int64), np.array([score for _, score in seen])
+        prior = _prior(
+            tuple(self.tables), space.learning_rates, columns, float(state.start["learning_rate"]), state.seed
+        )
         # The lowest score seen stands for that of a model that has learned nothing, as a diverged one has.
         baseline = float(np.nanmin(scores)) if np.isfinite(scores).any() else 0.0
-        scores = np.where(np.isnan(scores), baseline, scores)
-        span = None if self.examples is not None else max(2 * float(np.ptp(scores)) if seen else 0.0, 1e-3)
-        start = float(state.start["learning_rate"])
-        prior = _prior(self, space.learning_rates, columns, start, baseline, span, state.seed)
-        cells = np.array([row * len(columns) + column for row, column, _ in seen], dtype=np.int64)
-        return _Posterior(prior, cells, scores)
+        if self.examples is None:
+            gain = max(2 * float(np.nanmax(scores) - baseline) if np.isfinite(scores).any() else 0.0, 1e-9)
+            error = NO_SHARE_ERROR
+        else:
+            gain = prior.gain * max(1 - baseline, 1e-9)
+            error = standard_error(min(max(baseline + gain, 0.03), 0.97), self.examples) / gain
+        return _Posterior(prior, cells, np.where(np.isnan(scores), 0.0, (scores - baseline) / gain), error)
 
 
 def _untried(state: SearchState) -> list[int]:
@@ -204,6 +211,69 @@ def _columns(epochs: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(round(epoch) for epoch in np.linspace(1, epochs, min(epochs, MOST_COLUMNS))))
 
 
+@dataclass(frozen=True, eq=False)
+class _Prior:
+    """What is thought of a grid before a cell of it is seen, in expected gains over the baseline.
+
+    Attributes:
+        shapes: A mean for each hypothesis, float64 [hypotheses, cells].
+        log_weights: Their logarithmic probabilities with each smooth process, float64 [processes, hypotheses].
+        covariances: Covariances with each smooth process, float64 [processes, cells, cells].
+        early: Variance of a score's noise before training has settled, float64 [cells].
+        gain: Expected gain, as a share of what the baseline misses to 1.
+        normal: Normal numbers, float64 [SAMPLES, cells].
+        columns: Epochs of the columns.
+    """
+
+    shapes: Array
+    log_weights: Array
+    covariances: Array
+    early: Array
+    gain: float
+    normal: Array
+    columns: tuple[int, ...]
+
+
+@lru_cache(maxsize=8)
+def _prior(
+    given: tuple[RecordedTable, ...], rates: tuple[float, ...], columns: tuple[int, ...], start: float, seed: int
+) -> _Prior:
+    octaves, shares = np.log2(rates), np.array(columns) / columns[-1]
+    tables = [*given, _GENERIC]
+    trust = np.array([table.weight for table in tables])
+    unlike = max(1 - trust.sum(), UNLIKE)
+    like = trust / trust.sum() if trust.sum() else np.full(len(tables), 1 / len(tables))
+    # Of a like study a table is shifted by little; of another its best row may be any of the grid's.
+    near = np.exp(-0.5 * (SHIFTS / SHIFT) ** 2)
+    best = [np.log2(table.rates[np.nan_to_num(table.scores, nan=-np.inf).max(axis=1).argmax()]) for table in tables]
+    places = np.array(best)[:, None] + SHIFTS
+    far = np.exp(-0.5 * ((places - math.log2(start)) / START) ** 2)
+    far = far * (places >= octaves.min() - 0.5) * (places <= octaves.max() + 0.5) + 1e-12
+    weights = (1 - unlike) * like[:, None] * near / near.sum() + unlike * far / far.sum()
+    weights = (weights[:, :, None] * STRETCH_WEIGHTS / sum(STRETCH_WEIGHTS)).ravel()
+    shapes = np.array([_shapes(table, rates, columns) for table in tables])
+    shapes = (1 - OWN) * np.einsum("tsbc->sbc", like[:, None, None, None] * shapes) + OWN * shapes
+    shapes = shapes.reshape(len(weights), -1)
+    mean = weights @ shapes / weights.sum()
+    octave, share = np.repeat(octaves, len(shares)), np.tile(shares, len(octaves))
+    in_time = np.exp(-0.5 * ((share[:, None] - share) / SPAN) ** 2)
+    in_rate = np.exp(-0.5 * ((octave[:, None] - octave) / OCTAVES) ** 2)
+    free = 1 - PLATEAU * mean.clip(0, 1)
+    smooth = in_time * (in_rate * np.outer(free, free) + COMMON**2)
+    scale = GAIN**2 * np.outer(mean, mean) + OFFSET**2 + 1e-6 * np.eye(len(mean))
+    normal = np.random.default_rng(seed).standard_normal((SAMPLES // 2, len(mean)))
+    gains = [(np.nanmax(table.scores) - table.baseline) / max(1 - table.baseline, 1e-9) for table in tables]
+    return _Prior(
+        shapes=shapes,
+        log_weights=np.log(weights) + np.log([[USUAL], [1 - USUAL]]),
+        covariances=np.square(SMOOTH)[:, None, None] * smooth + scale,
+        early=EARLY**2 * np.exp(-2 * share / SETTLED),
+        gain=max(float(like @ gains), 1e-3),
+        normal=np.concatenate([normal, -normal]),
+        columns=columns,
+    )
+
+
 def _generic() -> RecordedTable:
     """Return what is expected where no table is: scores rise with the sum of the learning rates, then collapse."""
     octaves, epochs = np.arange(-5.0, 4.0), np.arange(1, 11) / 10
@@ -213,132 +283,33 @@ def _generic() -> RecordedTable:
     return RecordedTable(2.0**octaves, scores, 0.0, 0.0)
 
 
-def _gain(table: RecordedTable) -> float:
-    """Return the share of the way from the baseline to 1 that the best cell of a table went."""
-    return float(np.nanmax(table.scores) - table.baseline) / max(1 - table.baseline, 1e-9)
+_GENERIC = _generic()
 
 
-def _shapes(table: RecordedTable, octaves: Array, shares: Array) -> Array:
+@lru_cache(maxsize=512)
+def _shapes(table: RecordedTable, rates: tuple[float, ...], columns: tuple[int, ...]) -> Array:
     """Read a table at the cells of a grid, shifted and bent.
 
     Args:
         table: The table.
-        octaves: Learning rates of the grid as binary logarithms, float64 [rows].
-        shares: Epochs of the grid as shares of its schedule, float64 [columns].
+        rates: Learning rates of the grid.
+        columns: Epochs of the grid, the last that of the schedule.
 
     Returns:
         Scores between the baseline, 0, and the table's best, 1, float64 [shifts, stretches, rows × columns].
     """
-    order = np.argsort(table.rates)
-    known = np.log2(table.rates[order])
+    order, octaves, shares = np.argsort(table.rates), np.log2(rates), np.array(columns) / columns[-1]
     scores = np.nan_to_num(table.scores[order], nan=table.baseline) - table.baseline
     scores = np.column_stack([np.zeros(len(scores)), scores / max(scores.max(), 1e-9)])
-    ends = np.linspace(0, 1, scores.shape[1])
+    ends, known = np.linspace(0, 1, scores.shape[1]), np.log2(table.rates[order])
     bent = [np.array([np.interp(shares ** np.exp(stretch), ends, row) for row in scores]) for stretch in STRETCHES]
-    # The shift that puts a rate of the table at one of the grid.
-    places = np.clip(octaves - SHIFTS[:, None], known[0], known[-1])
-    high = (
-        np.clip(np.searchsorted(known, places), 1, max(len(known) - 1, 1))
-        if len(known) > 1
-        else np.zeros_like(places, int)
-    )
-    low = np.maximum(high - 1, 0)
-    part = (places - known[low]) / np.where(known[high] > known[low], known[high] - known[low], 1.0)
-    read = [rows[low] * (1 - part[..., None]) + rows[high] * part[..., None] for rows in bent]
-    return np.stack([shape.reshape(len(SHIFTS), -1) for shape in read], axis=1)
-
-
-@dataclass(frozen=True, eq=False)
-class _Prior:
-    """What is thought of a grid before a cell of it is seen.
-
-    Attributes:
-        means: A mean for each hypothesis, float64 [hypotheses, cells].
-        log_weights: Their logarithmic probabilities with each smooth process, float64 [processes, hypotheses].
-        covariances: Covariances with each smooth process, float64 [processes, cells, cells].
-        noise: Covariance of the scores' noise, float64 [cells, cells].
-        normal: Normal numbers, float64 [SAMPLES, cells].
-        uniform: Uniform numbers between 0 and 1, float64 [SAMPLES].
-        shape: Numbers of rows and columns.
-        columns: Epochs of the columns.
-        baseline: Score of a model that has learned nothing.
-        error: Standard error of the dev split.
-    """
-
-    means: Array
-    log_weights: Array
-    covariances: Array
-    noise: Array
-    normal: Array
-    uniform: Array
-    shape: tuple[int, int]
-    columns: tuple[int, ...]
-    baseline: float
-    error: float
-
-
-@lru_cache(maxsize=8)
-def _prior(
-    surface: Surface,
-    rates: tuple[float, ...],
-    columns: tuple[int, ...],
-    start: float,
-    baseline: float,
-    span: float | None,
-    seed: int,
-) -> _Prior:
-    octaves, shares = np.log2(rates), np.array(columns) / columns[-1]
-    tables = [*surface.tables, _generic()]
-    shapes = np.stack([_shapes(table, octaves, shares) for table in tables])
-    given = np.array([table.weight for table in tables])
-    unlike = max(1 - given.sum(), UNLIKE)
-    like = given / given.sum() if given.sum() else np.full(len(tables), 1 / len(tables))
-    near = np.exp(-0.5 * (SHIFTS / SHIFT) ** 2)
-    best = np.array([np.log2(table.rates[np.nanargmax(np.nanmax(table.scores, axis=1))]) for table in tables])
-    places = best[:, None] + SHIFTS
-    inside = (places >= octaves.min() - 0.5) & (places <= octaves.max() + 0.5)
-    far = inside * np.exp(-0.5 * ((places - math.log2(start)) / START) ** 2) + 1e-12
-    weights = (1 - unlike) * like[:, None] * near / near.sum() + unlike * far / far.sum()
-    weights = weights[:, :, None] * np.exp(-0.5 * np.array([1.44, 0.0, 1.44]))
-    weights /= weights.sum()
-    gains = np.array([_gain(table) for table in tables])
-    gain = float(like @ gains) * (1 - baseline) if span is None else span
-    shapes = (1 - OWN) * np.einsum("t,tsbc->sbc", like, shapes) + OWN * shapes
-    cells = shapes.shape[-1]
-    hypotheses, flat = shapes.reshape(-1, cells), weights.ravel()
-    mean = flat @ hypotheses
-    row, octave, share = (
-        grid.ravel() for grid in np.broadcast_arrays(np.arange(len(rates))[:, None], octaves[:, None], shares)
-    )
-    in_time = np.exp(-0.5 * ((share[:, None] - share) / SPAN) ** 2)
-    in_rate = np.exp(-0.5 * ((octave[:, None] - octave) / OCTAVES) ** 2)
-    whole = GAIN**2 * np.outer(mean, mean) + OFFSET**2 + 1e-6 * np.eye(cells)
-    free = 1 - PLATEAU * np.clip(mean, 0, 1)
-    process = in_time * (in_rate * np.outer(free, free) + COMMON**2)
-    covariances = gain**2 * (np.square(SMOOTH)[:, None, None] * process + whole)
-    error = 0.02 * gain
-    if span is None and surface.examples is not None:
-        error = standard_error(min(max(baseline + gain, 0.03), 0.97), surface.examples)
-    noise = error**2 * (CELL**2 * np.eye(cells) + ROW**2 * (row[:, None] == row))
-    noise += np.diag((EARLY * gain) ** 2 * np.exp(-2 * share / SETTLED))
-    draw = np.random.default_rng(seed)
-    normal = draw.standard_normal((SAMPLES // 2, cells))
-    return _Prior(
-        means=baseline + gain * hypotheses,
-        log_weights=np.log(flat) + np.log([[USUAL], [1 - USUAL]]),
-        covariances=covariances,
-        noise=noise,
-        normal=np.concatenate([normal, -normal]),
-        uniform=draw.permutation((np.arange(SAMPLES) + 0.5) / SAMPLES),
-        shape=(len(rates), len(columns)),
-        columns=columns,
-        baseline=baseline,
-        error=error,
-    )
+    # The higher a table is shifted, the lower is the rate at which it is read.
+    read = [[[np.interp(octaves, known + shift, column) for column in rows.T] for rows in bent] for shift in SHIFTS]
+    return np.swapaxes(np.array(read), 2, 3).reshape(len(SHIFTS), len(STRETCHES), -1)
 
 
 class _Posterior:
-    """Surfaces drawn in the light of the cells seen.
+    """Surfaces drawn in the light of the cells seen, in expected gains over the baseline.
 
     Attributes:
         draws: Scores without noise, float64 [SAMPLES, rows, columns].
@@ -348,39 +319,36 @@ class _Posterior:
         prior: What was thought before.
         cells: Indices of the cells seen, int64 [seen].
         scores: Their scores, float64 [seen].
+        error: Standard error of the dev split.
     """
 
-    def __init__(self, prior: _Prior, cells: npt.NDArray[np.int64], scores: Array) -> None:
-        self.error = prior.error
+    def __init__(self, prior: _Prior, cells: npt.NDArray[np.int64], scores: Array, error: float) -> None:
+        self.error = error
+        self._columns = np.array(prior.columns)
+        rows = cells // len(self._columns)
+        noise = error**2 * (CELL**2 * np.eye(len(cells)) + ROW**2 * (rows[:, None] == rows))
+        between = prior.covariances[:, cells[:, None], cells] + noise + np.diag(prior.early[cells])
+        behind = scores - prior.shapes[:, cells]
         log_weights = prior.log_weights.copy()
-        between = (prior.covariances + prior.noise)[:, cells[:, None], cells]
-        behind = scores - prior.means[:, cells]
-        if len(cells):
-            roots = np.linalg.cholesky(between)
-            for process, root in enumerate(roots):
-                squares = (np.linalg.solve(root, behind.T) ** 2).sum(axis=0)
-                log_weights[process] -= 0.5 * squares + np.log(np.diagonal(root)).sum()
-        weights = np.exp(log_weights - log_weights.max())
-        edges = np.cumsum(weights.ravel()) / weights.sum()
-        places = np.minimum(np.searchsorted(edges, prior.uniform), weights.size - 1)
-        processes, hypotheses = np.divmod(places, weights.shape[1])
-        draws = prior.means[hypotheses]
+        for process, root in enumerate(np.linalg.cholesky(between)):
+            squares = (np.linalg.solve(root, behind.T) ** 2).sum(axis=0)
+            log_weights[process] -= 0.5 * squares + np.log(np.diagonal(root)).sum()
+        weights = np.exp(log_weights - log_weights.max()).ravel()
+        # Systematic resampling: as many draws of a hypothesis as its weight says; the normal numbers are in pairs.
+        uniform = (np.arange(SAMPLES) + 0.5) / SAMPLES
+        places = np.minimum(np.searchsorted(np.cumsum(weights) / weights.sum(), uniform), len(weights) - 1)
+        processes, hypotheses = np.divmod(places[_SHUFFLED], log_weights.shape[1])
+        draws = prior.shapes[hypotheses]
         for process, covariance in enumerate(prior.covariances):
             mine = processes == process
-            if len(cells):
-                gain = np.linalg.solve(between[process], covariance[cells])
-                draws[mine] += behind[hypotheses[mine]] @ gain
-                covariance = covariance - covariance[:, cells] @ gain
-            root = np.linalg.cholesky(
-                covariance + 1e-6 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-            )
-            draws[mine] += prior.normal[mine] @ root.T
-        self.draws = draws.reshape(SAMPLES, *prior.shape)
-        self._columns = np.array(prior.columns)
-        self._reached = np.bincount(cells // len(self._columns), minlength=prior.shape[0])
-        means = self.draws.mean(axis=0).ravel()
-        pick = cells[means[cells].argmax()] if len(cells) else None
-        self._incumbent = np.full(SAMPLES, prior.baseline) if pick is None else draws[:, pick]
+            gain = np.linalg.solve(between[process], covariance[cells])
+            left = covariance - covariance[:, cells] @ gain
+            root = np.linalg.cholesky(left + 1e-6 * np.eye(len(left)))
+            draws[mine] += behind[hypotheses[mine]] @ gain + prior.normal[mine] @ root.T
+        self.draws = draws.reshape(SAMPLES, -1, len(self._columns))
+        self._reached = np.bincount(rows, minlength=self.draws.shape[1])
+        means = draws.mean(axis=0)
+        self._incumbent = draws[:, cells[means[cells].argmax()]] if len(cells) else np.zeros(SAMPLES)
 
     def likeliest(self, rows: Sequence[int]) -> tuple[int, float]:
         """Return the row whose best cell has the highest expected score, and the score."""
