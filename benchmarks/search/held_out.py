@@ -189,18 +189,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bank", type=Path, help="folder of NAME.json and NAME-seedN.csv")
-    parser.add_argument("--search", default=",".join(known), help="beside surface: %(default)s")
+    parser.add_argument(
+        "--search", action="append", metavar="NAME", choices=known, help=f"repeatable; default all: {'; '.join(known)}"
+    )
     parser.add_argument("--share", type=command.share, default=0.15, help="largest share of the grid's epochs")
     parser.add_argument("--seeds", type=command.count, default=1, help="seeds of a search")
     parser.add_argument("--unlike", action="store_true", help="leave out tables of checkpoints of the same size too")
     flags = parser.parse_args(arguments)
-    names = [name for name in flags.search.split(",") if name]
-    if unknown := [name for name in names if name not in known]:
-        parser.error(f"argument --search: no search {unknown[0]!r}: choose from {', '.join(known)}")
     bank = read_tables(flags.bank)
     if len({table.card.task for table in bank}) < 2:
         parser.error(f"argument bank: {flags.bank} holds tables of fewer than two tasks")
-    outcomes, stated = evaluate(bank, names, flags.share, flags.seeds, flags.unlike)
+    outcomes, stated = evaluate(bank, flags.search or known, flags.share, flags.seeds, flags.unlike)
     Console().print(report(outcomes, stated, bank), highlight=False)
 
 

@@ -387,7 +387,7 @@ class _Posterior:
         return first, value
 
     def _ahead(self, row: int, epochs: int) -> tuple[Array, int]:
-        """Return the best score, float64 [SAMPLES], that up to so many more epochs of a row bring, and their number."""
+        """Return the best score, float64 [SAMPLES], of the next `epochs` of a row, and how many of them it has."""
         reached = int(self._reached[row])
         epoch = int(self._columns[reached - 1]) if reached else 0
         until = int(np.searchsorted(self._columns, epoch + epochs, side="right"))
