@@ -151,7 +151,7 @@ def report(
         behind = mean - np.array([own[task] for task in tasks])
         cells = [
             f"{np.mean([outcome.shares.mean() for outcome in tasks.values()]):.1%}",
-            f"{100 * np.mean([np.median(outcome.regrets) for outcome in tasks.values()]):.2f}",
+            f"{100 * np.median([np.median(outcome.regrets) for outcome in tasks.values()]):.2f}",
             _with_interval(100 * mean, "{:.2f}"),
             f"{100 * float(np.quantile(regrets, 0.9, method='higher')):.2f}",
             _with_interval(100 * tied, "{:.0f} %"),
