@@ -54,8 +54,8 @@ SWITCH = 2.0
 """A row is left for another only where the other is worth that many times as much."""
 ENOUGH = 0.1
 """Standard errors of expected improvement below which the search ends."""
-MOST_COLUMNS = 12
-"""Epochs of a schedule that are looked at."""
+MOST_COLUMNS, MOST_CELLS = 12, 1500
+"""Epochs of a schedule, and cells of a grid, that are looked at."""
 NO_TABLE_GAIN = 0.35
 """Expected gain, as a share of what is missing to 1, where there is no table."""
 NO_SHARE_ERROR = 0.02
@@ -135,7 +135,7 @@ class Surface:
         rates, epoch = state.space.learning_rates, len(trial.scores)
         if state.epochs >= self.max_epochs(state.space):
             return True
-        if trial.rate not in rates or epoch not in _columns(state.space.epochs)[:-1]:
+        if trial.rate not in rates or epoch not in _columns(state.space)[:-1]:
             return False
         posterior, row = self._posterior(state), rates.index(trial.rate)
         left, untried = max(self._left(state, trial), 1), _untried(state)
@@ -160,7 +160,7 @@ class Surface:
         rates = state.space.learning_rates
         best = max((trial for trial in state.trials if trial.rate in rates), key=lambda trial: trial.best)
         posterior = self._posterior(state)
-        columns = _columns(state.space.epochs)
+        columns = _columns(state.space)
         column = min(range(len(columns)), key=lambda column: abs(columns[column] - best.best_epoch))
         pick = posterior.draws[:, rates.index(best.rate), column]
         return float((posterior.draws.max(axis=(1, 2)) - pick <= posterior.error).mean())
@@ -171,7 +171,7 @@ class Surface:
         return self.max_epochs(state.space) - sum(spent)
 
     def _posterior(self, state: SearchState) -> "_Posterior":
-        space, columns = state.space, _columns(state.space.epochs)
+        space, columns = state.space, _columns(state.space)
         seen = [
             (space.learning_rates.index(trial.rate) * len(columns) + column, trial.scores[epoch - 1])
             for trial in state.trials
@@ -206,9 +206,10 @@ def _running(state: SearchState) -> list[int]:
     return [rates.index(trial.rate) for trial in state.trials if not trial.ended and trial.rate in rates]
 
 
-def _columns(epochs: int) -> tuple[int, ...]:
-    """Return the epochs that are looked at: all of a short schedule, MOST_COLUMNS of a long one, the last included."""
-    return tuple(dict.fromkeys(round(epoch) for epoch in np.linspace(1, epochs, min(epochs, MOST_COLUMNS))))
+def _columns(space: SearchSpace) -> tuple[int, ...]:
+    """Return the epochs that are looked at: all of a short schedule, some of a long one, the last included."""
+    most = max(min(MOST_COLUMNS, MOST_CELLS // len(space.learning_rates)), 2)
+    return tuple(round(epoch) for epoch in np.linspace(space.epochs, 1, min(space.epochs, most))[::-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -373,14 +374,15 @@ class _Posterior:
         floor = self._incumbent
         for other in running:
             floor = np.maximum(floor, self._ahead(other, self._columns[-1])[0])
-        plans = []
+        plans, seconds = [], dict[int, Array]()
         for first in untried if row is None else [row]:
             ahead, cost = self._ahead(first, left)
             reached = np.maximum(floor, ahead)
             alone = value = float((reached - floor).mean())
-            if left > cost:
-                further = [self._ahead(second, left - cost)[0] for second in untried if second != first]
-                value = max([alone, *(float((np.maximum(reached, second) - floor).mean()) for second in further)])
+            if left > cost and untried:
+                if left - cost not in seconds:
+                    seconds[left - cost] = np.array([self._ahead(second, left - cost)[0] for second in untried])
+                value = float((np.maximum(reached, seconds[left - cost]) - floor).mean(axis=1).max())
             # Of two rows that the budget pays for in either order, the better is first.
             plans.append((round(value, 9), alone, first))
         value, _, first = max(plans, default=(0.0, 0.0, -1))
