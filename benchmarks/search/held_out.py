@@ -31,8 +31,6 @@ SUGGESTED = "suggested rows"
 RESAMPLES = 2000
 """Bootstrap samples of the tasks behind an interval."""
 
-Search = Callable[[Problem, int], list[ObservedTrial]]
-
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
@@ -50,7 +48,7 @@ class Outcome:
 
 
 def problems(table: BankTable, seeds: int) -> Iterator[Problem]:
-    """Yield a table with every row as the start, every seed of the table and so many seeds of the search."""
+    """Yield a table with every row as the start, every seed of the table, and as many seeds of the search."""
     rates, epochs = [float(rate) for rate in table.rates], table.scores.shape[2]
     truth = np.nan_to_num(table.scores.mean(axis=0), nan=-np.inf)
     assert table.card.dev_texts is not None
@@ -67,7 +65,7 @@ def suggested_rows(tables: Sequence[RecordedTable]) -> Peer:
     ) -> list[ObservedTrial]:
         octaves, expected = np.log2(space.learning_rates), np.zeros(len(space.learning_rates))
         for table in tables:
-            order, best = np.argsort(table.rates), np.nanmax(table.scores, axis=1)
+            order, best = np.argsort(table.rates), np.nan_to_num(table.scores, nan=table.baseline).max(axis=1)
             shares = (best - table.baseline) / max(float(best.max()) - table.baseline, 1e-9)
             expected += table.weight * np.interp(octaves, np.log2(table.rates[order]), shares[order])
         ranked = sorted(range(len(expected)), key=lambda row: -expected[row])

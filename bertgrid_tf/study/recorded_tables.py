@@ -88,7 +88,7 @@ def read_tables(folder: Path = SHIPPED) -> list[BankTable]:
         except TunerError as error:
             raise UserError(f"{error}: {_REMEDY}.") from error
         scores = np.array([table.scores for table in tables])
-        full = all(table.tried.all() for table in tables) and not np.isnan(scores).all()
+        full = all(table.tried.all() for table in tables) and not np.isnan(scores.mean(axis=0)).all()
         if full and card.metric == "accuracy" and len(tables[0].learning_rates) > 1:
             read.append(BankTable(file.stem, card, np.array(tables[0].learning_rates), scores))
     return read
@@ -113,6 +113,6 @@ def weigh(tables: Sequence[BankTable], layers: int, width: int, pretrained: bool
         octaves = math.log2(card.layers * card.width / (layers * width)) if known else math.inf  # type: ignore[operator]
         kernels.append(math.exp(-0.5 * (octaves / BANDWIDTH) ** 2))
     return [
-        RecordedTable(table.rates, np.nanmean(table.scores, axis=0), table.baseline, kernel / (sum(kernels) + ALONE))
+        RecordedTable(table.rates, table.scores.mean(axis=0), table.baseline, kernel / (sum(kernels) + ALONE))
         for table, kernel in zip(tables, kernels, strict=True)
     ]

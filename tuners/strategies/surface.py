@@ -125,8 +125,8 @@ class Surface:
         if left > 0 and untried:
             posterior = self._posterior(state)
             first = not any(trial.best_epoch for trial in state.trials)
-            row, gain = posterior.likeliest(untried) if first else posterior.plan(untried, left, running)
-            if first or gain > ENOUGH * posterior.error:
+            row, gain = (posterior.likeliest(untried), math.inf) if first else posterior.plan(untried, left, running)
+            if gain > ENOUGH * posterior.error:
                 return {"learning_rate": space.learning_rates[row]}
         return IDLE if running else None
 
@@ -351,11 +351,10 @@ class _Posterior:
         means = draws.mean(axis=0)
         self._incumbent = draws[:, cells[means[cells].argmax()]] if len(cells) else np.zeros(SAMPLES)
 
-    def likeliest(self, rows: Sequence[int]) -> tuple[int, float]:
-        """Return the row whose best cell has the highest expected score, and the score."""
+    def likeliest(self, rows: Sequence[int]) -> int:
+        """Return the row whose best cell has the highest expected score."""
         best = self.draws.mean(axis=0).max(axis=1)
-        row = max(rows, key=lambda row: float(best[row]))
-        return row, float(best[row])
+        return max(rows, key=lambda row: float(best[row]))
 
     def plan(
         self, untried: Sequence[int], left: int, running: Sequence[int], row: int | None = None
