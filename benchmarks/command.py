@@ -71,6 +71,24 @@ def pair(text: str) -> tuple[str, str]:
     return key, value
 
 
+def count(text: str) -> int:
+    """Parse a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """Parse a share above 0 and up to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0 and up to 1")
+    return value
+
+
 def numbers(text: str) -> list[float]:
     """Parse numbers with commas between them; argparse turns the ValueError of any other text into its own sentence."""
     return [float(item) for item in text.split(",")]

@@ -177,10 +177,10 @@ class Recipe(Strict):
         description="`shared`: one trial per learning rate, scored after every epoch; `per-cell`: a trial and a "
         "schedule for each cell",
     )
-    search: Literal["grid", "climb", "asha", "bayes", "genetic"] = Field(
+    search: Literal["grid", "climb", "asha", "bayes", "genetic", "surface"] = Field(
         "grid",
-        description="`grid` fills every cell; `climb`, `asha`, `bayes` and `genetic` leave cells out: see "
-        "[search.md](search.md)",
+        description="`grid` fills every cell; `climb`, `asha`, `bayes`, `genetic` and `surface` leave cells out: "
+        "see [search.md](search.md)",
     )
     selection: Literal["best", "cheapest-equivalent"] = Field(
         "best",

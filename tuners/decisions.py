@@ -16,7 +16,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 
 from tuners.space import COUPLED, STAGE, SearchSpace, Value, key
 from tuners.state import ENDED
-from tuners.strategies import Idle, ObservedTrial, SearchState, Strategy
+from tuners.strategies import Idle, ObservedTrial, SearchState, Strategy, Surface
 from tuners.table import Table, rows_in_order
 
 SKIPPED = "SKIPPED"
@@ -210,6 +210,12 @@ class Decisions:
         hyperparameters = {name: value for name, value in row.hyperparameters.items() if name != STAGE}
         hyperparameters["stop_epoch"] = cell.epoch
         return Best(hyperparameters, cell.learning_rate, cell.epoch, cell.score, trial.trial_id)
+
+    def tied_probability(self) -> float | None:
+        """See `CasualGridOracle.tied_probability`."""
+        if not isinstance(self.strategy, Surface) or not any(trial.best_epoch for trial in self.observed().values()):
+            return None
+        return self.strategy.tied_probability(self._state())
 
     def history(self, trial: Trial) -> list[tuple[int, float]]:
         """See `CasualGridOracle.history`."""

@@ -17,7 +17,7 @@ from tuners import state
 from tuners.decisions import Best, Choose, Decisions, MissingTrial, ScoredCell, SweepLevel, stage_of
 from tuners.errors import TunerError
 from tuners.space import ADOPTED, GridSchedule, Plan, SearchSpace, Value
-from tuners.strategies import Search, Strategy, strategy
+from tuners.strategies import RecordedTable, Search, Strategy, strategy
 from tuners.table import Table
 
 
@@ -63,9 +63,10 @@ class CasualGridOracle(keras_tuner.Oracle):
         grid_schedule: "shared" trains every learning rate once, over a schedule of all epochs, and scores it after each
             epoch; "per-cell" trains every cell by itself, over a schedule of its own, and counts its last epoch.
         seed: Seed of the draws of a search ("grid" and "climb" draw nothing); a study resumes under the same seed only.
-        search: "grid" fills every cell; "climb", "asha", "bayes", "genetic", or a strategy with other settings
+        search: "grid" fills every cell; "climb", "asha", "bayes", "genetic", "surface", or a strategy of other settings
             (`tuners.strategies.HillClimb(share=0.5)`), leave cells out.
         examples: Size of the dev split where the objective is a share of it, with a binomial standard error.
+        tables: Tables of other studies, from which the search "surface" expects what it has not seen.
         choose: Returns the level of a sweep to adopt, given the levels with a score, the incumbent's first and the
             others in their order; None adopts the first with the best score. It must be a pure function, since a
             resumed study calls it, too.
@@ -89,6 +90,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         seed: int | None = None,
         search: Search | Strategy = "grid",
         examples: int | None = None,
+        tables: Sequence[RecordedTable] = (),
         choose: Choose | None = None,
         max_retries_per_trial: int = 0,
         without_horizon: Callable[[Mapping[str, Value]], bool] | None = None,
@@ -96,7 +98,8 @@ class CasualGridOracle(keras_tuner.Oracle):
         self.search_space = self._whole_space = SearchSpace.of(
             learning_rates, epochs, sweeps, start, sweep_epochs, grid_schedule
         )
-        self._strategy = strategy(search, examples) if isinstance(search, str) else search
+        self._tables = tables
+        self._strategy = strategy(search, examples, tables) if isinstance(search, str) else search
         if self._strategy is not None and self.search_space.grid_schedule != "shared":
             raise TunerError(
                 f'search {self._strategy.name} stops rows, which grid_schedule "per-cell" does not have: '
@@ -134,7 +137,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         arguments are the constructor's.
         """
         self.search_space = space
-        self._strategy = strategy(search, examples) if isinstance(search, str) else search
+        self._strategy = strategy(search, examples, self._tables) if isinstance(search, str) else search
         self._decisions = self._derive(self.search_space)
 
     @property
@@ -173,6 +176,13 @@ class CasualGridOracle(keras_tuner.Oracle):
             TunerError: No cell has a score.
         """
         return self._decisions.best(place)
+
+    def tied_probability(self) -> float | None:
+        """Return the probability that the best cell so far is tied with the best of the full grid.
+
+        None where the search is not "surface", or no cell has a score.
+        """
+        return self._decisions.tied_probability()
 
     def history(self, trial: Trial) -> list[tuple[int, float]]:
         """Return epoch (from 1) and objective of a trial so far; NaN where the objective was not finite."""

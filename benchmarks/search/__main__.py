@@ -63,9 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--search", default="all", metavar="NAME[,NAME…]", help=f"{', '.join(STRATEGIES)}, or all with their peers"
     )
-    parser.add_argument("--seeds", type=_count, default=21, help="searches of each kind")
-    parser.add_argument("--budget-share", type=_share, default=0.25, help="largest share of the grid's epochs to train")
-    parser.add_argument("--dev-size", type=_count, help="dev examples behind a score")
+    parser.add_argument("--seeds", type=command.count, default=21, help="searches of each kind")
+    parser.add_argument(
+        "--budget-share", type=command.share, default=0.25, help="largest share of the grid's epochs to train"
+    )
+    parser.add_argument("--dev-size", type=command.count, help="dev examples behind a score")
     flags = parser.parse_args(arguments)
     names = STRATEGIES if flags.search == "all" else flags.search.split(",")
     if unknown := [name for name in names if name not in STRATEGIES]:
@@ -76,22 +78,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         problems = recorded(Path(flags.table), flags.seeds, flags.dev_size)
     comparisons = compare(problems, names, flags.budget_share, peers=flags.search == "all")
     Console().print(report(flags.table, problems, list(comparisons)), highlight=False)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0 and up to 1")
-    return share
 
 
 if __name__ == "__main__":

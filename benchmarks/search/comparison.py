@@ -14,7 +14,16 @@ from benchmarks.search.simulation import simulate_search
 from benchmarks.search.surfaces import Noise, draw_surface
 from bertgrid_tf.errors import UserError
 from tuners.space import SearchSpace
-from tuners.strategies import Asha, BayesianOptimization, Genetic, HillClimb, ObservedTrial, Strategy
+from tuners.strategies import (
+    Asha,
+    BayesianOptimization,
+    Genetic,
+    HillClimb,
+    ObservedTrial,
+    RecordedTable,
+    Strategy,
+    Surface,
+)
 from tuners.strategies.strategy import standard_error
 from tuners.table import Table
 
@@ -24,7 +33,7 @@ SIMULATED_EPOCHS = 10
 SIMULATED_EXAMPLES = 1178
 FIRST_SIMULATED = 10_000
 """First seed of a synthetic surface; the strategies' constants were tuned on surfaces of lower seeds."""
-STRATEGIES = ("climb", "asha", "bayes", "genetic")
+STRATEGIES = ("climb", "asha", "bayes", "genetic", "surface")
 
 
 @dataclass(frozen=True)
@@ -173,11 +182,11 @@ def compare(problems: Sequence[Problem], names: Sequence[str], share: float, pee
     ]
     yield _summarize("grid", problems, grids)
     for name in names:
-        yield _summarize(name, problems, [_simulate(name, problem, share) for problem in problems])
+        yield _summarize(name, problems, [simulate(name, problem, share) for problem in problems])
     if not peers:
         return
-    budgets = [_epochs(_simulate("climb", problem, share)) for problem in problems]
-    cut = [_simulate("asha", problem, share, budget) for problem, budget in zip(problems, budgets, strict=True)]
+    budgets = [trained_epochs(simulate("climb", problem, share)) for problem in problems]
+    cut = [simulate("asha", problem, share, budget) for problem, budget in zip(problems, budgets, strict=True)]
     yield _summarize("asha, cut", problems, cut)
     for name, peer in installed_peers().items():
         trials = [
@@ -187,22 +196,42 @@ def compare(problems: Sequence[Problem], names: Sequence[str], share: float, pee
         yield _summarize(f"{name}, cut", problems, trials)
 
 
-def _simulate(name: str, problem: Problem, share: float, max_epochs: float = math.inf) -> list[ObservedTrial]:
+def simulate(
+    name: str,
+    problem: Problem,
+    share: float,
+    max_epochs: float = math.inf,
+    tables: Sequence[RecordedTable] = (),
+) -> list[ObservedTrial]:
+    """Run a strategy on a problem.
+
+    Args:
+        name: Name out of `STRATEGIES`.
+        problem: The problem.
+        share: Largest share of the grid's epochs for the strategies that have a budget.
+        max_epochs: Epochs after which the search is cut off.
+        tables: What "surface" knows of other tasks.
+
+    Returns:
+        The trials in the order of their start.
+    """
     strategies: dict[str, Strategy] = {
         "climb": HillClimb(share, examples=problem.examples),
         "asha": Asha(),
         "bayes": BayesianOptimization(share),
         "genetic": Genetic(share),
+        "surface": Surface(share, problem.examples, tables),
     }
     return simulate_search(strategies[name], problem.space, problem.curve, seed=problem.seed, max_epochs=max_epochs)
 
 
-def _epochs(trials: Sequence[ObservedTrial]) -> int:
+def trained_epochs(trials: Sequence[ObservedTrial]) -> int:
+    """Return the epochs of all trials."""
     return sum(len(trial.scores) for trial in trials)
 
 
 def _summarize(name: str, problems: Sequence[Problem], trials: Sequence[Sequence[ObservedTrial]]) -> Comparison:
-    epochs = [_epochs(observed) for observed in trials]
+    epochs = [trained_epochs(observed) for observed in trials]
     regrets = [problem.regret(observed) for problem, observed in zip(problems, trials, strict=True)]
     return Comparison(
         name,

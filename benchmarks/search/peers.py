@@ -9,7 +9,7 @@ resumes where its pruner left it, and a row that was trained before is looked up
 import math
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -66,8 +66,13 @@ def peers() -> dict[str, Peer]:
 
 def random_rows(space: SearchSpace, curve: Curve, seed: int, budget: int) -> list[ObservedTrial]:
     """Train rows in random order, each to its last epoch."""
+    return train_rows(np.random.default_rng(seed).permutation(space.learning_rates), space, curve, budget)
+
+
+def train_rows(rates: Iterable[float], space: SearchSpace, curve: Curve, budget: int) -> list[ObservedTrial]:
+    """Train rows in the order of `rates`, each to its last epoch, as far as the budget goes."""
     trained = _Trained(curve, budget)
-    for rate in np.random.default_rng(seed).permutation(space.learning_rates):
+    for rate in rates:
         if trained.left:
             trained.train(float(rate), min(space.epochs, trained.left))
     return trained.trials()

@@ -182,7 +182,7 @@ class _Decision(BaseModel):
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
     sweeps: list[str] = []
     without: str = ""
-    search: Literal["grid", "climb", "asha", "bayes", "genetic"] = "grid"
+    search: Literal["grid", "climb", "asha", "bayes", "genetic", "surface"] = "grid"
     learning_rates: Annotated[list[LearningRate], Field(min_length=1)] = []
     epochs: Epoch = 1
     trial: str = ""

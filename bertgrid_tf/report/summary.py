@@ -42,6 +42,9 @@ def print_summary(console: Console, folder: StudyFolder, analysis: StudyAnalysis
         if searched.search != "grid":
             left_out = int((~table.tried).sum())
             lines.append(Text(f"Search {searched.search}: {left_out} of {table.tried.size} cells were left out (·)."))
+            if (confidence := folder.read_confidence()) is not None:
+                sure = f"within one standard error of the full grid's best with a probability of {confidence.tied:.0%}"
+                lines.append(Text(f"The best cell is {sure}, as the search expects the rest of the table to be."))
     lines += [to_text(sentence) for sentence in answer(analysis)]
     lines += [Text(sentence) for sentence in _better_sweep(analysis, searched)]
     lines += [to_text(interaction_check(check, recipe.metric)) for check in analysis.interaction_checks]

@@ -56,6 +56,17 @@ class StudyMetadata:
 
 
 @dataclass(frozen=True)
+class SearchConfidence:
+    """How sure a search that left cells out is of its best cell (`confidence.json`).
+
+    Attributes:
+        tied: Probability that it is within one standard error of the full grid's best.
+    """
+
+    tied: Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True)
 class FinalTrial:
     """The final model's trial (`final.json`).
 

@@ -27,6 +27,7 @@ from bertgrid_tf.storage.records import (
     LengthLine,
     MeasuredSetting,
     Mistake,
+    SearchConfidence,
     Soup,
     StageTime,
     StudyMetadata,
@@ -75,13 +76,13 @@ class StudyFolder:
     """The folder of one study.
 
     `recipe.yaml` and `study.json` hold what was asked for and what it ran on; `oracle.json` and `trial_*/` KerasTuner's
-    state; `sweeps.csv`, `grid.csv` and `cells.csv` the scores; `best.yaml` the winner as a recipe; `predictions/` the
-    dev predictions of every epoch; `lengths.csv` the token lengths of the winner's inputs; `follow_up/` trials after
-    the search; `soup.json` and `soup/` the averaged rows; `final/`, `final.json` and `model/` the final model's state,
-    scores and files; `report.html` and `figures/` all of it to look at; `tensorboard/` logs; `evaluations.csv` and
-    `evaluations/` which split was opened when, and the predictions there; `auto_settings.json` the values measured for
-    `auto`; `mistakes.csv` the dev texts that the runs label otherwise; `times.csv` predicted and measured time by
-    stage; `budget.jsonl` what was left out for lack of time.
+    state; `sweeps.csv`, `grid.csv` and `cells.csv` the scores; `best.yaml` the winner as a recipe; `confidence.json`
+    how sure it is the grid's; `predictions/` the dev predictions of every epoch; `lengths.csv` the token lengths of the
+    winner's inputs; `follow_up/` trials after the search; `soup.json` and `soup/` the averaged rows; `final/`,
+    `final.json` and `model/` the final model's state, scores and files; `report.html` and `figures/` all of it to look
+    at; `tensorboard/` logs; `evaluations.csv` and `evaluations/` which split was opened when, and the predictions
+    there; `auto_settings.json` the values measured for `auto`; `mistakes.csv` the dev texts that the runs label
+    otherwise; `times.csv` predicted and measured time by stage; `budget.jsonl` what was left out for lack of time.
 
     Args:
         path: The folder, which need not exist yet.
@@ -96,6 +97,7 @@ class StudyFolder:
         self.grid_file = path / "grid.csv"
         self.cells_file = path / "cells.csv"
         self.best_file = path / "best.yaml"
+        self.confidence_file = path / "confidence.json"
         self.final_file = path / "final.json"
         self.auto_settings_file = path / "auto_settings.json"
         self.evaluations_file = path / "evaluations.csv"
@@ -225,6 +227,17 @@ class StudyFolder:
     def write_metadata(self, metadata: StudyMetadata) -> None:
         """Write `study.json`."""
         self._write(self.metadata_file, metadata)
+
+    def read_confidence(self) -> SearchConfidence | None:
+        """Read how sure the search is of its best cell; None where it does not say."""
+        if not self.confidence_file.exists():
+            return None
+        with reading(self.confidence_file, ANEW) as file:
+            return read_json(file, SearchConfidence)
+
+    def write_confidence(self, confidence: SearchConfidence) -> None:
+        """Write `confidence.json`."""
+        self._write(self.confidence_file, confidence)
 
     def read_final(self) -> FinalTrial:
         """Read the final model's trial.

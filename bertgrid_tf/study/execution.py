@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import keras_tuner
 
+from bertgrid_tf.bank.surfaces import expected_surfaces
 from bertgrid_tf.bert.replicas import replica_count
 from bertgrid_tf.budget.callbacks import Callback
 from bertgrid_tf.budget.deadline import TimedOracle
@@ -55,6 +56,7 @@ def make_oracle(kind: type[Oracle], recipe: Recipe, corpus: Corpus, choose: Choo
         recipe.seed,
         search=recipe.search,
         examples=dev_examples(recipe, corpus),
+        tables=expected_surfaces(recipe.hyperparameters.model) if recipe.search == "surface" else (),
         choose=choose,
         without_horizon=lambda values: recipe.can_lengthen(Hyperparameters.from_values(values)),
     )

@@ -38,6 +38,7 @@ def repair(folder: StudyFolder, corpus: Corpus, on_message: Callable[[str], None
         return
     for file, read in (
         (folder.best_file, folder.read_best),
+        (folder.confidence_file, folder.read_confidence),
         (folder.sweeps_file, folder.read_sweeps),
         (folder.cells_file, folder.read_cells),
         (folder.lengths_file, folder.read_lengths),

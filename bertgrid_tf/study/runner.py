@@ -22,6 +22,7 @@ from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.write_report import write_figures, write_page
+from bertgrid_tf.storage.records import SearchConfidence
 from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
 from bertgrid_tf.study import preparation
 from bertgrid_tf.study.auto_settings import AUTO_SETTINGS, FINAL_BATCH_SIZE, resolve
@@ -162,6 +163,8 @@ class StudyRunner:
                     pool.stop(trial_name(ended.trial_id))
                 oracle = self._search_with(pool)
         self._write_tables(oracle)
+        if (probability := oracle.tied_probability()) is not None:
+            self._folder.write_confidence(SearchConfidence(probability))
         incumbent = Hyperparameters.from_values(oracle.incumbent)
         self._folder.write_lengths(self._runner.encoder.sampled_lengths(incumbent, "train").tolist())
         return oracle

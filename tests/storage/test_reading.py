@@ -19,7 +19,15 @@ from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.metrics.correction import Correction
 from bertgrid_tf.storage.predictions import read_predictions
-from bertgrid_tf.storage.records import FinalTrial, FollowUpTrial, MeasuredSetting, Mistake, Soup, StageTime
+from bertgrid_tf.storage.records import (
+    FinalTrial,
+    FollowUpTrial,
+    MeasuredSetting,
+    Mistake,
+    SearchConfidence,
+    Soup,
+    StageTime,
+)
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.trial_config import TrialConfig
 
@@ -27,6 +35,7 @@ READERS = {
     "recipe.yaml": StudyFolder.read_recipe,
     "best.yaml": StudyFolder.read_best,
     "study.json": StudyFolder.read_metadata,
+    "confidence.json": StudyFolder.read_confidence,
     "final.json": StudyFolder.read_final,
     "auto_settings.json": StudyFolder.read_auto_settings,
     "soup.json": StudyFolder.read_soup,
@@ -63,6 +72,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     )
     hyperparameters, epochs = Hyperparameters(), [{"accuracy": 0.5}]
     folder.write_best(folder.read_recipe(), "The winner")
+    folder.write_confidence(SearchConfidence(0.5))
     folder.write_final(FinalTrial(hyperparameters, 2, epochs))
     config = TrialConfig(hyperparameters, 2, 2, seed=2, stage="seeds")
     folder.write_follow_up(FollowUpTrial("seed2_0.001_2", config, epochs))
@@ -180,6 +190,7 @@ def with_key(*keys: str, value: object):
         ("study.json", with_key("labels", value=["joy", "anger"])),
         ("study.json", with_key("classes", value={})),
         ("study.json", with_key("classes", "train", "joy", value=-1)),
+        ("confidence.json", with_key("tied", value=1.5)),
         ("final.json", with_key("epochs", value=[])),
         ("final.json", with_key("epochs", value=[{"macro_f1": 0.5}])),
         ("final.json", with_key("epochs", value=[{"accuracy": float("nan")}])),

@@ -23,7 +23,9 @@ def shown(*renderables: object) -> str:
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("search", ["climb", pytest.param("genetic", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "search", ["climb", *(pytest.param(search, marks=pytest.mark.slow) for search in ("genetic", "surface"))]
+)
 def test_a_study_that_leaves_cells_out_reports_it_and_trains_its_winner(tmp_path, search):
     recipe = tiny(search=search, learning_rates=[4e-3, 2e-3, 1e-3], epochs=4)
     planned = plan(recipe, corpus_of(recipe))
@@ -34,7 +36,7 @@ def test_a_study_that_leaves_cells_out_reports_it_and_trains_its_winner(tmp_path
     assert table.scores.shape == (3, 4)
     assert 0 < table.tried.sum() <= next(stage.epochs for stage in planned.stages if stage.name == "grid") < 12
     assert recorder.steps <= planned.steps
-    assert ("sweep:context" in recorder.stages) == (search == "climb")
+    assert ("sweep:context" in recorder.stages) == (search != "genetic")
     # Cells that were never tried are empty.
     assert (
         pd.read_csv(study_folder.grid_file).drop(columns="learning_rate").notna().to_numpy().sum() == table.tried.sum()
@@ -46,6 +48,7 @@ def test_a_study_that_leaves_cells_out_reports_it_and_trains_its_winner(tmp_path
     console = Console(file=io.StringIO(), width=120)
     print_summary(console, study_folder, analyze(study_folder))
     assert f"Search {search}: {12 - table.tried.sum()} of 12 cells were left out" in console.file.getvalue()
+    assert ("with a probability of" in console.file.getvalue()) == (search == "surface")
     assert run(tmp_path / "study", recipe).steps == 0
     # Nothing needs the weights of rows that were ended early.
     for state in study_folder.path.glob("trial_*/state.npz"):

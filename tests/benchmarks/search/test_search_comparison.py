@@ -66,7 +66,9 @@ def test_a_table_that_cannot_be_replayed_is_refused(tmp_path, name, text, senten
 def test_a_diverged_cell_is_never_the_best(tmp_path):
     (tmp_path / "mine.csv").write_text("learning_rate,1,2\n8e-5,nan,nan\n4e-5,50,60\n")
     problems = recorded(tmp_path / "mine.csv", 4, 100)
-    found = {one.search: one for one in compare(problems, ["climb", "asha", "bayes", "genetic"], 1, peers=False)}
+    found = {
+        one.search: one for one in compare(problems, ["climb", "asha", "bayes", "genetic", "surface"], 1, peers=False)
+    }
     assert {one.median_regret for one in found.values()} == {0.0}
 
 
@@ -114,7 +116,10 @@ def test_the_command_prints_a_line_for_each_search(seeds, capsys):
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--search", "best"], "argument --search: no search 'best': choose from climb, asha, bayes, genetic, or all"),
+        (
+            ["--search", "best"],
+            "argument --search: no search 'best': choose from climb, asha, bayes, genetic, surface, or all",
+        ),
         (["--seeds", "0"], "argument --seeds: '0' is no whole number of at least 1"),
         (["--dev-size", "x"], "argument --dev-size: 'x' is no whole number of at least 1"),
         (["--budget-share", "1.5"], "argument --budget-share: '1.5' is no number above 0 and up to 1"),
