@@ -40,6 +40,7 @@ def test_dataframes_are_tuned_on_and_new_texts_are_classified(run):
     assert Path("results/reviews/report.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_callback_logs_every_epoch_and_prints_every_new_best_accuracy(run):
     best = [float(line.rpartition(" ")[2]) for line in run("a_callback.py").splitlines()]
     log, cells = (

@@ -119,6 +119,7 @@ def question(**changes: object) -> Question:
     return replace(Question("scratch:1x32", LABELS, texts, max_length=16, precision="fp32", most=4), **changes)
 
 
+@pytest.mark.slow
 def test_real_steps_are_measured_in_a_child_process_near_the_estimate():
     points = probe.probe(question(), LIMIT)
     assert [point.batch for point in points] == [1, 2, 4]

@@ -13,9 +13,10 @@ ROW = ("--model", "scratch:1x32", "--final-model", "none", "--no-sweeps", "--max
 
 def test_a_study_that_ends_adds_its_table_in_numbers_alone(first_run, bank):
     folder, _ = first_run
-    (study,) = [one for one in read_studies(bank) if np.allclose(one.rates, [2e-3, 1e-3]) and one.card.width == 32][:1]
     grid = np.loadtxt(folder / "grid.csv", delimiter=",", skiprows=1)
-    assert np.allclose(100 * study.scores[0], grid[:, 1:])
+    # The bank has the tables of other tests too.
+    alike = [one for one in read_studies(bank) if one.card.metric == "accuracy" and one.scores.shape == (1, 2, 2)]
+    study = next(one for one in alike if np.allclose(100 * one.scores[0], grid[:, 1:]))
     assert (study.card.source, study.card.classes, study.card.grid_schedule) == ("user", 8, "shared")
     written = "".join(file.read_text() for file in bank.glob(f"{study.name}*")) + study.name
     assert not any(word in written for word in ("joy", "anger", "sample", str(folder.parent), "wonderful"))

@@ -312,6 +312,7 @@ LAYOUTS = [
 """Context, speaker format, and a maximum length that cuts or does not."""
 
 
+@pytest.mark.slow
 def test_the_code_gives_the_model_what_it_was_trained_on(classifier):
     assert [context for context, *_ in LAYOUTS] == list(CONTEXTS)
     made = [

@@ -134,6 +134,7 @@ def test_a_recipe_that_does_not_fit_leaves_the_study_as_it_was(finished):
     assert "max_length" not in StudyFolder(finished).read_recipe().sweeps
 
 
+@pytest.mark.slow
 def test_a_row_whose_schedule_has_no_horizon_goes_on(tmp_path):
     recorder = run(tmp_path / "grown", tiny(**ONE_ROW | FREE))
     trained = recorder.steps

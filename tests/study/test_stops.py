@@ -38,6 +38,7 @@ def test_killed_at_some_kinds_of_files_a_study_goes_on_to_the_same_folder(forks,
     assert stops.resume_at(forks, [*last.values()][::6], points) == {}
 
 
+@pytest.mark.slow
 def test_killed_by_sigkill_a_study_goes_on_to_the_same_folder(forks, points):
     (point,) = [point for point in points if (point.kind, point.file) == ("replace", "soup.json")]
     assert stops.kill_at(forks, point) == ""

@@ -250,6 +250,7 @@ def test_a_start_of_ray_that_takes_too_long_is_repeated_twice(monkeypatch, error
     assert len(begun) == starts
 
 
+@pytest.mark.slow
 def test_idle_workers_cost_no_cpu(host, tmp_path):
     with RayPool(ToyTrainable, 2, Share(1, 0)) as pool:
         ready = Counter()
