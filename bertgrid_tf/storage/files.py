@@ -124,7 +124,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 def _in_folder(path: Path) -> Iterator[None]:
     try:
         with suppress(FileExistsError):  # a file in its place, which is no folder to write in either
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.parent.is_dir():
+                path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
     try:
