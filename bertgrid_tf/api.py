@@ -27,6 +27,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from bertgrid_tf.bank.studies import all_studies, user_bank
 from bertgrid_tf.corpus import Columns, Corpus, Dialogue, Finding, Utterance, check_corpus, refuse_warnings
 from bertgrid_tf.corpus.files import STANDARD_INPUT
+from bertgrid_tf.corpus.text import HALF_PAIR
 from bertgrid_tf.data import data_dirs, open_corpus
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import MOST_WORKERS, Hyperparameters, Value, shown
@@ -133,8 +134,8 @@ def tune(
         budget = budget.total_seconds()
     limit = None if budget is None else Budget.of(budget)
     study_folder = StudyFolder(folder)
-    resumes = _to_suggest(recipe_keys) and study_folder.recipe_file.exists() and not fresh
-    kept = study_folder.read_recipe() if resumes else None
+    has_begun = study_folder.recipe_file.exists() and not fresh
+    kept = study_folder.read_recipe() if has_begun and _to_suggest(recipe_keys) else None
     keys |= recipe_keys
     asked, data = load_corpus(
         corpus, recipe=recipe, data_dir=data_dir, frames=frames, console=console, kept=kept, **keys
@@ -144,8 +145,7 @@ def tune(
     planned = plan(with_defaults(asked), data)
     check_recipe(asked, data, final_here=False)
     # TensorFlow takes seconds to import, hence a line before it.
-    begun = " in all" if not fresh and StudyFolder(folder).recipe_file.exists() else ""
-    size = f"{planned.trials} trials, up to {planned.epochs} epochs{begun}"
+    size = f"{planned.trials} trials, up to {planned.epochs} epochs{' in all' if has_begun else ''}"
     beginning = f"{asked.corpus}: {size}. Starting TensorFlow …"
     console.print(beginning, markup=False, highlight=False, soft_wrap=True)
     from bertgrid_tf.study.runner import StudyRunner
@@ -506,11 +506,9 @@ class Study:
             for number, one in enumerate(texts, start=1):
                 if not isinstance(one, str):
                     raise UserError(f"Text {number} must be a string, not {one!r}.")
-                try:
-                    one.encode()
-                except UnicodeEncodeError:
+                if HALF_PAIR.search(one):
                     whole = "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
-                    raise UserError(f"Text {number} has half of a surrogate pair: give {whole}.") from None
+                    raise UserError(f"Text {number} has half of a surrogate pair: give {whole}.")
             dialogues = tuple(Dialogue((Utterance(one, key=str(n)),)) for n, one in enumerate(texts, start=1))
             index = texts.index if isinstance(texts, pd.Series) else pd.RangeIndex(len(texts))
 

@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from bertgrid_tf.corpus.balance import parse_undersample
 from bertgrid_tf.corpus.files import STANDARD_INPUT, Quoting
-from bertgrid_tf.corpus.text import read_text
+from bertgrid_tf.corpus.text import HALF_PAIR, read_text
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import (
     AUTO,
@@ -415,7 +415,7 @@ def _is_utf8(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_utf8, value))
     # Half of a surrogate pair, as YAML can spell, and as Python makes of another byte on the command line.
-    return not isinstance(value, str) or not re.search("[\ud800-\udfff]", value)
+    return not isinstance(value, str) or not HALF_PAIR.search(value)
 
 
 def differing_keys(one: Recipe, other: Recipe) -> list[str]:

@@ -16,7 +16,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TextIO, get_args
 
-from bertgrid_tf.corpus.text import LARGEST, TextFile, open_bytes, read_bytes, read_rest, text_file, too_large
+from bertgrid_tf.corpus.text import (
+    HALF_PAIR,
+    LARGEST,
+    TextFile,
+    open_bytes,
+    read_bytes,
+    read_rest,
+    text_file,
+    too_large,
+)
 from bertgrid_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,7 +50,6 @@ SPLITS = {
 _SUFFIXES = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 _SEP = re.compile(r'"?sep=([^"\r\n])"?(?:\r\n?|\n)', re.IGNORECASE)
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*"')
 _UNREADABLE = {
     b"\x89PNG": "a PNG image",
@@ -108,7 +116,7 @@ class RawTable:
     def select(self, wanted: Sequence[str]) -> Cells:
         """Yield the number and the cells of every row, in the order of the names in `wanted`.
 
-        Half of a surrogate pair, which a JSON escape and Python can spell but UTF-8 cannot, becomes U+FFFD.
+        Half of a surrogate pair becomes U+FFFD.
 
         Raises:
             UserError: A column is missing (`check`), a row cannot be read, or there are no rows.
@@ -116,8 +124,8 @@ class RawTable:
         self.check(wanted)
         number = None
         for number, cells in self.cells([self.header.index(column) for column in wanted]):
-            if any(map(_HALF_PAIR.search, cells)):
-                cells = [_HALF_PAIR.sub("\ufffd", cell) for cell in cells]
+            if any(map(HALF_PAIR.search, cells)):
+                cells = [HALF_PAIR.sub("\ufffd", cell) for cell in cells]
                 remark = f"{self.name}: half of a character, as of a broken emoji, is read as \ufffd."
                 if remark not in self.remarks:
                     self.remarks.append(remark)

@@ -3,6 +3,7 @@
 import codecs
 import io
 import os
+import re
 import stat
 import tempfile
 from collections import Counter
@@ -26,11 +27,12 @@ def _windows_1252(byte: int) -> str:
     return bytes([byte]).decode("cp1252", errors="ignore")
 
 
+HALF_PAIR = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair, which a JSON escape, YAML and Python can spell but UTF-8 cannot."""
 _REPLACEMENTS = {
     **{code: _windows_1252(code) for code in range(0x80, 0xA0)},
     0xA0: " ",
-    # Half of a surrogate pair, which a JSON escape can spell but UTF-8 cannot.
-    **dict.fromkeys(range(0xD800, 0xE000), "\ufffd"),
+    **dict.fromkeys(range(0xD800, 0xE000), "\ufffd"),  # HALF_PAIR
 }
 
 

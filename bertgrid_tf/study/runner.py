@@ -98,8 +98,9 @@ class StudyRunner:
         with preparation.locked(self._folder, self._callback.on_message):
             checkpoints = checkpoint_identities(self._asked)
             if not self._fresh:
-                budget = self._budget.seconds if self._budget else None
-                self._asked = preparation.check_folder(self._folder, self._asked, self._corpus, checkpoints, budget)
+                self._asked = preparation.check_folder(
+                    self._folder, self._asked, self._corpus, checkpoints, self._budget_seconds
+                )
                 repair(self._folder, self._corpus, self._callback.on_message)
             with start_workers(self._workers) if self._workers else nullcontext() as workers:
                 self._prepare(workers, checkpoints)
@@ -135,8 +136,7 @@ class StudyRunner:
         self._runner.models.trainer(self._recipe.hyperparameters)  # reads the weights before anything is deleted
         if self._fresh:
             preparation.empty_folder(self._folder)
-        budget = self._budget.seconds if self._budget else None
-        preparation.take_over(self._folder, self._asked, checkpoints, budget, self._callback.on_message)
+        preparation.take_over(self._folder, self._asked, checkpoints, self._budget_seconds, self._callback.on_message)
         preparation.write_beginning(self._folder, self._asked, self._corpus, findings, checkpoints)
         self._folder.write_auto_settings(settings)
         self._workload = WorkloadEstimator(self._runner.encoder, self._recipe.seed)
@@ -144,6 +144,10 @@ class StudyRunner:
         self._controller = BudgetController(
             self._recipe, self._workload.epoch, self._folder, self._callback, self._budget, *devices
         )
+
+    @property
+    def _budget_seconds(self) -> float | None:
+        return None if self._budget is None else self._budget.seconds
 
     def _settled(self) -> set[str]:
         """Return the keys whose measured values trials depend on, so that a study that grows keeps them."""
