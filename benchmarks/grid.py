@@ -1,7 +1,7 @@
 r"""Measure the time of the learning-rate × epoch grid: bertgrid-tf, KerasTuner and Optuna fill the same cells.
 
     python -m benchmarks.grid --model DIR --max-train-samples 1600 --learning-rates 2e-4,1e-4,5e-5 --epochs 4 \
-        [--climb-epochs 17] [--csv FILE]
+        [--csv FILE]
 
 Contenders, one after another, each in a process of its own:
 
@@ -9,15 +9,14 @@ Contenders, one after another, each in a process of its own:
   on texts padded to the maximum length, and validated after each;
 * the same with one trial of all epochs per learning rate, whose history has the cells: kinder than the usual way;
 * Optuna's GridSampler over Hugging Face's Trainer in PyTorch, a trial per cell, dynamic padding;
-* bertgrid-tf, `search: grid` and `search: climb`, in fp32 and bf16, saving after every epoch.
+* bertgrid-tf in fp32 and bf16, saving after every epoch.
 
 Dev is limited to the share that train is limited to. Then the time is extrapolated to 7 × 10 cells and all of Friends:
 
     seconds = start + trials × setup + epochs × epoch × texts
 
 with the three costs as measured. As a check, the costs measured at the first learning rate alone (a grid of one row)
-predict the time of the whole grid. `--climb-epochs` is the number of epochs that `climb` spends on 7 × 10
-(`python -m benchmarks.search simulated`); its epochs cost what those of `grid` do.
+predict the time of the whole grid.
 """
 
 import tempfile
@@ -94,14 +93,9 @@ def search(contender: Contender, folder: Path) -> Searched:
     return Searched(contender.name, wall, tuple(trials_of(reply)), reply["peak_bytes"])
 
 
-def full_size(name: str, climb_epochs: int | None) -> tuple[int, int] | None:
-    """Return the trials and epochs of a contender on 7 × 10 cells; a climb may start every row.
-
-    Without the climb's length in epochs, None.
-    """
+def full_size(name: str) -> tuple[int, int]:
+    """Return the trials and epochs of a contender on 7 × 10 cells."""
     cells = FULL_RATES * FULL_EPOCHS
-    if "climb" in name:
-        return None if climb_epochs is None else (FULL_RATES, climb_epochs)
     return (cells, epochs_of_cells(FULL_RATES, FULL_EPOCHS)) if "per cell" in name else (FULL_RATES, cells)
 
 
@@ -117,10 +111,9 @@ def contenders(flags: Any, corpus: Corpus, folder: Path) -> list[Contender]:
         Contender(KINDER, "keras_tuner_grid", "tensorflow", {**theirs, "per_cell": False}),
     ]
     for precision in ("fp32", "bf16"):
-        for how in ("grid", "climb"):
-            changed = command.friends(flags, context="current+previous", precision=precision, search=how, **grid)
-            ours = our_request(flags, changed, folder) | {"dev_utterances": dev_utterances, "record": "epochs"}
-            made.append(Contender(f"bertgrid-tf, {how}, {precision}", "ours_study", "tensorflow", ours))
+        changed = command.friends(flags, context="current+previous", precision=precision, **grid)
+        ours = our_request(flags, changed, folder) | {"dev_utterances": dev_utterances, "record": "epochs"}
+        made.append(Contender(f"bertgrid-tf, {precision}", "ours_study", "tensorflow", ours))
     return made
 
 
@@ -142,9 +135,7 @@ def show_measured(console: Console, searches: Mapping[str, Searched], size: str)
     console.print(table)
 
 
-def show_extrapolated(
-    console: Console, searches: Mapping[str, Searched], texts: float, first_rate: float, climb_epochs: int | None
-) -> None:
+def show_extrapolated(console: Console, searches: Mapping[str, Searched], texts: float, first_rate: float) -> None:
     """Print the extrapolation to 7 × 10 cells and all texts."""
     table = Table(
         f"{FULL_RATES} × {FULL_EPOCHS}, {texts:.1f} × the texts",
@@ -158,14 +149,11 @@ def show_extrapolated(
         "than kinder",
         "check: predicted / seen",
     )
-    sizes = {name: size for name in searches if (size := full_size(name, climb_epochs))}
-    costs = {name: searches[name.replace("climb", "grid")].cost() for name in sizes}
+    sizes = {name: full_size(name) for name in searches}
+    costs = {name: one.cost() for name, one in searches.items()}
     hours = {name: costs[name].seconds(*size, texts) / 3600 for name, size in sizes.items()}
     for name, (trials, epochs) in sizes.items():
         one, cost = searches[name], costs[name]
-        check = ""
-        if "climb" not in name:
-            check = f"{one.cost(first_rate).seconds(len(one.trials), one.epochs) / one.wall:.2f}"
         table.add_row(
             name,
             f"{cost.start:.1f}",
@@ -176,7 +164,7 @@ def show_extrapolated(
             f"{hours[name]:.2f}",
             f"{hours[BASELINE] / hours[name]:.1f}",
             f"{hours[KINDER] / hours[name]:.1f}",
-            check,
+            f"{one.cost(first_rate).seconds(len(one.trials), one.epochs) / one.wall:.2f}",
         )
     console.print("seconds = start + trials × setup + epochs × epoch × texts")
     console.print(table)
@@ -207,7 +195,6 @@ def main() -> None:
     """Parse the command line, search, print."""
     parser = command.parser(__doc__, csv="file for every trial")
     command.add_grid(parser)
-    parser.add_argument("--climb-epochs", type=int, help="epochs that climb spends on 7 × 10 cells")
     flags = parser.parse_args()
     recipe = command.friends(flags, context="current+previous")
     corpus = command.corpus(flags, recipe)
@@ -226,7 +213,7 @@ def main() -> None:
     console = Console(width=160)
     size = f"{len(flags.learning_rates)} × {flags.epochs}, {counts[1]} texts"
     show_measured(console, searches, size)
-    show_extrapolated(console, searches, texts, flags.learning_rates[0], flags.climb_epochs)
+    show_extrapolated(console, searches, texts, flags.learning_rates[0])
     command.print_system(console)
 
 

@@ -34,12 +34,6 @@ def ours(trials: int) -> CasualGridOracle:
     return CasualGridOracle(OBJECTIVE, [1e-6 * (1 + rate) for rate in range(trials + MEASURED)], 2, seed=1)
 
 
-def ours_climbing(trials: int) -> CasualGridOracle:
-    """Make an oracle whose trials are the levels of a sweep, before a climb."""
-    rates = [1e-6 * 1.1**rate for rate in range(8 * MEASURED)]
-    return CasualGridOracle(OBJECTIVE, rates, 2, {"level": list(range(trials))}, search="climb", seed=1, examples=1000)
-
-
 def two_parameters(trials: int) -> keras_tuner.HyperParameters:
     """Declare two hyperparameters with enough combinations, and a short description."""
     levels = 1 + int((trials + MEASURED) ** 0.5)
@@ -61,7 +55,6 @@ def random_search(trials: int) -> keras_tuner.Oracle:
 
 ORACLES: dict[str, Callable[[int], keras_tuner.Oracle]] = {
     "ours, grid": ours,
-    "ours, climb after a sweep": ours_climbing,
     FLUSHED: ours,
     "KerasTuner GridSearch": grid_search,
     "KerasTuner RandomSearch": random_search,

@@ -177,10 +177,16 @@ class Recipe(Strict):
         description="`shared`: one trial per learning rate, scored after every epoch; `per-cell`: a trial and a "
         "schedule for each cell",
     )
-    search: Literal["grid", "climb", "asha", "bayes", "genetic", "surface"] = Field(
+    search: Literal["grid", "genetic", "surface"] = Field(
         "grid",
-        description="`grid` fills every cell; `climb`, `asha`, `bayes`, `genetic` and `surface` leave cells out: "
-        "see [search.md](search.md)",
+        description="`grid` fills every cell; `genetic` and `surface` leave cells out: see [search.md](search.md)",
+    )
+    search_share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="largest share of the grid's epochs that a search which leaves cells out trains; absent: that of "
+        "the search, see [search.md](search.md)",
     )
     selection: Literal["best", "cheapest-equivalent"] = Field(
         "best",
@@ -232,6 +238,8 @@ class Recipe(Strict):
                 f"search {self.search} stops rows, which grid_schedule {self.grid_schedule} does not have: give search "
                 "grid, or grid_schedule shared"
             )
+        if self.search == "grid" and self.search_share is not None:
+            raise ValueError("search grid trains every cell: give another search, or no search_share")
         return self
 
     @model_validator(mode="after")

@@ -47,8 +47,6 @@ NAMES = {
     "Estimate": "ScoreEstimate or MemoryEstimate",
     "most_epochs": "max_epochs",
     "Wait": "Idle",
-    "Climb": "HillClimb",
-    "Bayes": "BayesianOptimization",
     "rehearse": "time_steps",
     "told_again": "restored",
     "Labelled": "EncodedDataset",

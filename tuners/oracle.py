@@ -17,7 +17,7 @@ from tuners import state
 from tuners.decisions import Best, Choose, Decisions, MissingTrial, ScoredCell, SweepLevel, stage_of
 from tuners.errors import TunerError
 from tuners.space import ADOPTED, GridSchedule, Plan, SearchSpace, Value
-from tuners.strategies import RecordedTable, Search, Strategy, strategy
+from tuners.strategies import Search, Strategy, strategy
 from tuners.table import Table
 
 
@@ -62,11 +62,9 @@ class CasualGridOracle(keras_tuner.Oracle):
         sweep_epochs: Epochs of a trial in a sweep.
         grid_schedule: "shared" trains every learning rate once, over a schedule of all epochs, and scores it after each
             epoch; "per-cell" trains every cell by itself, over a schedule of its own, and counts its last epoch.
-        seed: Seed of the draws of a search ("grid" and "climb" draw nothing); a study resumes under the same seed only.
-        search: "grid" fills every cell; "climb", "asha", "bayes", "genetic", "surface", or a strategy of other settings
-            (`tuners.strategies.HillClimb(share=0.5)`), leave cells out.
-        examples: Size of the dev split where the objective is a share of it, with a binomial standard error.
-        tables: Tables of other studies, from which the search "surface" expects what it has not seen.
+        seed: Seed of the draws of a search ("grid" draws nothing); a study resumes under the same seed only.
+        search: "grid" fills every cell; "genetic", "surface", or a strategy with settings of its own
+            (`tuners.strategies.Surface(share=0.3, examples=1178)`), leave cells out.
         choose: Returns the level of a sweep to adopt, given the levels with a score, the incumbent's first and the
             others in their order; None adopts the first with the best score. It must be a pure function, since a
             resumed study calls it, too.
@@ -89,8 +87,6 @@ class CasualGridOracle(keras_tuner.Oracle):
         grid_schedule: GridSchedule = "shared",
         seed: int | None = None,
         search: Search | Strategy = "grid",
-        examples: int | None = None,
-        tables: Sequence[RecordedTable] = (),
         choose: Choose | None = None,
         max_retries_per_trial: int = 0,
         without_horizon: Callable[[Mapping[str, Value]], bool] | None = None,
@@ -98,8 +94,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         self.search_space = self._whole_space = SearchSpace.of(
             learning_rates, epochs, sweeps, start, sweep_epochs, grid_schedule
         )
-        self._tables = tables
-        self._strategy = strategy(search, examples, tables) if isinstance(search, str) else search
+        self._strategy = strategy(search) if isinstance(search, str) else search
         if self._strategy is not None and self.search_space.grid_schedule != "shared":
             raise TunerError(
                 f'search {self._strategy.name} stops rows, which grid_schedule "per-cell" does not have: '
@@ -129,7 +124,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         grid = (space.learning_rates, space.epochs, space.sweeps, space.start, space.sweep_epochs, space.grid_schedule)
         return cls(objective, *grid, seed=seed, **arguments)
 
-    def narrow(self, space: SearchSpace, search: Search | Strategy = "grid", examples: int | None = None) -> None:
+    def narrow(self, space: SearchSpace, search: Search | Strategy = "grid") -> None:
         """Restrict the search to a smaller space: fewer sweeps, learning rates or epochs, or another strategy.
 
         To be called while every trial so far is in the smaller space too; a resumed study must be narrowed in the same
@@ -137,7 +132,7 @@ class CasualGridOracle(keras_tuner.Oracle):
         arguments are the constructor's.
         """
         self.search_space = space
-        self._strategy = strategy(search, examples, self._tables) if isinstance(search, str) else search
+        self._strategy = strategy(search) if isinstance(search, str) else search
         self._decisions = self._derive(self.search_space)
 
     @property

@@ -1,4 +1,4 @@
-"""Search strategies compared on recorded and synthetic learning-rate × epoch tables; nothing is trained.
+"""Search strategies compared on recorded learning-rate × epoch tables; nothing is trained.
 
 A table's true scores are the means over its seeds. A search sees the scores of one seed and selects the best cell that
 it has seen. Its simple regret is the best true score minus the true score of the selected cell. A selection is tied

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf, isnan
 from time import monotonic
+from typing import Literal
 
 from keras_tuner.engine.trial import Trial
 
@@ -27,6 +28,7 @@ from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
 from bertgrid_tf.training.workload import EpochWorkload
 from bertgrid_tf.trial_config import FINAL, GRID, INTERACTIONS, SEEDS, TrialConfig
 from tuners.state import ENDED
+from tuners.strategies import Strategy
 from tuners.tuner import discard
 
 
@@ -90,14 +92,14 @@ class BudgetController:
 
     # The search
 
-    def attach(self, oracle: TimedOracle, examples: int | None) -> None:
+    def attach(self, oracle: TimedOracle, strategy: Callable[[Recipe], Strategy | Literal["grid"]]) -> None:
         """Keep a search within the budget, narrowed to the chosen part if there is one.
 
         Args:
             oracle: Made for the whole recipe, without trials.
-            examples: As for the oracle.
+            strategy: Makes the strategy of a recipe's search.
         """
-        self._oracle, self._examples = oracle, examples
+        self._oracle, self._strategy = oracle, strategy
         arguments = (self._asked, oracle, self.estimator, self.log, self._workload, self._final_gpus)
         self._deadline = oracle.deadline = Deadline(self._budget or inf, *arguments)
         oracle.one_at_a_time = self._is_undecided
@@ -245,7 +247,7 @@ class BudgetController:
         """Narrow the search to the chosen part, if there is one."""
         if self.log.seconds is not None:
             searched = self._deadline.recipe = self.log.chosen(self._asked)
-            self._oracle.narrow(search_space(searched), searched.search, self._examples)
+            self._oracle.narrow(search_space(searched), self._strategy(searched))
             self._oracle.before_grid = None if self.log.of("grid") else self._choose_grid
 
     def _is_part(self, config: TrialConfig, chosen: Recipe) -> bool:

@@ -83,7 +83,7 @@ def stage_trials(recipe: Recipe) -> list[tuple[str, list[TrialConfig]]]:
     After the search, trials are planned for all epochs, and further seeds for every row, since winner and tied rows
     are open.
     """
-    space, chosen = search_space(recipe), strategy(recipe.search)
+    space, chosen = search_space(recipe), strategy(recipe.search, recipe.search_share)
     stages = [
         (stage.name, [TrialConfig.from_values(values, recipe.seed, stage.name) for values in stage.configurations])
         for stage in space.plan().stages

@@ -21,8 +21,10 @@ MARGIN = 1.1
 """Allowance for predictions that are too low, as a factor."""
 LEAST_TO_FILL = 3
 """The start's learning rate and its neighbours: the least that shows whether it is a good one."""
-LEAST_TO_CLIMB = 4
-"""Climbing trains a quarter of the grid's epochs: with fewer learning rates, less than one of them to its end."""
+LEAST_TO_SEARCH = 4
+"""With fewer learning rates, one row is more than any of the shares below."""
+SEARCH_SHARES = (0.5, 0.3, 0.15)
+"""Shares of the grid that are searched where it cannot be filled."""
 MOST_SECONDS = 10 * 365 * 86_400
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 
@@ -113,10 +115,10 @@ def too_short_error(asked: Recipe, seconds: Callable[[Recipe], float], budget: f
 def candidates(asked: Recipe) -> list[Recipe]:
     """List reduced recipes, from the whole one to one epoch of one learning rate.
 
-    Given up, one after another: filling the grid, where climbing it instead leaves a row's worth of epochs or more; the
-    learning rates farthest from the start's, as long as there are enough of them for the search; epochs, down to half;
-    sweeps, the last first; then all learning rates but the nearest to the start's, and epochs down to one. The final
-    model is never given up.
+    Given up, one after another: filling the grid, of which the search `surface` trains less and less; the learning
+    rates farthest from the start's, as long as there are enough of them for the search; epochs, down to half; sweeps,
+    the last first; then all learning rates but the nearest to the start's, and epochs down to one. The final model is
+    never given up.
     """
     reduced = [asked]
 
@@ -124,9 +126,10 @@ def candidates(asked: Recipe) -> list[Recipe]:
         reduced.append(reduced[-1].model_copy(update=changes))
 
     rates, half = len(asked.learning_rates), ceil(asked.epochs / 2)
-    if asked.search == "grid" and asked.grid_schedule == "shared" and rates >= LEAST_TO_CLIMB:
-        give_up(search="climb")
-    few = min(rates, LEAST_TO_FILL if reduced[-1].search == "grid" else LEAST_TO_CLIMB)
+    if asked.search == "grid" and asked.grid_schedule == "shared" and rates >= LEAST_TO_SEARCH:
+        for share in SEARCH_SHARES:
+            give_up(search="surface", search_share=share)
+    few = min(rates, LEAST_TO_FILL if reduced[-1].search == "grid" else LEAST_TO_SEARCH)
     for count in range(rates - 1, few - 1, -1):
         give_up(learning_rates=_nearest(asked, count))
     for epochs in range(asked.epochs - 1, half - 1, -1):
@@ -146,7 +149,7 @@ def left_out(asked: Recipe, chosen: Recipe) -> str:
     """Describe what a reduced recipe lacks of the whole one; empty if nothing."""
     parts = []
     if chosen.search != asked.search:
-        parts.append("filling the grid, which is climbed instead")
+        parts.append(f"filling the grid, of which search {chosen.search} trains up to {chosen.search_share:.0%}")
     if rates := [f"{rate:g}" for rate in asked.learning_rates if rate not in chosen.learning_rates]:
         parts.append(f"the learning rate{'s' if len(rates) > 1 else ''} {_listed(rates)}")
     if chosen.epochs < asked.epochs:
@@ -165,7 +168,7 @@ def _listed(parts: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
-_GRID = ("search", "learning_rates", "epochs")
+_GRID = ("search", "search_share", "learning_rates", "epochs")
 _KEYS = {
     "recipe": ("seconds", "sweeps", "without", *_GRID),
     "grid": ("without", *_GRID),
@@ -182,7 +185,8 @@ class _Decision(BaseModel):
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
     sweeps: list[str] = []
     without: str = ""
-    search: Literal["grid", "climb", "asha", "bayes", "genetic", "surface"] = "grid"
+    search: Literal["grid", "genetic", "surface"] = "grid"
+    search_share: Annotated[float, Field(gt=0, le=1)] | None = None
     learning_rates: Annotated[list[LearningRate], Field(min_length=1)] = []
     epochs: Epoch = 1
     trial: str = ""
@@ -252,6 +256,7 @@ class BudgetLog:
         return asked.model_copy(
             update={
                 "search": chosen.search,
+                "search_share": chosen.search_share,
                 "learning_rates": [rate for rate in asked.learning_rates if rate not in left_out],
                 "epochs": asked.epochs if chosen.epochs == former.epochs else chosen.epochs,
                 "sweeps": {

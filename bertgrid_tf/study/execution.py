@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import keras_tuner
 
@@ -27,6 +27,7 @@ from tuners import CasualGridOracle, CasualGridSearch
 from tuners.decisions import Choose
 from tuners.parallel import ParallelSearch
 from tuners.pool import Pool, follow
+from tuners.strategies import Strategy, strategy
 
 if TYPE_CHECKING:
     from keras_tuner.engine.trial import Trial
@@ -39,6 +40,12 @@ def dev_examples(recipe: Recipe, corpus: Corpus) -> int | None:
     """Return the number of dev texts of which the recipe's metric is a share; None where it is none."""
     # A loss or a coefficient is no share of the examples.
     return None if unit(recipe.metric) != "%" else len(list(utterances(corpus.splits["dev"])))
+
+
+def search_strategy(recipe: Recipe, corpus: Corpus) -> Strategy | Literal["grid"]:
+    """Make the strategy of a recipe's search, without `auto`."""
+    tables = expected_surfaces(recipe.hyperparameters.model) if recipe.search == "surface" else ()
+    return strategy(recipe.search, recipe.search_share, dev_examples(recipe, corpus), tables) or "grid"
 
 
 def make_oracle(kind: type[Oracle], recipe: Recipe, corpus: Corpus, choose: Choose | None) -> Oracle:
@@ -54,9 +61,7 @@ def make_oracle(kind: type[Oracle], recipe: Recipe, corpus: Corpus, choose: Choo
         search_space(recipe),
         keras_tuner.Objective(recipe.metric, recipe.direction()),
         recipe.seed,
-        search=recipe.search,
-        examples=dev_examples(recipe, corpus),
-        tables=expected_surfaces(recipe.hyperparameters.model) if recipe.search == "surface" else (),
+        search=search_strategy(recipe, corpus),
         choose=choose,
         without_horizon=lambda values: recipe.can_lengthen(Hyperparameters.from_values(values)),
     )

@@ -12,7 +12,7 @@ from bertgrid_tf.hyperparameters import Hyperparameters, Value
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.format import duration
 from bertgrid_tf.storage.study_folder import StudyFolder
-from bertgrid_tf.study.execution import dev_examples, make_oracle
+from bertgrid_tf.study.execution import make_oracle, search_strategy
 from bertgrid_tf.training.resampling import steps_per_epoch
 from bertgrid_tf.trial_config import FINAL, GRID, INTERACTIONS, SEEDS
 from tuners import CasualGridOracle, SweepLevel
@@ -156,7 +156,7 @@ def plan_missing(folder: StudyFolder, recipe: Recipe, corpus: Corpus) -> StudyPl
     oracle = make_oracle(CasualGridOracle, recipe, corpus, choose if recipe.selection != "best" else None)
     former, log = folder.read_recipe(), BudgetLog(folder.budget_file)
     searched = log.chosen(recipe) if log.seconds is None else log.grown(former, recipe)
-    oracle.narrow(search_space(searched), searched.search, dev_examples(recipe, corpus))
+    oracle.narrow(search_space(searched), search_strategy(searched, corpus))
     if folder.oracle_file.exists():
         oracle.peek(folder.path)
     trials, bound = oracle.missing()

@@ -26,7 +26,7 @@ from bertgrid_tf.storage.records import SearchConfidence
 from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
 from bertgrid_tf.study import preparation
 from bertgrid_tf.study.auto_settings import AUTO_SETTINGS, FINAL_BATCH_SIZE, resolve
-from bertgrid_tf.study.execution import TrialExecution, dev_examples, make_oracle
+from bertgrid_tf.study.execution import TrialExecution, make_oracle, search_strategy
 from bertgrid_tf.study.final_model import train_final_model
 from bertgrid_tf.study.follow_up import interaction_checks, run_follow_ups, seed_repeats
 from bertgrid_tf.study.repair import repair, repair_models
@@ -176,7 +176,7 @@ class StudyRunner:
     def _search_with(self, pool: Pool | None) -> TimedOracle:
         choose = self._cheapest_level if self._recipe.selection == "cheapest-equivalent" else None
         oracle = make_oracle(TimedOracle, self._recipe, self._corpus, choose)
-        self._controller.attach(oracle, dev_examples(self._recipe, self._corpus))
+        self._controller.attach(oracle, lambda recipe: search_strategy(recipe, self._corpus))
 
         def on_epoch_end(trial: Trial, epoch: int, metrics: Mapping[str, float]) -> bool:
             goes_on = self._controller.trial_epoch(trial, epoch, metrics)

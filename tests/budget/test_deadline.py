@@ -16,6 +16,7 @@ from bertgrid_tf.errors import UserError
 from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
 from bertgrid_tf.training.workload import EpochWorkload
 from tuners.parallel import ParallelSearch
+from tuners.strategies import strategy
 
 WORKLOAD = EpochWorkload("kind", "model", 1, 32, 4, 100.0, 10.0)
 ROWS = {"sweeps": {}, "learning_rates": [4e-3, 2e-3, 1e-3], "learning_rate": 2e-3, "epochs": 4}
@@ -61,7 +62,7 @@ class Search:
         objective = keras_tuner.Objective("accuracy", "max")
         self.oracle = TimedOracle.over(search_space(self.recipe), objective, 1, search=self.recipe.search)
         self.oracle.verbose = 0
-        self.controller.attach(self.oracle, None)
+        self.controller.attach(self.oracle, lambda recipe: strategy(recipe.search, recipe.search_share) or "grid")
         folder, controller = self.study_folder.path, self.controller
         tuner = ParallelSearch(
             self.pool,
@@ -99,7 +100,8 @@ def test_a_row_that_is_none_of_those_that_fit_is_ended_and_does_not_count(tmp_pa
 
 def test_what_was_predicted_before_the_choice_is_predicted_again_for_the_part_that_fits(tmp_path):
     rates = [8e-3, 4e-3, 2e-3, 1e-3, 5e-4, 2.5e-4]
-    search = Search(tmp_path / "study", 165, 1, **ROWS | {"search": "climb", "learning_rates": rates, "epochs": 6})
+    grid = {"search": "surface", "search_share": 0.3, "learning_rates": rates, "epochs": 6}
+    search = Search(tmp_path / "study", 180, 1, **ROWS | grid)
     [chosen] = search.decided("recipe")
     assert (len(chosen["learning_rates"]), chosen["epochs"]) == (5, 6)
     # The trial that showed the speed goes on.

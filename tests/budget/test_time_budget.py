@@ -38,7 +38,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     rates = draw(st.lists(st.sampled_from(WHOLE["learning_rates"]), min_size=1, unique=True))
     sweeps = draw(st.sets(st.sampled_from(sorted(WHOLE["sweeps"]))))
     grid, search = draw(
-        st.sampled_from([("shared", "grid"), ("shared", "climb"), ("shared", "asha"), ("per-cell", "grid")])
+        st.sampled_from([("shared", "grid"), ("shared", "surface"), ("shared", "genetic"), ("per-cell", "grid")])
     )
     return tiny(
         **{
@@ -83,31 +83,34 @@ def test_a_time_as_written_can_be_given_as_a_budget_and_is_no_shorter(seconds):
 
 def test_what_is_given_up_first_is_filling_the_grid_and_last_are_the_epochs():
     found = candidates(tiny(**WHOLE))
-    kept = [(r.search, len(r.learning_rates), r.epochs, list(r.sweeps)) for r in found]
+    kept = [(r.search_share, len(r.learning_rates), r.epochs, list(r.sweeps)) for r in found]
     every = ["context", "batch_size", "max_length"]
     assert kept == [
-        ("grid", 6, 6, every),
-        ("climb", 6, 6, every),
-        ("climb", 5, 6, every),
-        ("climb", 4, 6, every),
-        ("climb", 4, 5, every),
-        ("climb", 4, 4, every),
-        ("climb", 4, 3, every),
-        ("climb", 4, 3, ["context", "batch_size"]),
-        ("climb", 4, 3, ["batch_size"]),
-        ("climb", 3, 3, ["batch_size"]),
-        ("climb", 2, 3, ["batch_size"]),
-        ("climb", 1, 3, ["batch_size"]),
-        ("climb", 1, 2, ["batch_size"]),
-        ("climb", 1, 1, ["batch_size"]),
+        (None, 6, 6, every),
+        (0.5, 6, 6, every),
+        (0.3, 6, 6, every),
+        (0.15, 6, 6, every),
+        (0.15, 5, 6, every),
+        (0.15, 4, 6, every),
+        (0.15, 4, 5, every),
+        (0.15, 4, 4, every),
+        (0.15, 4, 3, every),
+        (0.15, 4, 3, ["context", "batch_size"]),
+        (0.15, 4, 3, ["batch_size"]),
+        (0.15, 3, 3, ["batch_size"]),
+        (0.15, 2, 3, ["batch_size"]),
+        (0.15, 1, 3, ["batch_size"]),
+        (0.15, 1, 2, ["batch_size"]),
+        (0.15, 1, 1, ["batch_size"]),
     ]
+    assert [recipe.search for recipe in found] == ["grid"] + ["surface"] * 15
     # Those nearest to the start's, in the recipe's order; of equally near ones the first.
-    assert found[3].learning_rates == [8e-3, 4e-3, 2e-3, 1e-3]
-    assert found[9].learning_rates == [4e-3, 2e-3, 1e-3]
+    assert found[5].learning_rates == [8e-3, 4e-3, 2e-3, 1e-3]
+    assert found[11].learning_rates == [4e-3, 2e-3, 1e-3]
     assert found[-1].learning_rates == [2e-3]
 
 
-def test_a_grid_too_small_to_be_climbed_is_filled():
+def test_a_grid_too_small_to_be_searched_is_filled():
     found = candidates(tiny(**WHOLE | {"learning_rates": [4e-3, 2e-3, 1e-3], "epochs": 2, "sweeps": {}}))
     assert [(r.search, len(r.learning_rates), r.epochs) for r in found] == [
         ("grid", 3, 2),
@@ -117,7 +120,7 @@ def test_a_grid_too_small_to_be_climbed_is_filled():
     ]
 
 
-def test_a_grid_of_cells_is_never_climbed_and_keeps_the_start_s_neighbours_until_the_sweeps_are_given_up():
+def test_a_grid_of_cells_is_always_filled_and_keeps_the_start_s_neighbours_until_the_sweeps_are_given_up():
     found = candidates(tiny(**WHOLE | {"grid_schedule": "per-cell", "epochs": 2, "sweeps": {"max_length": [32, 48]}}))
     assert [(r.search, len(r.learning_rates), r.epochs, len(r.sweeps)) for r in found] == [
         *(("grid", rates, 2, 1) for rates in (6, 5, 4, 3)),
@@ -188,9 +191,9 @@ def test_what_is_left_out_is_named():
     whole = tiny(**WHOLE)
     found = candidates(whole)
     assert left_out(whole, whole) == ""
-    assert left_out(whole, found[1]) == "filling the grid, which is climbed instead"
-    assert left_out(whole, found[8]) == (
-        "filling the grid, which is climbed instead, the learning rates 0.0005 and 0.00025, "
+    assert left_out(whole, found[1]) == "filling the grid, of which search surface trains up to 50%"
+    assert left_out(whole, found[10]) == (
+        "filling the grid, of which search surface trains up to 15%, the learning rates 0.0005 and 0.00025, "
         "3 of the grid's 6 epochs and the sweeps of context and max_length"
     )
 
@@ -198,7 +201,7 @@ def test_what_is_left_out_is_named():
 def test_decisions_are_read_back_whatever_the_process_died_of(tmp_path):
     path = tmp_path / "budget.jsonl"
     whole = tiny(**WHOLE)
-    chosen = candidates(whole)[8]
+    chosen = candidates(whole)[10]
     BudgetLog(path).choose(60, whole, chosen)
     BudgetLog(path).add("stop", trial="learning_rate=0.001", epoch=2)
     with path.open("a") as file:
@@ -220,11 +223,12 @@ def test_decisions_are_read_back_whatever_the_process_died_of(tmp_path):
 def test_what_is_chosen_of_the_grid_after_the_sweeps_is_what_counts(tmp_path):
     whole = tiny(**WHOLE)
     decisions = BudgetLog(tmp_path / "budget.jsonl")
-    decisions.choose(60, whole, candidates(whole)[4])
-    decisions.choose_grid(whole, candidates(whole)[2])
-    assert decisions.chosen(whole) == candidates(whole)[2]
+    decisions.choose(60, whole, candidates(whole)[6])
+    decisions.choose_grid(whole, candidates(whole)[4])
+    assert decisions.chosen(whole) == candidates(whole)[4]
     assert decisions.sentences() == [
-        "Chosen to fit --budget 1m, without filling the grid, which is climbed instead and the learning rate 0.00025."
+        "Chosen to fit --budget 1m, without filling the grid, of which search surface trains up to 15% and the "
+        "learning rate 0.00025."
     ]
 
 

@@ -28,7 +28,7 @@ SENSIBLE = {
     "final_model": ["none", "scratch:1x32"],
     "learning_rates": ["1e-3", "1e-3,2e-3"],
     "epochs": ["1", "2"],
-    "search": ["grid", "climb", "asha", "bayes", "genetic"],
+    "search": ["grid", "genetic", "surface"],
     "sweep": ["context=current,current+next", "max_length=16,32", "batch_size=8,16", "oversample_ratio=0,1"],
     "set_": ["batch_size=8", "sweep_epochs=1", "max_length=24", "sweeps={}", "precision=auto"],
     "metric": ["macro_f1", "loss", "f1_joy", "micro_f1:joy,neutral"],

@@ -53,7 +53,7 @@ def test_a_stage_that_has_not_ended_has_no_error_and_one_that_has_not_begun_no_r
 
 
 def test_a_search_that_leaves_cells_out_is_predicted_at_most():
-    assert rows(TIMES, recipe(search="climb"), ended=True)[2][2:] == ["≤ 2 min 30 s", "≤ 4 min 20 s"]
+    assert rows(TIMES, recipe(search="surface"), ended=True)[2][2:] == ["≤ 2 min 30 s", "≤ 4 min 20 s"]
 
 
 def test_the_file_of_times_is_read_as_it_was_written(tmp_path):
@@ -79,7 +79,7 @@ def test_the_summary_says_what_was_left_out_for_lack_of_time(tmp_path):
     console = Console(file=io.StringIO(), width=200)
     print_summary(console, study_folder, analyze(study_folder))
     shown = console.file.getvalue()
-    assert "Chosen to fit --budget 10m, without filling the grid, which is climbed instead." in shown
+    assert "Chosen to fit --budget 10m, without filling the grid, of which search surface trains up to 50%." in shown
     assert "For lack of time within --budget 10m: context=current+next was not begun." in shown
     assert [line.split("│")[4].strip() for line in shown.splitlines() if "│ current+next" in line] == ["left out"]
     assert "6 min 02 s" in shown

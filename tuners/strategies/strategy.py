@@ -108,12 +108,6 @@ class Strategy(Protocol):
         """Return the settings in JSON's types; a study resumes under the same settings only."""
 
 
-def score_noise(state: SearchState, examples: int | None) -> float:
-    """Return the standard error of the best score so far; 0 where the objective is no share of `examples`."""
-    best = max((trial.best for trial in state.trials), default=0.0)
-    return 0.0 if examples is None or not 0 < best < 1 else standard_error(best, examples)
-
-
 def standard_error(share: float, examples: int) -> float:
     """Return the binomial standard error √(p(1-p)/n) of a share p of n examples."""
     return math.sqrt(share * (1 - share) / examples)
