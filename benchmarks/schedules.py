@@ -296,31 +296,40 @@ def compare(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A line a schedule: epochs trained, of shared's; the mean difference to per-cell on test in points, with its 95 %
         interval over the pairs of corpus and seed, in all and by epoch; Spearman's rank correlation of a grid's cells
-        with per-cell's, on test, and the test score of the cell that dev selects, both as means over the grids.
+        with per-cell's, on test, and the test score of the cell that dev selects, both as means over the grids; and the
+        interval of the correlation less that of shared.
     """
     lines, epochs = [], int(table.index.get_level_values("epoch").max())
-    grids = ["corpus", "seed"]
+    grids, correlations = ["corpus", "seed"], dict[str, pd.Series]()
     for schedule in table["test"].columns:
         both = table[table["test"][[schedule, PER_CELL]].notna().all(axis=1)]
         apart = 100 * (both["test"][schedule] - both["test"][PER_CELL])
         line: dict[str, Any] = {"schedule": schedule, "grids": both.groupby(grids).ngroups}
         line["cost"] = epochs_trained(schedule, epochs) / epochs
-        means = apart.groupby(grids).mean()
-        reach = t.ppf(0.975, len(means) - 1) * means.std() / np.sqrt(len(means)) if len(means) > 1 else np.nan
-        line |= {"difference": means.mean(), "low": means.mean() - reach, "high": means.mean() + reach}
+        line["difference"], line["low"], line["high"] = _mean_with_interval(apart.groupby(grids).mean())
         line |= {f"epoch {epoch}": own.groupby(grids).mean().mean() for epoch, own in apart.groupby("epoch")}
-        correlations, picks = [], []
-        for _, grid in both.groupby(grids):
-            correlations.append(spearmanr(grid["test"][schedule], grid["test"][PER_CELL]).statistic)
+        found, picks = {}, []
+        for name, grid in both.groupby(grids):
+            found[name] = spearmanr(grid["test"][schedule], grid["test"][PER_CELL]).statistic
             picks.append(100 * grid["test"][schedule].loc[grid["dev"][schedule].idxmax()])
-        lines.append(line | {"correlation": np.mean(correlations), "pick": np.mean(picks)})
+        correlations[schedule] = pd.Series(found, dtype=float)
+        lines.append(line | {"correlation": correlations[schedule].mean(), "pick": np.mean(picks)})
+    for line in lines:
+        nearer = (correlations[line["schedule"]] - correlations[SHARED]).dropna()
+        line["nearer"], line["nearer_low"], line["nearer_high"] = _mean_with_interval(nearer)
     return pd.DataFrame(lines).sort_values("cost", ignore_index=True)
+
+
+def _mean_with_interval(values: pd.Series) -> tuple[float, float, float]:
+    """Return a mean and the limits of its 95 % interval."""
+    reach = t.ppf(0.975, len(values) - 1) * values.std() / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return values.mean(), values.mean() - reach, values.mean() + reach
 
 
 def show(console: Console, compared: pd.DataFrame) -> None:
     """Print the comparison."""
     epochs = [name for name in compared if name.startswith("epoch ")]
-    columns = ("× shared", "− per-cell, points (95 %)", *epochs, "rank corr.", "pick on test", "grids")
+    columns = ("× shared", "− per-cell, points (95 %)", *epochs, "rank corr.", "− shared's", "pick on test", "grids")
     table = Table("schedule", *(Column(name, justify="right", no_wrap=True) for name in columns))
     for one in compared.to_dict("records"):
         apart = f"{one['difference']:+.2f} ({one['low']:+.2f} to {one['high']:+.2f})"
@@ -330,6 +339,7 @@ def show(console: Console, compared: pd.DataFrame) -> None:
             apart,
             *(f"{one[name]:+.2f}" for name in epochs),
             f"{one['correlation']:.2f}",
+            f"{one['nearer']:+.2f} ({one['nearer_low']:+.2f} to {one['nearer_high']:+.2f})",
             f"{one['pick']:.2f}",
             str(one["grids"]),
         )
