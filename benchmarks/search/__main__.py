@@ -120,7 +120,7 @@ def evaluate(
             if other.card.task != card.task
             and not (unlike and (other.card.layers, other.card.width) == (card.layers, card.width))
         ]
-        known = weigh(others, card.layers, card.width, bool(card.pretrained))
+        known = weigh(others, card.layers, card.width)
         searches: dict[str, Peer] = {SUGGESTED: suggested_rows(known), GENETIC: genetic, **peers()}
         for problem in problems(table, seeds):
             surface = Surface(share, problem.examples, known)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from bertgrid_tf.bank.studies import RecordedStudy, read_studies
+from bertgrid_tf.bank.suggest import size_exponent
 from bertgrid_tf.bert.dimensions import dimensions
-from bertgrid_tf.bert.scratch import SCRATCH
 from tuners.strategies import RecordedTable
 
-BANDWIDTH = 0.5
+BANDWIDTH = 2.0
 """Difference of two sizes, layers × width in factors of 2, at which the weight of a table falls to exp(−½)."""
 ALONE = 0.5
 """Weight, in tables of the same size, of what no table tells."""
@@ -37,21 +37,21 @@ def expected_surfaces(model: str) -> list[RecordedTable]:
         UserError: The checkpoint or a table cannot be read.
     """
     size = dimensions(model, 2)
-    return weigh(full_tables(read_studies()), size.layers, size.width, SCRATCH.fullmatch(model) is None)
+    return weigh(full_tables(read_studies()), size.layers, size.width)
 
 
-def weigh(studies: Sequence[RecordedStudy], layers: int, width: int, pretrained: bool) -> list[RecordedTable]:
-    """Weigh full tables by how near the size of their checkpoint is; a pretrained one is like pretrained ones only."""
-    kernels = []
+def weigh(studies: Sequence[RecordedStudy], layers: int, width: int) -> list[RecordedTable]:
+    """Weigh full tables by how near the size of their checkpoint is, at the learning rates that another size needs."""
+    exponent, kernels, rates = size_exponent(studies), [], []
     for study in studies:
-        card = study.card
-        octaves = math.inf
-        if card.layers and card.width and card.pretrained == pretrained:
-            octaves = math.log2(card.layers * card.width / (layers * width))
+        card, octaves = study.card, math.inf
+        if card.layers and card.width:
+            octaves = math.log2(layers * width / (card.layers * card.width))
         kernels.append(math.exp(-0.5 * (octaves / BANDWIDTH) ** 2))
+        rates.append(study.rates * 2 ** (exponent * octaves) if kernels[-1] else study.rates)
     return [
-        RecordedTable(study.rates, study.mean, baseline(study), kernel / (sum(kernels) + ALONE))
-        for study, kernel in zip(studies, kernels, strict=True)
+        RecordedTable(at, study.mean, baseline(study), kernel / (sum(kernels) + ALONE))
+        for study, at, kernel in zip(studies, rates, kernels, strict=True)
     ]
 
 
