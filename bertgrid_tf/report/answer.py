@@ -28,8 +28,14 @@ def headline(analysis: StudyAnalysis) -> list[str]:
 
 
 def certainty(analysis: StudyAnalysis) -> list[str]:
-    """Return how certain the score is: the tied set, better levels, the selection optimism, the range over seeds."""
-    return [*tied_set(analysis), *overruled(analysis), *optimism(analysis), *seeds(analysis)]
+    """Return how certain the score is: the tied set, first epochs in it, better levels, the optimism, the seeds."""
+    return [
+        *tied_set(analysis),
+        *first_epochs(analysis),
+        *overruled(analysis),
+        *optimism(analysis),
+        *seeds(analysis),
+    ]
 
 
 def to_text(sentence: str) -> Text:
@@ -156,6 +162,19 @@ def tied_set(analysis: StudyAnalysis) -> list[str]:
         reached = score(analysis.recipe.metric, cheapest.score.value)
         cheaper = f"the cheapest of them: learning rate {cheapest.learning_rate:g}, epoch {cheapest.epoch} ({reached})"
     return [f"{tied} of {scored} cells are tied at the 5 % level (≈), the best included; {cheaper}."]
+
+
+def first_epochs(analysis: StudyAnalysis) -> list[str]:
+    """Return that a first epoch is compared which a schedule of its own may have made another; docs/search.md."""
+    recipe, hyperparameters = analysis.recipe, (analysis.winner or analysis.recipe).hyperparameters
+    first = [f"{cell.learning_rate:g}" for cell in analysis.tied if cell.epoch == 1]
+    if not first or recipe.epochs == 1 or recipe.grid_schedule != "shared" or not hyperparameters.needs_horizon:
+        return []
+    return [
+        f"The first epoch at learning rate {', '.join(first)} is among the tied cells. It was scored within a schedule "
+        f"of {recipe.epochs} epochs, its rate still high: a run of one epoch may be better or worse; "
+        "`--epochs 1 --study NAME` shows it."
+    ]
 
 
 def overruled(analysis: StudyAnalysis) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 
 from bertgrid_tf.analysis import class_report
 from bertgrid_tf.metrics.compare import Split
-from bertgrid_tf.report.answer import answer, baselines, overruled, to_html, to_text, unbeaten
+from bertgrid_tf.report.answer import answer, baselines, first_epochs, overruled, to_html, to_text, unbeaten
 from bertgrid_tf.report.format import score
 
 
@@ -25,6 +25,19 @@ def test_a_name_with_the_letters_of_mark_up_stays_a_name():
         (sentence,) = [one for one in answer(replace(study, final=final)) if one.startswith("Final model")]
         assert f"Final model {name}, epoch" in to_text(sentence).plain
         assert "<b>" not in to_html(sentence)
+
+
+def test_a_first_epoch_that_is_compared_is_named_where_a_run_of_its_own_would_be_another():
+    study = made_up.complete()
+    [sentence] = first_epochs(study)
+    assert sentence.startswith("The first epoch at learning rate 2e-05 is among the tied cells. It was scored within a")
+    assert sentence in answer(study)
+    later = [replace(cell, tied=cell.tied and cell.epoch > 1) for cell in study.cells]
+    assert first_epochs(replace(study, cells=later)) == []
+    per_cell = study.recipe.model_copy(update={"grid_schedule": "per-cell"})
+    assert first_epochs(replace(study, recipe=per_cell)) == []
+    constant = study.winner.hyperparameters.model_copy(update={"lr_schedule": "constant", "warmup_ratio": 0.0})
+    assert first_epochs(replace(study, winner=study.winner.model_copy(update={"hyperparameters": constant}))) == []
 
 
 def test_a_better_level_that_came_later_is_named_with_the_chosen_one_and_what_to_do():
