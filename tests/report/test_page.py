@@ -177,9 +177,9 @@ def test_the_answer_stands_at_the_top(documents):
         "epoch 8 of 10: accuracy 67.32 % (95 % interval 64.52 to 70.12) on dev; accuracy 64.58 % (95 % interval 61.78 "
         "to 67.38) on the sealed test split, baselines: always neutral 42.37 %, guessing by frequency 24.51 %. 21 of "
         "68 cells are tied at the 5 % level (≈), the best included; the cheapest of them: learning rate 2e-05, epoch 1 "
-        "(57.41 %). The first epoch at learning rate 2e-05 is among the tied cells. It was scored within a schedule of 10 "
-        "epochs, its rate still high: a run of one epoch may be better or worse; --epochs 1 --study NAME shows it. As the "
-        "best of 68, this score is expected to be 0.52 points too good (selection optimism)."
+        "(57.41 %). The first epoch at learning rate 2e-05 is among the tied cells. It was scored within a schedule of "
+        "10 epochs, its rate still high: a run of one epoch may be better or worse; --epochs 1 --study NAME shows it. "
+        "As the best of 68, this score is expected to be 0.52 points too good (selection optimism)."
     )
     for command in (made_up.complete().command, made_up.complete().predict_command):
         assert f"<code>{command}</code>" in documents["complete"]
