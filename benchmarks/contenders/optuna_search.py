@@ -101,7 +101,8 @@ def prepare(request: Mapping[str, Any]) -> Callable[[], Reply]:
             # By default the first ten trials would be drawn at random, which is more than there are rates.
             sampler = TPESampler(n_startup_trials=3, seed=seed)
             pruner = HyperbandPruner(min_resource=1, max_resource=most, reduction_factor=3)
-            study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
+            # The name decides of the brackets.
+            study = optuna.create_study(direction="maximize", study_name="rates", sampler=sampler, pruner=pruner)
             study.optimize(row, n_trials=2 * len(rates))
         return recorder.end()
 
