@@ -13,9 +13,11 @@ clipping, and a fifth of warm-up before linear decay (a seed draws the texts too
 * `ours-grid`, `ours-surface`: whole studies with report and final model, which is the searched checkpoint. `surface`
   knows no table of the task, nor of one whose texts have the same source.
 
-The others get their texts tokenised before the clock starts. They train in bf16, which is the faster on a CPU
-(docs/speed.md): Keras with texts padded to the longest of their split, Trainer with dynamic padding and grouped
-lengths. Both save a model whenever it is the best of its trial; bertgrid-tf's precision is `--set precision`.
+`pip install '.[benchmarks]'` installs the others. They get their texts tokenised before the clock starts, and train in
+bf16, which is the faster on a CPU (docs/speed.md): Keras with texts padded to the longest of their split, without XLA,
+which would compile every trial anew for longer than it trains; Trainer with dynamic padding and grouped lengths. Both
+save a model whenever it is the best of its trial. bertgrid-tf's precision is `--set precision`. The machine must be
+quiet: PyTorch's threads wait for each other, and suffer most from others.
 
 The clock starts with the process, imports included, and stands still while the test split is scored, which is done for
 the benchmark alone, after every epoch of everyone. At any time a search's *pick* is the model with the best dev score
