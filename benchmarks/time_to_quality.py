@@ -15,9 +15,9 @@ clipping, and a fifth of warm-up before linear decay (a seed draws the texts too
 
 `pip install '.[benchmarks]'` installs the others. They get their texts tokenised before the clock starts, and train in
 bf16, which is the faster on a CPU (docs/speed.md): Keras with texts padded to the longest of their split, without XLA,
-which would compile every trial anew for longer than it trains; Trainer with dynamic padding and grouped lengths. Both
-save a model whenever it is the best of its trial. bertgrid-tf's precision is `--set precision`. The machine must be
-quiet: PyTorch's threads wait for each other, and suffer most from others.
+which compiles every trial anew, and its steps are no faster on a CPU; Trainer with dynamic padding and grouped lengths.
+Both save a model whenever it is the best of its trial. bertgrid-tf's precision is `--set precision`. The machine must
+be quiet: PyTorch's threads wait for each other, and suffer most from others.
 
 The clock starts with the process, imports included, and stands still while the test split is scored, which is done for
 the benchmark alone, after every epoch of everyone. At any time a search's *pick* is the model with the best dev score
