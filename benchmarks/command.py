@@ -56,6 +56,13 @@ def add_grid(made: argparse.ArgumentParser) -> None:
     made.add_argument("--epochs", type=int, required=True, help="columns: the epochs of every row's schedule")
 
 
+def add_task(made: argparse.ArgumentParser) -> None:
+    """Add the flags of a task of one's own, and those of its grid."""
+    made.add_argument("corpus", help="friends, nsmc, sample, or a name for --data")
+    made.add_argument("--data", type=Path, help="table with the columns text, label and split")
+    add_grid(made)
+
+
 def add_series(made: argparse.ArgumentParser, seeds: str) -> None:
     """Add the flags of a series of trials; `seeds` is the help of `--seeds`."""
     made.add_argument("--epochs", type=int, required=True, help="epochs of every trial")
@@ -104,8 +111,20 @@ def friends(flags: argparse.Namespace, **overrides: Any) -> Recipe:
 
     `overrides` are further keys of the recipe; the keys of `--set` come last.
     """
+    return _grid_alone("friends", flags, overrides)
+
+
+def task(flags: argparse.Namespace, **overrides: Any) -> Recipe:
+    """Return the recipe of the task that the flags of `add_task` name: a grid alone, as for `friends`."""
+    given: dict[str, Any] = {"learning_rates": flags.learning_rates, "epochs": flags.epochs}
+    if flags.data:
+        given["data"] = {"file": flags.data, **{f"{name}_column": name for name in ("text", "label", "split")}}
+    return _grid_alone(flags.corpus, flags, given | overrides)
+
+
+def _grid_alone(corpus: str, flags: argparse.Namespace, overrides: dict[str, Any]) -> Recipe:
     given = {"model": flags.model, "max_train_samples": flags.max_train_samples, "sweeps": {}, "final.model": NO_MODEL}
-    return load_recipe("friends", overrides=given | overrides | dict(flags.set))
+    return load_recipe(corpus, overrides=given | overrides | dict(flags.set))
 
 
 def corpus(flags: argparse.Namespace, recipe: Recipe) -> Corpus:

@@ -103,12 +103,14 @@ def contenders(flags: Any, corpus: Corpus, folder: Path) -> list[Contender]:
     """List the contenders, with the texts that the other libraries need written into the folder."""
     grid = {"learning_rates": flags.learning_rates, "epochs": flags.epochs}
     recipe = command.friends(flags, context="current+previous", **grid)
-    theirs = their_request(recipe, corpus, folder) | grid
+    theirs = (
+        their_request(recipe, corpus, folder) | grid | {"precision": "fp32", "padding": "dynamic", "seed": recipe.seed}
+    )
     dev_utterances = len(list(utterances(corpus.splits["dev"])))
     made = [
-        Contender(BASELINE, "keras_tuner_grid", "tensorflow", {**theirs, "per_cell": True}),
-        Contender("Optuna + Trainer, trial per cell", "optuna_grid", "torch", theirs),
-        Contender(KINDER, "keras_tuner_grid", "tensorflow", {**theirs, "per_cell": False}),
+        Contender(BASELINE, "keras_tuner_search", "tensorflow", {**theirs, "search": "per-cell"}),
+        Contender("Optuna + Trainer, trial per cell", "optuna_search", "torch", {**theirs, "search": "grid"}),
+        Contender(KINDER, "keras_tuner_search", "tensorflow", {**theirs, "search": "per-rate"}),
     ]
     for precision in ("fp32", "bf16"):
         changed = command.friends(flags, context="current+previous", precision=precision, **grid)

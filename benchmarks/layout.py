@@ -1,6 +1,7 @@
 """Texts as bertgrid-tf lays them out, for the contenders that cannot do so themselves."""
 
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.training.encoding import encode_dialogues
 
 
-def padded(corpus: Corpus, hyperparameters: Hyperparameters, split: str) -> PaddedTexts:
-    """Encode a labelled split, every text padded to the maximum length.
+def padded(corpus: Corpus, hyperparameters: Hyperparameters, split: str, longest: bool = False) -> PaddedTexts:
+    """Encode a labelled split, every text padded to the maximum length, or to that of the longest.
 
     Raises:
         UserError: The checkpoint is not a folder, so that the other libraries cannot load it.
@@ -31,7 +32,8 @@ def padded(corpus: Corpus, hyperparameters: Hyperparameters, split: str) -> Padd
     speakers = speaker_counts(corpus.splits["train"])
     encoded = encode_dialogues(load_tokenizer(hyperparameters.model), dialogues, hyperparameters, speakers)
     labels = [corpus.labels.index(utterance.label or "") for utterance in utterances(dialogues)]
-    return PaddedTexts.of(encoded, np.array(labels), hyperparameters.max_length)
+    length = int(encoded.lengths.max()) if longest else hyperparameters.max_length
+    return PaddedTexts.of(encoded, np.array(labels), length)
 
 
 def limit_dev(corpus: Corpus, count: int, seed: int) -> Corpus:
@@ -45,8 +47,10 @@ def our_request(flags: Namespace, recipe: Recipe, folder: Path) -> dict[str, Any
     return {"recipe": recipe.model_dump(mode="json"), "data_dirs": directories, "folder": str(folder)}
 
 
-def their_request(recipe: Recipe, corpus: Corpus, folder: Path) -> dict[str, Any]:
-    """Write the padded splits into a folder, and return the request of the other libraries' contenders."""
+def their_request(
+    recipe: Recipe, corpus: Corpus, folder: Path, splits: Sequence[str] = ("train", "dev"), longest: bool = False
+) -> dict[str, Any]:
+    """Write the padded splits into a folder (`padded`), and return the request of the other libraries' contenders."""
     hyperparameters = recipe.hyperparameters
     request: dict[str, Any] = {
         "model": hyperparameters.model,
@@ -55,7 +59,7 @@ def their_request(recipe: Recipe, corpus: Corpus, folder: Path) -> dict[str, Any
         "max_length": hyperparameters.max_length,
         "folder": str(folder),
     }
-    for split in ("train", "dev"):
+    for split in splits:
         request[split] = str(folder / f"{split}.npz")
-        padded(corpus, hyperparameters, split).save(folder / f"{split}.npz")
+        padded(corpus, hyperparameters, split, longest).save(folder / f"{split}.npz")
     return request

@@ -62,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ours = our_request(flags, recipe, folder) | {"dev_utterances": DEV_UTTERANCES, "record": "steps"}
-        theirs = their_request(recipe, corpus, folder) | {"learning_rates": rates, "epochs": 1, "per_cell": False}
+        theirs = their_request(recipe, corpus, folder) | {"learning_rates": rates, "epochs": 1, "search": "per-rate"}
         for contender, module, request in (
             ("bertgrid-tf", "ours_study", ours),
             ("KerasTuner, model per trial", "keras_tuner_trials", theirs),

@@ -39,7 +39,7 @@ from bertgrid_tf.bert.optimizer import StepUpdate, learning_rates
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.corpus import Corpus, limit
 from bertgrid_tf.hyperparameters import Hyperparameters
-from bertgrid_tf.recipe import NO_MODEL, Recipe, load_recipe
+from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.files import write_text
 from bertgrid_tf.training.encoding import CorpusEncoder
 from bertgrid_tf.training.model_cache import ModelCache
@@ -212,16 +212,7 @@ class RowSchedules:
 
 def open_task(flags: argparse.Namespace) -> tuple[Recipe, Corpus]:
     """Return the recipe and the corpus of the command line, dev and test no larger than they need be."""
-    given: dict[str, Any] = {"model": flags.model, "max_train_samples": flags.max_train_samples, "sweeps": {}}
-    given |= {
-        "learning_rates": flags.learning_rates,
-        "epochs": flags.epochs,
-        "final.model": NO_MODEL,
-        **dict(flags.set),
-    }
-    if flags.data:
-        given["data"] = {"file": flags.data, **{f"{name}_column": name for name in ("text", "label", "split")}}
-    recipe = load_recipe(flags.corpus, overrides=given)
+    recipe = command.task(flags)
     corpus = command.corpus(flags, recipe)
     for split, largest in (("dev", LARGEST_DEV), ("test", LARGEST_TEST)):
         corpus.splits[split] = limit(corpus.splits[split], largest, recipe.seed)
@@ -352,9 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     top.formatter_class = argparse.RawDescriptionHelpFormatter
     commands = top.add_subparsers(required=True, dest="command")
     training = commands.add_parser("train", parents=[command.parser(None)], conflict_handler="resolve")
-    training.add_argument("corpus", help="friends, nsmc, sample, or a name for --data")
-    training.add_argument("--data", type=Path, help="table with the columns text, label and split")
-    command.add_grid(training)
+    command.add_task(training)
     training.add_argument("--seeds", type=command.whole_numbers, required=True, help="a grid each")
     kinds = ("shared", "per_cell", "rsqrt", "inverse")
     training.add_argument("--rows", type=lambda text: text.split(","), default=kinds, help=", ".join(kinds))

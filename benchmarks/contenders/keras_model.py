@@ -14,7 +14,30 @@ def use_precision(precision: str) -> None:
     tf_keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bf16" else "float32")
 
 
-def build(model: str, classes: int, learning_rate: float) -> tf_keras.Model:
+class WarmupDecay(tf_keras.optimizers.schedules.LearningRateSchedule):
+    """The schedule of `bertgrid_tf` and of the Trainer here: a fifth of the steps of warm-up, then linear decay to 0.
+
+    Args:
+        peak: Peak learning rate.
+        steps: Steps of the schedule.
+        done: Steps that an earlier optimizer has taken.
+    """
+
+    def __init__(self, peak: float, steps: int, done: int = 0) -> None:
+        self._peak, self._steps, self._done = peak, steps, done
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        """Return the learning rate of a step, counted from 0."""
+        step, rising = tf.cast(step, tf.float32) + self._done, round(0.2 * self._steps)
+        rise, fall = (step + 1) / max(rising, 1), (self._steps - step) / max(self._steps - rising, 1)
+        return self._peak * tf.where(step < rising, rise, fall)
+
+    def get_config(self) -> dict[str, float]:
+        """Return the arguments."""
+        return {"peak": self._peak, "steps": self._steps, "done": self._done}
+
+
+def build(model: str, classes: int, learning_rate: float | WarmupDecay) -> tf_keras.Model:
     """Compile a classifier with the checkpoint's weights, and the AdamW and clipping of `bertgrid_tf`."""
     classifier = transformers.TFBertForSequenceClassification.from_pretrained(
         model, num_labels=classes, trust_remote_code=False

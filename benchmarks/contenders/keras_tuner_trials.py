@@ -7,7 +7,7 @@ from typing import Any
 import tf_keras
 
 from benchmarks.contenders.keras_model import dataset
-from benchmarks.contenders.keras_tuner_grid import Classifier, GridSearch
+from benchmarks.contenders.keras_tuner_search import Classifier, GridSearch
 from benchmarks.contenders.process import Reply, serve
 from benchmarks.contenders.steps import StepRecorder
 from benchmarks.texts import PaddedTexts
@@ -40,7 +40,7 @@ def prepare(request: Mapping[str, Any]) -> Callable[[], Reply]:
 
         tuner = GridSearch(
             begin,
-            Classifier(request, lambda: [EachStep(steps)]),
+            Classifier(request, len(train), lambda: [EachStep(steps)]),
             objective="val_accuracy",
             directory=folder,
             project_name="trials",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from bertgrid_tf.errors import UserError
@@ -41,12 +42,14 @@ class Process(AbstractContextManager["Process"]):
     Args:
         module: Module of `benchmarks.contenders` that calls `serve`.
         framework: Framework that transformers uses there, "tensorflow" or "torch".
-        request: Argument of `prepare`, of JSON's types.
+        request: Argument of `prepare`, of JSON's types, which gets the start of the process ("began", by
+            `time.monotonic`, which all processes share).
         log: File for the output of the process and its libraries.
     """
 
     def __init__(self, module: str, framework: str, request: Mapping[str, Any], log: Path) -> None:
         self._log = log
+        began = monotonic()
         with log.open("w") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", f"benchmarks.contenders.{module}"],
@@ -56,7 +59,7 @@ class Process(AbstractContextManager["Process"]):
                 text=True,
                 env=os.environ | ENVIRONMENT[framework],
             )
-        self._send(json.dumps(request))
+        self._send(json.dumps({**request, "began": began}))
 
     def play(self) -> Reply:
         """Run one round.

@@ -12,7 +12,7 @@ from benchmarks.texts import PaddedTexts
 
 transformers.logging.set_verbosity_error()
 
-Padding = Literal["maximum", "dynamic", "grouped"]
+Padding = Literal["maximum", "dynamic", "grouped", "stock-grouped"]
 
 
 class TextDataset(torch.utils.data.Dataset):
@@ -42,12 +42,10 @@ class _Grouped(LengthGroupedSampler):
         return iter(get_length_grouped_indices(self.lengths, self.batch_size, mega_batch_mult=50))
 
 
-class Trainer(transformers.Trainer):
-    """Hugging Face's Trainer, with `_Grouped` as its sampler where it groups by length."""
+class GroupingTrainer(transformers.Trainer):
+    """Hugging Face's Trainer with `_Grouped` as its sampler."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        if not self.args.group_by_length:
-            return super()._get_train_sampler(train_dataset)
         return _Grouped(self.args.train_batch_size, lengths=self.train_dataset.lengths)
 
 
@@ -91,7 +89,9 @@ def trainer(
     precision: str,
     callbacks: list[Any],
     dev: PaddedTexts | None = None,
-) -> Trainer:
+    seed: int = 42,
+    save: bool = False,
+) -> transformers.Trainer:
     """Make a Trainer with the optimizer and clipping of `bertgrid_tf`: AdamW and a largest global norm of 1.
 
     Args:
@@ -99,7 +99,9 @@ def trainer(
         tokenizer: The checkpoint's, which pads.
         train: Texts to train on.
         folder: Folder of the Trainer's files.
-        padding: To `max_length`, to each batch's longest text, or the latter with texts of similar length in a batch.
+        padding: To `max_length`, to each batch's longest text, or the latter with texts of similar length in a batch:
+            "grouped" with the least padding, "stock-grouped" as transformers draws them, which is a better draw on few
+            texts.
         max_length: Tokens of the longest text.
         batch_size: Texts of a batch.
         learning_rate: Peak learning rate.
@@ -107,6 +109,8 @@ def trainer(
         precision: "fp32" or "bf16".
         callbacks: Callbacks of transformers.
         dev: Texts that are evaluated after every epoch; None for none.
+        seed: Seed of the order of the texts and of dropout.
+        save: Whether the model of the best epoch is kept in the folder.
     """
     arguments = transformers.TrainingArguments(
         output_dir=folder,
@@ -117,11 +121,15 @@ def trainer(
         weight_decay=0.01,
         max_grad_norm=1.0,
         warmup_ratio=0.2,
-        group_by_length=padding == "grouped",
+        group_by_length=padding.endswith("grouped"),
+        seed=seed,
         bf16=precision == "bf16",
         use_cpu=not torch.cuda.is_available(),
         eval_strategy="no" if dev is None else "epoch",
-        save_strategy="no",
+        save_strategy="best" if save else "no",
+        metric_for_best_model="accuracy",
+        save_total_limit=1,
+        save_only_model=True,
         logging_strategy="no",
         report_to="none",
         disable_tqdm=True,
@@ -129,7 +137,8 @@ def trainer(
     )
     pad = "max_length" if padding == "maximum" else "longest"
     collate = transformers.DataCollatorWithPadding(tokenizer, padding=pad, max_length=max_length)
-    return Trainer(
+    kind = GroupingTrainer if padding == "grouped" else transformers.Trainer
+    return kind(
         classifier,
         arguments,
         collate,

@@ -1,9 +1,9 @@
 """Record of a whole search: its trials, their epochs, their seconds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import mean, median
-from time import perf_counter
+from time import monotonic
 from typing import Any
 
 
@@ -17,6 +17,8 @@ class Trial:
         ended: The beginning of the next trial, or the end of the search.
         epochs: Seconds of each epoch, with its scoring on dev.
         accuracy: Accuracy on dev after each epoch, a fraction.
+        scored: When each epoch had been scored on dev, in seconds since the search began.
+        test: Accuracy on the test split after each epoch, where it is asked for.
     """
 
     learning_rate: float
@@ -24,6 +26,8 @@ class Trial:
     ended: float = 0.0
     epochs: list[float] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
+    scored: list[float] = field(default_factory=list)
+    test: list[float] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -32,11 +36,15 @@ class Trial:
 
 
 class EpochRecorder:
-    """Records a search with one trial at a time, which begins when the recorder is made."""
+    """Records a search with one trial at a time.
 
-    def __init__(self) -> None:
+    Args:
+        began: The beginning of the search by `time.monotonic`, as a request has it; None for now.
+    """
+
+    def __init__(self, began: float | None = None) -> None:
         self.trials: list[Trial] = []
-        self._began = perf_counter()
+        self._began = monotonic() if began is None else began
 
     def begin(self, learning_rate: float) -> None:
         """Begin a trial, and end the one before."""
@@ -45,10 +53,22 @@ class EpochRecorder:
             self.trials[-1].ended = now
         self.trials.append(Trial(learning_rate, now))
 
-    def epoch(self, seconds: float, accuracy: float) -> None:
-        """Record an epoch of the trial that has been trained and scored."""
-        self.trials[-1].epochs.append(seconds)
-        self.trials[-1].accuracy.append(accuracy)
+    def epoch(self, seconds: float, accuracy: float, test: Callable[[], float] | None = None) -> None:
+        """Record an epoch of the trial that has been trained and scored.
+
+        Args:
+            seconds: Seconds that it took, with its scoring on dev.
+            accuracy: Accuracy on dev, a fraction.
+            test: Returns the model's accuracy on the test split, while the clock stands still.
+        """
+        trial = self.trials[-1]
+        trial.epochs.append(seconds)
+        trial.accuracy.append(accuracy)
+        trial.scored.append(self._now())
+        if test is not None:
+            stopped = monotonic()
+            trial.test.append(test())
+            self._began += monotonic() - stopped
 
     def end(self) -> dict[str, Any]:
         """End the search; the reply that `trials_of` reads."""
@@ -56,7 +76,7 @@ class EpochRecorder:
         return {"trials": [asdict(trial) for trial in self.trials]}
 
     def _now(self) -> float:
-        return perf_counter() - self._began
+        return monotonic() - self._began
 
 
 def trials_of(reply: dict[str, Any]) -> list[Trial]:

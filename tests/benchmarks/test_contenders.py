@@ -6,9 +6,10 @@ import pytest
 from benchmarks.contenders import keras_model, ours, ours_study
 from benchmarks.contenders.process import Process
 from benchmarks.contenders.trials import trials_of
-from benchmarks.layout import padded
+from benchmarks.layout import padded, their_request
 from benchmarks.texts import PaddedTexts
 from bertgrid_tf.bert.checkpoint import load
+from bertgrid_tf.bert.optimizer import learning_rates
 from bertgrid_tf.corpus import utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Hyperparameters
@@ -45,6 +46,30 @@ def test_the_others_get_the_same_texts_and_weights(recipe, corpus, checkpoint, t
     accuracy = np.mean(theirs.argmax(axis=1) == texts.labels)
     evaluated = model.evaluate(keras_model.dataset(texts, 32, shuffle=False), verbose=0, return_dict=True)
     assert evaluated["accuracy"] == pytest.approx(accuracy, abs=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 12])
+def test_keras_has_our_schedule_and_goes_on_with_it(steps):
+    ours = learning_rates(1e-3, steps, 0.2, "linear")
+    whole, later = keras_model.WarmupDecay(1e-3, steps), keras_model.WarmupDecay(1e-3, steps, done=steps // 2)
+    assert [float(whole(step)) for step in range(steps)] == pytest.approx(ours)
+    assert [float(later(step)) for step in range(steps - steps // 2)] == pytest.approx(ours[steps // 2 :])
+
+
+@pytest.mark.slow
+def test_hyperband_goes_on_with_trials_and_scores_the_test_split(recipe, corpus, checkpoint, tmp_path):
+    given = recipe.hyperparameters.model_copy(update={"model": str(checkpoint)})
+    theirs = their_request(
+        recipe.model_copy(update={"hyperparameters": given}), corpus, tmp_path, ("train", "dev", "test"), longest=True
+    )
+    assert PaddedTexts.load(theirs["test"]).mask.sum(axis=0).all()  # no column is of padding alone
+    theirs |= {"learning_rates": [n * 1e-3 for n in range(1, 7)], "epochs": 3, "precision": "bf16", "seed": 1}
+    with Process("keras_tuner_search", "tensorflow", theirs | {"search": "hyperband"}, tmp_path / "log") as process:
+        trials = trials_of(process.play())
+    # Three trials of one epoch, the best of which goes on to its third; then two of all three.
+    assert [len(trial.test) for trial in trials] == [len(trial.scored) for trial in trials] == [1, 1, 1, 2, 3, 3]
+    assert trials[3].learning_rate == max(trials[:3], key=lambda trial: trial.accuracy).learning_rate
+    assert trials[0].scored[0] > trials[0].began > 1  # imports count
 
 
 def test_a_checkpoint_that_the_others_cannot_load_is_refused(recipe, corpus):

@@ -74,6 +74,24 @@ def test_a_recorder_loses_no_time_between_trials():
     assert (first.learning_rate, first.epochs, second.accuracy) == (1e-4, [0.1], [0.5])
 
 
+def test_the_clock_stands_still_while_the_test_split_is_scored(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("benchmarks.contenders.trials.monotonic", lambda: now[0])
+
+    def test():
+        now[0] += 40
+        return 0.25
+
+    recorder = EpochRecorder(began=90.0)  # when the process started
+    recorder.begin(1e-4)
+    for seconds in (5, 3):
+        now[0] += seconds
+        recorder.epoch(seconds, 0.5, test)
+    now[0] += 2
+    (trial,) = trials_of(recorder.end())
+    assert (trial.began, trial.scored, trial.ended, trial.test) == (10, [15, 18], 20, [0.25, 0.25])
+
+
 @given(
     st.floats(0.01, 2),
     st.lists(st.floats(0, 20), min_size=2, max_size=8),
