@@ -286,9 +286,10 @@ def compare(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A line a schedule: epochs trained, of shared's; the mean difference to per-cell on test in points, with its 95 %
-        interval over the pairs of corpus and seed, in all and by epoch; Spearman's rank correlation of a grid's cells
-        with per-cell's, on test, and the test score of the cell that dev selects, both as means over the grids; and the
-        interval of the correlation less that of shared.
+        interval over the pairs of corpus and seed, in all and by epoch; the mean absolute difference and Spearman's
+        rank correlation of a grid's cells to per-cell's means over the *other* seeds, on test (some schedules have
+        cells in common with per-cell of their own seed, with the same noise); the interval of the correlation less
+        that of shared; and the test score of the cell that dev selects.
     """
     lines, epochs = [], int(table.index.get_level_values("epoch").max())
     grids, correlations = ["corpus", "seed"], dict[str, pd.Series]()
@@ -299,12 +300,17 @@ def compare(table: pd.DataFrame) -> pd.DataFrame:
         line["cost"] = epochs_trained(schedule, epochs) / epochs
         line["difference"], line["low"], line["high"] = _mean_with_interval(apart.groupby(grids).mean())
         line |= {f"epoch {epoch}": own.groupby(grids).mean().mean() for epoch, own in apart.groupby("epoch")}
-        found, picks = {}, []
-        for name, grid in both.groupby(grids):
-            found[name] = spearmanr(grid["test"][schedule], grid["test"][PER_CELL]).statistic
+        found, distances, picks = {}, [], []
+        for (corpus, seed), grid in both.groupby(grids):
+            others = table["test"][PER_CELL].loc[corpus].drop(seed).groupby(CELL[2:]).mean()
+            cells = grid["test"][schedule].loc[corpus, seed]
+            others = others.reindex(cells.index)
+            found[corpus, seed] = spearmanr(cells, others).statistic if others.notna().all() else np.nan
+            distances.append(100 * (cells - others).abs().mean())
             picks.append(100 * grid["test"][schedule].loc[grid["dev"][schedule].idxmax()])
         correlations[schedule] = pd.Series(found, dtype=float)
-        lines.append(line | {"correlation": correlations[schedule].mean(), "pick": np.mean(picks)})
+        line |= {"distance": np.nanmean(distances), "correlation": correlations[schedule].mean()}
+        lines.append(line | {"pick": np.mean(picks)})
     for line in lines:
         nearer = (correlations[line["schedule"]] - correlations[SHARED]).dropna()
         line["nearer"], line["nearer_low"], line["nearer_high"] = _mean_with_interval(nearer)
@@ -320,7 +326,8 @@ def _mean_with_interval(values: pd.Series) -> tuple[float, float, float]:
 def show(console: Console, compared: pd.DataFrame) -> None:
     """Print the comparison."""
     epochs = [name for name in compared if name.startswith("epoch ")]
-    columns = ("× shared", "− per-cell, points (95 %)", *epochs, "rank corr.", "− shared's", "pick on test", "grids")
+    columns = ("× shared", "− per-cell, points (95 %)", *epochs)
+    columns += ("|−| other seeds'", "rank corr.", "− shared's", "pick on test", "grids")
     table = Table("schedule", *(Column(name, justify="right", no_wrap=True) for name in columns))
     for one in compared.to_dict("records"):
         apart = f"{one['difference']:+.2f} ({one['low']:+.2f} to {one['high']:+.2f})"
@@ -329,6 +336,7 @@ def show(console: Console, compared: pd.DataFrame) -> None:
             f"{one['cost']:.2f}",
             apart,
             *(f"{one[name]:+.2f}" for name in epochs),
+            f"{one['distance']:.2f}",
             f"{one['correlation']:.2f}",
             f"{one['nearer']:+.2f} ({one['nearer_low']:+.2f} to {one['nearer_high']:+.2f})",
             f"{one['pick']:.2f}",

@@ -66,8 +66,20 @@ def test_schedules_are_compared_cell_by_cell_and_by_what_dev_selects():
     # Its last cells are those of the shared row; dev selects the second of them.
     assert compared.loc["branch 0.3", ["epoch 1", "epoch 2", "pick"]].tolist() == pytest.approx([-1, 0, 70])
     assert compared.loc["own first", ["difference", "pick"]].tolist() == pytest.approx([0, 70])
-    assert compared.loc[PER_CELL, ["difference", "correlation", "pick"]].tolist() == pytest.approx([0, 1, 80])
-    assert compared.loc[SHARED, "correlation"] == pytest.approx(0.8)
+    own_line = compared.loc[PER_CELL, ["difference", "distance", "correlation", "pick"]]
+    assert own_line.tolist() == pytest.approx([0, 0, 1, 80])
+    assert compared.loc[SHARED, ["distance", "correlation"]].tolist() == pytest.approx([3.25, 0.8])
+
+
+def test_cells_are_ranked_by_what_other_seeds_say():
+    schedules = dict.fromkeys([PER_CELL, SHARED, "branch 0.3", "branch 0.6"], ([0.6, 0.7, 0.5, 0.8],) * 2)
+    table = complete(cells_of(schedules))
+    seeds = table.index.get_level_values("seed")
+    table.loc[seeds == seeds[0], ("test", PER_CELL)] = [0.8, 0.5, 0.7, 0.6]
+    compared = compare(table).set_index("schedule")
+    assert compared.loc[PER_CELL, "correlation"] == pytest.approx(-1)
+    # One seed agrees with the other's per-cell, one with its own alone.
+    assert compared.loc[SHARED, "correlation"] == pytest.approx(0)
 
 
 @pytest.mark.parametrize(
