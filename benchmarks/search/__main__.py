@@ -1,7 +1,7 @@
 """Compare searches on a bank of recorded tables, each without the tables of its own task; nothing is trained.
 
     python -m benchmarks.search
-    python -m benchmarks.search ~/.cache/bertgrid-tf/bank --task reviews --share 0.3 --unlike
+    python -m benchmarks.search ~/.cache/bertgrid-tf/bank --table study-1f0c7a2b9d3e --share 0.3 --unlike
 
 The bank is the package's, with the tables of further folders. Every table is searched from every row as the start, with
 every seed of the table and `--seeds` seeds of the search. `surface` knows the tables of the other tasks, weighed by the
@@ -90,7 +90,7 @@ def evaluate(
     share: float,
     seeds: int,
     unlike: bool,
-    tasks: Sequence[str] = (),
+    tables: Sequence[str] = (),
 ) -> tuple[dict[str, dict[str, Outcome]], npt.NDArray[np.float64]]:
     """Run every search on every task of the bank with four rows or more.
 
@@ -100,7 +100,7 @@ def evaluate(
         share: Largest share of the grid's epochs.
         seeds: Seeds of the search.
         unlike: Whether tables of checkpoints of the same size are left out too.
-        tasks: Tasks to search; none for all.
+        tables: Names of the tables to search; none for all.
 
     Returns:
         The outcomes by search and task, and for every search of `surface` the probability of being tied that it states
@@ -112,7 +112,7 @@ def evaluate(
         card = table.card
         if len(table.rates) < 4 or not card.dev_texts or not card.layers or not card.width:
             continue
-        if tasks and card.task not in tasks:
+        if tables and table.name not in tables:
             continue
         others = [
             other
@@ -202,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folders", type=Path, nargs="*", help="further tables: NAME.json and NAME-seedN.csv")
-    parser.add_argument("--task", action="append", default=[], help="task to search, repeatable; default all")
+    parser.add_argument("--table", action="append", default=[], help="name of one to search, repeatable; default all")
     parser.add_argument(
         "--search", action="append", metavar="NAME", choices=known, help=f"repeatable; default all: {'; '.join(known)}"
     )
@@ -214,10 +214,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not read_studies(folder):
             parser.error(f"argument folders: {folder} holds no NAME.json of a recorded table")
     bank = full_tables(study for folder in (SHIPPED, *flags.folders) for study in read_studies(folder))
-    tasks = {table.card.task for table in bank}
-    if unknown := [task for task in flags.task if task not in tasks]:
-        parser.error(f"argument --task: no full table is of {unknown[0]!r}: choose from {', '.join(sorted(tasks))}")
-    settings = (flags.share, flags.seeds, flags.unlike, flags.task)
+    names = [table.name for table in bank]
+    if unknown := [name for name in flags.table if name not in names]:
+        parser.error(f"argument --table: {unknown[0]!r} is no full table: choose from {', '.join(names)}")
+    settings = (flags.share, flags.seeds, flags.unlike, flags.table)
     outcomes, stated = evaluate(bank, flags.search or known, *settings)
     Console().print(report(outcomes, stated, bank), highlight=False)
 

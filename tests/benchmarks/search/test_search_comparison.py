@@ -75,7 +75,7 @@ def test_random_rows_train_row_after_row():
 
 def test_the_command_prints_means_and_tasks(bank, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
-    main([str(bank), "--task", "odd", "--task", "one", "--search", "suggested rows", "--search", "genetic"])
+    main([str(bank), "--table", "odd", "--table", "one", "--search", "suggested rows", "--search", "genetic"])
     out = capsys.readouterr().out
     assert all(word in out for word in ("surface", "suggested rows", "genetic", "odd *", "bootstrap over tasks"))
     assert "three" not in out
@@ -87,7 +87,7 @@ def test_the_command_prints_means_and_tasks(bank, capsys, monkeypatch):
         (["--search", "best"], "invalid choice: 'best'"),
         (["--share", "2"], "above 0 and up to 1"),
         (["--seeds", "0"], "argument --seeds: '0' is no whole number of at least 1"),
-        (["--task", "four"], "no full table is of 'four': choose from"),
+        (["--table", "four"], "'four' is no full table: choose from"),
     ],
 )
 def test_wrong_flags_are_refused(bank, flags, sentence, capsys):
