@@ -406,15 +406,15 @@ def test_a_relative_s_run_with_dropout_and_refitted_heads_resumes_bit_for_bit(na
 
 
 @pytest.fixture(scope="module")
-def deberta(checkpoint) -> Checkpoint:
+def mpnet(checkpoint) -> Checkpoint:
     """A checkpoint of an architecture that has its own forward pass alone."""
-    config = transformers.DebertaV2Config(**SMALL | {"num_hidden_layers": 1})
+    config = transformers.MPNetConfig(**SMALL | {"num_hidden_layers": 1})
     return checkpoint_of(config, checkpoint)
 
 
-def test_another_architecture_keeps_its_own_pass_in_grouped_batches(deberta, train, monkeypatch):
-    assert not supports(deberta.model)
-    trainer = Trainer(deberta)
+def test_another_architecture_keeps_its_own_pass_in_grouped_batches(mpnet, train, monkeypatch):
+    assert not supports(mpnet.model)
+    trainer = Trainer(mpnet)
     groupings = []
     monkeypatch.setattr(
         "bertgrid_tf.bert.trainer.training_order", lambda *args: groupings.append(args[-1]) or training_order(*args)
@@ -425,6 +425,6 @@ def test_another_architecture_keeps_its_own_pass_in_grouped_batches(deberta, tra
     assert groupings == [True, False, True]
 
 
-def test_another_architecture_has_no_other_precision(deberta):
-    with pytest.raises(UserError, match="Precision bf16 is not for type 'deberta-v2', which deberta-v2 is of: use fp3"):
-        Trainer(deberta, "bf16")
+def test_another_architecture_has_no_other_precision(mpnet):
+    with pytest.raises(UserError, match="Precision bf16 is not for type 'mpnet', which mpnet is of: use fp32"):
+        Trainer(mpnet, "bf16")
