@@ -160,7 +160,7 @@ class Hyperparameters(Strict):
         description="`refit`: after each epoch the classifier alone is refitted to the training texts' pooled vectors; "
         "`smote`, `rose`: likewise, with every class enlarged to the size of the largest by synthetic vectors between "
         "([SMOTE](https://arxiv.org/abs/1106.1813)) or around (ROSE) its own. That head is scored and saved; training "
-        "continues with the trained one. BERT only",
+        "continues with the trained one. [Without padding](checkpoints.md#without-padding) only",
     )
     warmup_ratio: float = Field(
         0.2, ge=0, le=1, description="share of all steps over which the learning rate rises to its peak"
@@ -172,12 +172,13 @@ class Hyperparameters(Strict):
     group_by_length: GroupByLength = Field(
         "auto",
         description="texts of similar length share a batch: `always`, `never`, or `auto`: only where padding is "
-        "computed, which is never so for BERT",
+        "[computed](checkpoints.md#without-padding)",
     )
     precision: Literal["auto"] | Precision = Field(
         "fp32",
         description="of matrix products: `fp32`, `bf16`, or `fp16` with loss scaling; weights and optimizer stay fp32. "
-        "`auto`: [the fastest](#the-fastest-precision) whose loss agrees. BERT only",
+        "`auto`: [the fastest](#the-fastest-precision) whose loss agrees. Other than `fp32`: "
+        "[without padding](checkpoints.md#without-padding) only",
     )
 
     @property

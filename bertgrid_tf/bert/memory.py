@@ -20,7 +20,8 @@ def estimate(dimensions: Dimensions, batch: int, max_length: int, precision: Pre
     the inputs of all products in the products' precision; dropout masks, LayerNorm and GELU in float32; and for each
     head and token of its text softmax and dropout mask in float32 and the attention weights. The last layer's
     feed-forward part is computed for one token of a text. Weights, gradients, decay and Adam's moments are float32. A
-    CPU's memory also holds a second copy of the weights and the traced step.
+    CPU's memory also holds a second copy of the weights and the traced step. `dimensions` are those of a model that
+    computes no padding (`bert.families`).
     """
     tokens, width, wide = batch * max_length, dimensions.width, dimensions.intermediate
     product, weights = 4 if precision == "fp32" else 2, 4 * dimensions.parameters
@@ -28,8 +29,10 @@ def estimate(dimensions: Dimensions, batch: int, max_length: int, precision: Pre
     layer = (6 * product + 4 * 4) * width + (product + 2 * 4) * wide + attention
     last = 4 * product * width + attention
     backward = 3 * 4 * wide
-    activations = tokens * ((dimensions.layers - 1) * layer + last + 2 * 4 * width + backward)
-    embedding_update = 6 * 4 * dimensions.vocabulary * width
+    embedded = dimensions.embedding_width
+    embedding = 2 * 4 * embedded + (product * embedded if dimensions.embedding else 0)
+    activations = tokens * ((dimensions.layers - 1) * layer + last + embedding + backward)
+    embedding_update = 6 * 4 * dimensions.vocabulary * embedded
     host = 0 if on_gpu else weights + (50 + 5 * dimensions.layers) * MIB
     return 5 * weights + embedding_update + activations + host
 

@@ -47,8 +47,8 @@ class EpochResult:
     Attributes:
         epoch: Number of the epoch, from 1.
         metrics: Dev metrics (`metrics.classification.evaluate`), all NaN where the run diverged; train_loss,
-            train_seconds, seconds, and for BERT limit_seconds, the time of training's matrix products alone at the
-            machine's best measured rate (`flops`).
+            train_seconds, seconds, and without padding limit_seconds, the time of training's matrix products alone at
+            the machine's best measured rate (`flops`).
         probabilities: Dev predictions, float32 [texts, classes]; None where the run diverged.
         restored: Whether the epoch was trained before the run resumed, so that the weights are those of a later one.
     """
@@ -67,8 +67,8 @@ class EpochResult:
 class Trainer:
     """One model and one traced step that serve all runs of a checkpoint.
 
-    A run begins with a reset of weights and optimizer, so that its numbers are those of a freshly built model. BERT
-    computes no padding (`bert.unpadded`); other architectures run their own forward pass.
+    A run begins with a reset of weights and optimizer, so that its numbers are those of a freshly built model. BERT and
+    its relatives (`bert.families`) compute no padding; other architectures run their own forward pass.
 
     A checkpoint that was loaded in the scope of a `replicas.strategy` is trained by all replicas: each computes the
     gradient of its share of every batch, and the clipped sum updates every copy of the weights. Where a batch does not
@@ -93,7 +93,7 @@ class Trainer:
         model = checkpoint.model
         self.unpadded = forward is None and supports(model)
         if precision != "fp32" and not self.unpadded:
-            raise self._needs_bert(f"Precision {precision}", "fp32")
+            raise self._refusal(f"Precision {precision}", "fp32")
         self._forward: ForwardPass = forward or (Unpadded(model, precision) if self.unpadded else checkpoint.logits)
         self._strategy = model.distribute_strategy
         self._dropout = DropoutKey(model)
@@ -172,7 +172,7 @@ class Trainer:
                 that it writes exist for every saved epoch, since an epoch that is killed earlier is trained again.
 
         Raises:
-            UserError: The saved state cannot be read, or only BERT has the wanted head.
+            UserError: The saved state cannot be read, or the architecture has no head retraining.
         """
         rows = self._rows(train)
         history = self._resume(config, folder, len(dev.labels))
@@ -233,14 +233,18 @@ class Trainer:
         Raises:
             UserError: The architecture has only its own forward pass.
         """
-        if not isinstance(self._forward, Unpadded):
-            raise self._needs_bert("Head retraining", "head_retraining none")
+        self._unpadded_pass()
         return self._map_texts(self._pool, texts)
 
-    def _needs_bert(self, feature: str, instead: str) -> UserError:
+    def _unpadded_pass(self) -> Unpadded:
+        if not isinstance(self._forward, Unpadded):
+            raise self._refusal("Head retraining", "head_retraining none")
+        return self._forward
+
+    def _refusal(self, feature: str, instead: str) -> UserError:
         checkpoint = self.checkpoint
         kind = checkpoint.model.config.model_type
-        return UserError(f"{feature} is for BERT; {checkpoint.name} is of type {kind!r}: use {instead}.")
+        return UserError(f"{feature} is not for type {kind!r}, which {checkpoint.name} is of: use {instead}.")
 
     def _limit_seconds(self, texts: EncodedTexts) -> float:
         size = Dimensions.of(self.checkpoint.model.config, len(self.checkpoint.labels))
@@ -269,11 +273,10 @@ class Trainer:
         method = config.hyperparameters.head_retraining
         if method == "none":
             return []
-        features = self.features(train.texts)
+        features, classes = self.features(train.texts), self._unpadded_pass().classes
         if not np.isfinite(features).all():
             return []  # The run has diverged, as its metrics will show.
-        classifier = self.checkpoint.model.classifier
-        trained = [(variable, variable.numpy()) for variable in (classifier.kernel, classifier.bias)]
+        trained = [(variable, variable.numpy()) for variable in (classes.kernel, classes.bias)]
         retrained = refit(features, train.labels, method, config.seed)
         for (variable, _), value in zip(trained, retrained, strict=True):
             variable.assign(value)

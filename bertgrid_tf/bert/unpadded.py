@@ -1,4 +1,4 @@
-"""BERT's forward pass over the real tokens of a batch, without padding.
+"""The forward pass of BERT and its relatives over the real tokens of a batch, without padding.
 
 Embeddings, dense layers and LayerNorm run on `[tokens, width]`; only attention needs a place for each text. Two more
 savings over transformers' own pass leave the logits as they are:
@@ -6,7 +6,8 @@ savings over transformers' own pass leave the logits as they are:
 * In attention a long text and a short one share a row, separated by the mask, so that rows are nearly full.
 * The classifier reads only the first token of every text: of the others, the last layer computes keys and values alone.
 
-The variables and Dropout layers are those of the `TFBertForSequenceClassification` itself: nothing is converted.
+Where embeddings, layers and head of a model lie is described in `families`. The variables and Dropout layers are those
+of transformers' own class: nothing is converted.
 """
 
 from collections.abc import Callable
@@ -14,9 +15,9 @@ from math import pi, sqrt
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-from transformers import TFBertForSequenceClassification
 from transformers.activations_tf import get_tf_activation
 
+from bertgrid_tf.bert.families import FAMILIES, Layer
 from bertgrid_tf.hyperparameters import Precision
 
 COMPUTE = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}
@@ -27,12 +28,10 @@ _MASKED = -1e9
 
 
 def supports(model: Any) -> bool:
-    """Whether `Unpadded` computes the model: a `TFBertForSequenceClassification` with absolute positions."""
-    return (
-        isinstance(model, TFBertForSequenceClassification)
-        and model.config.position_embedding_type == "absolute"
-        and not model.config.is_decoder
-    )
+    """Whether `Unpadded` computes the classifier: one of the `FAMILIES` with absolute positions."""
+    config = model.config
+    positions = getattr(config, "position_embedding_type", "absolute")
+    return config.model_type in FAMILIES and positions == "absolute" and not config.is_decoder
 
 
 class _Rows(NamedTuple):
@@ -65,44 +64,65 @@ class Unpadded:
     """
 
     def __init__(self, model: Any, precision: Precision = "fp32") -> None:
-        self._model = model
-        self._compute = COMPUTE[precision]
         config = model.config
+        self._family = family = FAMILIES[config.model_type]
+        self._compute = COMPUTE[precision]
         self._heads = config.num_attention_heads
         self._size = config.hidden_size // self._heads
-        self._epsilon = config.layer_norm_eps
-        self._activation = _gelu if config.hidden_act == "gelu" else get_tf_activation(config.hidden_act)
+        self._activation = _activation(getattr(config, family.activation))
+        self._head_activation = _activation(family.head_activation)
+        encoder = getattr(model, model.base_model_prefix)
+        self._embeddings = encoder.embeddings
+        self._projection = family.projection(encoder)
+        self._layers = [family.layer.of(layer) for layer in family.layers(encoder)]
+        self._head = family.head.of(model)
+        # Of a single token type all tokens are, whatever the tokenizer says.
+        self._types = family.token_types and config.type_vocab_size > 1
+
+    @property
+    def classes(self) -> Any:
+        """The dense layer that gives the logits."""
+        return self._head.classes
 
     def __call__(self, ids: tf.Tensor, types: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
         """Compute logits; arguments and result as those of `Checkpoint.logits`."""
-        classifier = self._model.classifier
-        x = self._model.dropout(self.pooled(ids, types, mask, training), training=training)
+        x = self._head.dropout(self.pooled(ids, types, mask, training), training=training)
         # The logits themselves are not rounded to the compute type.
-        return tf.matmul(x, classifier.kernel) + classifier.bias
+        return tf.matmul(x, self.classes.kernel) + self.classes.bias
 
     def pooled(self, ids: tf.Tensor, types: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
-        """Compute the classifier's input before its dropout, float32 [batch, width]; arguments as for the logits."""
-        bert = self._model.bert
-        if self._model.config.type_vocab_size < 2:
-            types = tf.zeros_like(types)  # whatever the tokenizer says
+        """Compute the input of `classes` before its dropout, float32 [batch, width]; arguments as for the logits."""
         lengths = tf.reduce_sum(mask, axis=1)
         real = tf.cast(tf.where(tf.reshape(mask, [-1]) > 0)[:, 0], tf.int32)
         texts, positions = real // tf.shape(ids)[1], real % tf.shape(ids)[1]
         firsts = tf.cumsum(lengths, exclusive=True)
         rows = self._rows(lengths, texts, positions)
 
-        embeddings = bert.embeddings
-        x = (
-            tf.gather(embeddings.weight, tf.gather(tf.reshape(ids, [-1]), real))
-            + tf.gather(embeddings.position_embeddings, positions)
-            + tf.gather(embeddings.token_type_embeddings, tf.gather(tf.reshape(types, [-1]), real))
-        )
-        x = embeddings.dropout(self._layer_norm(x, embeddings.LayerNorm), training=training)
-        *layers, last = bert.encoder.layer
+        x = self._embedded(ids, types, real, positions, training)
+        *layers, last = self._layers
         for layer in layers:
             x = self._feed_forward(self._attention(x, layer, rows, training), layer, training)
         x = self._feed_forward(self._attention(x, last, rows, training, only=firsts), last, training)
-        return tf.tanh(self._dense(x, bert.pooler.dense))
+        if self._family.drops_head_input:
+            x = self._head.dropout(x, training=training)
+        return self._head_activation(self._dense(x, self._head.dense))
+
+    def _embedded(
+        self, ids: tf.Tensor, types: tf.Tensor, real: tf.Tensor, positions: tf.Tensor, training: bool
+    ) -> tf.Tensor:
+        """Embed the tokens at the places `real` of the flattened batch, float32 [tokens, width]."""
+        embeddings, padding = self._embeddings, self._family.padding_id
+        if padding is not None:
+            counted = tf.cast(ids != padding, tf.int32)
+            positions = tf.gather(tf.reshape(tf.cumsum(counted, axis=1) * counted, [-1]), real) + padding
+        x = tf.gather(embeddings.weight, tf.gather(tf.reshape(ids, [-1]), real)) + tf.gather(
+            embeddings.position_embeddings, positions
+        )
+        if self._family.token_types:
+            types = types if self._types else tf.zeros_like(types)
+            x += tf.gather(embeddings.token_type_embeddings, tf.gather(tf.reshape(types, [-1]), real))
+        x = embeddings.dropout(_layer_norm(x, embeddings.LayerNorm), training=training)
+        return x if self._projection is None else self._dense(x, self._projection)
 
     def _rows(self, lengths: tf.Tensor, texts: tf.Tensor, positions: tf.Tensor) -> _Rows:
         """Lay tokens into rows, the longest text beside the shortest, or each text alone if that is smaller."""
@@ -133,13 +153,12 @@ class Unpadded:
         return _Rows((height, width), tokens, places, own, tf.where(same, 0.0, _MASKED))
 
     def _attention(
-        self, x: tf.Tensor, layer: Any, rows: _Rows, training: bool, only: tf.Tensor | None = None
+        self, x: tf.Tensor, layer: Layer, rows: _Rows, training: bool, only: tf.Tensor | None = None
     ) -> tf.Tensor:
         """Compute self-attention with dense layer, residual and LayerNorm, float32 [tokens or `only`, width]."""
-        inner, outer = layer.attention.self_attention, layer.attention.dense_output
         scale = 1 / sqrt(self._size)
-        kernel = tf.concat([inner.query.kernel * scale, inner.key.kernel, inner.value.kernel], axis=1)
-        bias = tf.concat([inner.query.bias * scale, inner.key.bias, inner.value.bias], axis=0)
+        kernel = tf.concat([layer.query.kernel * scale, layer.key.kernel, layer.value.kernel], axis=1)
+        bias = tf.concat([layer.query.bias * scale, layer.key.bias, layer.value.bias], axis=0)
         together = _product(x, kernel, bias, self._compute, self._compute)
 
         # Gathering single heads' vectors lays them out for attention, which costs less than transposes.
@@ -152,7 +171,7 @@ class Unpadded:
         )
         query, key, value = tf.unstack(tf.reshape(placed, [3, height, self._heads, width, self._size]))
         scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32) + rows.mask
-        shares = inner.dropout(tf.nn.softmax(scores), training=training)
+        shares = layer.weights_dropout(tf.nn.softmax(scores), training=training)
         read = _permuted(
             tf.reshape(tf.matmul(tf.cast(shares, self._compute), value), [-1, self._size]),
             tf.reshape(rows.places, [-1]),
@@ -162,19 +181,18 @@ class Unpadded:
         read = tf.reshape(read, [-1, self._heads * self._size])
         if only is not None:
             x, read = tf.gather(x, only), tf.gather(read, only)
-        added = outer.dropout(self._dense(read, outer.dense), training=training)
-        return self._layer_norm(x + added, outer.LayerNorm)
+        added = self._dense(read, layer.output)
+        if layer.output_dropout is not None:
+            added = layer.output_dropout(added, training=training)
+        return _layer_norm(x + added, layer.output_norm)
 
-    def _feed_forward(self, x: tf.Tensor, layer: Any, training: bool) -> tf.Tensor:
-        wide = self._activation(self._dense(x, layer.intermediate.dense))
-        added = layer.bert_output.dropout(self._dense(wide, layer.bert_output.dense), training=training)
-        return self._layer_norm(x + added, layer.bert_output.LayerNorm)
+    def _feed_forward(self, x: tf.Tensor, layer: Layer, training: bool) -> tf.Tensor:
+        wide = self._activation(self._dense(x, layer.inner))
+        added = layer.outer_dropout(self._dense(wide, layer.outer), training=training)
+        return _layer_norm(x + added, layer.outer_norm)
 
     def _dense(self, x: tf.Tensor, layer: Any) -> tf.Tensor:
         return _product(x, layer.kernel, layer.bias, self._compute)
-
-    def _layer_norm(self, x: tf.Tensor, layer: Any) -> tf.Tensor:
-        return _layer_norm(x, layer.gamma, layer.beta, self._epsilon)
 
 
 def _permuted(x: tf.Tensor, to: tf.Tensor, back: tf.Tensor, own: tf.Tensor | None = None) -> tf.Tensor:
@@ -216,6 +234,10 @@ def _product(
     return product(x, tf.convert_to_tensor(kernel), tf.convert_to_tensor(bias))
 
 
+def _activation(name: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    return _gelu if name == "gelu" else get_tf_activation(name)
+
+
 @tf.custom_gradient
 def _gelu(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
     """Compute x Φ(x) (Hendrycks and Gimpel 2016), with its derivative Φ(x) + x φ(x) in fewer passes than autodiff's."""
@@ -227,13 +249,13 @@ def _gelu(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
     return x * below, gradient
 
 
-def _layer_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tf.Tensor:
+def _layer_norm(x: tf.Tensor, layer: Any) -> tf.Tensor:
     """Normalize the last axis (LayerNorm, Ba et al. 2016), with a gradient in fewer passes than autodiff's."""
 
     @tf.custom_gradient
     def normed(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
-        inverse = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True) + epsilon)
+        inverse = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True) + layer.epsilon)
         unit = centred * inverse
 
         def gradient(above: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -248,4 +270,4 @@ def _layer_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float)
 
         return unit * gamma + beta, gradient
 
-    return normed(x, tf.convert_to_tensor(gamma), tf.convert_to_tensor(beta))
+    return normed(x, tf.convert_to_tensor(layer.gamma), tf.convert_to_tensor(layer.beta))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from bertgrid_tf.bert.checkpoint_files import architecture, identity, positions
 from bertgrid_tf.bert.encode import check_room, check_vocabulary
+from bertgrid_tf.bert.families import FAMILIES
 from bertgrid_tf.bert.tokenizer import checkpoint_notes, load_tokenizer
 from bertgrid_tf.corpus import Corpus, segment_count
 from bertgrid_tf.corpus.votes import vote_shares
@@ -44,7 +45,7 @@ def check_recipe(recipe: Recipe, corpus: Corpus, final_here: bool = True) -> Non
         for level in recipe.levels(parameter):
             if level != plain and (padded := padded_models(recipe)):
                 model, kind = next(iter(padded.items()))
-                raise UserError(f"{parameter} {level} is for BERT; {model} is of type {kind!r}: use {plain}.")
+                raise UserError(f"{parameter} {level} is not for type {kind!r}, which {model} is of: use {plain}.")
 
 
 def _check_lengths(recipe: Recipe, model: str, texts: Sequence[str]) -> None:
@@ -58,9 +59,9 @@ def _check_lengths(recipe: Recipe, model: str, texts: Sequence[str]) -> None:
 
 
 def padded_models(recipe: Recipe) -> dict[str, str]:
-    """Return the type of every checkpoint that computes padding, since it is no BERT."""
+    """Return the type of every checkpoint that computes padding, since it is neither BERT nor a relative."""
     models = dict.fromkeys([*recipe.searched_models(), *recipe.final_models()])
-    return {model: kind for model in models if (kind := architecture(model)) != "bert"}
+    return {model: kind for model in models if (kind := architecture(model)) not in FAMILIES}
 
 
 def model_notes(recipe: Recipe) -> list[str]:

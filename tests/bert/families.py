@@ -71,6 +71,14 @@ class Family:
         save_file(_pytorch_weights(model), folder / "model.safetensors", metadata={"format": "pt"})
         return folder
 
+    def classifier(self, **changes: int) -> transformers.TFPreTrainedModel:
+        """Build a classifier of two classes and 90 tokens; `changes` are further keys of its config."""
+        cls = getattr(transformers, f"TF{self.model}")
+        config = cls.config_class(vocab_size=90, num_labels=2, **self.config | changes)
+        model = transformers.TFAutoModelForSequenceClassification.from_config(config)
+        model.build_in_name_scope()
+        return model
+
 
 def wordpiece(special: Sequence[str] = BERT_TOKENS) -> Callable[[Path, Sequence[str]], int]:
     """A vocab.txt of all words and characters."""
@@ -203,3 +211,6 @@ FAMILIES = (
         {"do_lower_case": False, "vocab_type": "spm"},
     ),
 )
+
+RELATIVES = tuple(family for family in FAMILIES if not family.name.startswith("deberta"))
+"""The families that compute no padding."""

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+from families import RELATIVES, Family
 from tiny_bert import BASE
 
 from bertgrid_tf.bert.dimensions import Dimensions, dimensions
@@ -9,6 +11,20 @@ from bertgrid_tf.bert.dimensions import Dimensions, dimensions
 
 def test_parameters_are_counted_as_the_model_counts_them(checkpoint):
     assert Dimensions.of(checkpoint.model.config, 2).parameters == checkpoint.model.count_params()
+
+
+@pytest.mark.parametrize("family", RELATIVES, ids=lambda family: family.name)
+def test_a_relative_s_parameters_are_counted_too(family: Family):
+    model = family.classifier()
+    assert Dimensions.of(model.config, 2).parameters == model.count_params()
+
+
+def test_albert_computes_each_group_of_layers_repeatedly():
+    (albert,) = (family for family in RELATIVES if family.name == "albert")
+    model = albert.classifier(num_hidden_layers=6, num_hidden_groups=2, inner_group_num=2, embedding_size=32)
+    size = Dimensions.of(model.config, 2)
+    assert (size.layers, size.distinct_layers) == (12, 4)
+    assert size.parameters == model.count_params()
 
 
 def test_bert_base_cased_has_as_many_parameters_as_its_files():

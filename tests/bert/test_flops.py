@@ -1,9 +1,12 @@
 """The FLOPs of training, counted in TensorFlow's own graph."""
 
+import pytest
 import tensorflow as tf
+from families import RELATIVES, Family
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertgrid_tf.bert.checkpoint import Checkpoint
 from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.flops import training_flops
 
@@ -22,12 +25,22 @@ def multiplied(graph: tf.Graph) -> int:
     return flops
 
 
-def test_training_takes_three_times_the_products_of_the_models_own_forward_pass(checkpoint):
+def check_products(checkpoint: Checkpoint) -> None:
+    """Training takes three times the products of the model's own forward pass."""
     tokens = tf.TensorSpec([5, 7], tf.int32)
     forward = tf.function(lambda ids, types, mask: checkpoint.logits(ids, types, mask, False))
     graph = forward.get_concrete_function(tokens, tokens, tokens).graph
     size = Dimensions.of(checkpoint.model.config, 2)
     assert training_flops(size, [7] * 5) == 3 * multiplied(graph)
+
+
+def test_training_takes_three_times_the_products_of_the_models_own_forward_pass(checkpoint):
+    check_products(checkpoint)
+
+
+@pytest.mark.parametrize("family", RELATIVES, ids=lambda family: family.name)
+def test_a_relative_s_products_are_counted_too(family: Family):
+    check_products(Checkpoint("", None, family.classifier(num_hidden_layers=2), [], frozenset()))
 
 
 def test_the_six_layer_checkpoint_has_the_weights_that_are_known_of_it():

@@ -8,23 +8,27 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_bert import LABELS, labelled, trial, without_dropout
-from transformers import BertConfig, ElectraConfig, TFBertForSequenceClassification, TFElectraForSequenceClassification
+from tiny_bert import LABELS, OTHER, labelled, trial, without_dropout
+from transformers import TFAutoModelForSequenceClassification as TFAutoClassifier
 
 from bertgrid_tf.bert import dropout
 from bertgrid_tf.bert.batches import training_order
 from bertgrid_tf.bert.checkpoint import Checkpoint, load
 from bertgrid_tf.bert.encode import EncodedDataset
-from bertgrid_tf.bert.trainer import Trainer
+from bertgrid_tf.bert.head import refit
+from bertgrid_tf.bert.trainer import EpochResult, Trainer
 from bertgrid_tf.bert.unpadded import Unpadded, supports
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.trial_config import TrialConfig
 
 LENGTH = 24
 CONFIG = trial(epochs=2, group_by_length="never")
 
-SHAPES: dict[str, dict[str, object]] = {
+Shape = dict[str, Any]
+BERTS: dict[str, Shape] = {
     "heads as wide as BERT-base's": {
         "num_hidden_layers": 2,
         "hidden_size": 128,
@@ -41,17 +45,45 @@ SHAPES: dict[str, dict[str, object]] = {
         "hidden_act": "gelu_new",
     },
 }
+SMALL = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+# Positions are counted from 2.
+ROBERTA = SMALL | {"max_position_embeddings": LENGTH + 2, "type_vocab_size": 1}
+ALBERT = SMALL | {"embedding_size": 16, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+RELATIVES: dict[str, Shape] = {
+    "electra": {"model": "Electra", **SMALL, "embedding_size": 16},
+    "electra as wide as its embeddings": {"model": "Electra", **SMALL, "embedding_size": 32},
+    "roberta": {"model": "Roberta", **ROBERTA},
+    "xlm-roberta": {"model": "XLMRoberta", **ROBERTA, "classifier_dropout": 0.2},
+    "camembert": {"model": "Camembert", **ROBERTA},
+    "distilbert": {"model": "DistilBert", "n_layers": 2, "dim": 32, "n_heads": 2, "hidden_dim": 64},
+    "albert": {"model": "Albert", **ALBERT},
+    "albert with groups of layers": {
+        "model": "Albert",
+        **ALBERT | {"num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2, "embedding_size": 32},
+    },
+}
+SHAPES = BERTS | RELATIVES
+DISTINCT = ("electra", "roberta", "distilbert", "albert")
+"""The relatives that differ in more than sizes."""
+
+
+def config_of(name: str, **changes: Any) -> transformers.PretrainedConfig:
+    shape = {"model": "Bert", "vocab_size": 200, "max_position_embeddings": LENGTH, "initializer_range": 0.2}
+    shape |= SHAPES[name] | changes
+    return getattr(transformers, f"{shape.pop('model')}Config")(**shape)
+
+
+def built(config: transformers.PretrainedConfig) -> transformers.TFPreTrainedModel:
+    tf_keras.utils.set_random_seed(0)
+    model = TFAutoClassifier.from_config(config)
+    model.build_in_name_scope()
+    return model
 
 
 @cache
-def model(name: str) -> TFBertForSequenceClassification:
-    """A BERT with weights far enough from 0 that every part of it shows in the logits."""
-    shape = {"initializer_range": 0.2} | SHAPES[name]
-    config = BertConfig(vocab_size=200, max_position_embeddings=LENGTH, num_labels=3, **shape)
-    tf_keras.utils.set_random_seed(0)
-    built = TFBertForSequenceClassification(config)
-    built.build_in_name_scope()
-    return built
+def model(name: str) -> transformers.TFPreTrainedModel:
+    """A classifier with weights far enough from 0 that every part of it shows in the logits."""
+    return built(config_of(name, num_labels=3))
 
 
 @cache
@@ -76,10 +108,9 @@ def batch(lengths: list[int], segments: int, padding: int = 0, seed: int = 0) ->
 
 
 def own_logits(
-    bert: TFBertForSequenceClassification, inputs: tuple[tf.Tensor, ...], training: bool = False
+    model: transformers.TFPreTrainedModel, inputs: tuple[tf.Tensor, ...], training: bool = False
 ) -> tf.Tensor:
-    ids, types, mask = inputs
-    return bert({"input_ids": ids, "token_type_ids": types, "attention_mask": mask}, training=training).logits
+    return Checkpoint("", None, model, [], frozenset()).logits(*inputs, training)
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -89,6 +120,15 @@ def test_logits_are_those_of_the_model_s_own_call(name, lengths, segments, paddi
     ours, plain = both_logits(name)(*batch(lengths, segments, min(padding, LENGTH - max(lengths))))
     assert ours.dtype == tf.float32
     np.testing.assert_allclose(ours, plain, atol=1e-4, rtol=1e-4)
+
+
+def test_a_padding_token_inside_a_text_has_the_position_of_padding():
+    ids, types, mask = batch([9, 4], 1, padding=2)
+    ids = tf.tensor_scatter_nd_update(ids, [[0, 3], [0, 4], [1, 3]], [1, 1, 1])
+    roberta = model("roberta")
+    np.testing.assert_allclose(
+        Unpadded(roberta)(ids, types, mask, False), own_logits(roberta, (ids, types, mask)), atol=1e-4, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,12 +141,13 @@ def test_texts_share_rows_where_that_leaves_attention_less_to_compute(lengths, r
     assert tuple(map(int, size)) == rows
 
 
-def gradients(bert: TFBertForSequenceClassification, logits: object) -> tuple[float, list[np.ndarray]]:
+def gradients(bert: transformers.TFPreTrainedModel, logits: object) -> tuple[float, list[np.ndarray]]:
     variables = bert.trainable_variables
     with tf.GradientTape() as tape:
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[0, 1, 2, 0, 1], logits=logits())
         loss = tf.reduce_mean(losses)
-    return float(loss), [tf.convert_to_tensor(gradient).numpy() for gradient in tape.gradient(loss, variables)]
+    found = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return float(loss), [tf.convert_to_tensor(gradient).numpy() for gradient in found]
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -134,10 +175,21 @@ class Scaling:
         return inputs * self._factor
 
 
-def test_in_training_every_dropout_layer_stands_where_the_model_s_own_call_has_it(monkeypatch):
-    bert, inputs = model("tanh gelu"), batch([13, 2, 9], 2)
+@pytest.mark.parametrize(
+    ("name", "dropouts"),
+    [
+        ("tanh gelu", 1 + 3 * 3 + 1),
+        ("electra", 1 + 2 * 3 + 1),
+        ("roberta", 1 + 2 * 3 + 1),
+        ("distilbert", 1 + 2 * 3 + 1),
+        ("albert", 1 + 3 + 1),
+        ("albert with groups of layers", 1 + 4 * 3 + 1),
+    ],
+)
+def test_in_training_every_dropout_layer_stands_where_the_model_s_own_call_has_it(name, dropouts, monkeypatch):
+    bert, inputs = model(name), batch([13, 2, 9], 2)
     layers = [layer for layer in bert._flatten_layers() if isinstance(layer, tf_keras.layers.Dropout)]
-    assert len(layers) == 1 + 3 * 3 + 1
+    assert len(layers) == dropouts
     for number, layer in enumerate(layers):
         # A factor of its own for each, so that no layer can stand in for another.
         monkeypatch.setattr(layer, "_random_generator", Scaling(1 + (number + 1) / 10))
@@ -147,10 +199,11 @@ def test_in_training_every_dropout_layer_stands_where_the_model_s_own_call_has_i
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.2), ("fp16", 0.03)])
-def test_coarser_products_give_nearly_the_same_logits(precision, tolerance):
+@pytest.mark.parametrize("name", ["heads as wide as BERT-base's", *DISTINCT])
+def test_coarser_products_give_nearly_the_same_logits(name, precision, tolerance):
     inputs = batch([20, 3, 11], 2)
-    plain = own_logits(model("heads as wide as BERT-base's"), inputs).numpy()
-    ours = Unpadded(model("heads as wide as BERT-base's"), precision)(*inputs, False).numpy()
+    plain = own_logits(model(name), inputs).numpy()
+    ours = Unpadded(model(name), precision)(*inputs, False).numpy()
     assert ours.dtype == np.float32
     assert 0 < np.abs(ours - plain).max() < tolerance * np.abs(plain).max()
 
@@ -274,8 +327,20 @@ def test_a_single_text_beyond_the_memory_ends_the_run(trainers, tmp_path, monkey
 
 # TensorFlow says that tf.data's own functions are traced all the same.
 @pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
-@pytest.mark.parametrize("micro_batches", [1, 2])
-def test_every_layer_of_every_micro_batch_of_every_step_draws_a_mask_of_its_own(checkpoint, monkeypatch, micro_batches):
+@pytest.mark.parametrize(
+    ("name", "micro_batches", "calls"),
+    [
+        # After the embeddings, in attention and after it, after the feed-forward layer, before the classes.
+        ("bert", 1, 1 + 3 + 1),
+        ("bert", 2, 1 + 3 + 1),
+        # One layer twice before and after the head's dense layer, and layers that are shared.
+        ("roberta", 1, 1 + 2 * 3 + 2),
+        ("albert", 1, 1 + 2 * 3 + 1),
+    ],
+)
+def test_every_call_of_a_layer_in_every_micro_batch_of_every_step_draws_a_mask_of_its_own(
+    checkpoint, monkeypatch, name, micro_batches, calls
+):
     masks: list[bytes] = []
     draw = dropout._mask
 
@@ -284,7 +349,7 @@ def test_every_layer_of_every_micro_batch_of_every_step_draws_a_mask_of_its_own(
         masks.append(mask.numpy().tobytes())
         return mask
 
-    trainer = Trainer(checkpoint)
+    trainer = Trainer(checkpoint if name == "bert" else checkpoint_of(config_of(name), checkpoint))
     out_of_memory_beyond(trainer, 8 // micro_batches, monkeypatch)
     monkeypatch.setattr(dropout, "_mask", recorded)
     # Of equal texts every micro-batch's masks have the same shapes, so that equal keys would give equal masks.
@@ -294,32 +359,62 @@ def test_every_layer_of_every_micro_batch_of_every_step_draws_a_mask_of_its_own(
         trainer.time_steps(EncodedDataset(texts, np.arange(16, dtype=np.int32) % 2), CONFIG, 2)
     finally:
         tf.config.run_functions_eagerly(False)
-    # After the embeddings, in attention and after it, after the feed-forward layer, before the classifier.
-    assert len(masks) == 5 * micro_batches * 2
+    assert len(masks) == calls * micro_batches * 2
     assert len(set(masks)) == len(masks)
 
 
-def electra(checkpoint: Checkpoint) -> Checkpoint:
+def checkpoint_of(config: transformers.PretrainedConfig, checkpoint: Checkpoint) -> Checkpoint:
+    """A checkpoint of another architecture with the tiny one's tokenizer."""
+    config.update({"id2label": dict(enumerate(LABELS)), "vocab_size": checkpoint.tokenizer.vocab_size})
+    model = built(config)
+    initial = [variable.numpy() for variable in model.variables]
+    return Checkpoint(config.model_type, checkpoint.tokenizer, model, initial, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"), [("electra", "bf16"), ("roberta", "fp16"), ("distilbert", "bf16"), ("albert", "fp16")]
+)
+def test_a_relative_trains_as_with_its_own_call_and_alike_in_coarser_products(name, precision, checkpoint, tmp_path):
+    relative = without_dropout(checkpoint_of(config_of(name, initializer_range=0.1), checkpoint))
+    plain = Trained(Trainer(relative, forward=relative.logits), tmp_path / "plain")
+    assert Trained(Trainer(relative), tmp_path / "fp32").is_close_to(plain)
+    coarse = Trained(Trainer(relative, precision), tmp_path / "coarse")
+    assert coarse.losses != plain.losses
+    assert np.allclose(coarse.losses, plain.losses, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("name", DISTINCT)
+def test_a_relative_s_run_with_dropout_and_refitted_heads_resumes_bit_for_bit(name, checkpoint, train, dev, tmp_path):
+    trainer = Trainer(checkpoint_of(config_of(name, initializer_range=0.1), checkpoint))
+    config = trial(epochs=2, head_retraining="smote")
+
+    def results(folder: str, config: TrialConfig = config) -> list[EpochResult]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        return list(trainer.run(train, dev, config, tmp_path / folder))
+
+    whole = results("whole")
+    broken = trainer.run(train, dev, config, tmp_path)
+    next(broken)
+    broken.close()
+    results("another run in between", OTHER)
+    for resumed, one in zip(results("."), whole, strict=True):
+        assert resumed.metrics["train_loss"] == one.metrics["train_loss"]
+        np.testing.assert_array_equal(resumed.probabilities, one.probabilities)
+    kernel, bias = refit(trainer.features(train.texts), train.labels, "smote", config.seed)
+    expected = tf.nn.softmax(trainer.features(dev.texts) @ kernel + bias)
+    np.testing.assert_allclose(whole[-1].probabilities, expected, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def mpnet(checkpoint) -> Checkpoint:
     """A checkpoint of an architecture that has its own forward pass alone."""
-    config = ElectraConfig(
-        vocab_size=checkpoint.tokenizer.vocab_size,
-        embedding_size=32,
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=64,
-        id2label=dict(enumerate(LABELS)),
-    )
-    built = TFElectraForSequenceClassification(config)
-    built.build_in_name_scope()
-    initial = [variable.numpy() for variable in built.variables]
-    return Checkpoint("electra", checkpoint.tokenizer, built, initial, frozenset())
+    config = transformers.MPNetConfig(**SMALL | {"num_hidden_layers": 1})
+    return checkpoint_of(config, checkpoint)
 
 
-def test_another_architecture_keeps_its_own_pass_in_grouped_batches(checkpoint, train, monkeypatch):
-    other = electra(checkpoint)
-    assert not supports(other.model)
-    trainer = Trainer(other)
+def test_another_architecture_keeps_its_own_pass_in_grouped_batches(mpnet, train, monkeypatch):
+    assert not supports(mpnet.model)
+    trainer = Trainer(mpnet)
     groupings = []
     monkeypatch.setattr(
         "bertgrid_tf.bert.trainer.training_order", lambda *args: groupings.append(args[-1]) or training_order(*args)
@@ -330,6 +425,6 @@ def test_another_architecture_keeps_its_own_pass_in_grouped_batches(checkpoint, 
     assert groupings == [True, False, True]
 
 
-def test_another_architecture_has_no_other_precision(checkpoint):
-    with pytest.raises(UserError, match="Precision bf16 is for BERT; electra is of type 'electra': use fp32"):
-        Trainer(electra(checkpoint), "bf16")
+def test_another_architecture_has_no_other_precision(mpnet):
+    with pytest.raises(UserError, match="Precision bf16 is not for type 'mpnet', which mpnet is of: use fp32"):
+        Trainer(mpnet, "bf16")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers import ElectraConfig
+from transformers import DebertaV2Config
 
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.bert.tokenizer import load_tokenizer
@@ -130,14 +130,14 @@ def test_a_corpus_without_votes_has_no_soft_labels(changed):
 @pytest.mark.parametrize(
     "changed", [{"head_retraining": "smote"}, {"sweeps": {"head_retraining": ["none", "rose"]}}], ids=str
 )
-def test_a_head_is_retrained_on_bert_alone(tmp_path, changed):
+def test_a_head_is_retrained_only_where_no_padding_is_computed(tmp_path, changed):
     tokenizer = load_tokenizer("scratch", [line.text for line in utterances(open_corpus(recipe(), []).splits["train"])])
     tokenizer.save_pretrained(tmp_path)
-    ElectraConfig(vocab_size=len(tokenizer)).save_pretrained(tmp_path)
+    DebertaV2Config(vocab_size=len(tokenizer)).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0{}")  # a file of no tensors
     asked = recipe(**{"model": str(tmp_path)} | changed)
     with pytest.raises(
-        UserError, match=r"head_retraining (smote|rose) is for BERT; \S+ is of type 'electra': use none\."
+        UserError, match=r"head_retraining (smote|rose) is not for type 'deberta-v2', which \S+ is of: use none\."
     ):
         check_recipe(asked, open_corpus(asked, []))
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 from tiny_study import SECONDS, Recorder, corpus_of, run, tiny
-from transformers import ElectraConfig, TFElectraModel
+from transformers import DebertaV2Config, ElectraConfig, TFDebertaV2Model, TFElectraModel
 
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.analysis import analyze
@@ -347,26 +347,41 @@ def test_a_bert_from_scratch_finds_out_that_the_sample_s_labels_depend_on_the_li
     assert sweep.loc["current+previous", "chosen"]
 
 
-@pytest.fixture
-def electra(tmp_path) -> Path:
-    """A checkpoint that is no BERT, with the tokenizer of one."""
+def save_encoder(folder: Path, cls: type, config: type, **size: int) -> str:
+    """Save an encoder that is no BERT, with the tokenizer of one."""
     texts = [utterance.text for utterance in utterances(corpus_of(tiny()).splits["train"])]
     tokenizer = load_tokenizer("scratch", texts)
-    size = {"embedding_size": 16, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 1}
-    model = TFElectraModel(ElectraConfig(vocab_size=len(tokenizer), num_hidden_layers=1, **size))
+    size |= {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 1, "num_hidden_layers": 1}
+    model = cls(config(vocab_size=len(tokenizer), **size))
     model.build_in_name_scope()
     for part in (model, tokenizer):
-        part.save_pretrained(tmp_path / "electra")
-    return tmp_path / "electra"
+        part.save_pretrained(folder)
+    return str(folder)
 
 
-def test_a_model_that_computes_padding_is_named_and_has_no_other_precision(electra, tmp_path):
-    recipe = tiny(**{"model": str(electra), "final.model": "none", "sweeps": {}, "learning_rates": [1e-3], "epochs": 1})
+ONE_CELL = {"final.model": "none", "sweeps": {}, "learning_rates": [1e-3], "epochs": 1}
+
+
+def test_a_model_that_computes_padding_is_named_and_has_no_other_precision(tmp_path):
+    deberta = save_encoder(tmp_path / "deberta", TFDebertaV2Model, DebertaV2Config)
+    recipe = tiny(**ONE_CELL, model=deberta)
     recorder = run(tmp_path / "study", recipe)
-    assert [message for message in recorder.messages if "electra" in message] == [
-        f"{electra} is of type electra, whose own forward pass computes padding too: unless group_by_length is set, "
+    assert [message for message in recorder.messages if "deberta" in message] == [
+        f"{deberta} is of type deberta-v2, whose own forward pass computes padding too: unless group_by_length is set, "
         "texts of similar length share a batch."
     ]
     hyperparameters = recipe.hyperparameters.model_copy(update={"precision": "bf16"})
-    with pytest.raises(UserError, match=r"precision bf16 is for BERT; \S+ is of type 'electra': use fp32"):
+    with pytest.raises(UserError, match=r"precision bf16 is not for type 'deberta-v2', which \S+ is of: use fp32"):
         run(tmp_path / "other", recipe.model_copy(update={"hyperparameters": hyperparameters}))
+
+
+def test_a_relative_of_bert_computes_no_padding_in_any_precision_and_is_averaged(tmp_path):
+    electra = save_encoder(tmp_path / "electra", TFElectraModel, ElectraConfig, embedding_size=16)
+    changes = {"model": electra, "precision": "bf16", "soup": True, "learning_rates": [1e-3, 2e-3]}
+    recorder = run(tmp_path / "study", tiny(**ONE_CELL | changes))
+    assert not [message for message in recorder.messages if "electra" in message]
+    study = StudyFolder(tmp_path / "study")
+    cells = pd.read_csv(study.cells_file)
+    assert (cells["train_padding"] == 0).all()
+    assert (cells["limit_seconds"] > 0).all()
+    assert study.soup_file.exists()
