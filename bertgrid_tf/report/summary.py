@@ -137,11 +137,15 @@ def _cells(table: Table, analysis: StudyAnalysis) -> RenderableType:
             best = cell == analysis.best
             row.append(f"[bold reverse]{text}*[/]" if best else text + ("≈" if cell.tied else " "))
         rows.append([f"{rate:g}", *row])
-    if is_narrow() and len(table.learning_rates) < table.epochs:
+    # A row's head, and cells of two digits, two decimals and a mark, with their rules.
+    least = 14 + 7 * table.epochs
+    if is_narrow(least) and len(table.learning_rates) < table.epochs:
         rows = [["epoch", *rows[0][1:]], *rows[1:]]
         rows = [list(column) for column in zip(*rows, strict=True)]
     columns = [Column(head, justify="right") for head in rows[0][1:]]
     grid = terminal_table(rows[0][0], *columns, title=escape(title))
+    if is_narrow(least + 2 * len(rows[0])):
+        grid.padding = 0
     for row in rows[1:]:
         grid.add_row(*row)
     return grid

@@ -15,9 +15,9 @@ NARROW = 60
 """Columns that tables, bars and options need side by side."""
 
 
-def is_narrow() -> bool:
-    """Return whether the terminal has fewer than `NARROW` columns."""
-    return shutil.get_terminal_size().columns < NARROW
+def is_narrow(least: int = NARROW) -> bool:
+    """Return whether the terminal has fewer than so many columns."""
+    return shutil.get_terminal_size().columns < least
 
 
 def use_plain_characters() -> None:

@@ -63,6 +63,15 @@ def test_on_a_narrow_terminal_no_name_is_cut(tmp_path):
     assert not any("…" in line for line in shown(study_folder, 72))
 
 
+def test_eight_epochs_fit_a_terminal_of_eighty_columns(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = {(0.001, epoch): right_in(0.5 + epoch / 100, epoch) for epoch in range(1, 9)}
+    study_folder = made_up_study.make(tmp_path / "study", rows, sweeps={}, learning_rates=[0.001], epochs=8)
+    lines = [cells(line) for line in shown(study_folder, 80) if line.startswith("│")]
+    assert [len(line) for line in lines] == [9]
+    assert lines[0][0] == "0.001"
+
+
 def test_the_score_stands_first_with_its_interval_then_the_winner_with_its_epoch(tmp_path):
     study_folder = ended(made_up_study.make(tmp_path / "study", CELLS, sweeps={}))
     (first,) = [number for number, line in enumerate(shown(study_folder)) if line.startswith("On dev:")]
