@@ -90,12 +90,14 @@ def class_report(split: Split, candidate: np.ndarray, shares: np.ndarray, metric
 
 
 def _cost(folder: StudyFolder, recipe: Recipe, final: FinalTrial | None) -> Cost:
-    searched, cells = search_space(recipe), folder.read_cells()
+    searched = search_space(recipe)
     # A diverged epoch ends early.
-    trained = [row for row in cells if not isnan(float(row[recipe.metric])) and float(row["train_seconds"])]
+    trained = [
+        row for row in folder.read_cells() if not isnan(float(row[recipe.metric])) and float(row["train_seconds"])
+    ]
     # No two epochs take the same time to the last digit.
-    times = {float(row["seconds"]) for row in cells}
-    adopted = sum(epoch["seconds"] in times for epoch in final.epochs) if final else 0
+    times = {float(row["train_seconds"]) for row in trained}
+    adopted = sum(epoch.get("train_seconds") in times for epoch in final.epochs) if final else 0
 
     def per_second(column: str) -> float | None:
         shares = [float(row[column]) / float(row["train_seconds"]) for row in trained if column in row]
