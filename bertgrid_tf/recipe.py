@@ -122,7 +122,9 @@ class Final(Strict):
     """The final profile; what it leaves out is shared with the search."""
 
     model: ModelName | dict[str, ModelName] = Field(
-        NO_MODEL, description="the final model, or one for each model that the search may choose, or `none`"
+        NO_MODEL,
+        description="the final model, or one for each model that the search may choose; `none`: "
+        "[the winner of the search](#the-winner-as-the-final-model)",
     )
     batch_size: BatchSize | None = Field(
         None,
@@ -139,14 +141,14 @@ class Final(Strict):
         model = self.model.get(searched, searched) if isinstance(self.model, dict) else self.model
         return None if model == NO_MODEL else model
 
-    def repeats(self, winner: Hyperparameters) -> bool:
+    def matches(self, winner: Hyperparameters) -> bool:
         """Return whether the final trial of a winner with these hyperparameters is the winning trial itself.
 
         Everything else that decides its numbers (seed, schedule, texts) the two share.
 
         Example:
             >>> winner = Hyperparameters(batch_size=32)
-            >>> Final().repeats(winner), Final(model="bert-large-cased").repeats(winner)
+            >>> Final().matches(winner), Final(model="bert-large-cased").matches(winner)
             (True, False)
         """
         if (model := self.model_for(winner.model)) is None:
@@ -316,7 +318,7 @@ class Recipe(Strict):
 
         Otherwise another cell than the one with the best score, whose weights are kept, may win.
         """
-        return self.final.repeats(self.hyperparameters) and self.selection == "best" and self.n_seeds == 1
+        return self.final.matches(self.hyperparameters) and self.selection == "best" and self.n_seeds == 1
 
     def can_lengthen(self, hyperparameters: Hyperparameters) -> bool:
         """Return whether a row of the grid with these hyperparameters can go on after its last epoch."""

@@ -180,7 +180,7 @@ def take_over(
             folder.write_metadata(replace(metadata, checkpoints={**metadata.checkpoints, **checkpoints}))
     # The search does not depend on the final profile. The same model resumes on any number of GPUs.
     another = any(key.startswith("final.") and key != "final.gpus" for key in keys)
-    if another and not all(one.final.repeats(one.hyperparameters) for one in (former, recipe)):
+    if another and not all(one.final.matches(one.hyperparameters) for one in (former, recipe)):
         for part in (folder.final_state, folder.model, folder.final_file):
             delete(part)
     if keys:

@@ -260,7 +260,7 @@ class StudyRunner:
         kept = weights_file(self._folder.trial_folder(winner.trial_id), winner.epoch)
         make_final_model(
             final_trial(recipe, winner.epoch, self._execution.final_gpus()),
-            kept if recipe.final.repeats(recipe.hyperparameters) else None,
+            kept if recipe.final.matches(recipe.hyperparameters) else None,
             self._execution,
             self._runner,
             self._controller,

@@ -85,7 +85,7 @@ class TrialRunner:
 
     def _epochs(self, config: TrialConfig, folder: Path) -> Iterator[EpochResult]:
         hyperparameters, of_search = config.hyperparameters, config.stage not in AFTER_SEARCH
-        keeps_weights = of_search and (self._recipe.soup or self._recipe.final.repeats(hyperparameters))
+        keeps_weights = of_search and (self._recipe.soup or self._recipe.final.matches(hyperparameters))
         per_cell = self._recipe.grid_schedule == "per-cell"
         # What goes on after its last epoch: the final model's trial to be saved, a row when the study grows.
         goes_on = config.stage == FINAL or (of_search and self._recipe.can_lengthen(hyperparameters))
