@@ -49,7 +49,7 @@ def make_final_model(
                 _fit_correction(folder, config, len(folder.read_final().epochs))
             return
         execution.callback.on_message(
-            f"The winner has changed: the final model of the former one ({folder.model}) is retired, and trained anew."
+            f"The winner has changed: the final model of the former one ({folder.model}) is retired."
         )
         _retire(folder)
     # Those of another final model.
