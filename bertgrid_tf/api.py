@@ -10,7 +10,7 @@ Example:
     >>> study.grid.shape
     (1, 1)
     >>> list(bg.open_study("results/reviews").trials["stage"])
-    ['grid']
+    ['grid', 'final']
 """
 
 import warnings

@@ -122,7 +122,9 @@ class Final(Strict):
     """The final profile; what it leaves out is shared with the search."""
 
     model: ModelName | dict[str, ModelName] = Field(
-        NO_MODEL, description="the final model, or one for each model that the search may choose, or `none`"
+        NO_MODEL,
+        description="the final model, or one for each model that the search may choose; `none`: "
+        "[the winner of the search](#the-winner-as-the-final-model)",
     )
     batch_size: BatchSize | None = Field(
         None,
@@ -138,6 +140,20 @@ class Final(Strict):
         """Return the model to train where the search ended with `searched`; None for none."""
         model = self.model.get(searched, searched) if isinstance(self.model, dict) else self.model
         return None if model == NO_MODEL else model
+
+    def matches(self, winner: Hyperparameters) -> bool:
+        """Return whether the final trial of a winner with these hyperparameters is the winning trial itself.
+
+        Everything else that decides its numbers (seed, schedule, texts) the two share.
+
+        Example:
+            >>> winner = Hyperparameters(batch_size=32)
+            >>> Final().matches(winner), Final(model="bert-large-cased").matches(winner)
+            (True, False)
+        """
+        if (model := self.model_for(winner.model)) is None:
+            return True
+        return (model, self.batch_size or winner.batch_size, self.gpus) == (winner.model, winner.batch_size, 1)
 
 
 class Recipe(Strict):
@@ -290,6 +306,19 @@ class Recipe(Strict):
     def final_models(self) -> list[str]:
         """Return the checkpoints that the final model may be trained from; none where there is to be none."""
         return [model for model in map(self.final.model_for, self.searched_models()) if model]
+
+    @property
+    def final_gpus(self) -> int | Literal["all"]:
+        """The GPUs that are asked for the final model; 1 where it is the winning trial's."""
+        return self.final.gpus if self.final_models() else 1
+
+    @property
+    def adopts_winner(self) -> bool:
+        """Whether the final model is sure to have the winning trial's weights, so that nothing is left to train.
+
+        Otherwise another cell than the one with the best score, whose weights are kept, may win.
+        """
+        return self.final.matches(self.hyperparameters) and self.selection == "best" and self.n_seeds == 1
 
     def can_lengthen(self, hyperparameters: Hyperparameters) -> bool:
         """Return whether a row of the grid with these hyperparameters can go on after its last epoch."""

@@ -48,7 +48,7 @@ CLOCKS = {
 
 TINY = {
     "model": "scratch:1x32",
-    "final.model": "scratch:1x32",
+    "final.model": "none",
     "max_train_samples": 60,
     "sweeps": {"context": ["current", "current+previous"]},
     "sweep_epochs": 1,
@@ -61,9 +61,10 @@ TINY = {
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("--budget", "9h", "--tensorboard"),
     ("--check-interactions", "--tensorboard"),
-    ("--check-interactions", "--tensorboard", "--learning-rates", "2e-3,1e-3,4e-3"),
+    ("--check-interactions", "--tensorboard", "--learning-rates", "2e-3,1e-3,4e-3", "--final-model", "scratch:2x32"),
 )
-"""A study with every option on, and the same one extended twice when it has ended."""
+"""A study with every option on, whose final model has the winner's weights, and the same one extended twice when it has
+ended, at last with a final model that is trained."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from bertgrid_tf.budget.plan import search_space
 from bertgrid_tf.metrics.classification import directions, evaluate
 from bertgrid_tf.metrics.compare import Baseline, Split, compare_with_baseline, interval
 from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.storage.records import FinalTrial
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.trial_config import FINAL
 
@@ -52,7 +53,7 @@ def analyze(folder: StudyFolder) -> StudyAnalysis:
         seed_repeats=scores.seed_repeats(),
         gains=gains,
         calibration=fitted.calibration if fitted else None,
-        cost=_cost(folder, recipe),
+        cost=_cost(folder, recipe, final),
         lengths=np.array(lengths) if (lengths := folder.read_lengths()) else None,
         command=command if winner else "",
         predict_command=folder.predict_command() if folder.has_final_model() else "",
@@ -88,12 +89,15 @@ def class_report(split: Split, candidate: np.ndarray, shares: np.ndarray, metric
     return ClassReport(split.labels, confusion, support, metrics, score, baseline)
 
 
-def _cost(folder: StudyFolder, recipe: Recipe) -> Cost:
+def _cost(folder: StudyFolder, recipe: Recipe, final: FinalTrial | None) -> Cost:
     searched = search_space(recipe)
     # A diverged epoch ends early.
     trained = [
         row for row in folder.read_cells() if not isnan(float(row[recipe.metric])) and float(row["train_seconds"])
     ]
+    # No two epochs take the same time to the last digit.
+    times = {float(row["train_seconds"]) for row in trained}
+    adopted = sum(epoch.get("train_seconds") in times for epoch in final.epochs) if final else 0
 
     def per_second(column: str) -> float | None:
         shares = [float(row[column]) / float(row["train_seconds"]) for row in trained if column in row]
@@ -102,7 +106,7 @@ def _cost(folder: StudyFolder, recipe: Recipe) -> Cost:
     # For architectures other than BERT neither padding nor matrix products are counted.
     return Cost(
         stages={time.stage: time.measured for time in folder.read_times()},
-        epochs=folder.scored_epochs(),
+        epochs=folder.scored_epochs() - adopted,
         grid_epochs=sum(int(run["stop_epoch"]) for run in searched.grid_trials(searched.start)),
         product_epochs=searched.plan().full_product_epochs,
         tokens_per_second=per_second("train_tokens"),

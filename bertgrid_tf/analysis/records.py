@@ -263,9 +263,7 @@ class StudyAnalysis:
     @property
     def ended(self) -> bool:
         """Whether nothing is left to train."""
-        if self.winner is None:
-            return False
-        return self.final is not None or self.recipe.final.model_for(self.winner.hyperparameters.model) is None
+        return self.winner is not None and self.final is not None
 
     def with_times(self, times: Sequence[StageTime]) -> Self:
         """Copy the analysis with other times of the stages."""

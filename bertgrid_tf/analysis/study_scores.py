@@ -140,9 +140,13 @@ class StudyScores:
         for trial in self._follow_ups:
             if scores := [self.recipe.signed(epoch[metric]) for epoch in trial.epochs]:
                 best[trial.name] = int(np.argmax(scores)) + 1
+        runs = [self.of(trial, epoch)[0] for trial, epoch in best.items()]
         if self.folder.final_file.exists():
-            best[FINAL] = len(self.folder.read_final().epochs)
-        return [self.of(trial, epoch)[0] for trial, epoch in best.items()]
+            final = self.of(FINAL, len(self.folder.read_final().epochs))[0]
+            # One that repeats the winner, or has its weights, is no run of its own.
+            if not any(np.array_equal(final, run) for run in runs):
+                runs.append(final)
+        return runs
 
     def winner(self) -> CellAnalysis | None:
         """Return the cell that the recipe's `selection` takes; None before the first score."""

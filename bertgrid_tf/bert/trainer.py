@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -168,8 +168,9 @@ class Trainer:
             on_train_batch_end: Called with steps done in the epoch, steps of an epoch, and loss.
             keep_weights: Whether the last epoch's weights are saved too, so that a finished run leaves the trained
                 model in place when it is resumed.
-            before_save: Called with the result of every epoch that is trained here, before the state is saved: files
-                that it writes exist for every saved epoch, since an epoch that is killed earlier is trained again.
+            before_save: Called with the result of every epoch that is trained here, before the state is saved, while
+                the model is the one that was scored: files that it writes exist for every saved epoch, since an epoch
+                that is killed earlier is trained again.
 
         Raises:
             UserError: The saved state cannot be read, or the architecture has no head retraining.
@@ -201,12 +202,12 @@ class Trainer:
                 metrics["limit_seconds"] = self._limit_seconds(train.texts)
             history.append(EpochResult(epoch, metrics, probabilities))
             ended = epoch == config.stop_epoch or history[-1].diverged
+            if before_save:
+                before_save(history[-1])
             if not ended:
                 for variable, value in trained:
                     variable.assign(value)
-            if before_save:
-                before_save(history[-1])
-            self._save(folder, history, weights=keep_weights or not ended)
+            _save(folder / STATE_FILE, history, self._state() if keep_weights or not ended else ())
             yield history[-1]
 
     def time_steps(self, train: EncodedDataset, config: TrialConfig, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -435,34 +436,67 @@ class Trainer:
         try:
             with reading(path, "the run is trained again from its first epoch") as file, open_arrays(file) as state:
                 history = read_epochs(state, texts, len(self.checkpoint.labels))
-                variables = self._state() if "v0" in state else []
-                values = [state[f"v{index}"] for index in range(len(variables))]
-                shapes = [(tuple(one.shape), one.dtype.as_numpy_dtype) for one in variables]
-                if [(value.shape, value.dtype) for value in values] != shapes:
-                    raise ValueError("its weights are those of another model")
+                values = read_weights(state)
+                _check_shapes(values, self._state()[: len(values)])
                 if not history:
                     raise ValueError("it has no epoch")
         except DamagedError as error:
             _log.warning(str(error))
             return []
-        for variable, value in zip(variables, values, strict=True):
+        # A run that was ended early, and goes on after all, has no optimizer state to go on with.
+        if len(history) < config.stop_epoch and not history[-1].diverged and len(values) < len(self._state()):
+            return []
+        for variable, value in zip(self._state(), values, strict=False):
             variable.assign(value)
-        # A run that was ended early, and goes on after all, has no weights to go on with.
-        ended = len(history) >= config.stop_epoch or history[-1].diverged
-        return history if ended or values else []
+        return history
 
-    def _save(self, folder: Path, history: list[EpochResult], weights: bool) -> None:
-        """Save every epoch's result and, with `weights`, the state for the next epoch (three times the model)."""
-        arrays: dict[str, Any] = {"history": np.array(json.dumps([result.metrics for result in history]))}
-        arrays |= {f"p{r.epoch}": r.probabilities for r in history if r.probabilities is not None}
-        if weights:
-            arrays |= {f"v{index}": variable.numpy() for index, variable in enumerate(self._state())}
-        with replacing(folder / STATE_FILE) as file:
-            np.savez(file, **arrays)
+    def save_weights(self, file: Path, history: Sequence[EpochResult]) -> None:
+        """Save a run's epochs so far with the model's weights.
+
+        The file serves as the STATE_FILE of a run that has ended with the last of these epochs.
+        """
+        _save(file, history, self.checkpoint.model.variables)
+
+    def load_weights(self, file: Path, remedy: str) -> list[np.ndarray]:
+        """Read the model's weights from a file of `save_weights`, an array for every variable of the model.
+
+        Args:
+            file: The file.
+            remedy: What to do where it is damaged, for the error's sentence.
+
+        Raises:
+            DamagedError: The file is damaged, or has the weights of another model.
+        """
+        with reading(file, remedy) as opened, open_arrays(opened) as state:
+            values = read_weights(state)
+            _check_shapes(values, self.checkpoint.model.variables)
+        return values
 
     def _state(self) -> list[tf.Variable]:
+        """List all that training changes (three times the model), the model's variables first."""
         scale = [] if self._loss_scale is None else self._loss_scale.state
         return [*self.checkpoint.model.variables, *self._optimizer.slots, *scale]
+
+
+def _save(path: Path, history: Sequence[EpochResult], variables: Sequence[tf.Variable]) -> None:
+    """Save the result of every epoch, and variables."""
+    arrays: dict[str, Any] = {"history": np.array(json.dumps([result.metrics for result in history]))}
+    arrays |= {f"p{r.epoch}": r.probabilities for r in history if r.probabilities is not None}
+    arrays |= {f"v{index}": variable.numpy() for index, variable in enumerate(variables)}
+    with replacing(path) as file:
+        np.savez(file, **arrays)
+
+
+def read_weights(state: Any) -> list[np.ndarray]:
+    """Read the variables in an open STATE_FILE, in their order; empty where it has none."""
+    return [state[f"v{index}"] for index in range(sum(name.startswith("v") for name in state.files))]
+
+
+def _check_shapes(values: Sequence[np.ndarray], variables: Sequence[tf.Variable]) -> None:
+    """Raise ValueError unless arrays are values of variables."""
+    shapes = [(tuple(one.shape), one.dtype.as_numpy_dtype) for one in variables]
+    if [(value.shape, value.dtype) for value in values] != shapes:
+        raise ValueError("its weights are those of another model")
 
 
 def drop_weights(folder: Path) -> None:

@@ -10,7 +10,7 @@ from keras_tuner.engine.trial import Trial
 
 from bertgrid_tf.budget.callbacks import Callback
 from bertgrid_tf.budget.deadline import Deadline, TimedOracle, trial_config
-from bertgrid_tf.budget.plan import final_trial, search_space, stage_trials, stage_works
+from bertgrid_tf.budget.plan import planned_final, search_space, stage_trials, stage_works
 from bertgrid_tf.budget.time_budget import (
     MARGIN,
     Budget,
@@ -150,7 +150,7 @@ class BudgetController:
         """
         config, epochs = trial.config, trial.config.stop_epoch
         winner = self._asked.model_copy(update={"hyperparameters": config.hyperparameters})
-        configs = (config, final_trial(winner, epochs, self._final_gpus))
+        configs = (config, planned_final(winner, epochs, self._final_gpus))
         if MARGIN * sum(self._deadline.trial_seconds(each, epochs) for each in configs) > self._deadline.left:
             self.log.add("leave_out", trial=trial.name)
             return False

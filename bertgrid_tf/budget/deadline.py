@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from bertgrid_tf.budget.plan import final_trial
+from bertgrid_tf.budget.plan import planned_final
 from bertgrid_tf.budget.time_budget import MARGIN, BudgetLog
 from bertgrid_tf.budget.time_estimator import TimeEstimator
 from bertgrid_tf.hyperparameters import Hyperparameters
@@ -142,7 +142,7 @@ class Deadline:
             # One row of the grid, and a final model of as many epochs.
             epochs = self.recipe.epochs
             seconds += self.trial_seconds(TrialConfig(incumbent.hyperparameters, epochs, epochs), epochs)
-        seconds += self.trial_seconds(final_trial(incumbent, epochs, self.final_gpus), epochs)
+        seconds += self.trial_seconds(planned_final(incumbent, epochs, self.final_gpus), epochs)
         return MARGIN * seconds <= self.left
 
     def _best_epoch(self) -> int:

@@ -97,19 +97,23 @@ def stage_trials(recipe: Recipe) -> list[tuple[str, list[TrialConfig]]]:
     if checked := sum(len(levels) > 1 for levels in recipe.sweeps.values()) * recipe.check_interactions:
         check = TrialConfig(recipe.hyperparameters, recipe.epochs, recipe.epochs, recipe.seed, INTERACTIONS)
         stages.append((INTERACTIONS, [check] * checked))
-    if (final := final_trial(recipe, recipe.epochs)) is not None:
+    if (final := planned_final(recipe, recipe.epochs)) is not None:
         stages.append((FINAL, [final]))
     return stages
 
 
-def final_trial(recipe: Recipe, stop_epoch: int, gpus: int = 1) -> TrialConfig | None:
-    """Return the final model's configuration, given a recipe with the winner's hyperparameters; None for none."""
-    model = recipe.final.model_for(recipe.hyperparameters.model)
-    if model is None:
-        return None
+def final_trial(recipe: Recipe, stop_epoch: int, gpus: int = 1) -> TrialConfig:
+    """Return the final model's configuration, given a recipe with the winner's hyperparameters."""
+    config = TrialConfig(recipe.hyperparameters, recipe.epochs, stop_epoch, recipe.seed, FINAL)
+    if (model := recipe.final.model_for(recipe.hyperparameters.model)) is None:
+        return config
     batch_size = recipe.final.batch_size or recipe.hyperparameters.batch_size
-    config = TrialConfig(recipe.hyperparameters, recipe.epochs, stop_epoch, recipe.seed, FINAL, gpus)
-    return config.with_hyperparameters(model=model, batch_size=batch_size)
+    return replace(config, gpus=gpus).with_hyperparameters(model=model, batch_size=batch_size)
+
+
+def planned_final(recipe: Recipe, stop_epoch: int, gpus: int = 1) -> TrialConfig | None:
+    """Return the configuration of `final_trial`; None where it adopts the winner's weights, and trains nothing."""
+    return None if recipe.adopts_winner else final_trial(recipe, stop_epoch, gpus)
 
 
 def _cut(rows: list[TrialConfig], epochs: int) -> list[TrialConfig]:

@@ -104,8 +104,9 @@ def too_short_error(asked: Recipe, seconds: Callable[[Recipe], float], budget: f
     least = spent + MARGIN * min(map(seconds, candidates(asked)))
     if least > 600:
         least = 60 * ceil(least / 60)
-    final = " and the final model" if asked.final_models() else ""
-    otherwise = ", a smaller --final-model or --final-model none" if final else " or a smaller --model"
+    final = "" if asked.adopts_winner else " and the final model"
+    smaller = ", a smaller --final-model or --final-model none" if final and asked.final_models() else ""
+    otherwise = smaller or " or a smaller --model"
     return UserError(
         f"--budget {format_duration(budget)} is too short: one epoch at one learning rate{final} would end after about "
         f"{format_duration(least)} here: give --budget {format_duration(least)} or more{otherwise}."

@@ -68,7 +68,7 @@ def _written(value: Any) -> Any:
 
 
 def weights_file(folder: Path, epoch: int) -> Path:
-    """Return where a trial's folder keeps the weights after its best epoch, for a soup."""
+    """Return where a trial's folder keeps the weights after its best epoch, for a soup or the final model."""
     return folder / f"weights-{epoch}.npz"
 
 
@@ -139,7 +139,7 @@ class StudyFolder:
         return sorted(file.parent.name.removeprefix(_TRIAL) for file in self.path.glob(f"{_TRIAL}*/trial.json"))
 
     def delete_weights(self, trial_id: str = "*") -> None:
-        """Delete the weights that a trial of the search, or each of them, has kept for a soup."""
+        """Delete the weights that a trial of the search, or each of them, has kept."""
         for file in self.path.glob(f"{_TRIAL}{trial_id}/weights-*.npz"):
             file.unlink()
 
@@ -246,10 +246,7 @@ class StudyFolder:
             UserError: There is none, or none yet.
         """
         if not self.final_file.exists():
-            raise UserError(
-                f"The study in {self.path} has no final model: run its `tune` command again to go on, "
-                "or with another --final-model."
-            )
+            raise UserError(f"The study in {self.path} has no final model yet: run its `tune` command again to go on.")
         metric = self.read_recipe().metric
         with reading(self.final_file, _FINAL_AGAIN) as file:
             final = read_json(file, FinalTrial)

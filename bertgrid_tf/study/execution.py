@@ -100,7 +100,7 @@ class TrialExecution:
         Raises:
             UserError: There are fewer than the recipe asks for.
         """
-        asked = self.recipe.final.gpus
+        asked = self.recipe.final_gpus
         return replica_count(asked) if self.workers is None else self.workers.final_gpus(asked)
 
     def measure(self, key: str, recipe: Recipe) -> MeasuredSetting:

@@ -107,7 +107,7 @@ def check_folder(
 ) -> Recipe:
     """Check that the study in the folder, if there is one, is the one asked for or can become it.
 
-    A study grows (`growth`), and takes another final model as long as none is trained.
+    A study grows (`growth`), and takes another final model as long as none is trained but the search's own.
 
     Args:
         folder: The study's.
@@ -127,7 +127,7 @@ def check_folder(
     former = folder.read_recipe()
     recipe = in_order_of(former, asked)
     keys = differing_keys(former, recipe)
-    trained = folder.has_final_model()
+    trained = folder.has_final_model() and bool(former.final_models())
     if any(not is_growth(key) and (trained or not key.startswith("final.")) for key in keys):
         raise UserError(
             f"{folder.path} holds a study of another recipe (they differ in {', '.join(keys)}): give the same settings "
@@ -179,7 +179,8 @@ def take_over(
             metadata = folder.read_metadata()
             folder.write_metadata(replace(metadata, checkpoints={**metadata.checkpoints, **checkpoints}))
     # The search does not depend on the final profile. The same model resumes on any number of GPUs.
-    if any(key.startswith("final.") and key != "final.gpus" for key in keys):
+    another = any(key.startswith("final.") and key != "final.gpus" for key in keys)
+    if another and not all(one.final.matches(one.hyperparameters) for one in (former, recipe)):
         for part in (folder.final_state, folder.model, folder.final_file):
             delete(part)
     if keys:

@@ -1,6 +1,6 @@
 """One study in three acts: sweeps ▶ learning-rate × epoch grid ▶ final model."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +23,11 @@ from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.write_report import write_figures, write_page
 from bertgrid_tf.storage.records import SearchConfidence
-from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
+from bertgrid_tf.storage.study_folder import StudyFolder, trial_name, weights_file
 from bertgrid_tf.study import preparation
 from bertgrid_tf.study.auto_settings import AUTO_SETTINGS, FINAL_BATCH_SIZE, resolve
 from bertgrid_tf.study.execution import TrialExecution, make_oracle, search_strategy
-from bertgrid_tf.study.final_model import train_final_model
+from bertgrid_tf.study.final_model import make_final_model
 from bertgrid_tf.study.follow_up import interaction_checks, run_follow_ups, seed_repeats
 from bertgrid_tf.study.repair import repair, repair_models
 from bertgrid_tf.study.selection import cheapest_level, write_winner
@@ -106,9 +106,7 @@ class StudyRunner:
                 self._prepare(workers, checkpoints)
                 repair_models(self._folder, self._corpus, self._callback.on_message)
                 winner = self._select_winner(self._search())
-                best = write_winner(winner, self._recipe, self._folder)
-                if (final := final_trial(best, winner.epoch)) is not None:
-                    train_final_model(final, self._execution, self._runner, self._controller)
+                self._make_final_model(winner, write_winner(winner, self._recipe, self._folder))
                 mistakes = list_mistakes(StudyScores(self._folder), self._corpus.splits["dev"])
                 self._folder.write_mistakes(mistakes)
                 analysis = self._write_report()
@@ -120,7 +118,7 @@ class StudyRunner:
         """Check the recipe, measure what is `auto`, and write what the study begins with."""
         if workers is not None:
             self._callback.on_workers_begin(workers.count, workers.share)
-            workers.final_gpus(self._asked.final.gpus)
+            workers.final_gpus(self._asked.final_gpus)
         execution = TrialExecution(self._corpus, self._asked, self._folder, checkpoints, self._callback, workers)
         check_recipe(self._asked, self._corpus, final_here=workers is None)
         findings = check_corpus(self._corpus)
@@ -140,7 +138,7 @@ class StudyRunner:
         preparation.write_beginning(self._folder, self._asked, self._corpus, findings, checkpoints)
         self._folder.write_auto_settings(settings)
         self._workload = WorkloadEstimator(self._runner.encoder, self._recipe.seed)
-        devices = (self._execution.count, self._execution.final_gpus() if self._recipe.final_models() else 1)
+        devices = (self._execution.count, self._execution.final_gpus())
         self._controller = BudgetController(
             self._recipe, self._workload.epoch, self._folder, self._callback, self._budget, *devices
         )
@@ -200,13 +198,13 @@ class StudyRunner:
         return oracle
 
     def _delete_needless_weights(self, oracle: CasualGridOracle, reduced: set[str]) -> None:
-        """Delete the weights of ended trials that neither go on, now or in a study that grows, nor make a soup.
+        """Delete the weights of ended trials that neither go on, now or in a study that grows, nor are to be kept.
 
         Args:
             oracle: The search.
             reduced: Ids of the trials whose states hold no weights to go on with, which are not read again.
         """
-        rows = {cell.trial_id for cell in oracle.cells()} if oracle.stage == GRID else oracle.trials.keys()
+        kept = self._trials_to_keep(oracle)
         for trial_id, trial in oracle.trials.items():
             if trial.status in ENDED:
                 values = trial.hyperparameters.values
@@ -214,8 +212,20 @@ class StudyRunner:
                     if values[STAGE] != GRID or not self._recipe.can_lengthen(Hyperparameters.from_values(values)):
                         drop_weights(self._folder.trial_folder(trial_id))
                     reduced.add(trial_id)
-                if trial_id not in rows and values[STAGE] != GRID:
+                if trial_id not in kept:
                     self._folder.delete_weights(trial_id)
+
+    def _trials_to_keep(self, oracle: CasualGridOracle) -> Collection[str]:
+        """Return the ids of the trials whose weights the soup or the final model needs: for the latter, of the best."""
+        if self._recipe.soup:
+            if oracle.stage != GRID:
+                return oracle.trials.keys()  # any may be a row of the grid
+            of_grid = {id_ for id_, trial in oracle.trials.items() if trial.hyperparameters.values[STAGE] == GRID}
+            return of_grid | {cell.trial_id for cell in oracle.cells()}
+        try:
+            return {oracle.best().trial_id}
+        except TunerError:  # The best of a sweep may be the first row.
+            return {trial.trial_id for trial in oracle.get_best_trials(1)}
 
     def _cheapest_level(self, levels: Sequence[SweepLevel]) -> SweepLevel:
         return cheapest_level(levels, StudyScores(self._folder), self._recipe, self._workload.epoch)
@@ -242,6 +252,19 @@ class StudyRunner:
         if self._recipe.soup:
             average_rows(config, scores, self._folder, self._runner, self._callback.on_message)
         return best
+
+    # Act three
+
+    def _make_final_model(self, winner: Best, recipe: Recipe) -> None:
+        """Adopt the kept weights of the winner, given as a recipe too, or train the final model."""
+        kept = weights_file(self._folder.trial_folder(winner.trial_id), winner.epoch)
+        make_final_model(
+            final_trial(recipe, winner.epoch, self._execution.final_gpus()),
+            kept if recipe.final.matches(recipe.hyperparameters) else None,
+            self._execution,
+            self._runner,
+            self._controller,
+        )
 
     # Files
 

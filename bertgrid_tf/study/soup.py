@@ -17,7 +17,7 @@ def average_rows(
     runner: TrialRunner,
     on_message: Callable[[str], None],
 ) -> None:
-    """Average the weights of the grid's rows, unless that is done, and delete them.
+    """Average the weights of the grid's rows, unless that is done.
 
     Args:
         winner: The winning trial.
@@ -40,4 +40,3 @@ def average_rows(
             left_out = [member for member in members if member not in averaged]
             cells, others = ([(row.learning_rate, row.epoch) for row in rows] for rows in (averaged, left_out))
             folder.write_soup(Soup(cells, others, metrics))
-    folder.delete_weights()

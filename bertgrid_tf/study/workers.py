@@ -132,7 +132,7 @@ class WorkerPool:
         """Return a pool of one worker for the final model's trial, which saves the model in the study folder."""
         from tuners.ray_pool import Share
 
-        gpus = self.final_gpus(config.recipe.final.gpus)
+        gpus = self.final_gpus(config.recipe.final_gpus)
         share = Share(0, gpus) if self._share.gpus else self._share
         return self._pool(functools.partial(_final_trainable, self._task(config), gpus), 1, share, callback)
 

@@ -10,9 +10,6 @@ from bertgrid_tf.bert.encode import EncodedDataset
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.metrics.classification import evaluate
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.storage.files import reading, replacing
-from bertgrid_tf.storage.study_folder import weights_file
-from tuners.files import open_arrays
 
 
 @dataclass(frozen=True)
@@ -23,19 +20,13 @@ class SoupMember:
         learning_rate: The learning rate of the row.
         epoch: The epoch, from 1.
         score: The study's metric on dev.
-        file: The file of `save_weights`.
+        file: The file of `Trainer.save_weights`.
     """
 
     learning_rate: float
     epoch: int
     score: float
     file: Path
-
-
-def save_weights(trainer: Trainer, folder: Path, epoch: int) -> None:
-    """Write the model's weights in a trial's folder."""
-    with replacing(weights_file(folder, epoch)) as out:
-        np.savez(out, *(variable.numpy() for variable in trainer.checkpoint.model.variables))
 
 
 def greedy_soup(
@@ -59,10 +50,7 @@ def greedy_soup(
     total: list[np.ndarray] = []
     best, probabilities = -np.inf, np.empty(0)
     for member in sorted(members, key=lambda member: -recipe.signed(member.score)):
-        with reading(member.file, "delete it to average the other rows") as file, open_arrays(file) as stored:
-            weights = [stored[name] for name in stored.files]
-            if [one.shape for one in weights] != [tuple(one.shape) for one in trainer.checkpoint.model.variables]:
-                raise ValueError("its weights are those of another model")
+        weights = trainer.load_weights(member.file, "delete it to average the other rows")
         candidate = [mine + theirs for mine, theirs in zip(total, weights, strict=True)] if total else weights
         _assign_mean(trainer, candidate, len(averaged) + 1)
         predicted = trainer.probabilities(dev.texts)

@@ -18,7 +18,7 @@ from bertgrid_tf.storage.predictions import Predictions, predictions_file, write
 from bertgrid_tf.storage.study_folder import weights_file
 from bertgrid_tf.training.encoding import CorpusEncoder
 from bertgrid_tf.training.model_cache import ModelCache
-from bertgrid_tf.training.soup import SoupMember, greedy_soup, save_weights
+from bertgrid_tf.training.soup import SoupMember, greedy_soup
 from bertgrid_tf.trial_config import AFTER_SEARCH, FINAL, SOUP, TrialConfig
 
 
@@ -27,7 +27,7 @@ class TrialRunner:
 
     Args:
         corpus: The corpus, of which train and dev are used, and no test split.
-        recipe: The recipe, whose `metric` and `soup` decide of which epochs the weights are kept.
+        recipe: The recipe, whose `metric`, `soup` and `final` decide of which epochs the weights are kept.
         predictions: Folder for the dev predictions of every epoch (`storage.predictions`).
         on_train_batch_end: Called after every training step (`bert.trainer.Trainer.run`).
     """
@@ -85,7 +85,8 @@ class TrialRunner:
 
     def _epochs(self, config: TrialConfig, folder: Path) -> Iterator[EpochResult]:
         hyperparameters, of_search = config.hyperparameters, config.stage not in AFTER_SEARCH
-        keeps_weights = self._recipe.soup and of_search
+        keeps_weights = of_search and (self._recipe.soup or self._recipe.final.matches(hyperparameters))
+        per_cell = self._recipe.grid_schedule == "per-cell"
         # What goes on after its last epoch: the final model's trial to be saved, a row when the study grows.
         goes_on = config.stage == FINAL or (of_search and self._recipe.can_lengthen(hyperparameters))
         try:
@@ -96,6 +97,7 @@ class TrialRunner:
             if trainer.unpadded:
                 tokens["train_padding"] = 0.0
             best, best_epoch, metric = -np.inf, 0, self._recipe.metric
+            history: list[EpochResult] = []
 
             def scored(result: EpochResult) -> dict[str, float]:
                 named = {}
@@ -107,6 +109,7 @@ class TrialRunner:
 
             def keep(result: EpochResult) -> None:
                 nonlocal best, best_epoch
+                history.append(result)
                 # Of a process that was killed before it saved them.
                 later = result.epoch + 1
                 while (file := predictions_file(self._predictions, folder.name, later)).exists():
@@ -116,11 +119,12 @@ class TrialRunner:
                     return
                 self._write_predictions(folder.name, result.epoch, dev, result.probabilities)
                 score = self._recipe.signed(scored(result)[metric])
-                # The weights of a restored epoch are gone from the model.
-                if score > best:
+                # A cell with a schedule of its own counts with its last epoch.
+                if result.epoch == config.stop_epoch if per_cell else score > best:
                     best, best_epoch = score, result.epoch
+                    # The weights of a restored epoch are gone from the model.
                     if keeps_weights and not result.restored:
-                        save_weights(trainer, folder, result.epoch)
+                        trainer.save_weights(weights_file(folder, result.epoch), history)
 
             for result in trainer.run(train, dev, config, folder, self._on_train_batch_end, goes_on, before_save=keep):
                 if result.restored:

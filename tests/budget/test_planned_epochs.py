@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from tiny_study import corpus_of, tiny
 
-from bertgrid_tf.budget.plan import final_trial, plan, stage_trials, stage_works
+from bertgrid_tf.budget.plan import final_trial, plan, planned_final, stage_trials, stage_works
 from bertgrid_tf.budget.time_estimator import StageWork
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.training.workload import EpochWorkload
-from bertgrid_tf.trial_config import TrialConfig
+from bertgrid_tf.trial_config import FINAL, TrialConfig
 
 WHOLE = {
     "sweeps": {"context": ["current", "current+previous"], "max_length": [32, 48], "batch_size": [16]},
@@ -90,7 +90,31 @@ def test_a_final_trial_has_the_profile_s_model_and_batch_size():
     shared = final_trial(tiny(**WHOLE), 3)
     assert (shared.gpus, shared.hyperparameters.batch_size) == (1, recipe.hyperparameters.batch_size)
     assert replace(trial, gpus=1).seed == recipe.seed
-    assert final_trial(tiny(**WHOLE | {"final.model": "none"}), 3) is None
+
+
+@pytest.mark.parametrize(
+    ("final", "changes", "adopts"),
+    [
+        ({}, {}, True),
+        ({"final.model": "scratch:1x32", "final.batch_size": 16}, {}, True),
+        # Another cell than the best one may win.
+        ({}, {"n_seeds": 2}, False),
+        ({}, {"selection": "cheapest-equivalent"}, False),
+        # The final trial is another than the winner's.
+        ({"final.model": "scratch:2x32"}, {}, False),
+        ({"final.model": "scratch:1x32", "final.batch_size": 8}, {}, False),
+        ({"final.model": "scratch:1x32", "final.gpus": 2}, {}, False),
+    ],
+)
+def test_a_final_trial_is_planned_unless_it_is_sure_to_be_the_winning_one(final, changes, adopts):
+    recipe = tiny(**{"batch_size": 16, "final.model": "none", **final, **changes})
+    assert (planned_final(recipe, 2) is None) == adopts
+    assert ([name for name, _ in stage_trials(recipe)][-1] == FINAL) != adopts
+
+
+def test_without_a_final_profile_the_final_trial_is_the_winner_s_on_one_gpu():
+    recipe = tiny(**{"final.model": "none", "final.batch_size": 8, "final.gpus": 2})
+    assert final_trial(recipe, 1, 2) == TrialConfig(recipe.hyperparameters, 2, 1, recipe.seed, FINAL)
 
 
 @pytest.mark.parametrize("rates", [[2e-3], [4e-3, 2e-3, 1e-3]])

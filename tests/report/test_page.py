@@ -202,12 +202,6 @@ def test_a_study_under_way_says_so_far(documents, outlines, study, begins, says)
     assert outlines[study].texts("h1") == ["Tuning friends: results so far"]
 
 
-def test_a_study_without_a_final_model_has_ended_with_its_winner():
-    study = lean(made_up.searched())
-    recipe = study.recipe.model_copy(update={"final": study.recipe.final.model_copy(update={"model": "none"})})
-    assert "so far" not in rendered(replace(study, recipe=recipe))
-
-
 @pytest.mark.parametrize(
     ("tied", "epoch", "sentence"),
     [

@@ -18,7 +18,7 @@ from bertgrid_tf.report.answer import answer
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.study.growth import plan_missing
 from bertgrid_tf.study.preparation import check_folder
-from bertgrid_tf.trial_config import FINAL, GRID, INTERACTIONS, SEEDS
+from bertgrid_tf.trial_config import GRID, INTERACTIONS, SEEDS
 
 SMALL = {
     "metric": "loss",
@@ -82,12 +82,13 @@ def missing(folder: Path, recipe: Recipe) -> dict[str, tuple[int, int]]:
 
 def test_a_study_that_grew_equals_one_that_was_whole_and_its_former_final_model_is_retired(small, tmp_path):
     evaluate_split(StudyFolder(small), corpus_of(tiny()), "test")
-    assert missing(small, tiny(**LARGE)) == {"sweep:context": (1, 1), GRID: (1, 2), FINAL: (1, 2)}
+    assert missing(small, tiny(**LARGE)) == {"sweep:context": (1, 1), GRID: (1, 2)}
     former = StudyFolder(small).read_final()
     recorder = run(small, tiny(**LARGE))
-    assert recorder.stages == ["sweep:context", GRID, FINAL]
-    assert recorder.messages[-2] == f"The study in {small} grows: learning_rates 0.004; context current+previous."
-    assert recorder.messages[-1].startswith("The winner has changed: the final model of the former one")
+    assert recorder.stages == ["sweep:context", GRID]
+    assert recorder.messages[-3] == f"The study in {small} grows: learning_rates 0.004; context current+previous."
+    assert recorder.messages[-2].startswith("The winner has changed: the final model of the former one")
+    assert recorder.messages[-1].startswith("The winner's weights were kept")
     assert StudyFolder(small).read_final().hyperparameters != former.hyperparameters
     assert analyze(StudyFolder(small)).test is None
     run(tmp_path / "whole", tiny(**LARGE))

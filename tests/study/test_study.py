@@ -154,10 +154,10 @@ def test_another_final_model_keeps_the_search_and_nothing_of_the_former_one(fini
     assert analyze(StudyFolder(tmp_path / "study")).test is None
 
 
-def test_where_no_final_model_is_asked_for_none_is_trained_and_more_gpus_than_there_are_do_not_matter(tmp_path):
+def test_where_no_final_model_is_asked_for_nothing_is_trained_and_more_gpus_than_there_are_do_not_matter(tmp_path):
     recorder = run(tmp_path / "study", tiny(**{"final.model": "none", "final.gpus": 99, "sweeps": {}, "epochs": 1}))
     assert recorder.stages == [GRID, GRID]
-    assert not (tmp_path / "study" / "model").exists()
+    assert StudyFolder(tmp_path / "study").read_final().gpus == 1
     assert StudyFolder(tmp_path / "study").read_best().final.gpus == 99
 
 
