@@ -145,7 +145,9 @@ def tune(
     planned = plan(with_defaults(asked), data)
     check_recipe(asked, data, final_here=False)
     # TensorFlow takes seconds to import, hence a line before it.
-    size = f"{planned.trials} trials, up to {planned.epochs} epochs{' in all' if has_begun else ''}"
+    # How many rows another search trains is open.
+    trials = f"{planned.trials} trial{'' if planned.trials == 1 else 's'}, " if asked.search == "grid" else ""
+    size = f"{trials}up to {planned.epochs} epochs{' in all' if has_begun else ''}"
     beginning = f"{asked.corpus}: {size}. Starting TensorFlow …"
     console.print(beginning, markup=False, highlight=False, soft_wrap=True)
     from bertgrid_tf.study.runner import StudyRunner
