@@ -61,7 +61,9 @@ def relative(kind: str, bert: Checkpoint) -> Checkpoint:
     heads = {name: getattr(of, name) for name in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
     # DistilBERT's own name beside that of the others.
     inner = dict.fromkeys(("intermediate_size", "hidden_dim"), of.intermediate_size)
-    model = TFAutoModelForSequenceClassification.from_config(CONFIG_MAPPING[kind](**same, **heads, **inner))
+    model = TFAutoModelForSequenceClassification.from_config(
+        CONFIG_MAPPING[kind](**same, **heads, **inner), trust_remote_code=False
+    )
     model(model.dummy_inputs)
     initial = [variable.numpy() for variable in model.variables]
     return Checkpoint(kind, bert.tokenizer, model, initial, frozenset(range(len(initial))))

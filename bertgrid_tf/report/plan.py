@@ -36,7 +36,8 @@ def _stages(plan: StudyPlan, title: str) -> RenderableType:
         trials = "" if stage.at_most and stage.name != "final" else str(stage.trials)
         grid.add_row(stage.name, trials, f"{upper}{stage.epochs}", f"{upper}{stage.steps:,}")
     grid.add_section()
-    grid.add_row("in all", str(plan.trials), f"≤ {plan.epochs}", f"≤ {plan.steps:,}")
+    upper = "≤ " if any(stage.at_most for stage in plan.stages) else ""
+    grid.add_row("in all", str(plan.trials), f"{upper}{plan.epochs}", f"{upper}{plan.steps:,}")
     return grid
 
 

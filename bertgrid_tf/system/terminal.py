@@ -16,7 +16,7 @@ NARROW = 60
 
 
 def is_narrow(least: int = NARROW) -> bool:
-    """Return whether the terminal has fewer than so many columns."""
+    """Return whether the terminal has fewer columns than that."""
     return shutil.get_terminal_size().columns < least
 
 

@@ -371,8 +371,13 @@ def checkpoint_of(config: transformers.PretrainedConfig, checkpoint: Checkpoint)
     return Checkpoint(config.model_type, checkpoint.tokenizer, model, initial, frozenset())
 
 
+def slow(*values: str) -> object:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
-    ("name", "precision"), [("electra", "bf16"), ("roberta", "fp16"), ("distilbert", "bf16"), ("albert", "fp16")]
+    ("name", "precision"),
+    [slow("electra", "bf16"), ("roberta", "fp16"), slow("distilbert", "bf16"), ("albert", "bf16")],
 )
 def test_a_relative_trains_as_with_its_own_call_and_alike_in_coarser_products(name, precision, checkpoint, tmp_path):
     relative = without_dropout(checkpoint_of(config_of(name, initializer_range=0.1), checkpoint))
@@ -383,7 +388,7 @@ def test_a_relative_trains_as_with_its_own_call_and_alike_in_coarser_products(na
     assert np.allclose(coarse.losses, plain.losses, rtol=0, atol=0.02)
 
 
-@pytest.mark.parametrize("name", DISTINCT)
+@pytest.mark.parametrize("name", [slow("electra"), "roberta", slow("distilbert"), "albert"])
 def test_a_relative_s_run_with_dropout_and_refitted_heads_resumes_bit_for_bit(name, checkpoint, train, dev, tmp_path):
     trainer = Trainer(checkpoint_of(config_of(name, initializer_range=0.1), checkpoint))
     config = trial(epochs=2, head_retraining="smote")

@@ -63,13 +63,14 @@ def left(folder: Path) -> list[Path]:
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
+        pytest.param({}, id="rows"),
         # The epoch that wins is the first of its row, after which training goes on with another head.
-        {"head_retraining": "refit", "learning_rates": [8e-3]},
-        {"grid_schedule": "per-cell", "learning_rates": [2e-3]},
-        {"soup": True},
+        pytest.param(
+            {"head_retraining": "refit", "learning_rates": [8e-3]}, id="a retrained head", marks=pytest.mark.slow
+        ),
+        pytest.param({"grid_schedule": "per-cell", "learning_rates": [2e-3]}, id="cells"),
+        pytest.param({"soup": True}, id="a soup", marks=pytest.mark.slow),
     ],
-    ids=["rows", "a retrained head", "cells", "a soup"],
 )
 def test_an_adopted_final_model_is_the_one_that_would_be_trained_bit_for_bit(tmp_path, changes):
     folder, recipe = tmp_path / "study", tiny(**{**OWN, "sweeps": {}, **changes})
