@@ -114,6 +114,7 @@ def test_adopted_epochs_count_once_and_are_no_run_of_their_own(adopted):
     assert analysis.cost.stages[FINAL] > 0
 
 
+@pytest.mark.slow
 def test_a_study_that_adopted_its_winner_takes_another_final_model(study):
     weights = study.model / "model.safetensors"
     before = weights.stat().st_mtime_ns

@@ -362,6 +362,7 @@ def save_encoder(folder: Path, cls: type, config: type, **size: int) -> str:
 ONE_CELL = {"final.model": "none", "sweeps": {}, "learning_rates": [1e-3], "epochs": 1}
 
 
+@pytest.mark.slow  # DeBERTa is long in tracing
 def test_a_model_that_computes_padding_is_named_and_has_no_other_precision(tmp_path):
     deberta = save_encoder(tmp_path / "deberta", TFDebertaV2Model, DebertaV2Config)
     recipe = tiny(**ONE_CELL, model=deberta)
