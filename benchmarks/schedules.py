@@ -300,15 +300,15 @@ def compare(table: pd.DataFrame) -> pd.DataFrame:
         line["cost"] = epochs_trained(schedule, epochs) / epochs
         line["difference"], line["low"], line["high"] = _mean_with_interval(apart.groupby(grids).mean())
         line |= {f"epoch {epoch}": own.groupby(grids).mean().mean() for epoch, own in apart.groupby("epoch")}
-        found, distances, picks = {}, [], []
+        ranks, distances, picks = {}, [], []
         for (corpus, seed), grid in both.groupby(grids):
             others = table["test"][PER_CELL].loc[corpus].drop(seed).groupby(CELL[2:]).mean()
             cells = grid["test"][schedule].loc[corpus, seed]
             others = others.reindex(cells.index)
-            found[corpus, seed] = spearmanr(cells, others).statistic if others.notna().all() else np.nan
+            ranks[corpus, seed] = spearmanr(cells, others).statistic if others.notna().all() else np.nan
             distances.append(100 * (cells - others).abs().mean())
             picks.append(100 * grid["test"][schedule].loc[grid["dev"][schedule].idxmax()])
-        correlations[schedule] = pd.Series(found, dtype=float)
+        correlations[schedule] = pd.Series(ranks, dtype=float)
         line |= {"distance": np.nanmean(distances), "correlation": correlations[schedule].mean()}
         lines.append(line | {"pick": np.mean(picks)})
     for line in lines:
