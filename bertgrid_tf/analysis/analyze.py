@@ -103,7 +103,7 @@ def _cost(folder: StudyFolder, recipe: Recipe, final: FinalTrial | None) -> Cost
         shares = [float(row[column]) / float(row["train_seconds"]) for row in trained if column in row]
         return median(known) if (known := [share for share in shares if not isnan(share)]) else None
 
-    # For architectures other than BERT neither padding nor matrix products are counted.
+    # Of a model with its own forward pass neither padding nor matrix products are counted.
     return Cost(
         stages={time.stage: time.measured for time in folder.read_times()},
         epochs=folder.scored_epochs() - adopted,

@@ -266,7 +266,8 @@ def _curves(analysis: StudyAnalysis) -> "Figure | None":
         panel.set_title(label, color=_ink("quiet"))
         panel.set_xlabel("epoch")
         panel.grid(axis="y")
-    figure.legend(loc="outside right upper", title="learning rate", alignment="left")
+    # A browser's letters may be wider than those that the space is measured with.
+    figure.legend(loc="outside right upper", title="learning rate", alignment="left", borderaxespad=1.5)
     return figure
 
 
