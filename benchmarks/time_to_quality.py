@@ -1,7 +1,7 @@
 r"""Measure the time until a search has a model as good as the full grid's: KerasTuner, Optuna, bertgrid-tf.
 
     python -m benchmarks.time_to_quality run trec --data trec.csv --model DIR --max-train-samples 600 --epochs 6 \
-        --learning-rates 8e-4,4e-4,2e-4,1e-4,5e-5,2.5e-5,1.25e-5 --set batch_size=16 --set precision=bf16 --out FILE
+        --learning-rates 8e-4,4e-4,2e-4,1e-4,5e-5,2.5e-5,1.25e-5 --set batch_size=16 --out FILE
     python -m benchmarks.time_to_quality compare --out FILE
 
 Contenders, one after another, each in a process of its own, on the same texts and learning rates, all with AdamW,
@@ -13,11 +13,12 @@ clipping, and a fifth of warm-up before linear decay (a seed draws the texts too
 * `ours-grid`, `ours-surface`: whole studies with report and final model, which is the searched checkpoint. `surface`
   knows no table of the task, nor of one whose texts have the same source.
 
-`pip install '.[benchmarks]'` installs the others. They get their texts tokenised before the clock starts, and train in
-bf16, which is the faster on a CPU (docs/speed.md): Keras with texts padded to the longest of their split, without XLA,
-which compiles every trial anew, and its steps are no faster on a CPU; Trainer with dynamic padding and grouped lengths.
-Both save a model whenever it is the best of its trial. bertgrid-tf's precision is `--set precision`. The machine must
-be quiet: PyTorch's threads wait for each other, and suffer most from others.
+`pip install '.[benchmarks]'` installs the others. They get their texts tokenised before the clock starts: Keras with
+texts padded to the longest of their split, without XLA, which compiles every trial anew, and its steps are no faster on
+a CPU; Trainer with dynamic padding and grouped lengths. Both save a model whenever it is the best of its trial. All
+train in one precision, fp32 unless there is `--set precision=bf16`, which is everyone's faster one on a CPU that has
+AVX512_BF16 (docs/speed.md), and far slower on one without. The machine must be quiet: PyTorch's threads wait for each
+other, and suffer most from others.
 
 The clock starts with the process, imports included, and stands still while the test split is scored, which is done for
 the benchmark alone, after every epoch of everyone. At any time a search's *pick* is the model with the best dev score
@@ -50,6 +51,7 @@ from benchmarks.contenders.process import Contender
 from benchmarks.grid import Searched, search
 from benchmarks.layout import our_request, their_request
 from benchmarks.suggest import ONE_SOURCE
+from benchmarks.throughput import PRECISIONS
 from bertgrid_tf.bank.studies import read_studies
 from bertgrid_tf.corpus import Corpus, utterances
 from bertgrid_tf.errors import UserError
@@ -79,10 +81,12 @@ def contender(name: str, flags: argparse.Namespace, seed: int, folder: Path) -> 
     """Return a contender with its corpus; the texts that another library needs are written into the folder.
 
     Raises:
-        UserError: The task has no test split.
+        UserError: The task has no test split, or the precision is one that not everyone trains in.
     """
     final = {"final.model": flags.model}
     recipe = command.task(flags, seed=seed, search=OURS.get(name, "grid"), **final)
+    if (precision := recipe.hyperparameters.precision) not in PRECISIONS:
+        raise UserError(f"precision={precision} is not everyone's: give one of {', '.join(PRECISIONS)}.")
     corpus = command.corpus(flags, recipe)
     if not corpus.splits.get("test"):
         raise UserError(f"{flags.corpus} has no test split, on which quality is measured: give a table with one.")
@@ -93,7 +97,7 @@ def contender(name: str, flags: argparse.Namespace, seed: int, folder: Path) -> 
     module, framework, kind = PEERS[name]
     theirs = their_request(recipe, corpus, folder, ("train", "dev", "test"), longest=True)
     theirs |= {"search": kind, "learning_rates": flags.learning_rates, "epochs": flags.epochs, "seed": seed}
-    theirs |= {"precision": "bf16", "padding": "stock-grouped"}
+    theirs |= {"precision": recipe.hyperparameters.precision, "padding": "stock-grouped"}
     return Contender(name, module, framework, theirs), corpus
 
 
