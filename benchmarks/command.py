@@ -8,13 +8,14 @@ from collections.abc import Callable
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from rich.console import Console
 
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.data import data_dirs, open_corpus
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.hyperparameters import Precision
 from bertgrid_tf.recipe import NO_MODEL, Recipe, load_recipe
 from bertgrid_tf.system.host import description as machine
 from tuners.errors import TunerError
@@ -104,6 +105,13 @@ def numbers(text: str) -> list[float]:
 def whole_numbers(text: str) -> list[int]:
     """Parse whole numbers with commas between them; errors as for `numbers`."""
     return [int(item) for item in text.split(",")]
+
+
+def precisions(text: str) -> list[Precision]:
+    """Parse precisions with commas between them."""
+    if unknown := sorted({*text.split(",")} - {*get_args(Precision)}):
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: only {', '.join(get_args(Precision))} are precisions")
+    return [cast("Precision", one) for one in text.split(",")]
 
 
 def friends(flags: argparse.Namespace, **overrides: Any) -> Recipe:

@@ -1,6 +1,6 @@
 """Measure the texts a second that BERT is trained on: bertgrid-tf, `model.fit` and Hugging Face's Trainer side by side.
 
-    python -m benchmarks.throughput --model DIR --max-train-samples 1600 --rounds 5 [--csv FILE]
+    python -m benchmarks.throughput --model DIR --max-train-samples 1600 --rounds 5 [--precisions fp32] [--csv FILE]
 
 Every contender is a process of its own, with the same checkpoint, texts, batch size, maximum length and optimizer
 (AdamW, gradients clipped to a global norm of 1). In each round each of them trains one epoch while the others wait;
@@ -33,7 +33,6 @@ from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.files import write_table
 from bertgrid_tf.system.host import readable
 
-PRECISIONS = ("fp32", "bf16")
 FRAMEWORKS = ("tensorflow", "torch")
 BASELINE = "model.fit, padded"
 
@@ -105,19 +104,22 @@ def main() -> None:
     """Parse the command line, measure, print."""
     parser = command.parser(__doc__, csv="file for every round's seconds")
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count")
+    parser.add_argument(
+        "--precisions", type=command.precisions, default=["fp32", "bf16"], help="of fp32, bf16 and fp16, by commas"
+    )
     flags = parser.parse_args()
     context = {"context": "current+previous"}
-    recipes = {precision: command.friends(flags, precision=precision, **context) for precision in PRECISIONS}
-    hyperparameters = recipes["fp32"].hyperparameters
-    corpus = command.corpus(flags, recipes["fp32"])
+    recipes = {precision: command.friends(flags, precision=precision, **context) for precision in flags.precisions}
+    first = recipes[flags.precisions[0]]
+    hyperparameters, corpus = first.hyperparameters, command.corpus(flags, first)
     size = dimensions(hyperparameters.model, len(corpus.labels))
 
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        theirs = their_request(recipes["fp32"], corpus, folder) | {"learning_rate": hyperparameters.learning_rate}
+        theirs = their_request(first, corpus, folder) | {"learning_rate": hyperparameters.learning_rate}
         texts = PaddedTexts.load(theirs["train"])
         tokens_a_step = int(texts.lengths.mean() * hyperparameters.batch_size)
-        everyone = contenders(recipes, theirs, our_request(flags, recipes["fp32"], folder))
+        everyone = contenders(recipes, theirs, our_request(flags, first, folder))
         running = [
             stack.enter_context(one.process(folder / f"{index}-{one.module}.log")) for index, one in enumerate(everyone)
         ]
@@ -126,7 +128,11 @@ def main() -> None:
                 Process(
                     "matmul",
                     framework,
-                    {"framework": framework, "products": products(size, tokens_a_step)},
+                    {
+                        "framework": framework,
+                        "products": products(size, tokens_a_step),
+                        "precisions": flags.precisions,
+                    },
                     folder / f"{framework}-matmul.log",
                 )
             )
@@ -134,12 +140,12 @@ def main() -> None:
         }
         seconds: list[list[float]] = [[] for _ in everyone]
         peaks = [0] * len(everyone)
-        rates = {(framework, precision): 0.0 for framework in FRAMEWORKS for precision in PRECISIONS}
+        rates = {(framework, precision): 0.0 for framework in FRAMEWORKS for precision in flags.precisions}
         for round_ in range(flags.rounds + 1):
             shown = f"round {round_} of {flags.rounds}" if round_ else "warm-up"
             for framework, process in matmuls.items():
                 reply = process.play()
-                for precision in PRECISIONS:
+                for precision in flags.precisions:
                     rates[framework, precision] = max(rates[framework, precision], reply[precision])
             for index, (one, process) in enumerate(zip(everyone, running, strict=True)):
                 reply = process.play()
@@ -153,14 +159,14 @@ def main() -> None:
         for one, taken, peak in zip(everyone, seconds, peaks, strict=True)
     }
     flops = training_flops(size, texts.lengths)
-    limits = {precision: rates["tensorflow", precision] * len(texts) / flops for precision in PRECISIONS}
+    limits = {precision: rates["tensorflow", precision] * len(texts) / flops for precision in flags.precisions}
     table = Table(
         f"{len(texts)} texts of {texts.lengths.mean():.1f} tokens",
         "precision",
         "texts/s",
         "slowest to fastest",
         "tokens/s",
-        "× model.fit fp32",
+        f"× model.fit {flags.precisions[0]}",
         "of the machine limit",
         "peak memory",
     )
@@ -171,14 +177,14 @@ def main() -> None:
             f"{seen.rate(len(texts)):.1f}",
             f"{len(texts) / max(seen.seconds):.1f} to {len(texts) / min(seen.seconds):.1f}",
             f"{seen.rate(texts.lengths.sum()):.0f}",
-            f"{seen.faster_than(measured[BASELINE, 'fp32']):.2f}",
+            f"{seen.faster_than(measured[BASELINE, flags.precisions[0]]):.2f}",
             f"{seen.rate(len(texts)) / limits[precision]:.0%}",
             readable(seen.peak_bytes),
         )
     console = Console(width=140)
     console.print(table)
     grouped = "Trainer, dynamic, grouped"
-    for precision in PRECISIONS:
+    for precision in flags.precisions:
         ours_now = measured["bertgrid-tf", precision]
         console.print(
             f"{precision}: bertgrid-tf is {ours_now.faster_than(measured[BASELINE, precision]):.2f} × {BASELINE} and "

@@ -51,10 +51,10 @@ from benchmarks.contenders.process import Contender
 from benchmarks.grid import Searched, search
 from benchmarks.layout import our_request, their_request
 from benchmarks.suggest import ONE_SOURCE
-from benchmarks.throughput import PRECISIONS
 from bertgrid_tf.bank.studies import read_studies
 from bertgrid_tf.corpus import Corpus, utterances
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.hyperparameters import AUTO
 from bertgrid_tf.storage.files import write_text
 
 BASELINE = "kerastuner-grid"
@@ -81,12 +81,12 @@ def contender(name: str, flags: argparse.Namespace, seed: int, folder: Path) -> 
     """Return a contender with its corpus; the texts that another library needs are written into the folder.
 
     Raises:
-        UserError: The task has no test split, or the precision is one that not everyone trains in.
+        UserError: The task has no test split, or the precision is `auto`.
     """
     final = {"final.model": flags.model}
     recipe = command.task(flags, seed=seed, search=OURS.get(name, "grid"), **final)
-    if (precision := recipe.hyperparameters.precision) not in PRECISIONS:
-        raise UserError(f"precision={precision} is not everyone's: give one of {', '.join(PRECISIONS)}.")
+    if recipe.hyperparameters.precision == AUTO:
+        raise UserError("precision=auto is bertgrid-tf's alone: give --set precision=fp32, bf16 or fp16.")
     corpus = command.corpus(flags, recipe)
     if not corpus.splits.get("test"):
         raise UserError(f"{flags.corpus} has no test split, on which quality is measured: give a table with one.")

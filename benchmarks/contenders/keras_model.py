@@ -10,8 +10,9 @@ transformers.logging.set_verbosity_error()
 
 
 def use_precision(precision: str) -> None:
-    """Set fp32, or bf16 by Keras's policy; to be called before any model is built."""
-    tf_keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bf16" else "float32")
+    """Set Keras's policy of a precision; to be called before any model is built."""
+    policies = {"fp32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
+    tf_keras.mixed_precision.set_global_policy(policies[precision])
 
 
 class WarmupDecay(tf_keras.optimizers.schedules.LearningRateSchedule):

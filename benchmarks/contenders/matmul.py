@@ -1,4 +1,4 @@
-"""The best rate of a matrix product that a framework reaches at a BERT's sizes, in fp32 and bf16."""
+"""The best rate of a matrix product that a framework reaches at a BERT's sizes, in each precision."""
 
 from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
@@ -38,7 +38,7 @@ def tensorflow(dtype: str) -> Callable[[int, int, int], Multiply]:
     import tensorflow as tf
 
     def product(m: int, k: int, n: int) -> Multiply:
-        kind = tf.bfloat16 if dtype == "bf16" else tf.float32
+        kind = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}[dtype]
         left, right = tf.cast(tf.random.normal([m, k]), kind), tf.cast(tf.random.normal([k, n]), kind)
 
         def multiply() -> None:
@@ -56,7 +56,7 @@ def torch(dtype: str) -> Callable[[int, int, int], Multiply]:
     import torch
 
     def product(m: int, k: int, n: int) -> Multiply:
-        kind = torch.bfloat16 if dtype == "bf16" else torch.float32
+        kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
         device = "cuda" if torch.cuda.is_available() else "cpu"
         left, right = (torch.randn(*size).to(device, kind) for size in ((m, k), (k, n)))
 
@@ -71,9 +71,9 @@ def torch(dtype: str) -> Callable[[int, int, int], Multiply]:
 
 
 def prepare(request: Mapping[str, Any]) -> Callable[[], Reply]:
-    """Prepare rounds that measure `request["products"]` in both precisions."""
+    """Prepare rounds that measure `request["products"]` in each of `request["precisions"]`."""
     framework = {"tensorflow": tensorflow, "torch": torch}[request["framework"]]
-    return lambda: {dtype: best(request["products"], framework(dtype)) for dtype in ("fp32", "bf16")}
+    return lambda: {dtype: best(request["products"], framework(dtype)) for dtype in request["precisions"]}
 
 
 if __name__ == "__main__":

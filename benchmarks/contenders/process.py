@@ -16,8 +16,14 @@ from bertgrid_tf.system.host import process_memory
 
 # transformers imports both frameworks wherever it finds them, for 300 MB and some seconds; its TensorFlow models are
 # those of tf_keras, and TensorFlow asks which Keras to take when it is first imported.
+# A process that waits for its turn must not hold all of a GPU's memory.
 ENVIRONMENT = {
-    "tensorflow": {"USE_TF": "1", "USE_TORCH": "0", "TF_USE_LEGACY_KERAS": "1"},
+    "tensorflow": {
+        "USE_TF": "1",
+        "USE_TORCH": "0",
+        "TF_USE_LEGACY_KERAS": "1",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    },
     "torch": {"USE_TORCH": "1", "USE_TF": "0"},
 }
 Reply = dict[str, Any]

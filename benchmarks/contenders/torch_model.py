@@ -106,7 +106,7 @@ def trainer(
         batch_size: Texts of a batch.
         learning_rate: Peak learning rate.
         epochs: Epochs to train.
-        precision: "fp32" or "bf16".
+        precision: "fp32", "bf16" or "fp16".
         callbacks: Callbacks of transformers.
         dev: Texts that are evaluated after every epoch; None for none.
         seed: Seed of the order of the texts and of dropout.
@@ -124,6 +124,7 @@ def trainer(
         group_by_length=padding.endswith("grouped"),
         seed=seed,
         bf16=precision == "bf16",
+        fp16=precision == "fp16",
         use_cpu=not torch.cuda.is_available(),
         eval_strategy="no" if dev is None else "epoch",
         save_strategy="best" if save else "no",
