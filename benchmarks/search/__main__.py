@@ -1,4 +1,4 @@
-"""Compare searches on a bank of recorded tables, each without the tables of its own task; nothing is trained.
+"""Compare searches on a bank of recorded tables, each without those of its own task or source; nothing is trained.
 
     python -m benchmarks.search
     python -m benchmarks.search ~/.cache/bertgrid-tf/bank --table study-1f0c7a2b9d3e --share 0.3 --unlike
@@ -25,6 +25,7 @@ from benchmarks import command
 from benchmarks.search.comparison import Problem, trained_epochs
 from benchmarks.search.peers import Peer, peers, train_rows
 from benchmarks.search.simulation import simulate_search
+from benchmarks.suggest import task_of
 from bertgrid_tf.bank.studies import SHIPPED, RecordedStudy, read_studies
 from bertgrid_tf.bank.surfaces import full_tables, weigh
 from tuners.space import SearchSpace
@@ -117,7 +118,7 @@ def evaluate(
         others = [
             other
             for other in bank
-            if other.card.task != card.task
+            if task_of(other) != task_of(table)
             and not (unlike and (other.card.layers, other.card.width) == (card.layers, card.width))
         ]
         known = weigh(others, card.layers, card.width)

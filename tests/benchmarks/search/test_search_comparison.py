@@ -40,6 +40,17 @@ def test_a_task_is_searched_without_its_own_tables(bank):
     assert set(unlike["surface"]) == {"one", "two", "three", "odd"}
 
 
+def test_a_task_is_searched_without_the_tables_of_its_source(bank, monkeypatch):
+    for file in ("odd-seed1.csv", "odd.json"):
+        (bank / file.replace("odd", "twin")).write_text((bank / file).read_text().replace('"odd"', '"twin"'))
+    tables = [study for study in read_studies(bank) if study.card.task in ("odd", "twin")]
+    known, _ = evaluate(tables, ["suggested rows"], 0.25, 1, False)
+    assert known["suggested rows"]["odd"].tied.all()
+    monkeypatch.setattr("benchmarks.suggest.ONE_SOURCE", {"odd": "the same", "twin": "the same"})
+    left_out, _ = evaluate(read_studies(bank), ["suggested rows"], 0.25, 1, False)
+    assert not left_out["suggested rows"]["odd"].tied.any()
+
+
 def test_the_truth_is_the_mean_over_the_seeds_and_a_search_sees_one(bank):
     lines = (bank / "one-seed1.csv").read_text()
     (bank / "one-seed2.csv").write_text(lines.replace("60.0", "62.0").replace(",60,", ",64,"))
