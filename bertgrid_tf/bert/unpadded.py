@@ -34,25 +34,25 @@ def supports(model: Any) -> bool:
     return config.model_type in FAMILIES and positions == "absolute" and not config.is_decoder
 
 
-class _Rows(NamedTuple):
-    """The places of a batch's tokens in attention's rows, which several texts can share.
+class _Places(NamedTuple):
+    """The places of vectors in attention's rows, which several texts can share.
 
     Queries, keys, values and attended vectors are `[rows, heads, length]` vectors of a head's size. Empty places hold
-    the first token's vectors, which no token attends to.
+    the first vector, which no other attends to.
 
     Attributes:
         size: Number and length of the rows, two int32 scalars.
-        tokens: Token at every place, int32 [rows, 1, length].
-        places: Index of every token and head into the flat `[rows, heads, length]`, int32 [tokens, heads].
-        own: 1 at places with a token, 0 at empty ones, float32 [rows × heads × length, 1].
-        mask: 0 between places of the same text, −10⁹ between others, float32 [rows, 1, length, length].
+        vectors: Vector at every place, int32 [rows, 1, length].
+        places: Index of every vector and head into the flat `[rows, heads, length]`, int32 [vectors, heads].
+        own: 1 at places with a vector, 0 at empty ones, float32 [rows × heads × length, 1].
+        texts: The text at every place, from 1, and 0 at empty ones, float32 [rows, 1, length].
     """
 
     size: tuple[tf.Tensor, tf.Tensor]
-    tokens: tf.Tensor
+    vectors: tf.Tensor
     places: tf.Tensor
     own: tf.Tensor
-    mask: tf.Tensor
+    texts: tf.Tensor
 
 
 class Unpadded:
@@ -96,13 +96,17 @@ class Unpadded:
         real = tf.cast(tf.where(tf.reshape(mask, [-1]) > 0)[:, 0], tf.int32)
         texts, positions = real // tf.shape(ids)[1], real % tf.shape(ids)[1]
         firsts = tf.cumsum(lengths, exclusive=True)
-        rows = self._rows(lengths, texts, positions)
+        tokens, first_tokens = self._rows(lengths, texts, positions)
 
         x = self._embedded(ids, types, real, positions, training)
         *layers, last = self._layers
+        attention_mask = _mask(tokens, tokens)
         for layer in layers:
-            x = self._feed_forward(self._attention(x, layer, rows, training), layer, training)
-        x = self._feed_forward(self._attention(x, last, rows, training, only=firsts), last, training)
+            x = self._attention(x, tokens, x, tokens, attention_mask, layer, training)
+            x = self._feed_forward(x, layer, training)
+        attention_mask = _mask(first_tokens, tokens)
+        x = self._attention(tf.gather(x, firsts), first_tokens, x, tokens, attention_mask, last, training)
+        x = self._feed_forward(x, last, training)
         if self._family.drops_head_input:
             x = self._head.dropout(x, training=training)
         return self._head_activation(self._dense(x, self._head.dense))
@@ -124,8 +128,12 @@ class Unpadded:
         x = embeddings.dropout(_layer_norm(x, embeddings.LayerNorm), training=training)
         return x if self._projection is None else self._dense(x, self._projection)
 
-    def _rows(self, lengths: tf.Tensor, texts: tf.Tensor, positions: tf.Tensor) -> _Rows:
-        """Lay tokens into rows, the longest text beside the shortest, or each text alone if that is smaller."""
+    def _rows(self, lengths: tf.Tensor, texts: tf.Tensor, positions: tf.Tensor) -> tuple[_Places, _Places]:
+        """Lay tokens into rows, the longest text beside the shortest, or each text alone if that is smaller.
+
+        Returns:
+            The places of all tokens, and those of the texts' first ones alone, in as many rows, two in a row.
+        """
         count, longest = tf.shape(lengths)[0], tf.reduce_max(lengths)
         order = tf.argsort(lengths, direction="DESCENDING")
         rank = tf.argsort(order)
@@ -140,51 +148,65 @@ class Unpadded:
         begin = tf.where(fold, begin, tf.zeros_like(begin))
         height, width = tf.where(fold, halved, count), tf.where(fold, reach, longest)
 
-        rows, columns = tf.gather(row, texts), tf.gather(begin, texts) + positions
+        second = tf.cast(fold & (rank >= halved), tf.int32)
+        return (
+            self._places((height, width), tf.gather(row, texts), tf.gather(begin, texts) + positions, texts),
+            self._places((height, tf.constant(2)), row, second, tf.range(count)),
+        )
+
+    def _places(
+        self, size: tuple[tf.Tensor, tf.Tensor], rows: tf.Tensor, columns: tf.Tensor, texts: tf.Tensor
+    ) -> _Places:
+        """Place vectors at rows and columns; `texts` are their texts, from 0; all int32 [vectors]."""
+        height, width = size
         places = (rows * width + columns)[:, None]
-        tokens = tf.tensor_scatter_nd_update(tf.zeros([height * width], tf.int32), places, tf.range(tf.size(texts)))
+        vectors = tf.tensor_scatter_nd_update(tf.zeros([height * width], tf.int32), places, tf.range(tf.size(texts)))
         # In float32, for which a GPU has kernels for all of the following operations.
         whose = tf.tensor_scatter_nd_update(tf.zeros([height * width]), places, tf.cast(texts + 1, tf.float32))
         whose = tf.reshape(whose, [height, 1, width])
         places = (rows[:, None] * self._heads + tf.range(self._heads)) * width + columns[:, None]
         own = tf.broadcast_to(tf.cast(whose > 0, tf.float32), [height, self._heads, width])
-        same = whose[:, :, :, None] == whose[:, :, None, :]
-        tokens, own = tf.reshape(tokens, [height, 1, width]), tf.reshape(own, [-1, 1])
-        return _Rows((height, width), tokens, places, own, tf.where(same, 0.0, _MASKED))
+        return _Places(size, tf.reshape(vectors, [height, 1, width]), places, tf.reshape(own, [-1, 1]), whose)
 
     def _attention(
-        self, x: tf.Tensor, layer: Layer, rows: _Rows, training: bool, only: tf.Tensor | None = None
+        self,
+        x: tf.Tensor,
+        queries: _Places,
+        read: tf.Tensor,
+        keys: _Places,
+        mask: tf.Tensor,
+        layer: Layer,
+        training: bool,
     ) -> tf.Tensor:
-        """Compute self-attention with dense layer, residual and LayerNorm, float32 [tokens or `only`, width]."""
+        """Let `x` attend to `read`, with dense layer, residual and LayerNorm, float32 [vectors of `x`, width]."""
         scale = 1 / sqrt(self._size)
-        kernel = tf.concat([layer.query.kernel * scale, layer.key.kernel, layer.value.kernel], axis=1)
-        bias = tf.concat([layer.query.bias * scale, layer.key.bias, layer.value.bias], axis=0)
-        together = _product(x, kernel, bias, self._compute, self._compute)
-
-        # Gathering single heads' vectors lays them out for attention, which costs less than transposes.
-        height, width = rows.size
-        parts, heads = tf.range(3)[:, None], tf.range(self._heads)[:, None]
-        placed = _permuted(
-            tf.reshape(together, [-1, self._size]),
-            tf.reshape((rows.tokens * 3 + parts[:, :, None, None]) * self._heads + heads, [-1]),
-            tf.reshape(rows.places[:, None] + parts * (height * self._heads * width), [-1]),
-        )
-        query, key, value = tf.unstack(tf.reshape(placed, [3, height, self._heads, width, self._size]))
-        scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32) + rows.mask
+        query = self._placed(x, layer.query.kernel * scale, layer.query.bias * scale, queries)
+        key, value = (self._placed(read, dense.kernel, dense.bias, keys) for dense in (layer.key, layer.value))
+        scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32) + mask
         shares = layer.weights_dropout(tf.nn.softmax(scores), training=training)
-        read = _permuted(
+        attended = _permuted(
             tf.reshape(tf.matmul(tf.cast(shares, self._compute), value), [-1, self._size]),
-            tf.reshape(rows.places, [-1]),
-            tf.reshape(rows.tokens * self._heads + heads, [-1]),
-            rows.own,
+            tf.reshape(queries.places, [-1]),
+            self._vectors(queries),
+            queries.own,
         )
-        read = tf.reshape(read, [-1, self._heads * self._size])
-        if only is not None:
-            x, read = tf.gather(x, only), tf.gather(read, only)
-        added = self._dense(read, layer.output)
+        added = self._dense(tf.reshape(attended, [-1, self._heads * self._size]), layer.output)
         if layer.output_dropout is not None:
             added = layer.output_dropout(added, training=training)
         return _layer_norm(x + added, layer.output_norm)
+
+    def _placed(self, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, at: _Places) -> tf.Tensor:
+        """Compute queries, keys or values, and place them, [rows, heads, length, size].
+
+        Gathering single heads' vectors lays them out for attention, which costs less than transposes.
+        """
+        vectors = tf.reshape(_product(x, kernel, bias, self._compute, self._compute), [-1, self._size])
+        placed = _permuted(vectors, self._vectors(at), tf.reshape(at.places, [-1]))
+        return tf.reshape(placed, [at.size[0], self._heads, at.size[1], self._size])
+
+    def _vectors(self, at: _Places) -> tf.Tensor:
+        """Return the index into the flat [vectors, heads] of what is at every place, int32 [rows × heads × length]."""
+        return tf.reshape(at.vectors * self._heads + tf.range(self._heads)[:, None], [-1])
 
     def _feed_forward(self, x: tf.Tensor, layer: Layer, training: bool) -> tf.Tensor:
         wide = self._activation(self._dense(x, layer.inner))
@@ -193,6 +215,11 @@ class Unpadded:
 
     def _dense(self, x: tf.Tensor, layer: Any) -> tf.Tensor:
         return _product(x, layer.kernel, layer.bias, self._compute)
+
+
+def _mask(queries: _Places, keys: _Places) -> tf.Tensor:
+    """Return 0 between places of the same text, −10⁹ between others, float32 [rows, 1, queries, keys]."""
+    return tf.where(queries.texts[:, :, :, None] == keys.texts[:, :, None, :], 0.0, _MASKED)
 
 
 def _permuted(x: tf.Tensor, to: tf.Tensor, back: tf.Tensor, own: tf.Tensor | None = None) -> tf.Tensor:

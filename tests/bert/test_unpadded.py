@@ -137,8 +137,14 @@ def test_a_padding_token_inside_a_text_has_the_position_of_padding():
 def test_texts_share_rows_where_that_leaves_attention_less_to_compute(lengths, rows):
     texts = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     positions = np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
-    size = Unpadded(model("one layer"))._rows(*map(tf.constant, (lengths, texts, positions))).size
-    assert tuple(map(int, size)) == rows
+    tokens, first_tokens = Unpadded(model("one layer"))._rows(*map(tf.constant, (lengths, texts, positions)))
+    assert tuple(map(int, tokens.size)) == rows
+    # The last layer's queries, those of a text in the row where its tokens are.
+    assert tuple(map(int, first_tokens.size)) == (rows[0], 2)
+    of_tokens, of_firsts = (
+        [set(row[row > 0].astype(int)) for row in places.texts.numpy()] for places in (tokens, first_tokens)
+    )
+    assert of_firsts == of_tokens
 
 
 def gradients(bert: transformers.TFPreTrainedModel, logits: object) -> tuple[float, list[np.ndarray]]:
