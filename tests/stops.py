@@ -348,14 +348,25 @@ def watch(log: Path, stop: dict[str, Any] | None, snapshots: str | None = None) 
     """Write down every place that this process comes by; kill the command at one of them, or copy the study at all."""
     study, descriptor = log.parent / "results", os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     seen = Counter[tuple[str, str]]()
+    # States are written by a thread of their own.
+    one_at_a_time = threading.RLock()
 
     def place(kind: str, file: str) -> None:
-        os.write(descriptor, (json.dumps([kind, file]) + "\n").encode())
-        if snapshots:
-            shutil.copytree(study, f"{snapshots}{seen.total()}/results")
-        if stop and (kind, file, seen[kind, file]) == (stop["kind"], stop["file"], stop["index"]):
-            end(stop["signal"])
-        seen[kind, file] += 1
+        with one_at_a_time:
+            os.write(descriptor, (json.dumps([kind, file]) + "\n").encode())
+            if snapshots:
+                copy(f"{snapshots}{seen.total()}/results")
+            if stop and (kind, file, seen[kind, file]) == (stop["kind"], stop["file"], stop["index"]):
+                end(stop["signal"])
+            seen[kind, file] += 1
+
+    def copy(to: str) -> None:
+        # What another thread's last place announced may happen meanwhile, and a file that was listed be gone.
+        with contextlib.suppress(shutil.Error):
+            shutil.copytree(study, to)
+            return
+        shutil.rmtree(to)
+        shutil.copytree(study, to)
 
     def changed(kind: str, path: Any, folder: Any = -1) -> None:
         if isinstance(path, int) or path is None:

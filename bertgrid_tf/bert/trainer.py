@@ -2,7 +2,10 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -156,9 +159,10 @@ class Trainer:
         """Train, and yield after every epoch.
 
         A run resumes from `folder`: called with the same arguments, it yields the saved epochs and continues after
-        them; where the saved state is damaged, it is trained again. A loss that is not finite ends the run with an
-        epoch of NaN. A retrained head scores every epoch while training continues with the trained one; after the last
-        epoch the retrained head stays in the model.
+        them; where the saved state is damaged, it is trained again. An epoch's state is written while the next one is
+        trained, and so may be incomplete when the epoch is yielded; the last one's is not. A loss that is not finite
+        ends the run with an epoch of NaN. A retrained head scores every epoch while training continues with the trained
+        one; after the last epoch the retrained head stays in the model.
 
         Args:
             train: The training texts.
@@ -170,7 +174,7 @@ class Trainer:
                 model in place when it is resumed.
             before_save: Called with the result of every epoch that is trained here, before the state is saved, while
                 the model is the one that was scored: files that it writes exist for every saved epoch, since an epoch
-                that is killed earlier is trained again.
+                whose state was not written before a kill is trained again.
 
         Raises:
             UserError: The saved state cannot be read, or the architecture has no head retraining.
@@ -178,37 +182,43 @@ class Trainer:
         rows = self._rows(train)
         history = self._resume(config, folder, len(dev.labels))
         yield from history
-        while len(history) < config.stop_epoch and not (history and history[-1].diverged):
-            began, epoch, losses = perf_counter(), len(history) + 1, []
-            rates = _learning_rates(train, config, epoch)
-            for loss in self._losses(train, config, epoch, rates, rows):
-                losses.append(loss)
-                if not np.isfinite(loss):
-                    break
-                if on_train_batch_end:
-                    on_train_batch_end(len(losses), len(rates), loss)
-            loss = float(np.mean(losses)) if np.isfinite(losses[-1]) else float("nan")
-            decay = config.hyperparameters.weight_decay
-            self._optimizer.decay_others(rows, np.prod(1 - decay * rates, dtype=np.float64))
-            train_seconds = perf_counter() - began
-            trained = self._retrain_head(train, config) if np.isfinite(loss) else []
-            probabilities = self.probabilities(dev.texts) if np.isfinite(loss) else None
-            if probabilities is not None and np.isfinite(probabilities).all():
-                metrics = evaluate(dev.labels, probabilities, self.checkpoint.labels)
-            else:
-                metrics, probabilities = dict.fromkeys(directions(self.checkpoint.labels), float("nan")), None
-            metrics |= {"train_loss": loss, "train_seconds": train_seconds, "seconds": perf_counter() - began}
-            if self.unpadded:
-                metrics["limit_seconds"] = self._limit_seconds(train.texts)
-            history.append(EpochResult(epoch, metrics, probabilities))
-            ended = epoch == config.stop_epoch or history[-1].diverged
-            if before_save:
-                before_save(history[-1])
-            if not ended:
-                for variable, value in trained:
-                    variable.assign(value)
-            _save(folder / STATE_FILE, history, self._state() if keep_weights or not ended else ())
-            yield history[-1]
+        with _Writer() as self._writer:
+            while len(history) < config.stop_epoch and not (history and history[-1].diverged):
+                began, epoch, losses = perf_counter(), len(history) + 1, []
+                rates = _learning_rates(train, config, epoch)
+                for loss in self._losses(train, config, epoch, rates, rows):
+                    losses.append(loss)
+                    if not np.isfinite(loss):
+                        break
+                    if on_train_batch_end:
+                        on_train_batch_end(len(losses), len(rates), loss)
+                    self._writer.check()
+                loss = float(np.mean(losses)) if np.isfinite(losses[-1]) else float("nan")
+                decay = config.hyperparameters.weight_decay
+                self._optimizer.decay_others(rows, np.prod(1 - decay * rates, dtype=np.float64))
+                train_seconds = perf_counter() - began
+                trained = self._retrain_head(train, config) if np.isfinite(loss) else []
+                probabilities = self.probabilities(dev.texts) if np.isfinite(loss) else None
+                if probabilities is not None and np.isfinite(probabilities).all():
+                    metrics = evaluate(dev.labels, probabilities, self.checkpoint.labels)
+                else:
+                    metrics, probabilities = dict.fromkeys(directions(self.checkpoint.labels), float("nan")), None
+                metrics |= {"train_loss": loss, "train_seconds": train_seconds, "seconds": perf_counter() - began}
+                if self.unpadded:
+                    metrics["limit_seconds"] = self._limit_seconds(train.texts)
+                history.append(EpochResult(epoch, metrics, probabilities))
+                ended = epoch == config.stop_epoch or history[-1].diverged
+                self._writer.wait()  # so that no more than one epoch's files are held in memory
+                if before_save:
+                    before_save(history[-1])
+                if not ended:
+                    for variable, value in trained:
+                        variable.assign(value)
+                state = self._state() if keep_weights or not ended else ()
+                self._writer.write(folder / STATE_FILE, _arrays(history, state))
+                if ended:
+                    self._writer.wait()
+                yield history[-1]
 
     def time_steps(self, train: EncodedDataset, config: TrialConfig, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """Train the first steps of a run without keeping anything.
@@ -451,11 +461,12 @@ class Trainer:
         return history
 
     def save_weights(self, file: Path, history: Sequence[EpochResult]) -> None:
-        """Save a run's epochs so far with the model's weights.
+        """Save a run's epochs so far with the model's weights, in the background of the run that calls this.
 
-        The file serves as the STATE_FILE of a run that has ended with the last of these epochs.
+        The file is there before the state of the epoch is; it serves as the STATE_FILE of a run that has ended with
+        this epoch.
         """
-        _save(file, history, self.checkpoint.model.variables)
+        self._writer.write(file, _arrays(history, self.checkpoint.model.variables))
 
     def load_weights(self, file: Path, remedy: str) -> list[np.ndarray]:
         """Read the model's weights from a file of `save_weights`, an array for every variable of the model.
@@ -478,13 +489,41 @@ class Trainer:
         return [*self.checkpoint.model.variables, *self._optimizer.slots, *scale]
 
 
-def _save(path: Path, history: Sequence[EpochResult], variables: Sequence[tf.Variable]) -> None:
-    """Save the result of every epoch, and variables."""
+class _Writer(AbstractContextManager["_Writer"]):
+    """Writes arrays in a thread, file after file, while training goes on; the block ends when all are written."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._pending: deque[Future[None]] = deque()
+
+    def write(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write a file after those before it."""
+        self._pending.append(self._thread.submit(_write, path, arrays))
+
+    def check(self) -> None:
+        """Raise what has kept a file from being written, if anything has so far."""
+        while self._pending and self._pending[0].done():
+            self._pending.popleft().result()
+
+    def wait(self) -> None:
+        """Wait until all files are written; raises as `check` does."""
+        while self._pending:
+            self._pending.popleft().result()
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+
+
+def _arrays(history: Sequence[EpochResult], variables: Sequence[tf.Variable]) -> dict[str, np.ndarray]:
+    """Copy the result of every epoch, and variables, as they are now, for `_write`."""
     arrays: dict[str, Any] = {"history": np.array(json.dumps([result.metrics for result in history]))}
     arrays |= {f"p{r.epoch}": r.probabilities for r in history if r.probabilities is not None}
-    arrays |= {f"v{index}": variable.numpy() for index, variable in enumerate(variables)}
+    return arrays | {f"v{index}": variable.numpy() for index, variable in enumerate(variables)}
+
+
+def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     with replacing(path) as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def read_weights(state: Any) -> list[np.ndarray]:
@@ -511,8 +550,7 @@ def drop_weights(folder: Path) -> None:
             kept = {name: state[name] for name in state.files if not name.startswith("v")}
     except DamagedError:
         return
-    with replacing(path) as file:
-        np.savez(file, **kept)
+    _write(path, kept)
 
 
 def read_epochs(state: Any, texts: int, classes: int) -> list[EpochResult]:

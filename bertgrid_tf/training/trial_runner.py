@@ -126,13 +126,19 @@ class TrialRunner:
                     if keeps_weights and not result.restored:
                         trainer.save_weights(weights_file(folder, result.epoch), history)
 
+            def delete_before(epoch: int) -> None:
+                for earlier in range(1, epoch) if keeps_weights else ():
+                    weights_file(folder, earlier).unlink(missing_ok=True)
+
+            best_of_saved = 0
             for result in trainer.run(train, dev, config, folder, self._on_train_batch_end, goes_on, before_save=keep):
                 if result.restored:
                     keep(result)
-                # Only now is the epoch saved, whose weights may take their place.
-                for earlier in range(1, best_epoch) if keeps_weights else ():
-                    weights_file(folder, earlier).unlink(missing_ok=True)
+                # This epoch is being saved: until it is, its weights cannot take the place of the best so far.
+                delete_before(best_of_saved)
+                best_of_saved = best_epoch
                 yield replace(result, metrics=scored(result))
+            delete_before(best_epoch)
         except tf.errors.ResourceExhaustedError as error:
             raise keras_tuner.errors.FailedTrialError(f"out of memory: {error.message}") from error
 

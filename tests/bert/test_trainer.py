@@ -1,5 +1,7 @@
 import io
 import json
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 import tensorflow as tf
 from tiny_bert import LABELS, OTHER, UNLIKE, trial, without_dropout
 
+from bertgrid_tf.bert import trainer as trainers
 from bertgrid_tf.bert.checkpoint import Checkpoint, load
 from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.flops import training_flops
@@ -133,6 +136,49 @@ def test_a_kill_inside_an_epoch_costs_that_epoch_alone(trainer, train, dev, tmp_
     with pytest.raises(KilledError):
         run(trainer, train, dev, tmp_path / "killed", on_train_batch_end=kill)
     assert same(run(trainer, train, dev, tmp_path / "killed"), whole)
+
+
+def test_a_state_is_written_while_the_next_epoch_is_trained_and_the_last_before_it_is_yielded(
+    trainer, train, dev, tmp_path, monkeypatch
+):
+    released, written = threading.Event(), []
+
+    def late(path: Path, arrays: dict[str, np.ndarray]) -> None:
+        assert released.wait(60)
+        written.append(len(json.loads(str(arrays["history"]))))
+
+    monkeypatch.setattr("bertgrid_tf.bert.trainer._write", late)
+    steps = []
+    epochs = trainer.run(train, dev, CONFIG, tmp_path, lambda *step: steps.append(step))
+    assert next(epochs).epoch == 1
+    assert not written
+    released.set()
+    assert [result.epoch for result in epochs] == [2, 3]
+    assert written == [1, 2, 3]
+
+
+def test_a_state_holds_the_weights_of_its_epoch_however_late_it_is_written(trainer, train, dev, tmp_path, monkeypatch):
+    whole = run(trainer, train, dev, tmp_path / "whole")
+    write = trainers._write
+    monkeypatch.setattr(trainers, "_write", lambda *file: (time.sleep(0.2), write(*file)))
+    epochs = trainer.run(train, dev, CONFIG, tmp_path, lambda *step: None)
+    for _ in range(2):
+        next(epochs)
+    epochs.close()
+    assert same(run(trainer, train, dev, tmp_path), whole)
+
+
+def test_a_state_that_cannot_be_written_ends_the_run_in_the_next_steps(trainer, train, dev, tmp_path, monkeypatch):
+    def full(*file: object) -> None:
+        raise UserError("Cannot write: no space left.")
+
+    monkeypatch.setattr("bertgrid_tf.bert.trainer._write", full)
+    steps: list[object] = []
+    epochs = trainer.run(train, dev, CONFIG, tmp_path, lambda *step: (steps.append(step), time.sleep(0.05)))
+    assert next(epochs).epoch == 1
+    with pytest.raises(UserError, match="no space left"):
+        next(epochs)
+    assert len(steps) < 2 * 5  # of five steps an epoch
 
 
 def test_stopping_early_keeps_the_schedule_of_the_whole_horizon(trainer, train, dev, tmp_path):
