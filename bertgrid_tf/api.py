@@ -30,7 +30,7 @@ from bertgrid_tf.corpus.files import STANDARD_INPUT
 from bertgrid_tf.corpus.text import HALF_PAIR
 from bertgrid_tf.data import data_dirs, open_corpus
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.hyperparameters import MOST_WORKERS, Hyperparameters, Value, shown
+from bertgrid_tf.hyperparameters import AUTO, MOST_WORKERS, Hyperparameters, Value, shown
 from bertgrid_tf.recipe import SUGGEST, SUGGESTED, Recipe, load_recipe, recipe_key
 from bertgrid_tf.storage.records import Mistake
 from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
@@ -98,7 +98,8 @@ def tune(
         callbacks: Receive trials and epochs.
         progress: Whether to show lines or, on a terminal and in a notebook, bars.
         fresh: Whether to delete an earlier study in the folder.
-        workers: Trials at a time, each on a GPU of its own or on a share of the CPU; needs Ray.
+        workers: Trials at a time, each on a GPU of its own or on a share of the CPU; more than one need Ray. "auto" is
+            one on each GPU or on every four CPU cores, or what a cluster has.
         ray_address: HOST:PORT of a Ray cluster that this host has joined, or "auto".
         gpu_memory: The most that TensorFlow may take of each GPU, in bytes or as "16GB".
         budget: The time for the whole study, in seconds or as "1h30m"; trials that do not fit are left out.
@@ -128,7 +129,7 @@ def tune(
     if corpus is None:
         raise UserError("There is nothing to train on: name a corpus, or give a table as `train`.")
     folder = Path(results) / _study_name(corpus if study is None else study)
-    count = None if workers is None else _worker_count(workers)
+    count = None if workers in (None, AUTO) else _worker_count(workers)
     memory = memory_limit(gpu_memory)
     if isinstance(budget, timedelta):
         budget = budget.total_seconds()
@@ -151,8 +152,11 @@ def tune(
     beginning = f"{asked.corpus}: {size}. Starting TensorFlow …"
     console.print(beginning, markup=False, highlight=False, soft_wrap=True)
     from bertgrid_tf.study.runner import StudyRunner
-    from bertgrid_tf.study.workers import WorkerOptions
+    from bertgrid_tf.study.workers import WorkerOptions, sensible_count
 
+    if workers == AUTO and not ray_address:
+        count, because = sensible_count(asked, data)
+        console.print(f"workers auto is {count}: {because}.", markup=False, highlight=False, soft_wrap=True)
     # One trial at a time on this host needs no other process.
     options = WorkerOptions(count, ray_address, memory) if ray_address or (count or 1) > 1 else None
     if not ray_address:  # a cluster's devices are not this host's
@@ -696,11 +700,13 @@ def _with_rates(own: Sequence[float], added: Iterable[float]) -> list[float]:
         raise UserError(f"learning_rates must be a list of numbers, not {shown(added)}.") from None
 
 
-def _worker_count(workers: int | str) -> int:
+def _worker_count(workers: int | str | None) -> int:
     try:
         return TypeAdapter(Annotated[int, Field(ge=1, le=MOST_WORKERS)]).validate_python(workers)
     except ValidationError:
-        raise UserError(f"workers must be a whole number from 1 to {MOST_WORKERS:,}, not {shown(workers)}.") from None
+        raise UserError(
+            f"workers must be {AUTO} or a whole number from 1 to {MOST_WORKERS:,}, not {shown(workers)}."
+        ) from None
 
 
 def _study_name(name: str) -> str:

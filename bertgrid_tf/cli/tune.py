@@ -1,5 +1,6 @@
 """The command `tune`."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +26,7 @@ from bertgrid_tf.cli.options import (
     suggested_keys,
     with_data_flags,
 )
+from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe, description
 from bertgrid_tf.system.process import StoppedError
 from tuners.errors import TunerError
@@ -67,7 +69,7 @@ def tune(
     ] = False,
     workers: Annotated[
         str | None,
-        flag("--workers", "trials at a time, each on a GPU of its own or on a share of the CPU; needs Ray"),
+        flag("--workers", "trials at a time, each on a GPU of its own or on a share of the CPU, or auto; needs Ray"),
     ] = None,
     ray_address: Annotated[
         str | None, flag("--ray-address", "HOST:PORT of a Ray cluster that this host has joined, or auto")
@@ -90,8 +92,7 @@ def tune(
     suggested = suggested_keys(context.params)
     if dry_run:
         folder = StudyFolder(results / (study or name))
-        former = folder if folder.recipe_file.is_file() and not fresh else None
-        _print_plan(console, name, asked, data_dir, api.memory_limit(gpu_memory), strict, suggested, former)
+        _print_plan(console, folder, fresh, name, asked, data_dir, api.memory_limit(gpu_memory), strict, suggested)
         return
     callbacks = []
     if tensorboard:
@@ -125,22 +126,26 @@ def tune(
 
 def _print_plan(
     console: Console,
+    folder: "StudyFolder",
+    fresh: bool,
     name: str,
     recipe: Recipe,
     data_dir: Path,
     memory: int | None,
     strict: bool,
     suggested: Mapping[str, Any],
-    former: "StudyFolder | None",
 ) -> None:
     """Print what a study costs or, where it has begun, what is missing."""
     from bertgrid_tf.api import load_corpus, user_error
+    from bertgrid_tf.budget.disk_space import disk_space
     from bertgrid_tf.budget.plan import plan
     from bertgrid_tf.corpus import check_corpus, refuse_warnings
     from bertgrid_tf.report.corpora import findings_text
-    from bertgrid_tf.report.plan import guess_line, missing_table, plan_table
+    from bertgrid_tf.report.plan import guess_line, missing_table, plan_table, space_line
     from bertgrid_tf.study.auto_settings import auto_keys, estimate_auto, key_value, with_values
+    from bertgrid_tf.system.container import nearest
 
+    former = folder if folder.recipe_file.is_file() and not fresh else None
     kept = former.read_recipe() if former and suggested else None
     asked, corpus = load_corpus(name, recipe=recipe, data_dir=data_dir, console=console, kept=kept, **suggested)
     if findings := check_corpus(corpus):
@@ -156,6 +161,13 @@ def _print_plan(
     guessed = estimate_auto(asked, corpus, memory) if auto_keys(asked) else asked
     if former is None:
         console.print(plan_table(plan(guessed, corpus)))
+        try:
+            space = disk_space(guessed, corpus)
+        except UserError as error:  # Nothing else in a plan needs the checkpoint.
+            line = f"The disk that it takes depends on the size of the model, which is not known: {error}"
+        else:
+            line = space_line(space, str(folder.path), shutil.disk_usage(nearest(folder.path)).free)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     else:
         try:
             missing = plan_missing(former, guessed, corpus)

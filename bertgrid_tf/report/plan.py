@@ -5,11 +5,13 @@ from rich.markup import escape
 from rich.table import Column
 from rich.text import Text
 
+from bertgrid_tf.budget.disk_space import DiskSpace
 from bertgrid_tf.budget.plan import StudyPlan
 from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.recipe import short_key
 from bertgrid_tf.report.table import terminal_table
 from bertgrid_tf.storage.records import MeasuredSetting
+from bertgrid_tf.system.host import readable
 
 
 def plan_table(plan: StudyPlan) -> RenderableType:
@@ -26,6 +28,19 @@ def missing_table(plan: StudyPlan, folder: str) -> RenderableType:
     if not plan.stages:
         return Text(f"The study in {folder} has all of this: there is nothing to train.")
     return Group(_stages(plan, "Missing"), Text(f"The study in {folder} has all else."))
+
+
+def space_line(space: DiskSpace, folder: str, free: int) -> str:
+    """Return the disk that a study takes, beside what is free.
+
+    Example:
+        >>> space_line(DiskSpace(most=4_200_000_000, kept=438_000_000), "results/friends", 76_000_000_000)
+        'On disk: up to 4.2 GB in results/friends, 438 MB when the study has ended; 76 GB are free there.'
+    """
+    return (
+        f"On disk: up to {readable(space.most)} in {folder}, {readable(space.kept)} when the study has ended; "
+        f"{readable(free)} are free there."
+    )
 
 
 def _stages(plan: StudyPlan, title: str) -> RenderableType:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from importlib.metadata import version
 from bertgrid_tf import __version__
 from bertgrid_tf.bert.device import hardware
 from bertgrid_tf.budget.controller import check_budget
+from bertgrid_tf.budget.disk_space import DiskSpace
 from bertgrid_tf.corpus import Corpus, Finding, label_counts, speaker_counts
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe, differing_keys
@@ -28,6 +30,7 @@ from bertgrid_tf.study.growth import (
     is_growth,
 )
 from bertgrid_tf.system.container import LOCAL_ERRORS, check_writable
+from bertgrid_tf.system.host import readable
 from tuners.files import UNSUPPORTED, delete, delete_leftovers, is_temporary, sync
 
 LIBRARIES = ("tensorflow", "tf_keras", "keras-tuner", "transformers", "tokenizers", "numpy")
@@ -185,6 +188,18 @@ def take_over(
             delete(part)
     if keys:
         folder.write_recipe(recipe)
+
+
+def check_space(folder: StudyFolder, space: DiskSpace, on_message: Callable[[str], None]) -> None:
+    """Warn where the disk has less room than the whole study may take, beside what its folder holds already."""
+    free = shutil.disk_usage(folder.path).free
+    held = sum(path.stat().st_size for path in folder.path.rglob("*") if path.is_file())
+    if free + held < space.most:
+        on_message(
+            f"The study may take {readable(space.most)} on disk, and {folder.path} has room for "
+            f"{readable(free + held)}: make room, or choose another with --results. Where the disk is full the study "
+            "stops, and the same command goes on from there."
+        )
 
 
 def empty_folder(folder: StudyFolder) -> None:

@@ -14,6 +14,7 @@ from bertgrid_tf.bert.trainer import drop_weights
 from bertgrid_tf.budget.callbacks import Callback, CallbackList
 from bertgrid_tf.budget.controller import BudgetController, NotChosenError
 from bertgrid_tf.budget.deadline import TimedOracle
+from bertgrid_tf.budget.disk_space import disk_space
 from bertgrid_tf.budget.plan import final_trial
 from bertgrid_tf.budget.time_budget import Budget
 from bertgrid_tf.budget.time_estimator import REPORT
@@ -137,6 +138,8 @@ class StudyRunner:
         preparation.take_over(self._folder, self._asked, checkpoints, self._budget_seconds, self._callback.on_message)
         preparation.write_beginning(self._folder, self._asked, self._corpus, findings, checkpoints)
         self._folder.write_auto_settings(settings)
+        space = disk_space(self._recipe, self._corpus, self._execution.count)
+        preparation.check_space(self._folder, space, self._callback.on_message)
         self._workload = WorkloadEstimator(self._runner.encoder, self._recipe.seed)
         devices = (self._execution.count, self._execution.final_gpus())
         self._controller = BudgetController(

@@ -11,19 +11,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bertgrid_tf import __version__
 from bertgrid_tf.budget.callbacks import Callback
+from bertgrid_tf.budget.plan import search_space
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.records import MeasuredSetting
 from bertgrid_tf.storage.study_folder import StudyFolder
-from bertgrid_tf.study.auto_settings import AUTO_SETTINGS, HostShare
+from bertgrid_tf.study.auto_settings import AUTO_SETTINGS, HostShare, with_defaults
+from bertgrid_tf.system.host import free_memory, readable
 from bertgrid_tf.trial_config import FINAL, TrialConfig
 
 if TYPE_CHECKING:
     from bertgrid_tf.training.trial_runner import TrialRunner
     from tuners.ray_pool import RayPool, Share
 
+CORES = 4
+"""CPU cores that `sensible_count` gives a worker: TensorFlow spreads one trial over more with less and less gain."""
 PROBE_SECONDS = 60
 """Seconds in which a host must report its version; its first process starts meanwhile."""
 
@@ -41,6 +45,37 @@ class WorkerOptions:
     count: int | None
     address: str | None = None
     gpu_memory: int | None = None
+
+
+def sensible_count(recipe: Recipe, corpus: Corpus) -> tuple[int, str]:
+    """Return how many trials at a time suit this host, and the reason: one on each GPU, or on every `CORES` cores.
+
+    There are no more than rows of the grid, nor, on a CPU, than trials that fit the free memory.
+
+    Raises:
+        UserError: The size of a model is not known, as for `bert.dimensions.dimensions`.
+    """
+    from bertgrid_tf.bert.device import gpus
+    from bertgrid_tf.bert.dimensions import dimensions
+    from bertgrid_tf.bert.memory import estimate
+
+    space = search_space(recipe)
+    rows = len(space.grid_trials(space.start))
+    bounds = {f"the grid has {rows} row{'s' if rows > 1 else ''}": rows}
+    if devices := len(gpus()):
+        bounds[f"there {'are' if devices > 1 else 'is'} {devices} GPU{'s' if devices > 1 else ''}"] = devices
+    else:
+        cores, free, values = len(os.sched_getaffinity(0)), free_memory(), with_defaults(recipe).hyperparameters
+        sizes = (dimensions(model, len(corpus.labels)) for model in recipe.searched_models())
+        training = (int(values.batch_size), values.max_length, values.resolved_precision, False)
+        need = max(estimate(size, *training) for size in sizes)
+        own = f"{CORES} CPU cores each, of {cores} in all" if cores > 1 else "there is 1 CPU core"
+        bounds |= {
+            own: cores // CORES,
+            f"about {readable(need)} each, of {readable(free)} of free memory": free // need,
+        }
+    because = min(bounds, key=lambda reason: bounds[reason])
+    return max(bounds[because], 1), because
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,19 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(bertgrid):
         ["in all", "4", "6"],  # the final model is the winner, whose weights are kept
     ]
     assert "Every combination of all levels would be 4 trials, 8 epochs in all" in answer.out
+    assert re.fullmatch(
+        r"On disk: up to \S+ MB in results/sample, \S+ MB when the study has ended; \S+ GB are free there.",
+        answer.out.splitlines()[-1],
+    )
     assert list(Path.cwd().parent.rglob("*")) == [Path.cwd()]
+
+
+def test_a_dry_run_without_the_checkpoint_has_a_plan(bertgrid):
+    answer = bertgrid("tune", "sample", "--model", "absent/model", "--dry-run")
+    assert answer.code == 0
+    assert answer.out.splitlines()[-1].startswith(
+        "The disk that it takes depends on the size of the model, which is not "
+    )
 
 
 def test_a_dry_run_deletes_nothing(bertgrid, study):
@@ -187,7 +199,7 @@ def test_spaces_around_levels_and_settings_do_not_matter(bertgrid):
         (["--epochs", "two"], "Recipe sample: epochs must be a whole number from 1 to 10,000, not 'two'."),
         (["--metric", "f1_rage"], "Metric f1_rage: there is no class 'rage'; choose from anger, disgust"),
         *(
-            (["--workers", count], f"workers must be a whole number from 1 to 1,024, not {count!r}.")
+            (["--workers", count], f"workers must be auto or a whole number from 1 to 1,024, not {count!r}.")
             for count in ("0", "-1", "two", "1.5", "1000000000")
         ),
         *(

@@ -5,6 +5,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import made_up_gpus
 import pytest
 import ray_cluster
 import tiny_study
@@ -158,3 +159,31 @@ def test_without_ray_one_sentence_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tuners.ray_pool", None)
     with pytest.raises(UserError, match=r"pip install 'bertgrid-tf\[ray\]'"):
         tiny_study.run(tmp_path / "study", workers=WorkerOptions(2))
+
+
+@pytest.mark.parametrize(
+    ("cards", "cores", "free", "expected"),
+    [
+        (2, 2, 10**10, (2, "there are 2 GPUs")),
+        (9, 2, 10**10, (7, "the grid has 7 rows")),
+        (0, 1, 10**10, (1, "there is 1 CPU core")),
+        (0, 2, 10**10, (1, "4 CPU cores each, of 2 in all")),
+        (0, 16, 10**10, (4, "4 CPU cores each, of 16 in all")),
+        (0, 64, 10**10, (7, "the grid has 7 rows")),
+    ],
+)
+def test_as_many_workers_as_gpus_or_every_four_cores(monkeypatch, cards, cores, free, expected):
+    made_up_gpus.give(monkeypatch, *[made_up_gpus.A10] * cards)
+    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda process: set(range(cores)))
+    monkeypatch.setattr(workers, "free_memory", lambda: free)
+    recipe = tiny_study.tiny(learning_rates=[1e-3 / 2**n for n in range(7)])
+    assert workers.sensible_count(recipe, tiny_study.corpus_of(recipe)) == expected
+
+
+def test_no_more_workers_than_fit_the_free_memory(monkeypatch):
+    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda process: set(range(64)))
+    monkeypatch.setattr(workers, "free_memory", lambda: 9 * 10**9)
+    recipe = tiny_study.tiny(model="scratch:12x768", learning_rates=[1e-3 / 2**n for n in range(7)])
+    count, because = workers.sensible_count(recipe, tiny_study.corpus_of(recipe))
+    assert count == 2
+    assert because == "about 3.2 GB each, of 9.0 GB of free memory"
