@@ -262,7 +262,7 @@ def test_texts_of_emoji_alone_are_labelled_with_a_warning(made, tmp_path):
 
 
 def test_a_table_without_header_or_in_another_encoding_is_labelled(made, tmp_path):
-    (tmp_path / "t.txt").write_text('a lovely film é\n"it was awful\n', encoding="latin-1")
+    (tmp_path / "t.txt").write_text('a lovely film é\n"it was awful awful awful\n', encoding="latin-1")
     flags = ("--no-header", "--text-column", "1", "--encoding", "latin-1", "--quoting", "none")
     assert run(made.study_folder, tmp_path / "t.txt", *flags)[1] == ["id,label", "1,good", "2,bad"]
 
