@@ -221,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         one.add_argument("--model", required=True, help="checkpoint: a folder; for `checkpoint` scratch:LAYERSxWIDTH")
     made["all"].add_argument("--data-dir", required=True, help="folder of the corpora")
     made["all"].add_argument("--work", default="gpu-work", help="folder for checkpoints and studies; default gpu-work")
-    made["all"].add_argument("--only", help="name of one section, to run it again")
+    made["all"].add_argument("--only", help="name of one section, to rerun it")
     made["batches"].add_argument("--set", type=command.pair, action="append", default=[], metavar="KEY=VALUE")
     made["batches"].add_argument("--most", type=command.count, default=1024, help="the largest batch of interest")
     for name in ("all", "batches"):
@@ -238,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif wrong := write_page(
         flags.out, sections(flags.model, flags.data_dir, flags.gpu_memory, flags.work), flags.only
     ):
-        raise UserError(f"{', '.join(wrong)} went wrong: {flags.out} says how; --only runs one again.")
+        raise UserError(f"{', '.join(wrong)} went wrong: {flags.out} says how; --only reruns one.")
 
 
 if __name__ == "__main__":

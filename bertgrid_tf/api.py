@@ -98,7 +98,7 @@ def tune(
         callbacks: Receive trials and epochs.
         progress: Whether to show lines or, on a terminal and in a notebook, bars.
         fresh: Whether to delete an earlier study in the folder.
-        workers: Trials at a time, each on a GPU of its own or on a share of the CPU; more than one need Ray. "auto" is
+        workers: Trials at a time, each on a GPU of its own or on a share of the CPU; more than one needs Ray. "auto" is
             one on each GPU or on every four CPU cores, or what a cluster has.
         ray_address: HOST:PORT of a Ray cluster that this host has joined, or "auto".
         gpu_memory: The most that TensorFlow may take of each GPU, in bytes or as "16GB".
@@ -129,7 +129,7 @@ def tune(
     if corpus is None:
         raise UserError("There is nothing to train on: name a corpus, or give a table as `train`.")
     folder = Path(results) / _study_name(corpus if study is None else study)
-    count = None if workers in (None, AUTO) else _worker_count(workers)
+    count = _worker_count(workers)
     memory = memory_limit(gpu_memory)
     if isinstance(budget, timedelta):
         budget = budget.total_seconds()
@@ -700,7 +700,10 @@ def _with_rates(own: Sequence[float], added: Iterable[float]) -> list[float]:
         raise UserError(f"learning_rates must be a list of numbers, not {shown(added)}.") from None
 
 
-def _worker_count(workers: int | str | None) -> int:
+def _worker_count(workers: int | str | None) -> int | None:
+    """Check how many trials at a time are asked for; None where it is left open."""
+    if workers in (None, AUTO):
+        return None
     try:
         return TypeAdapter(Annotated[int, Field(ge=1, le=MOST_WORKERS)]).validate_python(workers)
     except ValidationError:

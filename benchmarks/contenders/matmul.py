@@ -37,9 +37,10 @@ def tensorflow(dtype: str) -> Callable[[int, int, int], Multiply]:
     """Return the maker of TensorFlow's products."""
     import tensorflow as tf
 
+    from bertgrid_tf.bert.unpadded import COMPUTE
+
     def product(m: int, k: int, n: int) -> Multiply:
-        kind = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}[dtype]
-        left, right = tf.cast(tf.random.normal([m, k]), kind), tf.cast(tf.random.normal([k, n]), kind)
+        left, right = (tf.cast(tf.random.normal(size), COMPUTE[dtype]) for size in ([m, k], [k, n]))
 
         def multiply() -> None:
             for _ in range(ROW):

@@ -159,7 +159,7 @@ class Trainer:
         """Train, and yield after every epoch.
 
         A run resumes from `folder`: called with the same arguments, it yields the saved epochs and continues after
-        them; where the saved state is damaged, it is trained again. An epoch's state is written while the next one is
+        them; where the saved state is damaged, it starts over. An epoch's state is written while the next one is
         trained, and so may be incomplete when the epoch is yielded; the last one's is not. A loss that is not finite
         ends the run with an epoch of NaN. A retrained head scores every epoch while training continues with the trained
         one; after the last epoch the retrained head stays in the model.
@@ -174,7 +174,7 @@ class Trainer:
                 model in place when it is resumed.
             before_save: Called with the result of every epoch that is trained here, before the state is saved, while
                 the model is the one that was scored: files that it writes exist for every saved epoch, since an epoch
-                whose state was not written before a kill is trained again.
+                whose state was not written before a kill is retrained.
 
         Raises:
             UserError: The saved state cannot be read, or the architecture has no head retraining.

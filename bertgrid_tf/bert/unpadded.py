@@ -42,8 +42,8 @@ class _Places(NamedTuple):
 
     Attributes:
         size: Number and length of the rows, two int32 scalars.
-        vectors: Vector at every place, int32 [rows, 1, length].
-        places: Index of every vector and head into the flat `[rows, heads, length]`, int32 [vectors, heads].
+        vectors: Index into the flat `[vectors, heads]` of what is at every place, int32 [rows × heads × length].
+        places: Index of every vector and head into the flat `[rows, heads, length]`, int32 [vectors × heads].
         own: 1 at places with a vector, 0 at empty ones, float32 [rows × heads × length, 1].
         texts: The text at every place, from 1, and 0 at empty ones, float32 [rows, 1, length].
     """
@@ -164,9 +164,12 @@ class Unpadded:
         # In float32, for which a GPU has kernels for all of the following operations.
         whose = tf.tensor_scatter_nd_update(tf.zeros([height * width]), places, tf.cast(texts + 1, tf.float32))
         whose = tf.reshape(whose, [height, 1, width])
-        places = (rows[:, None] * self._heads + tf.range(self._heads)) * width + columns[:, None]
+        heads = tf.range(self._heads)
+        vectors = tf.reshape(vectors, [height, 1, width]) * self._heads + heads[:, None]
+        places = (rows[:, None] * self._heads + heads) * width + columns[:, None]
         own = tf.broadcast_to(tf.cast(whose > 0, tf.float32), [height, self._heads, width])
-        return _Places(size, tf.reshape(vectors, [height, 1, width]), places, tf.reshape(own, [-1, 1]), whose)
+        flat = tf.reshape(vectors, [-1]), tf.reshape(places, [-1])
+        return _Places(size, *flat, tf.reshape(own, [-1, 1]), whose)
 
     def _attention(
         self,
@@ -186,8 +189,8 @@ class Unpadded:
         shares = layer.weights_dropout(tf.nn.softmax(scores), training=training)
         attended = _permuted(
             tf.reshape(tf.matmul(tf.cast(shares, self._compute), value), [-1, self._size]),
-            tf.reshape(queries.places, [-1]),
-            self._vectors(queries),
+            queries.places,
+            queries.vectors,
             queries.own,
         )
         added = self._dense(tf.reshape(attended, [-1, self._heads * self._size]), layer.output)
@@ -201,12 +204,8 @@ class Unpadded:
         Gathering single heads' vectors lays them out for attention, which costs less than transposes.
         """
         vectors = tf.reshape(_product(x, kernel, bias, self._compute, self._compute), [-1, self._size])
-        placed = _permuted(vectors, self._vectors(at), tf.reshape(at.places, [-1]))
+        placed = _permuted(vectors, at.vectors, at.places)
         return tf.reshape(placed, [at.size[0], self._heads, at.size[1], self._size])
-
-    def _vectors(self, at: _Places) -> tf.Tensor:
-        """Return the index into the flat [vectors, heads] of what is at every place, int32 [rows × heads × length]."""
-        return tf.reshape(at.vectors * self._heads + tf.range(self._heads)[:, None], [-1])
 
     def _feed_forward(self, x: tf.Tensor, layer: Layer, training: bool) -> tf.Tensor:
         wide = self._activation(self._dense(x, layer.inner))
