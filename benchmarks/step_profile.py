@@ -1,10 +1,12 @@
-"""Profile a training step: the operations that take most of its time.
+"""Profile a training step: the operations that take most of its time, and the least that they could take.
 
-    python -m benchmarks.step_profile --model DIR --max-train-samples 2000 [--set precision=bf16] [--steps 20]
+    TF_NUM_INTEROP_THREADS=1 python -m benchmarks.step_profile --model DIR --max-train-samples 2000 \
+        [--set precision=bf16] [--steps 20]
 
 The steps are those of bertgrid-tf, after as many steps of warm-up, under TensorFlow's profiler. An operation's time is
-its own, without that of operations inside it; the time of parallel operations counts for each. Shares are of all
-operations' time.
+its own, without that of operations inside it; the time of parallel operations counts for each, and with one inter-op
+thread, as above, there are none. Shares are of all operations' time. The least time is that of the matrix products at
+the measured peak, and of the bytes that must move at the memory's measured rate (`bertgrid_tf.bert.roofline`).
 """
 
 import re
@@ -19,6 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import command
+from bertgrid_tf.bert.dimensions import Dimensions
+from bertgrid_tf.bert.roofline import Roofline, bandwidth, roofline
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.storage.files import write_table
 from bertgrid_tf.training.trial_runner import TrialRunner
@@ -27,6 +31,9 @@ from bertgrid_tf.trial_config import TrialConfig
 SHOWN = 10
 # NODE:TYPE, as the profiler names an executed operation.
 OPERATION = re.compile(r"[\w./-]+:(?P<type>\w+)")
+# Kinds of operations by their types; the multiplications of clipping and decay cannot be told from the activations'.
+PRODUCT = re.compile(r"_?(Fused|Mkl|Batch|Native)*MatMul(V2|V3)?")
+UPDATE = {"ResourceApplyAdam", "L2Loss", "AssignSubVariableOp", "ResourceScatterUpdate"}
 # Threads that make the next batches while a step runs.
 BESIDE = "tf_data"
 
@@ -126,29 +133,44 @@ class Window:
             tf.profiler.experimental.stop()
 
 
-def show(operations: Sequence[Operations], seconds: float, steps: int) -> None:
-    """Print the longest operations."""
+def of_step(runner: TrialRunner, config: TrialConfig) -> Roofline:
+    """Return the least time of a training step, on the average of an epoch's."""
+    values = config.hyperparameters
+    trainer, train = runner.models.trainer(values), runner.encoder.training_set(values, config.seed)
+    size = Dimensions.of(trainer.checkpoint.model.config, len(trainer.checkpoint.labels))
+    steps, rows = -(-len(train.texts) // int(values.batch_size)), len(trainer._rows(train).used)
+    epoch = roofline(size, train.texts.lengths, steps, rows, trainer.precision)
+    return Roofline(epoch.products / steps, epoch.activations / steps, epoch.update / steps)
+
+
+def show(operations: Sequence[Operations], seconds: float, steps: int, least: Roofline) -> None:
+    """Print the longest operations, and their kinds beside the least that each could take."""
     total = sum(one.nanoseconds for one in operations)
+
+    def taken(some: Iterable[Operations]) -> tuple[str, ...]:
+        ours = list(some)
+        nanoseconds = sum(one.nanoseconds for one in ours)
+        count = sum(one.count for one in ours)
+        return f"{count / steps:.0f}", f"{nanoseconds / steps / 1e6:.2f}", f"{nanoseconds / total:.1%}"
+
+    console = Console()
     table = Table("operation", "a step", "ms a step", "share")
     for one in operations[:SHOWN]:
-        table.add_row(
-            one.type,
-            f"{one.count / steps:.0f}",
-            f"{one.nanoseconds / steps / 1e6:.2f}",
-            f"{one.nanoseconds / total:.1%}",
-        )
-    rest = operations[SHOWN:]
-    taken = sum(one.nanoseconds for one in rest)
-    table.add_row(
-        f"{len(rest)} others",
-        f"{sum(one.count for one in rest) / steps:.0f}",
-        f"{taken / steps / 1e6:.2f}",
-        f"{taken / total:.1%}",
-    )
-    console = Console()
+        table.add_row(one.type, *taken([one]))
+    table.add_row(f"{len(operations[SHOWN:])} others", *taken(operations[SHOWN:]))
+    console.print(table)
+    table = Table("operations", "a step", "ms a step", "share", "least ms")
+    of_products = [one for one in operations if PRODUCT.fullmatch(one.type)]
+    of_update = [one for one in operations if one.type in UPDATE]
+    table.add_row("matrix products", *taken(of_products), f"{1e3 * least.products:.2f}")
+    table.add_row("the weights' update", *taken(of_update), f"{1e3 * least.update:.2f}")
+    rest = [one for one in operations if one not in (*of_products, *of_update)]
+    table.add_row("activations and all else", *taken(rest), f"{1e3 * least.activations:.2f}")
     console.print(table)
     console.print(
-        f"A step took {1e3 * seconds / steps:.1f} ms under the profiler, its operations {total / steps / 1e6:.1f} ms."
+        f"A step took {1e3 * seconds / steps:.1f} ms under the profiler, its operations {total / steps / 1e6:.1f} ms; "
+        f"the least is {1e3 * least.seconds:.1f} ms, {least.seconds * steps / seconds:.0%} of it, at "
+        f"{bandwidth() / 1e9:.1f} GB/s."
     )
     command.print_system(console)
 
@@ -167,8 +189,8 @@ def main() -> None:
         list(runner.run(config, folder))
         if not window.seconds:
             raise UserError(f"An epoch has fewer than {2 * flags.steps} steps: give fewer --steps, or more texts.")
-        operations = by_type(read(folder / "profile"))
-    show(operations, window.seconds, flags.steps)
+        operations, least = by_type(read(folder / "profile")), of_step(runner, config)
+    show(operations, window.seconds, flags.steps, least)
     if flags.csv:
         write_table(flags.csv, pd.DataFrame(operations))
 

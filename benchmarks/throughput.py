@@ -7,7 +7,7 @@ Every contender is a process of its own, with the same checkpoint, texts, batch 
 the first round, in which functions are traced, does not count. Numbers are medians over the rounds, ratios medians of
 the rounds' ratios. Texts are current and previous utterance, or the layout of `--set context=…`.
 
-The machine limit is the time that the matrix products on the texts' own tokens take (`bertgrid_tf.bert.flops`) at the
+The machine limit is the time of the matrix products on the texts' own tokens (`bertgrid_tf.bert.roofline`) at the
 best rate that TensorFlow's matrix product reached in any round in the same precision, at this checkpoint's sizes.
 """
 
@@ -28,7 +28,7 @@ from benchmarks.contenders.process import Contender, Process
 from benchmarks.layout import our_request, their_request
 from benchmarks.texts import PaddedTexts
 from bertgrid_tf.bert.dimensions import Dimensions, dimensions
-from bertgrid_tf.bert.flops import training_flops
+from bertgrid_tf.bert.roofline import training_flops
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.files import write_table
 from bertgrid_tf.system.host import readable

@@ -54,7 +54,7 @@ LIBRARIES = """tensorflow transformers.models.bert.modeling_tf_bert transformers
     safetensors.numpy tokenizers jinja2 pooch hypothesis.strategies"""
 SETTINGS = {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "USE_TORCH": "0", "PYTHONPATH": str(TREE)}
 # Tests that take long and execute little of the heart in their own process count for the file of their name alone.
-LONG = """test_checkpoint_files test_chief test_device test_families test_flops test_keras_trainable test_probe
+LONG = """test_checkpoint_files test_chief test_device test_families test_roofline test_keras_trainable test_probe
     test_promises test_ray_hosts test_ray_pool test_replicas"""
 MOST_SECONDS = 20.0  # CPU seconds of the tests for one fault, but for the first of them
 

@@ -33,7 +33,7 @@ from zipfile import BadZipFile
 HERE = Path(__file__).parent
 LOG, TOKEN, STOP = "STOPS_LOG", "STOPS_TOKEN", "STOPS_STOP"
 
-SECONDS = ("seconds", "train_seconds", "limit_seconds")
+SECONDS = ("seconds", "train_seconds", "limit_seconds", "roofline_seconds")
 """Metrics of an epoch that are measured times."""
 CLOCKS = {
     "study.lock": "the number of the process",

@@ -31,7 +31,7 @@ TINY = {
     "epochs": 2,
 }
 
-SECONDS = ["seconds", "train_seconds", "limit_seconds"]
+SECONDS = ["seconds", "train_seconds", "limit_seconds", "roofline_seconds"]
 """The columns of an epoch that the seed does not decide."""
 
 

@@ -112,4 +112,5 @@ def _cost(folder: StudyFolder, recipe: Recipe, final: FinalTrial | None) -> Cost
         tokens_per_second=per_second("train_tokens"),
         padding_share=float(trained[0]["train_padding"]) if trained and "train_padding" in trained[0] else None,
         mfu=per_second("limit_seconds"),
+        roofline=per_second("roofline_seconds"),
     )

@@ -194,6 +194,7 @@ class Cost:
         mfu: Model FLOPs utilisation in the grid: the time that BERT's matrix products on the tokens, without padding,
             take at the peak rate measured in the same process, as a fraction of the training time (median over epochs);
             None if unknown.
+        roofline: The same fraction with the bytes that must move, at the memory's measured rate, added to that time.
     """
 
     stages: Mapping[str, float]
@@ -203,6 +204,7 @@ class Cost:
     tokens_per_second: float | None
     padding_share: float | None
     mfu: float | None
+    roofline: float | None
 
     @property
     def seconds(self) -> float:

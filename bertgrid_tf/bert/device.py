@@ -142,3 +142,31 @@ def matmul_rate(dtype: tf.DType, seconds: float) -> float:
         if time.perf_counter() + 2 * 4 * took < end:
             rows = min(4 * rows, 2048)
     return best
+
+
+def memory_rate(seconds: float) -> float:
+    """Measure the memory's rate, adding one vector of 64 MiB to another.
+
+    Args:
+        seconds: Approximate duration of the measurement.
+
+    Returns:
+        Bytes/s, two vectors read and one written; the best rate.
+    """
+    total, added = tf.Variable(tf.zeros([2**24])), tf.ones([2**24])
+    # Operations on a GPU take less than it takes to start them one by one.
+    passes = 10 if gpus() else 1
+
+    @tf.function
+    def add() -> tf.Tensor:
+        for _ in range(passes):
+            total.assign_add(added)
+        return total[0]
+
+    add().numpy()  # traces
+    best, end = 0.0, time.perf_counter() + seconds
+    while best == 0 or time.perf_counter() < end:
+        begin = time.perf_counter()
+        add().numpy()
+        best = max(best, passes * 3 * 4 * 2**24 / (time.perf_counter() - begin))
+    return best

@@ -19,10 +19,10 @@ from bertgrid_tf.bert.checkpoint import Checkpoint
 from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.dropout import DropoutKey
 from bertgrid_tf.bert.encode import EncodedDataset, EncodedTexts
-from bertgrid_tf.bert.flops import peak, training_flops
 from bertgrid_tf.bert.head import refit
 from bertgrid_tf.bert.loss import per_example_loss
 from bertgrid_tf.bert.optimizer import AdamW, LossScale, StepUpdate, UsedEmbeddingRows, learning_rates
+from bertgrid_tf.bert.roofline import roofline
 from bertgrid_tf.bert.unpadded import Unpadded, supports
 from bertgrid_tf.errors import DamagedError, UserError
 from bertgrid_tf.hyperparameters import Precision
@@ -51,7 +51,7 @@ class EpochResult:
         epoch: Number of the epoch, from 1.
         metrics: Dev metrics (`metrics.classification.evaluate`), all NaN where the run diverged; train_loss,
             train_seconds, seconds, and without padding limit_seconds, the time of training's matrix products alone at
-            the machine's best measured rate (`flops`).
+            the machine's best measured rate, and roofline_seconds, with that of the bytes that must move (`roofline`).
         probabilities: Dev predictions, float32 [texts, classes]; None where the run diverged.
         restored: Whether the epoch was trained before the run resumed, so that the weights are those of a later one.
     """
@@ -205,7 +205,7 @@ class Trainer:
                     metrics, probabilities = dict.fromkeys(directions(self.checkpoint.labels), float("nan")), None
                 metrics |= {"train_loss": loss, "train_seconds": train_seconds, "seconds": perf_counter() - began}
                 if self.unpadded:
-                    metrics["limit_seconds"] = self._limit_seconds(train.texts)
+                    metrics |= self._limits(train.texts, len(rates), int(tf.size(rows.used)))
                 history.append(EpochResult(epoch, metrics, probabilities))
                 ended = epoch == config.stop_epoch or history[-1].diverged
                 self._writer.wait()  # so that no more than one epoch's files are held in memory
@@ -257,9 +257,11 @@ class Trainer:
         kind = checkpoint.model.config.model_type
         return UserError(f"{feature} is not for type {kind!r}, which {checkpoint.name} is of: use {instead}.")
 
-    def _limit_seconds(self, texts: EncodedTexts) -> float:
+    def _limits(self, texts: EncodedTexts, steps: int, embedding_rows: int) -> dict[str, float]:
+        """Return the least seconds of an epoch's training, for matrix products alone and in all."""
         size = Dimensions.of(self.checkpoint.model.config, len(self.checkpoint.labels))
-        return training_flops(size, texts.lengths) / (peak(self.precision) * self.replicas)
+        least = roofline(size, texts.lengths, steps, embedding_rows, self.precision, self.replicas)
+        return {"limit_seconds": least.products, "roofline_seconds": least.seconds}
 
     def _map_texts(
         self,

@@ -252,7 +252,7 @@ def checkpoints(recipe: "Recipe", dirs: list[Path]) -> CheckResult:
 def precision() -> CheckResult:
     """Measure how fast matrices of BERT's shapes are multiplied in each precision."""
     from bertgrid_tf.bert import device
-    from bertgrid_tf.bert.flops import peak
+    from bertgrid_tf.bert.roofline import peak
     from bertgrid_tf.bert.unpadded import COMPUTE
 
     rates = ", ".join(f"{name} {peak(name) / 1e12:.3g} TFLOP/s" for name in COMPUTE)

@@ -53,10 +53,10 @@ def test_the_tied_set_is_what_does_not_differ_from_the_best(tmp_path, right_for)
     assert [gain.name for gain in analysis.gains] == ["logit adjustment", "temperature"]
 
 
-def test_the_cost_has_the_median_mfu_of_the_grid_s_epochs(tmp_path, right_for):
+def test_the_cost_has_the_median_mfu_and_roofline_of_the_grid_s_epochs(tmp_path, right_for):
     study_folder = made_up_study.make(tmp_path / "study", {(1e-3, 1): right_for(0.8), (1e-3, 2): right_for(0.8)})
     cost = analyze(study_folder).cost
-    assert (cost.tokens_per_second, cost.padding_share, cost.mfu) == (500.0, 0.0, 0.25)
+    assert (cost.tokens_per_second, cost.padding_share, cost.mfu, cost.roofline) == (500.0, 0.0, 0.25, 0.5)
     cells = pd.read_csv(study_folder.cells_file, dtype={"trial_id": str})
     for unknown, known in ((cells.index == 0, 0.25), (cells.index >= 0, None)):
         cells.loc[unknown, "limit_seconds"] = np.nan
@@ -279,7 +279,7 @@ def test_the_cost_leaves_out_epochs_that_diverged_or_were_not_measured(tmp_path,
     assert (cost.tokens_per_second, cost.padding_share) == (1000.0, 0.25)
     assert (cost.grid_epochs, cost.product_epochs) == (4, 8)
     empty = analyze(made_up_study.make(tmp_path / "empty", {}, [("context", "current", None, "RUNNING")]))
-    assert (empty.cost.tokens_per_second, empty.cost.padding_share, empty.cost.mfu) == (None, None, None)
+    assert (empty.cost.tokens_per_second, empty.cost.padding_share, empty.cost.mfu, empty.cost.roofline) == (None,) * 4
     assert (empty.command, empty.predict_command, empty.gains, empty.best) == ("", "", [], None)
 
 

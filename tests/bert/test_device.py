@@ -102,3 +102,7 @@ def test_a_cap_is_taken_after_growth_and_replaces_it_but_for_the_variable():
 def test_a_rate_is_what_the_processor_can_do(dtype):
     # Between a slow core and the fastest of accelerators.
     assert 1e8 < device.matmul_rate(dtype, 0.1) < 1e16
+
+
+def test_a_memory_rate_is_what_memory_can_do():
+    assert 1e8 < device.memory_rate(0.1) < 1e14

@@ -194,6 +194,7 @@ def complete() -> StudyAnalysis:
             tokens_per_second=18_432.7,
             padding_share=0.0,
             mfu=0.617,
+            roofline=0.914,
         ),
         lengths=np.random.default_rng(1).gamma(3, 9, 10561).astype(int) + 3,
         command="bertgrid-tf tune friends --recipe results/friends/best.yaml --study again",
@@ -219,7 +220,7 @@ def begun() -> StudyAnalysis:
         seed_repeats=[],
         gains=[],
         calibration=None,
-        cost=Cost({}, 0, 70, 40_320, None, None, None),
+        cost=Cost({}, 0, 70, 40_320, None, None, None, None),
         lengths=None,
         command="",
         predict_command="",
@@ -233,7 +234,7 @@ def sweeping() -> StudyAnalysis:
     return replace(
         begun(),
         sweeps=[ended.sweeps[0], running_sweep()],
-        cost=Cost({"sweep:context": 900.0}, 16, 70, 40_320, None, None, None),
+        cost=Cost({"sweep:context": 900.0}, 16, 70, 40_320, None, None, None, None),
     )
 
 

@@ -101,7 +101,7 @@ def analysis(**changes: Any) -> StudyAnalysis:
             seed_repeats=[],
             gains=[],
             calibration=None,
-            cost=Cost({}, 0, 0, 0, None, None, None),
+            cost=Cost({}, 0, 0, 0, None, None, None, None),
             lengths=None,
             command="bertgrid-tf tune sample --recipe results/mine/best.yaml --study again",
             predict_command="bertgrid-tf predict results/mine FILE -o OUT",

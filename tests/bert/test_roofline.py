@@ -1,4 +1,4 @@
-"""The FLOPs of training, counted in TensorFlow's own graph."""
+"""FLOPs and bytes of training, counted in TensorFlow's own graph and in a real model's variables."""
 
 import pytest
 import tensorflow as tf
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bertgrid_tf.bert.checkpoint import Checkpoint
 from bertgrid_tf.bert.dimensions import Dimensions
-from bertgrid_tf.bert.flops import training_flops
+from bertgrid_tf.bert.roofline import activation_bytes, training_flops, update_bytes
 
 LENGTHS = st.lists(st.integers(2, 64), min_size=1, max_size=20)
 SIZE = Dimensions(layers=6, width=384, heads=12, intermediate=1536, vocabulary=30522, positions=512, types=2, classes=8)
@@ -49,6 +49,23 @@ def test_the_six_layer_checkpoint_has_the_weights_that_are_known_of_it():
 
 
 @given(LENGTHS, LENGTHS)
-def test_flops_of_all_texts_are_those_of_the_parts(some, others):
+def test_roofline_of_all_texts_are_those_of_the_parts(some, others):
     whole = training_flops(SIZE, some + others)
     assert abs(whole - training_flops(SIZE, some) - training_flops(SIZE, others)) < 1e-9 * whole
+
+
+@given(LENGTHS, LENGTHS)
+def test_bytes_of_all_texts_are_those_of_the_parts(some, others):
+    whole = activation_bytes(SIZE, some + others)
+    assert abs(whole - activation_bytes(SIZE, some) - activation_bytes(SIZE, others)) < 1e-9 * whole
+
+
+def test_an_update_passes_seven_times_over_the_trained_weights(checkpoint):
+    model = checkpoint.model
+    size = Dimensions.of(model.config, len(checkpoint.labels))
+    weights = sum(int(tf.size(variable)) for variable in model.trainable_variables)
+    width = model.config.hidden_size
+    assert update_bytes(size, size.vocabulary, "fp32") == 28 * weights
+    assert update_bytes(size, 5, "fp32") == 28 * (weights - (size.vocabulary - 5) * width)
+    casts = update_bytes(size, 5, "bf16") - update_bytes(size, 5, "fp32")
+    assert casts == 12 * sum(int(tf.size(v)) for v in model.trainable_variables if "kernel" in v.name)

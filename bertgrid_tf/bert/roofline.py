@@ -1,0 +1,133 @@
+"""The least time of training a BERT on this machine: its matrix products, and the bytes that it must move."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from bertgrid_tf.bert.device import matmul_rate, memory_rate
+from bertgrid_tf.bert.dimensions import Dimensions
+from bertgrid_tf.bert.unpadded import COMPUTE
+from bertgrid_tf.hyperparameters import Precision
+
+PEAK_SECONDS = 0.8
+"""Duration of `peak`'s measurement, tracing included; long enough to include a moment without other load."""
+BANDWIDTH_SECONDS = 0.3
+"""Duration of `bandwidth`'s measurement."""
+
+# A multiplication and an addition for each weight in the forward pass, twice as many in the backward pass: Kaplan et
+# al. 2020, section 2.1.
+FORWARD_AND_BACK = 6
+# Of each activation and of its gradient: written once, and read once.
+ACTIVATION_PASSES = 4
+# The gradient, and weights and both moments of Adam read and written.
+UPDATE_PASSES = 7
+FLOAT_BYTES = 4
+
+
+@cache
+def peak(precision: Precision) -> float:
+    """Measure the best rate of matrix products, FLOP/s (`device.matmul_rate`), once in a process."""
+    return matmul_rate(COMPUTE[precision], PEAK_SECONDS)
+
+
+@cache
+def bandwidth() -> float:
+    """Measure the memory's rate, bytes/s (`device.memory_rate`), once in a process."""
+    return memory_rate(BANDWIDTH_SECONDS)
+
+
+def training_flops(size: Dimensions, lengths: Sequence[int] | np.ndarray) -> float:
+    """Count the FLOPs of one training epoch: all matrix products, forward and backward, without padding.
+
+    They are 6 × tokens × the weights of the encoder's dense layers, 6 × texts × those of pooler and head, and 12 ×
+    length² × width in each layer's attention. Element-wise operations and the optimizer are not counted.
+
+    Args:
+        size: The model.
+        lengths: Tokens of every text.
+    """
+    tokens = np.asarray(lengths, dtype=np.float64)
+    dense = FORWARD_AND_BACK * (tokens.sum() * size.token_kernels + len(tokens) * size.text_kernels)
+    attention = 2 * FORWARD_AND_BACK * size.layers * size.width * np.square(tokens).sum()
+    return float(dense + attention)
+
+
+def activation_bytes(size: Dimensions, lengths: Sequence[int] | np.ndarray) -> float:
+    """Count the bytes of one training epoch's activations in float32, each written and read once forward and once back.
+
+    Of each layer they are a token's query, key, value, attended vector, the results of its dense layers, of GELU and
+    of both LayerNorms, and attention's scores before and after softmax. Dropout's masks are not counted.
+
+    Args:
+        size: The model.
+        lengths: Tokens of every text.
+
+    Example:
+        >>> tiny = Dimensions(1, width=2, heads=1, intermediate=4, vocabulary=9, positions=9, types=1, classes=2)
+        >>> activation_bytes(tiny, [1]) / 16  # 8 × width + 2 × intermediate + 2 × heads
+        26.0
+    """
+    tokens = np.asarray(lengths, dtype=np.float64)
+    numbers = tokens.sum() * (8 * size.width + 2 * size.intermediate) + 2 * size.heads * np.square(tokens).sum()
+    return float(ACTIVATION_PASSES * FLOAT_BYTES * size.layers * numbers)
+
+
+def update_bytes(size: Dimensions, embedding_rows: int, precision: Precision) -> float:
+    """Count the bytes of one update of the weights: seven passes, and in half precision the kernels' casts.
+
+    Args:
+        size: The model.
+        embedding_rows: Rows of the word embeddings that are trained.
+        precision: Precision of matrix products. In bf16 and fp16 each kernel is read as float32 and written in 2 bytes,
+            and its gradient the other way.
+    """
+    trained = size.parameters - (size.vocabulary - embedding_rows) * size.embedding_width
+    casts = 0 if precision == "fp32" else 2 * (FLOAT_BYTES + 2) * (size.token_kernels + size.text_kernels)
+    return UPDATE_PASSES * FLOAT_BYTES * trained + casts
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """The least seconds of training, by what limits them (Williams et al. 2009, without overlap).
+
+    Attributes:
+        products: Matrix products at the `peak`.
+        activations: Bytes of activations at the `bandwidth`.
+        update: Bytes of the weights' updates at the `bandwidth`.
+    """
+
+    products: float
+    activations: float
+    update: float
+
+    @property
+    def seconds(self) -> float:
+        """The sum."""
+        return self.products + self.activations + self.update
+
+
+def roofline(
+    size: Dimensions,
+    lengths: Sequence[int] | np.ndarray,
+    steps: int,
+    embedding_rows: int,
+    precision: Precision,
+    replicas: int = 1,
+) -> Roofline:
+    """Compute the least time of one training epoch without padding.
+
+    Args:
+        size: The model.
+        lengths: Tokens of every text.
+        steps: Steps of the epoch, each with an update.
+        embedding_rows: Rows of the word embeddings that are trained.
+        precision: Precision of matrix products.
+        replicas: Devices that share the texts; each of them updates all weights.
+    """
+    return Roofline(
+        training_flops(size, lengths) / (peak(precision) * replicas),
+        activation_bytes(size, lengths) / (bandwidth() * replicas),
+        steps * update_bytes(size, embedding_rows, precision) / bandwidth(),
+    )
