@@ -12,8 +12,8 @@ The other schedules fill a row of cells for about the price of one run:
                     arXiv 2209.14981)
     branch F        the last F of an epoch of the shared row trained once more, the rate falling linearly to 0 from
                     where the row is (Hägele et al. 2024, arXiv 2405.18392)
-    rsqrt, inverse  a row that needs no horizon, its rate falling like 1/√t or 1/t after 0.4 epochs of warm-up, with a
-                    branch of the last 0.3 of each epoch, or ("growing") of the last 0.15 of all epochs so far
+    rsqrt, inverse  a row that needs no horizon, its rate falling like 1/√t (`lr_schedule: inverse_sqrt`) or 1/t after
+                    0.4 epochs of warm-up, with a branch of the last 0.3 of each epoch
     own first       shared, but for the first epoch, which has a schedule of its own; with branches of 0.6 later
 
 `train` appends to a CSV file (`--out`), a row of cells at a time, and goes on where it was stopped. `compare` reads all
@@ -35,10 +35,10 @@ from scipy.stats import spearmanr, t
 
 from benchmarks import command
 from bertgrid_tf.bert.encode import EncodedDataset, joined
-from bertgrid_tf.bert.optimizer import StepUpdate, learning_rates
+from bertgrid_tf.bert.optimizer import StepUpdate, cooldown_rates, learning_rates
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.corpus import Corpus, limit
-from bertgrid_tf.hyperparameters import Hyperparameters
+from bertgrid_tf.hyperparameters import COOLDOWN, Hyperparameters
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.files import write_text
 from bertgrid_tf.training.encoding import CorpusEncoder
@@ -49,7 +49,7 @@ OUT = Path(__file__).parent / "schedules.csv"
 PER_CELL, SHARED, OWN_FIRST = "per-cell", "shared", "own first"
 BRANCHES = (0.3, 0.6)
 WARMUP = 0.4
-"""Epochs of warm-up of a row without a horizon: those of a schedule of 4 epochs."""
+"""Epochs of warm-up of a row without a horizon."""
 LARGEST_DEV, LARGEST_TEST = 400, 1000
 CELL = ["corpus", "seed", "learning_rate", "epoch"]
 
@@ -84,8 +84,8 @@ class StepwiseRun:
         clip, step, end = tf.constant(values.max_grad_norm), first, first + len(rates)
         while step < end:
             epoch, begin = divmod(step, self.steps)
-            batches = trainer._batches(self._train, self._config, epoch + 1, min(self.steps, begin + end - step))
-            for batch in batches.skip(begin):
+            count = min(self.steps - begin, end - step)
+            for batch in trainer._batches(self._train, self._config, epoch + 1, count, begin):
                 update = StepUpdate(tf.constant(step), tf.constant(rates[step - first]), decay, clip, self._rows)
                 trainer._start_step(batch, gamma, update)
                 step += 1
@@ -107,7 +107,7 @@ class StepwiseRun:
 
 def decaying(peak: float, steps: int, warmup_ratio: float) -> np.ndarray:
     """Return the rates of a schedule that ends after `steps`, float32 [steps]."""
-    return learning_rates(peak, steps, warmup_ratio, "linear")
+    return learning_rates(peak, steps, round(warmup_ratio * steps), "linear")
 
 
 def endless(peak: float, steps: int, warmup: int, power: float) -> np.ndarray:
@@ -119,16 +119,6 @@ def endless(peak: float, steps: int, warmup: int, power: float) -> np.ndarray:
     """
     done = np.arange(1, steps + 1) / warmup
     return (peak * np.minimum(done, done**-power)).astype(np.float32)
-
-
-def branch(rates: np.ndarray, end: int, length: int) -> np.ndarray:
-    """Return the rates of the `length` steps before `end` on a branch, float32 [length]: they fall to 0 from the row's.
-
-    Example:
-        >>> branch(np.array([1, 1, 0.8, 0.8, 0.8]), end=5, length=4).round(2).tolist()
-        [1.0, 0.75, 0.5, 0.25]
-    """
-    return (rates[end - length] * np.arange(length, 0, -1) / length).astype(np.float32)
 
 
 class RowSchedules:
@@ -155,39 +145,37 @@ class RowSchedules:
     def shared(self) -> Cells:
         """Yield the cells of a row with one schedule, its averages, and the branches off it."""
         rates = decaying(self._peak, self._epochs * self._run.steps, self._warmup)
-        for schedule, epoch, probabilities in self._row(rates, {f"branch {part}": (part, 0) for part in BRANCHES}):
+        for schedule, epoch, probabilities in self._row(rates, {f"branch {part}": part for part in BRANCHES}):
             yield schedule, epoch, probabilities
             if epoch == self._epochs and schedule == SHARED:
                 yield PER_CELL, epoch, probabilities
 
     def rsqrt(self) -> Cells:
         """Yield the cells of branches off a row that falls like 1/√t."""
-        return self._endless(0.5, {"rsqrt": (0.3, 0), "rsqrt growing": (0, 0.15)})
+        return self._endless(0.5, "rsqrt")
 
     def inverse(self) -> Cells:
         """Yield the cells of branches off a row that falls like 1/t."""
-        return self._endless(1, {"inverse": (0.3, 0)})
+        return self._endless(1, "inverse")
 
-    def _endless(self, power: float, branches: Mapping[str, tuple[float, float]]) -> Cells:
+    def _endless(self, power: float, name: str) -> Cells:
         steps = self._run.steps
         rates = endless(self._peak, self._epochs * steps, round(WARMUP * steps), power)
-        return self._row(rates, branches, endless=True)
+        return self._row(rates, {name: COOLDOWN}, endless=True)
 
-    def _row(self, rates: np.ndarray, branches: Mapping[str, tuple[float, float]], endless: bool = False) -> Cells:
+    def _row(self, rates: np.ndarray, branches: Mapping[str, float], endless: bool = False) -> Cells:
         """Train a row and the branches off it.
 
         Args:
             rates: The rates of the row, float32 [epochs × steps].
-            branches: Epochs of each kind of branch: a constant, and what is added for each epoch of the row so far;
-                less than 1 in all, so that a branch begins in the epoch with which it ends.
+            branches: Epochs of each kind of branch, less than 1.
             endless: Whether the row is there for its branches alone, which its last epoch has too.
         """
         run, step = self._run, 0
         run.reset()
         for epoch in range(1, self._epochs + 1):
             end = epoch * run.steps
-            lengths = {name: constant + growth * epoch for name, (constant, growth) in branches.items()}
-            starts = {name: end - max(round(length * run.steps), 1) for name, length in lengths.items()}
+            starts = {name: end - max(round(length * run.steps), 1) for name, length in branches.items()}
             averaged = set() if endless else {round(end - part * run.steps) for part in np.linspace(0, 0.5, 11)}
             states, mean = dict[int, list[np.ndarray]](), list[np.ndarray]()
             for stop in sorted({*starts.values(), *averaged, end}):
@@ -205,7 +193,7 @@ class RowSchedules:
                 yield "averaged", epoch, self._scored()
             for name, start in starts.items() if endless or epoch < self._epochs else ():
                 run.restore(states[start])
-                run.train(start, branch(rates, end, end - start))
+                run.train(start, cooldown_rates(rates[start:end]))
                 yield name, epoch, self._scored()
             run.restore(own)
 
@@ -278,7 +266,7 @@ def epochs_trained(schedule: str, epochs: int) -> float:
         return epochs + before + float(part) * (epochs - 1 - before)
     if schedule in (SHARED, "averaged", OWN_FIRST):
         return epochs + before
-    return epochs + (0.15 * epochs * (epochs + 1) / 2 if "growing" in schedule else 0.3 * epochs)
+    return epochs + COOLDOWN * (epochs - 1)  # nothing goes on from the last branch
 
 
 def compare(table: pd.DataFrame) -> pd.DataFrame:
@@ -362,8 +350,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if flags.command == "compare":
         show(Console(width=200), compare(complete(read(flags.out))))
         return
-    if not 2 <= flags.epochs <= 6:
-        training.error("argument --epochs: a growing branch begins in its own epoch up to 6 epochs: give 2 to 6")
+    if flags.epochs < 2:
+        training.error("argument --epochs: one epoch has nothing to compare: give at least 2")
     train(flags)
 
 

@@ -23,12 +23,17 @@ AUTO = "auto"
 AUTO_KEYS = ("batch_size", "precision")
 """The hyperparameters for which `auto` stands for a value that is measured before the search."""
 
+WARMUP_EPOCHS = 2
+"""The epochs of whose steps `warmup_ratio` is a share where the schedule has no last epoch."""
+COOLDOWN = 0.3
+"""Epochs of the branch that ends an epoch of a schedule without a last one (Hägele et al. 2024, arXiv 2405.18392)."""
+
 MOST_EPOCHS = 10_000
 """The most epochs of a trial."""
 
 Value = bool | int | float | str
 Precision = Literal["fp32", "bf16", "fp16"]
-Schedule = Literal["linear", "constant"]
+Schedule = Literal["linear", "constant", "inverse_sqrt"]
 GroupByLength = Literal["auto", "always", "never"]
 ClassWeights = Literal["none", "balanced", "sqrt", "effective"]
 HeadRetraining = Literal["none", "refit", "smote", "rose"]
@@ -163,9 +168,18 @@ class Hyperparameters(Strict):
         "continues with the trained one. [Without padding](checkpoints.md#without-padding) only",
     )
     warmup_ratio: float = Field(
-        0.2, ge=0, le=1, description="share of all steps over which the learning rate rises to its peak"
+        0.2,
+        ge=0,
+        le=1,
+        description="share of all steps over which the learning rate rises to its peak; with `inverse_sqrt` of the "
+        f"steps of {WARMUP_EPOCHS} epochs, and where it begins to fall",
     )
-    lr_schedule: Schedule = Field("linear", description="after warm-up: decay to 0 (`linear`), or `constant`")
+    lr_schedule: Schedule = Field(
+        "linear",
+        description="after warm-up: decay to 0 (`linear`), `constant`, or decay with the inverse square root of the "
+        "step (`inverse_sqrt`). That one knows no last epoch: each is scored after a branch on which the last 0.3 of "
+        "the epoch decay to 0, and the row goes on from where the branch began",
+    )
     # Beyond these, float32 has no number for the products that they enter.
     weight_decay: float = Field(0.01, ge=0, le=1e9, description="decoupled; not on biases and LayerNorm")
     max_grad_norm: float = Field(1.0, gt=0, le=1e9, description="gradients are clipped to this global norm")
@@ -190,7 +204,26 @@ class Hyperparameters(Strict):
     @property
     def needs_horizon(self) -> bool:
         """Whether the learning rate of a step depends on the number of all steps."""
-        return self.lr_schedule != "constant" or self.warmup_ratio > 0
+        return self.lr_schedule == "linear" or (self.lr_schedule == "constant" and self.warmup_ratio > 0)
+
+    @property
+    def has_branches(self) -> bool:
+        """Whether a score is that of a branch of `COOLDOWN` epochs, which the training run goes on without."""
+        return self.lr_schedule == "inverse_sqrt"
+
+    def branch_steps(self, steps: int) -> int:
+        """Return the steps of the branch that ends an epoch of `steps`; 0 without branches."""
+        return max(round(COOLDOWN * steps), 1) if self.has_branches else 0
+
+    def trial_steps(self, steps: int, epochs: int) -> int:
+        """Return the steps of a trial of `epochs` of `steps` each, those trained once more beside a branch included.
+
+        Example:
+            >>> Hyperparameters(learning_rate=1e-4, lr_schedule="inverse_sqrt").trial_steps(steps=10, epochs=3)
+            36
+        """
+        # Before its first branch a row has not gone on from anywhere.
+        return epochs * steps + max(epochs - 1, 0) * self.branch_steps(steps)
 
     @field_validator("context")
     @classmethod

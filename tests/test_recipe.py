@@ -187,7 +187,7 @@ def test_levels_are_the_same_however_they_are_written(written):
         ({"data": {"file": "x", "text_column": "t"}}, "data.label_column is missing; give --label-column"),
         ({"grid_schedule": "full"}, "grid_schedule must be 'shared' or 'per-cell', not 'full'"),
         ({"markers": "none"}, "markers must be 'pieces' or 'tokens', not 'none'"),
-        ({"lr_schedule": "cosine"}, "lr_schedule must be 'linear' or 'constant', not 'cosine'"),
+        ({"lr_schedule": "cosine"}, "lr_schedule must be 'linear', 'constant' or 'inverse_sqrt', not 'cosine'"),
         ({"group_by_length": "sorted"}, "group_by_length must be 'auto', 'always' or 'never', not 'sorted'"),
         ({"context": "next"}, "context: there is no 'next'; choose from current, current+previous"),
         ({"speaker_format": "dash"}, "speaker_format: there is no 'dash'; choose from colon, plain"),

@@ -39,7 +39,7 @@ class MetaFeatures(BaseModel):
         steps: Steps of an epoch.
         max_length: Tokens to which an input is cut.
         warmup_ratio: Warm-up's share of the schedule.
-        lr_schedule: "linear" or "constant".
+        lr_schedule: As of `Hyperparameters`.
         grid_schedule: How the rows of the table were trained, as in a recipe.
         precision: Of matrix products, as in a recipe.
         family: transformers' model type.

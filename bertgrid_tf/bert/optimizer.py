@@ -11,20 +11,36 @@ from bertgrid_tf.hyperparameters import Schedule
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 
-def learning_rates(peak: float, steps: int, warmup_ratio: float, schedule: Schedule) -> np.ndarray:
+def learning_rates(peak: float, steps: int, rising: int, schedule: Schedule) -> np.ndarray:
     """Compute the learning rate of every step, float32 [steps].
 
-    The rate rises linearly to `peak` over the first `warmup_ratio` share of all steps, then falls linearly to 0 one
-    step after the last ("linear"; Devlin et al. 2019, appendix A.2) or stays ("constant").
+    The rate rises linearly to `peak` over the first `rising` steps, then falls linearly to 0 one step after the last
+    ("linear"; Devlin et al. 2019, appendix A.2), stays ("constant"), or falls with the inverse square root of the step
+    ("inverse_sqrt"; Vaswani et al. 2017, section 5.3).
 
     Example:
-        >>> learning_rates(1.0, steps=6, warmup_ratio=1 / 3, schedule="linear").tolist()
+        >>> learning_rates(1.0, steps=6, rising=2, schedule="linear").tolist()
         [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
+        >>> learning_rates(1.0, steps=5, rising=1, schedule="inverse_sqrt")[[0, 3]].tolist()
+        [1.0, 0.5]
     """
     step = np.arange(steps, dtype=np.float64)
-    rising = round(warmup_ratio * steps)
-    fall = (steps - step) / max(steps - rising, 1) if schedule == "linear" else np.ones(steps)
-    return (peak * np.where(step < rising, (step + 1) / max(rising, 1), fall)).astype(np.float32)
+    after = {
+        "linear": (steps - step) / max(steps - rising, 1),
+        "constant": np.ones(steps),
+        "inverse_sqrt": np.sqrt(max(rising, 1) / (step + 1)),
+    }[schedule]
+    return (peak * np.where(step < rising, (step + 1) / max(rising, 1), after)).astype(np.float32)
+
+
+def cooldown_rates(rates: np.ndarray) -> np.ndarray:
+    """Let the rates of a row's last steps fall linearly from its first to 0, one step after them, float32 [steps].
+
+    Example:
+        >>> cooldown_rates(np.array([1.0, 0.7, 0.6, 0.5])).tolist()
+        [1.0, 0.75, 0.5, 0.25]
+    """
+    return (rates[0] * np.arange(len(rates), 0, -1) / len(rates)).astype(np.float32)
 
 
 class UsedEmbeddingRows(NamedTuple):

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -21,11 +21,11 @@ from bertgrid_tf.bert.dropout import DropoutKey
 from bertgrid_tf.bert.encode import EncodedDataset, EncodedTexts
 from bertgrid_tf.bert.head import refit
 from bertgrid_tf.bert.loss import per_example_loss
-from bertgrid_tf.bert.optimizer import AdamW, LossScale, StepUpdate, UsedEmbeddingRows, learning_rates
+from bertgrid_tf.bert.optimizer import AdamW, LossScale, StepUpdate, UsedEmbeddingRows, cooldown_rates, learning_rates
 from bertgrid_tf.bert.roofline import roofline
 from bertgrid_tf.bert.unpadded import Unpadded, supports
 from bertgrid_tf.errors import DamagedError, UserError
-from bertgrid_tf.hyperparameters import Precision
+from bertgrid_tf.hyperparameters import WARMUP_EPOCHS, Precision
 from bertgrid_tf.metrics.classification import directions, evaluate
 from bertgrid_tf.storage.files import checked, reading, replacing
 from bertgrid_tf.trial_config import TrialConfig
@@ -50,8 +50,9 @@ class EpochResult:
     Attributes:
         epoch: Number of the epoch, from 1.
         metrics: Dev metrics (`metrics.classification.evaluate`), all NaN where the run diverged; train_loss,
-            train_seconds, seconds, and without padding limit_seconds, the time of training's matrix products alone at
-            the machine's best measured rate, and roofline_seconds, with that of the bytes that must move (`roofline`).
+            train_tokens (without padding), train_seconds, seconds, and without padding train_padding (0),
+            limit_seconds, the time of training's matrix products alone at the machine's best measured rate, and
+            roofline_seconds, with that of the bytes that must move (`roofline`).
         probabilities: Dev predictions, float32 [texts, classes]; None where the run diverged.
         restored: Whether the epoch was trained before the run resumed, so that the weights are those of a later one.
     """
@@ -162,16 +163,17 @@ class Trainer:
         them; where the saved state is damaged, it starts over. An epoch's state is written while the next one is
         trained, and so may be incomplete when the epoch is yielded; the last one's is not. A loss that is not finite
         ends the run with an epoch of NaN. A retrained head scores every epoch while training continues with the trained
-        one; after the last epoch the retrained head stays in the model.
+        one, and so does a branch; after the last epoch the head and the branch stay in the model.
 
         Args:
             train: The training texts.
             dev: The texts on which each epoch is scored.
             config: Hyperparameters, schedule and seed.
             folder: Folder of the run's state.
-            on_train_batch_end: Called with steps done in the epoch, steps of an epoch, and loss.
-            keep_weights: Whether the last epoch's weights are saved too, so that a finished run leaves the trained
-                model in place when it is resumed.
+            on_train_batch_end: Called with steps done in the epoch, steps of the epoch, those around its branch
+                included, and loss.
+            keep_weights: Whether the last epoch's state is saved too, so that a finished run leaves the trained model
+                in place when it is resumed, and can go on.
             before_save: Called with the result of every epoch that is trained here, before the state is saved, while
                 the model is the one that was scored: files that it writes exist for every saved epoch, since an epoch
                 whose state was not written before a kill is retrained.
@@ -184,18 +186,9 @@ class Trainer:
         yield from history
         with _Writer() as self._writer:
             while len(history) < config.stop_epoch and not (history and history[-1].diverged):
-                began, epoch, losses = perf_counter(), len(history) + 1, []
-                rates = _learning_rates(train, config, epoch)
-                for loss in self._losses(train, config, epoch, rates, rows):
-                    losses.append(loss)
-                    if not np.isfinite(loss):
-                        break
-                    if on_train_batch_end:
-                        on_train_batch_end(len(losses), len(rates), loss)
-                    self._writer.check()
+                began, epoch = perf_counter(), len(history) + 1
+                losses, before_branch = self._train_epoch(train, config, epoch, rows, on_train_batch_end)
                 loss = float(np.mean(losses)) if np.isfinite(losses[-1]) else float("nan")
-                decay = config.hyperparameters.weight_decay
-                self._optimizer.decay_others(rows, np.prod(1 - decay * rates, dtype=np.float64))
                 train_seconds = perf_counter() - began
                 trained = self._retrain_head(train, config) if np.isfinite(loss) else []
                 probabilities = self.probabilities(dev.texts) if np.isfinite(loss) else None
@@ -204,32 +197,63 @@ class Trainer:
                 else:
                     metrics, probabilities = dict.fromkeys(directions(self.checkpoint.labels), float("nan")), None
                 metrics |= {"train_loss": loss, "train_seconds": train_seconds, "seconds": perf_counter() - began}
-                if self.unpadded:
-                    metrics |= self._limits(train.texts, len(rates), int(tf.size(rows.used)))
+                metrics |= self._work(train, config, len(losses), rows)
                 history.append(EpochResult(epoch, metrics, probabilities))
                 ended = epoch == config.stop_epoch or history[-1].diverged
                 self._writer.wait()  # so that no more than one epoch's files are held in memory
                 if before_save:
                     before_save(history[-1])
-                if not ended:
+                goes_on, scored = keep_weights or not ended, list[np.ndarray]()
+                if keep_weights and (trained or before_branch):
+                    scored = [variable.numpy() for variable in self.checkpoint.model.variables]
+                if goes_on and not before_branch:
                     for variable, value in trained:
                         variable.assign(value)
-                state = self._state() if keep_weights or not ended else ()
-                self._writer.write(folder / STATE_FILE, _arrays(history, state))
+                state = before_branch or [variable.numpy() for variable in self._state()] if goes_on else []
+                self._writer.write(folder / STATE_FILE, _arrays(history, state, scored))
+                self._restore(scored if ended else before_branch)
                 if ended:
                     self._writer.wait()
                 yield history[-1]
+
+    def _train_epoch(
+        self,
+        train: EncodedDataset,
+        config: TrialConfig,
+        epoch: int,
+        rows: UsedEmbeddingRows,
+        on_train_batch_end: OnTrainBatchEnd | None,
+    ) -> tuple[list[float], list[np.ndarray]]:
+        """Train an epoch, up to a loss that is not finite; return its losses, and the state before a branch."""
+        losses, before_branch = list[float](), list[np.ndarray]()
+        stretches = _stretches(train, config, epoch)
+        steps = sum(len(stretch.rates) for stretch in stretches)
+        for stretch in stretches:
+            if stretch.is_branch:
+                self._writer.wait()  # as before the scored epoch's files
+                before_branch = [variable.numpy() for variable in self._state()]
+            for loss in self._losses(train, config, stretch, rows):
+                losses.append(loss)
+                if not np.isfinite(loss):
+                    return losses, []
+                if on_train_batch_end:
+                    on_train_batch_end(len(losses), steps, loss)
+                self._writer.check()
+            decay = config.hyperparameters.weight_decay
+            self._optimizer.decay_others(rows, np.prod(1 - decay * stretch.rates, dtype=np.float64))
+        return losses, before_branch
 
     def time_steps(self, train: EncodedDataset, config: TrialConfig, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """Train the first steps of a run without keeping anything.
 
         Returns:
-            Losses in nats and times in seconds, float64 [steps] up to an epoch's; the first time includes tracing.
+            Losses in nats and times in seconds, float64 [steps] up to an epoch's (without its branch); the first time
+            includes tracing.
         """
         self._reset(config.seed)
-        rates, rows = _learning_rates(train, config, 1)[:steps], self._rows(train)
-        losses, ends = [], [perf_counter()]
-        for loss in self._losses(train, config, 1, rates, rows):
+        rows, losses, ends = self._rows(train), list[float](), [perf_counter()]
+        first = _stretches(train, config, 1)[0]
+        for loss in self._losses(train, config, first._replace(rates=first.rates[:steps]), rows):
             losses.append(loss)
             ends.append(perf_counter())
         return np.array(losses), np.diff(ends)
@@ -257,11 +281,19 @@ class Trainer:
         kind = checkpoint.model.config.model_type
         return UserError(f"{feature} is not for type {kind!r}, which {checkpoint.name} is of: use {instead}.")
 
-    def _limits(self, texts: EncodedTexts, steps: int, embedding_rows: int) -> dict[str, float]:
-        """Return the least seconds of an epoch's training, for matrix products alone and in all."""
+    def _work(
+        self, train: EncodedDataset, config: TrialConfig, steps: int, rows: UsedEmbeddingRows
+    ) -> dict[str, float]:
+        """Return the tokens of an epoch's steps, and the least seconds that training them takes."""
+        lengths, in_epoch = train.texts.lengths, _steps(train, config)
+        passes = steps / in_epoch
+        work = {"train_tokens": passes * float(lengths.sum())}
+        if not self.unpadded:
+            return work
         size = Dimensions.of(self.checkpoint.model.config, len(self.checkpoint.labels))
-        least = roofline(size, texts.lengths, steps, embedding_rows, self.precision, self.replicas)
-        return {"limit_seconds": least.products, "roofline_seconds": least.seconds}
+        least = roofline(size, lengths, in_epoch, len(rows.used), self.precision, self.replicas)
+        limits = {"limit_seconds": passes * least.products, "roofline_seconds": passes * least.seconds}
+        return work | {"train_padding": 0.0} | limits
 
     def _map_texts(
         self,
@@ -296,19 +328,20 @@ class Trainer:
         return trained
 
     def _losses(
-        self, train: EncodedDataset, config: TrialConfig, epoch: int, rates: np.ndarray, rows: UsedEmbeddingRows
+        self, train: EncodedDataset, config: TrialConfig, stretch: "_Stretch", rows: UsedEmbeddingRows
     ) -> Iterator[float]:
-        """Train the steps of an epoch that have `rates`, and yield their losses.
+        """Train consecutive steps of an epoch, and yield their losses.
 
         A loss is read while the next step runs, so that reading never keeps a GPU waiting.
         """
         hyperparameters = config.hyperparameters
         gamma = tf.constant(hyperparameters.focal_gamma)
         decay, clip = tf.constant(hyperparameters.weight_decay), tf.constant(hyperparameters.max_grad_norm)
-        first = (epoch - 1) * len(rates)
+        epoch, first, rates = stretch.epoch, stretch.first, stretch.rates
+        begin = (epoch - 1) * _steps(train, config) + first
         running: tf.Tensor | None = None
-        for number, batch in enumerate(self._batches(train, config, epoch, len(rates))):
-            update = StepUpdate(tf.constant(first + number), tf.constant(rates[number]), decay, clip, rows)
+        for number, batch in enumerate(self._batches(train, config, epoch, len(rates), first)):
+            update = StepUpdate(tf.constant(begin + number), tf.constant(rates[number]), decay, clip, rows)
             started = self._start_step(batch, gamma, update)
             if running is not None:
                 yield float(running)
@@ -410,9 +443,9 @@ class Trainer:
         return self._strategy.run(function, args=(own,))
 
     def _batches(
-        self, train: EncodedDataset, config: TrialConfig, epoch: int, steps: int
+        self, train: EncodedDataset, config: TrialConfig, epoch: int, steps: int, first: int = 0
     ) -> Iterator[tuple[Batch, ...]]:
-        """Make the first `steps` batches of an epoch."""
+        """Make `steps` batches of an epoch, from the one numbered `first` on, counted from 0."""
         hyperparameters, batch_size = config.hyperparameters, int(config.hyperparameters.batch_size)
         grouping = hyperparameters.group_by_length
         grouped = grouping == "always" or (grouping == "auto" and not self.unpadded)
@@ -421,7 +454,7 @@ class Trainer:
         labels = train.labels if train.targets is None else train.targets
         if hyperparameters.focal_gamma and train.targets is None:
             labels = np.eye(len(self.checkpoint.labels), dtype=np.float32)[labels]
-        return pipeline(train.texts, labels, order, sizes[:steps], self.replicas)
+        return pipeline(train.texts, labels, order[first * batch_size :], sizes[first : first + steps], self.replicas)
 
     def _rows(self, train: EncodedDataset) -> UsedEmbeddingRows:
         used = np.zeros(self._vocabulary, bool)
@@ -448,19 +481,25 @@ class Trainer:
         try:
             with reading(path, "the run is trained again from its first epoch") as file, open_arrays(file) as state:
                 history = read_epochs(state, texts, len(self.checkpoint.labels))
-                values = read_weights(state)
-                _check_shapes(values, self._state()[: len(values)])
+                values, scored = read_weights(state), read_weights(state, "w")
+                for arrays in (values, scored):
+                    _check_shapes(arrays, self._state()[: len(arrays)])
                 if not history:
                     raise ValueError("it has no epoch")
         except DamagedError as error:
             _log.warning(str(error))
             return []
+        ends = len(history) >= config.stop_epoch or history[-1].diverged
         # A run that was ended early, and goes on after all, has no optimizer state to go on with.
-        if len(history) < config.stop_epoch and not history[-1].diverged and len(values) < len(self._state()):
+        if not ends and len(values) < len(self._state()):
             return []
+        self._restore((scored if ends else ()) or values)
+        return history
+
+    def _restore(self, values: Sequence[np.ndarray]) -> None:
+        """Assign values to the first variables of the state."""
         for variable, value in zip(self._state(), values, strict=False):
             variable.assign(value)
-        return history
 
     def save_weights(self, file: Path, history: Sequence[EpochResult]) -> None:
         """Save a run's epochs so far with the model's weights, in the background of the run that calls this.
@@ -468,7 +507,7 @@ class Trainer:
         The file is there before the state of the epoch is; it serves as the STATE_FILE of a run that has ended with
         this epoch.
         """
-        self._writer.write(file, _arrays(history, self.checkpoint.model.variables))
+        self._writer.write(file, _arrays(history, [variable.numpy() for variable in self.checkpoint.model.variables]))
 
     def load_weights(self, file: Path, remedy: str) -> list[np.ndarray]:
         """Read the model's weights from a file of `save_weights`, an array for every variable of the model.
@@ -516,11 +555,14 @@ class _Writer(AbstractContextManager["_Writer"]):
         self._thread.shutdown()
 
 
-def _arrays(history: Sequence[EpochResult], variables: Sequence[tf.Variable]) -> dict[str, np.ndarray]:
-    """Copy the result of every epoch, and variables, as they are now, for `_write`."""
+def _arrays(
+    history: Sequence[EpochResult], state: Sequence[np.ndarray], scored: Sequence[np.ndarray] = ()
+) -> dict[str, np.ndarray]:
+    """Name the result of every epoch, and the values of variables (`read_weights`), for `_write`."""
     arrays: dict[str, Any] = {"history": np.array(json.dumps([result.metrics for result in history]))}
     arrays |= {f"p{r.epoch}": r.probabilities for r in history if r.probabilities is not None}
-    return arrays | {f"v{index}": variable.numpy() for index, variable in enumerate(variables)}
+    named = {"v": state, "w": scored}
+    return arrays | {f"{name}{index}": value for name, values in named.items() for index, value in enumerate(values)}
 
 
 def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -528,9 +570,14 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def read_weights(state: Any) -> list[np.ndarray]:
-    """Read the variables in an open STATE_FILE, in their order; empty where it has none."""
-    return [state[f"v{index}"] for index in range(sum(name.startswith("v") for name in state.files))]
+def read_weights(state: Any, name: str = "v") -> list[np.ndarray]:
+    """Read variables in an open STATE_FILE, in their order; empty where it has none.
+
+    Args:
+        state: The file.
+        name: "v" for those with which the run goes on, "w" for the scored model's where they are others.
+    """
+    return [state[f"{name}{index}"] for index in range(sum(file.startswith(name) for file in state.files))]
 
 
 def _check_shapes(values: Sequence[np.ndarray], variables: Sequence[tf.Variable]) -> None:
@@ -549,7 +596,7 @@ def drop_weights(folder: Path) -> None:
         with reading(path, "nothing reads it again") as file, open_arrays(file) as state:
             if "v0" not in state:
                 return
-            kept = {name: state[name] for name in state.files if not name.startswith("v")}
+            kept = {name: state[name] for name in state.files if not name.startswith(("v", "w"))}
     except DamagedError:
         return
     _write(path, kept)
@@ -574,14 +621,41 @@ def read_epochs(state: Any, texts: int, classes: int) -> list[EpochResult]:
     return results
 
 
-def _learning_rates(train: EncodedDataset, config: TrialConfig, epoch: int) -> np.ndarray:
-    """Compute the learning rate of every step of an epoch, float32 [steps]."""
-    values = config.hyperparameters
-    steps = -(-len(train.texts) // int(values.batch_size))
-    rates = learning_rates(
-        values.learning_rate, steps * config.schedule_epochs, values.warmup_ratio, values.lr_schedule
-    )
-    return rates[(epoch - 1) * steps : epoch * steps]
+class _Stretch(NamedTuple):
+    """Consecutive steps of one epoch.
+
+    Attributes:
+        epoch: Number of the epoch, from 1.
+        first: Number of the first step in the epoch, from 0.
+        rates: Learning rate of every step, float32 [steps].
+        is_branch: Whether the run goes on from where these steps began.
+    """
+
+    epoch: int
+    first: int
+    rates: np.ndarray
+    is_branch: bool = False
+
+
+def _steps(train: EncodedDataset, config: TrialConfig) -> int:
+    """Return the steps of an epoch."""
+    return -(-len(train.texts) // int(config.hyperparameters.batch_size))
+
+
+def _stretches(train: EncodedDataset, config: TrialConfig, epoch: int) -> list[_Stretch]:
+    """Plan the steps that lead from one score to the next one: an epoch, or one of a row of branches."""
+    values, steps = config.hyperparameters, _steps(train, config)
+    horizon = WARMUP_EPOCHS if values.has_branches else config.schedule_epochs
+    rising = round(values.warmup_ratio * (steps * horizon))
+    last = steps * (config.schedule_epochs if values.needs_horizon else epoch)
+    rates = learning_rates(values.learning_rate, last, rising, values.lr_schedule)
+    own = rates[(epoch - 1) * steps : epoch * steps]
+    if not values.has_branches:
+        return [_Stretch(epoch, 0, own)]
+    fork = steps - values.branch_steps(steps)
+    before = [_Stretch(epoch - 1, fork, rates[(epoch - 2) * steps + fork : (epoch - 1) * steps])] if epoch > 1 else []
+    branch = _Stretch(epoch, fork, cooldown_rates(own[fork:]), is_branch=True)
+    return [*before, *([_Stretch(epoch, 0, own[:fork])] if fork else []), branch]
 
 
 def _micro_batch(batch: Batch, number: int, count: int) -> Batch:

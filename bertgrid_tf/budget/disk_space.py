@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 
 from bertgrid_tf.bert.dimensions import dimensions
 from bertgrid_tf.budget.plan import stage_trials
@@ -51,12 +52,18 @@ def disk_space(recipe: Recipe, corpus: Corpus, workers: int = 1) -> DiskSpace:
     predictions = epochs * dev * (30 + (12 + 4) * len(corpus.labels))
 
     souped = searched if recipe.soup else 0
-    states = STATE * searched * len(trials[GRID]) if recipe.can_lengthen(recipe.hyperparameters) else 0
+    names = ("lr_schedule", "warmup_ratio", "head_retraining")
+    combined = product(*(recipe.levels(name) for name in names))
+    possible = [recipe.hyperparameters.model_copy(update=dict(zip(names, levels, strict=True))) for levels in combined]
+    lengthened = len(trials[GRID]) if any(map(recipe.can_lengthen, possible)) else 0
+    # Where a run does not go on with the weights that were scored, its state has these too.
+    scored = int(any(one.has_branches or one.head_retraining != "none" for one in possible))
+    states = (STATE + scored) * searched * lengthened
     best = searching if recipe.soup else int(recipe.final.matches(recipe.hyperparameters))
     # A file is written beside the one that it replaces.
-    running = workers * 2 * (STATE + int(best > 0)) * searched
+    running = workers * 2 * (STATE + (scored if lengthened else 0) + int(best > 0)) * searched
     kept = states + souped + final + predictions
-    return DiskSpace(max(states + best * searched + running + predictions, kept + 2 * STATE * final), kept)
+    return DiskSpace(max(states + best * searched + running + predictions, kept + 2 * (STATE + scored) * final), kept)
 
 
 def _weights(models: Iterable[str], corpus: Corpus) -> int:

@@ -8,7 +8,7 @@ from math import prod
 from bertgrid_tf.budget.time_estimator import StageWork
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.training.resampling import steps_per_epoch
+from bertgrid_tf.training.resampling import training_steps
 from bertgrid_tf.training.workload import EpochWorkload
 from bertgrid_tf.trial_config import AFTER_SEARCH, FINAL, GRID, INTERACTIONS, SEEDS, TrialConfig
 from tuners.space import SearchSpace
@@ -161,7 +161,7 @@ def plan(recipe: Recipe, corpus: Corpus) -> StudyPlan:
             name,
             len(trials),
             sum(trial.stop_epoch for trial in trials),
-            sum(trial.stop_epoch * steps_per_epoch(corpus, trial.hyperparameters, recipe.seed) for trial in trials),
+            sum(training_steps(corpus, trial.hyperparameters, recipe.seed, trial.stop_epoch) for trial in trials),
             at_most=name in AFTER_SEARCH or (name == GRID and recipe.search != "grid"),
         )
         for name, trials in stage_trials(recipe)

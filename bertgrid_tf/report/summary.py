@@ -88,6 +88,8 @@ def _better_sweep(analysis: StudyAnalysis, searched: Recipe) -> list[str]:
     signed, trial, value = max(scored, key=lambda level: level[0], default=(-np.inf, "", 0.0))
     if analysis.winner is None or best is None or best.score is None or signed <= recipe.signed(best.score.value):
         return []
+    if not analysis.winner.hyperparameters.needs_horizon:
+        return []
     return [
         f"The sweep's trial {trial}, {score(recipe.metric, value)}, scored better: its schedule of "
         f"{recipe.sweep_epochs} epochs may suit better than the grid's of {searched.epochs}; try --epochs "

@@ -13,7 +13,7 @@ from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.format import duration
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.study.execution import make_oracle, search_strategy
-from bertgrid_tf.training.resampling import steps_per_epoch
+from bertgrid_tf.training.resampling import training_steps
 from bertgrid_tf.trial_config import FINAL, GRID, INTERACTIONS, SEEDS
 from tuners import CasualGridOracle, SweepLevel
 from tuners.space import STAGE, former_order
@@ -72,7 +72,7 @@ def check_growth(folder: StudyFolder, former: Recipe, asked: Recipe) -> None:
         raise UserError(
             f"The rows of the study in {folder.path} are trained over a learning-rate schedule of {former.epochs} "
             f"epochs, and {asked.epochs} would need each of them anew ({epochs} epochs{time}): give --study NAME for a "
-            "study of that length; one with --set grid_schedule=per-cell can grow to any."
+            "study of that length; one with --set lr_schedule=inverse_sqrt or grid_schedule=per-cell can grow to any."
         )
 
 
@@ -163,10 +163,17 @@ def plan_missing(folder: StudyFolder, recipe: Recipe, corpus: Corpus) -> StudyPl
     whole, stages = plan(recipe, corpus), []
     for stage in whole.stages:
         of_stage = [trial for trial in trials if trial.stage == stage.name]
-        steps = [
-            trial.epochs * steps_per_epoch(corpus, Hyperparameters.from_values(trial.hyperparameters), recipe.seed)
-            for trial in of_stage
-        ]
+        steps = []
+        for trial in of_stage:
+            hyperparameters, stop = (
+                Hyperparameters.from_values(trial.hyperparameters),
+                trial.hyperparameters["stop_epoch"],
+            )
+            of_all, done = (
+                training_steps(corpus, hyperparameters, recipe.seed, epochs)
+                for epochs in (int(stop), int(stop) - trial.epochs)
+            )
+            steps.append(of_all - done)
         epochs = sum(trial.epochs for trial in of_stage)
         if stage.name == GRID and bound > epochs:
             stages.append(replace(stage, epochs=bound, steps=bound * stage.steps // stage.epochs, at_most=True))

@@ -21,6 +21,10 @@ def training_indices(corpus: Corpus, hyperparameters: Hyperparameters, seed: int
     return resample(labels, hyperparameters.oversample_ratio, hyperparameters.undersample, seed)
 
 
-def steps_per_epoch(corpus: Corpus, hyperparameters: Hyperparameters, seed: int) -> int:
-    """Count the training steps of an epoch: resampled texts over the batch size, rounded up."""
-    return -(-len(training_indices(corpus, hyperparameters, seed)) // int(hyperparameters.batch_size))
+def training_steps(corpus: Corpus, hyperparameters: Hyperparameters, seed: int, epochs: int) -> int:
+    """Count the training steps of a trial, those of its branches included.
+
+    An epoch has as many as its resampled texts over the batch size, rounded up.
+    """
+    steps = -(-len(training_indices(corpus, hyperparameters, seed)) // int(hyperparameters.batch_size))
+    return hyperparameters.trial_steps(steps, epochs)

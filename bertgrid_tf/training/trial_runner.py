@@ -93,9 +93,6 @@ class TrialRunner:
             trainer = self.models.trainer(hyperparameters, config.gpus)
             train = self.encoder.training_set(hyperparameters, config.seed)
             dev = self.encoder.split(hyperparameters, "dev")
-            tokens = {"train_tokens": float(train.texts.lengths.sum())}
-            if trainer.unpadded:
-                tokens["train_padding"] = 0.0
             best, best_epoch, metric = -np.inf, 0, self._recipe.metric
             history: list[EpochResult] = []
 
@@ -105,7 +102,7 @@ class TrialRunner:
                     named = {metric: np.nan}
                     if result.probabilities is not None:
                         named = evaluate(dev.labels, result.probabilities, self._corpus.labels, [metric])
-                return result.metrics | tokens | named
+                return result.metrics | named
 
             def keep(result: EpochResult) -> None:
                 nonlocal best, best_epoch

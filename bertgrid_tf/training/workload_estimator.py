@@ -32,10 +32,12 @@ class WorkloadEstimator:
         self._epoch = lru_cache(maxsize=None)(self._estimate)
 
     def epoch(self, config: TrialConfig) -> EpochWorkload:
-        """Estimate an epoch of a configuration, or the part of it that each of its GPUs computes."""
-        return self._epoch(config.hyperparameters.model_copy(update={"learning_rate": 1.0}), config.gpus)
+        """Estimate the mean epoch of a configuration, or the part of it that each of its GPUs computes."""
+        hyperparameters = config.hyperparameters.model_copy(update={"learning_rate": 1.0})
+        # An epoch without branches is the same in every trial.
+        return self._epoch(hyperparameters, config.gpus, config.stop_epoch if hyperparameters.has_branches else 1)
 
-    def _estimate(self, hyperparameters: Hyperparameters, gpus: int) -> EpochWorkload:
+    def _estimate(self, hyperparameters: Hyperparameters, gpus: int, epochs: int) -> EpochWorkload:
         corpus = self._encoder.corpus
         classes = [utterance.label or "" for utterance in utterances(corpus.splits["train"])]
         indices = training_indices(corpus, hyperparameters, self._seed)
@@ -49,6 +51,8 @@ class WorkloadEstimator:
         values = hyperparameters.model_dump().items()
         kind = (gpus, *(item for item in values if item[0] not in WITHOUT_EFFECT_ON_SPEED))
         model = (hyperparameters.model, hyperparameters.markers, hyperparameters.precision, gpus)
-        steps = -(-len(indices) // int(hyperparameters.batch_size))
+        plain = -(-len(indices) // int(hyperparameters.batch_size))
+        steps = hyperparameters.trial_steps(plain, epochs) / epochs
+        tokens *= steps / plain
         size = dimensions(hyperparameters.model, len(corpus.labels))
-        return EpochWorkload(kind, model, size.layers, size.width, steps, tokens / gpus, evaluated / gpus)
+        return EpochWorkload(kind, model, size.layers, size.width, round(steps), tokens / gpus, evaluated / gpus)

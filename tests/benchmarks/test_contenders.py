@@ -50,7 +50,7 @@ def test_the_others_get_the_same_texts_and_weights(recipe, corpus, checkpoint, t
 
 @pytest.mark.parametrize("steps", [1, 2, 12])
 def test_keras_has_our_schedule_and_goes_on_with_it(steps):
-    ours = learning_rates(1e-3, steps, 0.2, "linear")
+    ours = learning_rates(1e-3, steps, round(0.2 * steps), "linear")
     whole, later = keras_model.WarmupDecay(1e-3, steps), keras_model.WarmupDecay(1e-3, steps, done=steps // 2)
     assert [float(whole(step)) for step in range(steps)] == pytest.approx(ours)
     assert [float(later(step)) for step in range(steps - steps // 2)] == pytest.approx(ours[steps // 2 :])

@@ -11,35 +11,42 @@ from bertgrid_tf.bert.optimizer import (
     LossScale,
     StepUpdate,
     UsedEmbeddingRows,
+    cooldown_rates,
     learning_rates,
 )
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_nearly_nothing():
-    rates = learning_rates(1.0, 10, 0.2, "linear")
+    rates = learning_rates(1.0, 10, 2, "linear")
     np.testing.assert_allclose(rates, [0.5, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
 
 
 def test_a_constant_schedule_stays_at_its_peak_after_the_warm_up():
-    np.testing.assert_allclose(learning_rates(2.0, 5, 0.4, "constant"), [1, 2, 2, 2, 2])
+    np.testing.assert_allclose(learning_rates(2.0, 5, 2, "constant"), [1, 2, 2, 2, 2])
 
 
 @given(
     peak=st.floats(1e-7, 1e-2),
     steps=st.integers(1, 300),
-    warmup_ratio=st.floats(0, 1),
-    schedule=st.sampled_from(["linear", "constant"]),
+    rising=st.integers(0, 300),
+    schedule=st.sampled_from(["linear", "constant", "inverse_sqrt"]),
 )
-def test_every_rate_is_positive_and_none_is_above_the_peak(peak, steps, warmup_ratio, schedule):
-    rates = learning_rates(peak, steps, warmup_ratio, schedule)
-    assert rates.shape == (steps,)
-    assert (rates > 0).all()
-    assert (rates <= np.float32(peak) * (1 + 1e-6)).all()
+def test_every_rate_is_positive_and_none_is_above_the_peak(peak, steps, rising, schedule):
+    rates = learning_rates(peak, steps, min(rising, steps), schedule)
+    for of in (rates, cooldown_rates(rates)):
+        assert of.shape == (steps,)
+        assert (of > 0).all()
+        assert (of <= np.float32(peak) * (1 + 1e-6)).all()
+
+
+def test_the_inverse_square_root_and_a_constant_rate_do_not_depend_on_how_many_steps_follow():
+    for schedule in ("constant", "inverse_sqrt"):
+        assert np.array_equal(learning_rates(1.0, 40, 5, schedule), learning_rates(1.0, 80, 5, schedule)[:40])
 
 
 def test_one_horizon_makes_one_schedule_however_early_a_run_stops():
-    whole = learning_rates(1.0, 40, 0.1, "linear")
-    longer = learning_rates(1.0, 80, 0.1, "linear")
+    whole = learning_rates(1.0, 40, 4, "linear")
+    longer = learning_rates(1.0, 80, 8, "linear")
     assert not np.allclose(whole, longer[:40])
 
 

@@ -19,6 +19,7 @@ from bertgrid_tf.bert.trainer import EpochResult, Trainer, drop_weights, read_ep
 from bertgrid_tf.errors import UserError
 
 CONFIG = trial()
+BRANCHED = trial(lr_schedule="inverse_sqrt", warmup_ratio=0.1)
 # 40 texts in batches of 8 are 15 steps in three epochs; the first 20 % of them warm up.
 RATES = 1e-3 * np.array([min((step + 1) / 3, (15 - step) / 12) for step in range(15)])
 
@@ -110,35 +111,57 @@ def test_the_seed_decides_the_numbers(trainer, train, dev, tmp_path):
     assert not same(one, other)
 
 
+@pytest.mark.parametrize("config", [CONFIG, BRANCHED], ids=["linear", "inverse_sqrt"])
 @pytest.mark.parametrize("epochs_before_the_kill", [1, 2, 3])
-def test_a_resumed_run_equals_an_uninterrupted_one(trainer, train, dev, tmp_path, epochs_before_the_kill):
-    whole = run(trainer, train, dev, tmp_path / "whole")
-    broken = trainer.run(train, dev, CONFIG, tmp_path)
+def test_a_resumed_run_equals_an_uninterrupted_one(trainer, train, dev, tmp_path, epochs_before_the_kill, config):
+    whole = run(trainer, train, dev, tmp_path / "whole", config)
+    broken = trainer.run(train, dev, config, tmp_path)
     for _ in range(epochs_before_the_kill):
         next(broken)
     broken.close()
     run(trainer, train, dev, tmp_path / "another run in between", OTHER)
     steps: list[int] = []
-    resumed = run(trainer, train, dev, tmp_path, on_train_batch_end=lambda done, total, loss: steps.append(done))
+    resumed = run(trainer, train, dev, tmp_path, config, on_train_batch_end=lambda *step: steps.append(step[0]))
     assert same(resumed, whole)
-    assert steps == list(range(1, 6)) * (3 - epochs_before_the_kill)
+    # An epoch has five steps, and after a branch of two of them these come once more.
+    assert steps == list(range(1, 6 if config is CONFIG else 8)) * (3 - epochs_before_the_kill)
 
 
-def test_a_kill_inside_an_epoch_costs_that_epoch_alone(trainer, train, dev, tmp_path):
+@pytest.mark.parametrize(
+    ("config", "step_of_the_kill"), [(CONFIG, 8), (BRANCHED, 8), (BRANCHED, 12)], ids=["linear", "trunk", "branch"]
+)
+def test_a_kill_inside_an_epoch_costs_that_epoch_alone(trainer, train, dev, tmp_path, config, step_of_the_kill):
     class KilledError(Exception):
         pass
 
     def kill(done: int, total: int, loss: float) -> None:
         nonlocal steps
         steps += 1
-        if steps == 8:  # the third step of the second epoch
+        if steps == step_of_the_kill:  # in the second epoch
             raise KilledError
 
     steps = 0
-    whole = run(trainer, train, dev, tmp_path / "whole")
+    whole = run(trainer, train, dev, tmp_path / "whole", config)
     with pytest.raises(KilledError):
-        run(trainer, train, dev, tmp_path / "killed", on_train_batch_end=kill)
-    assert same(run(trainer, train, dev, tmp_path / "killed"), whole)
+        run(trainer, train, dev, tmp_path / "killed", config, on_train_batch_end=kill)
+    assert same(run(trainer, train, dev, tmp_path / "killed", config), whole)
+
+
+@pytest.mark.parametrize(
+    "free",
+    [{"lr_schedule": "inverse_sqrt"}, {"lr_schedule": "constant", "warmup_ratio": 0, "head_retraining": "refit"}],
+    ids=["inverse_sqrt", "constant, with a retrained head"],
+)
+def test_a_run_without_horizon_goes_on_after_its_end_and_until_then_has_the_scored_model(
+    trainer, train, dev, tmp_path, free
+):
+    short, long = trial(2, **free), trial(3, **free)
+    whole = run(trainer, train, dev, tmp_path / "whole", long)
+    for _ in range(2):  # trained, and resumed
+        grown = run(trainer, train, dev, tmp_path / "grown", short, keep_weights=True)
+        assert np.array_equal(trainer.probabilities(dev.texts), grown[-1].probabilities)
+        run(trainer, train, dev, tmp_path / "another run in between", OTHER)
+    assert same(run(trainer, train, dev, tmp_path / "grown", long, keep_weights=True), whole)
 
 
 def test_a_state_is_written_while_the_next_epoch_is_trained_and_the_last_before_it_is_yielded(
@@ -201,6 +224,13 @@ def test_every_step_has_its_number_in_the_run_and_its_rate_in_the_schedule(train
     run(trainer, train, dev, tmp_path)
     assert [number for number, _ in updates] == list(range(15))
     np.testing.assert_allclose([rate for _, rate in updates], RATES, rtol=1e-6)
+    updates.clear()
+    # Of five steps an epoch, the last two are a branch; a fifth of two epochs' steps warm up.
+    run(trainer, train, dev, tmp_path / "branched", trial(2, lr_schedule="inverse_sqrt"))
+    assert [number for number, _ in updates] == [*range(5), *range(3, 10)]
+    row = 1e-3 * np.minimum(np.arange(1, 11) / 2, np.sqrt(2 / np.arange(1, 11)))
+    rates = [*row[:3], row[3], row[3] / 2, *row[3:8], row[8], row[8] / 2]
+    np.testing.assert_allclose([rate for _, rate in updates], rates, rtol=1e-6)
 
 
 def test_embeddings_that_no_text_reads_are_decayed_by_every_step_s_rate(trainer, checkpoint, train, dev, tmp_path):
@@ -304,6 +334,34 @@ def test_a_finished_run_keeps_no_weights(trainer, train, dev, tmp_path):
     run(trainer, train, dev, tmp_path)
     with np.load(tmp_path / "state.npz") as state:
         assert not [name for name in state if name.startswith("v")]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"lr_schedule": "inverse_sqrt"}, {"head_retraining": "refit"}], ids=["a branch", "a retrained head"]
+)
+def test_a_run_that_is_ended_early_leaves_the_model_that_was_scored(trainer, train, dev, tmp_path, changes):
+    broken = trainer.run(train, dev, trial(**changes), tmp_path, keep_weights=True)
+    first = next(broken)
+    broken.close()
+    run(trainer, train, dev, tmp_path / "another", OTHER)
+    run(trainer, train, dev, tmp_path, trial(stop_epoch=1, **changes), keep_weights=True)
+    assert np.array_equal(trainer.probabilities(dev.texts), first.probabilities)
+    drop_weights(tmp_path)
+    with np.load(tmp_path / "state.npz") as state:
+        assert set(state) == {"history", "p1"}
+
+
+@pytest.mark.parametrize("batch_size", [20, 40])
+def test_an_epoch_of_one_or_two_steps_has_a_branch_of_its_last(trainer, train, dev, tmp_path, batch_size):
+    steps: list[int] = []
+    config = trial(2, lr_schedule="inverse_sqrt", batch_size=batch_size)
+    whole = run(trainer, train, dev, tmp_path / "whole", config, on_train_batch_end=lambda *step: steps.append(step[0]))
+    assert steps == {20: [1, 2, 1, 2, 3], 40: [1, 1, 2]}[batch_size]
+    broken = trainer.run(train, dev, config, tmp_path / "broken")
+    (tmp_path / "broken").mkdir()
+    next(broken)
+    broken.close()
+    assert same(run(trainer, train, dev, tmp_path / "broken", config), whole)
 
 
 def test_a_run_that_was_ended_early_keeps_its_results_and_starts_anew_if_it_is_to_go_on(trainer, train, dev, tmp_path):

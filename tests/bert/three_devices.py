@@ -81,7 +81,7 @@ class Run:
             )
         )
         with np.load(folder / "state.npz") as state:
-            self.state = {name: state[name] for name in state if name.startswith("v")}
+            self.state = {name: state[name] for name in state if name.startswith(("v", "w"))}
 
     def is_close_to(self, other: "Run", probability: float = PROBABILITY, refitted: Collection[str] = ()) -> bool:
         return (
@@ -150,14 +150,16 @@ def test_a_run_goes_on_with_another_number_of_devices(trainers, train, dev, tmp_
     assert rest.is_close_to(whole)
 
 
-def test_a_resumed_run_on_several_devices_equals_an_uninterrupted_one(trainers, train, dev, tmp_path):
-    trainer = trainers(2, dropout=True)
-    whole = Run(trainer, train, dev, tmp_path / "whole")
-    broken = trainer.run(train, dev, CONFIG, tmp_path)
+@pytest.mark.parametrize("schedule", ["linear", "inverse_sqrt"])
+def test_a_resumed_run_on_several_devices_equals_an_uninterrupted_one(trainers, train, dev, tmp_path, schedule):
+    trainer, config = trainers(2, dropout=True), CONFIG.with_hyperparameters(lr_schedule=schedule)
+    whole = Run(trainer, train, dev, tmp_path / "whole", config)
+    broken = trainer.run(train, dev, config, tmp_path)
     next(broken)
     broken.close()
     Run(trainer, train, dev, tmp_path / "another run in between", OTHER)
-    assert Run(trainer, train, dev, tmp_path).equals(whole)
+    assert Run(trainer, train, dev, tmp_path, config).equals(whole)
+    assert copies_are_equal(trainer)
 
 
 def test_with_dropout_the_copies_stay_equal_and_the_draw_is_another(trainers, train, dev, tmp_path):
@@ -258,7 +260,7 @@ def test_weighted_targets_and_a_refitted_head_are_those_of_one_device(trainers, 
     classes = trainers(1)._unpadded_pass().classes
     variables = trainers(1).checkpoint.model.variables
     refitted = {
-        f"v{n}"
+        f"w{n}"
         for n, variable in enumerate(variables)
         if any(variable is own for own in (classes.kernel, classes.bias))
     }

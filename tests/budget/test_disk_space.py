@@ -40,7 +40,11 @@ GOES_ON = {"lr_schedule": "constant", "warmup_ratio": 0.0}
 ROWS = [1e-3 / 2**n for n in range(70)]
 
 
-@pytest.mark.parametrize("overrides", [{"soup": False}, GOES_ON | {"soup": True}], ids=["plain", "states and a soup"])
+@pytest.mark.parametrize(
+    "overrides",
+    [{"soup": False}, {"lr_schedule": "inverse_sqrt", "soup": True}],
+    ids=["plain", "states and a soup"],
+)
 def test_a_study_takes_the_disk_that_it_is_said_to(overrides, monkeypatch, tmp_path):
     recipe = tiny(**{"sweeps": {}, "final.model": "none"} | overrides)
     scales = Scales(tmp_path / "study")
@@ -72,6 +76,8 @@ def test_a_running_trial_has_two_states_and_the_best_epoch_s_weights(monkeypatch
 def test_the_states_of_rows_that_can_go_on_stay(monkeypatch):
     states = len(ROWS) * STATE
     assert sized(monkeypatch, learning_rates=ROWS, **GOES_ON) == (states + 1 + 2 * (STATE + 1), states + 1)
+    branched = states + len(ROWS)
+    assert sized(monkeypatch, learning_rates=ROWS, lr_schedule="inverse_sqrt")[1] == branched + 1
 
 
 def test_a_soup_keeps_the_weights_of_every_trial(monkeypatch):

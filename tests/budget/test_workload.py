@@ -1,10 +1,12 @@
 """The workload of an epoch: what its time depends on."""
 
+from dataclasses import replace
+
 import pytest
 from tiny_study import corpus_of, tiny
 
 from bertgrid_tf.bert.dimensions import dimensions
-from bertgrid_tf.budget.plan import stage_works
+from bertgrid_tf.budget.plan import plan, stage_works
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.training.encoding import CorpusEncoder, token_lengths
@@ -33,6 +35,23 @@ def test_the_tokens_of_an_epoch_are_those_that_are_encoded(context, max_length):
     assert workload.tokens == pytest.approx(lengths["train"].clip(max=max_length).sum())
     assert workload.evaluated_tokens == pytest.approx(lengths["dev"].clip(max=max_length).sum())
     assert (workload.layers, workload.width, workload.steps) == (1, 32, -(-len(lengths["train"]) // 16))
+
+
+def test_a_row_of_branches_takes_0_3_epochs_more_for_every_epoch_after_its_first():
+    linear, branched = (
+        whole_sample(lr_schedule=schedule, epochs=3, sweeps={}) for schedule in ("linear", "inverse_sqrt")
+    )
+    plain, work = (estimator_of(recipe).epoch(start_of(recipe)) for recipe in (linear, branched))
+    branch = round(0.3 * plain.steps)
+    assert (work.steps, work.kind) == (round(plain.steps + 2 / 3 * branch), plain.kind)
+    assert work.tokens == pytest.approx(plain.tokens * (1 + 2 / 3 * branch / plain.steps))
+    assert estimator_of(branched).epoch(replace(start_of(branched), stop_epoch=1)) == plain
+    steps = {
+        recipe.hyperparameters.lr_schedule: plan(recipe, corpus_of(recipe)).stages[0] for recipe in (linear, branched)
+    }
+    rows = len(linear.learning_rates)
+    assert steps["linear"].steps == rows * 3 * plain.steps
+    assert steps["inverse_sqrt"].steps == rows * (3 * plain.steps + 2 * branch)
 
 
 def test_a_sample_of_the_dialogues_is_enough(monkeypatch):

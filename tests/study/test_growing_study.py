@@ -117,7 +117,8 @@ def test_a_winner_that_stays_keeps_its_final_model(small):
         (
             {"epochs": 3},
             r"a learning-rate schedule of 2 epochs, and 3 would need each of them anew \(6 epochs, about .+\): give "
-            r"--study NAME for a study of that length; one with --set grid_schedule=per-cell can grow to any\.$",
+            r"--study NAME for a study of that length; one with --set lr_schedule=inverse_sqrt or "
+            r"grid_schedule=per-cell can grow to any\.$",
         ),
     ],
     ids=["rates", "epochs and levels", "a new sweep", "a horizon"],
@@ -136,12 +137,14 @@ def test_a_recipe_that_does_not_fit_leaves_the_study_as_it_was(finished):
 
 
 @pytest.mark.slow
-def test_a_row_whose_schedule_has_no_horizon_goes_on(tmp_path):
-    recorder = run(tmp_path / "grown", tiny(**ONE_ROW | FREE))
-    trained = recorder.steps
-    assert missing(tmp_path / "grown", tiny(**ONE_ROW | FREE | {"epochs": 3})) == {GRID: (1, 2)}
-    assert run(tmp_path / "grown", tiny(**ONE_ROW | FREE | {"epochs": 3})).steps == 2 * trained
-    run(tmp_path / "whole", tiny(**ONE_ROW | FREE | {"epochs": 3}))
+@pytest.mark.parametrize("schedule", [FREE, {"lr_schedule": "inverse_sqrt"}], ids=["constant", "inverse_sqrt"])
+def test_a_row_whose_schedule_has_no_horizon_goes_on(tmp_path, schedule):
+    short = ONE_ROW | schedule | {"final.model": "scratch:1x32"}
+    long = short | {"epochs": 3}
+    run(tmp_path / "grown", tiny(**short))
+    assert missing(tmp_path / "grown", tiny(**long))[GRID] == (1, 2)
+    run(tmp_path / "grown", tiny(**long))
+    run(tmp_path / "whole", tiny(**long))
     assert numbers(tmp_path / "grown") == numbers(tmp_path / "whole")
 
 
