@@ -144,7 +144,7 @@ def test_an_adjusted_study_says_that_its_calibration_is_of_adjusted_probabilitie
 def test_the_cost_includes_mfu_and_roofline_where_they_are_known(documents):
     known = documents["complete"].replace("\u00a0", " ")
     assert "against the measured peak) was 61.7 %; with the bytes that" in known
-    assert "was 91.4 % of the roofline" in known
+    assert "training reached 91.4 % of the roofline" in known
     assert "MFU" not in documents["sweeping"]
 
 
