@@ -165,15 +165,10 @@ def plan_missing(folder: StudyFolder, recipe: Recipe, corpus: Corpus) -> StudyPl
         of_stage = [trial for trial in trials if trial.stage == stage.name]
         steps = []
         for trial in of_stage:
-            hyperparameters, stop = (
-                Hyperparameters.from_values(trial.hyperparameters),
-                trial.hyperparameters["stop_epoch"],
-            )
-            of_all, done = (
-                training_steps(corpus, hyperparameters, recipe.seed, epochs)
-                for epochs in (int(stop), int(stop) - trial.epochs)
-            )
-            steps.append(of_all - done)
+            hyperparameters = Hyperparameters.from_values(trial.hyperparameters)
+            stop = int(trial.hyperparameters["stop_epoch"])
+            done = training_steps(corpus, hyperparameters, recipe.seed, stop - trial.epochs)
+            steps.append(training_steps(corpus, hyperparameters, recipe.seed, stop) - done)
         epochs = sum(trial.epochs for trial in of_stage)
         if stage.name == GRID and bound > epochs:
             stages.append(replace(stage, epochs=bound, steps=bound * stage.steps // stage.epochs, at_most=True))
