@@ -50,11 +50,13 @@ class RecordedStudy:
     def noise(self) -> float:
         """Standard error of the best mean score on one dev split; of a metric that is no share, a tenth of the range.
 
-        A share p of n texts has √(p(1 − p)/n). Scores of two cells, on the same texts, differ by less.
+        A share p of n texts has √(p(1 − p)/n), p at least half a text from 0 and 1. Scores of two cells, on the same
+        texts, differ by less.
         """
         best = float(np.nanmax(self.mean))
-        if unit(self.card.metric) == "%" and self.card.dev_texts:
-            return float(np.sqrt(best * (1 - best) / self.card.dev_texts))
+        if unit(self.card.metric) == "%" and (texts := self.card.dev_texts):
+            share = min(max(best, 0.5 / texts), 1 - 0.5 / texts)
+            return float(np.sqrt(share * (1 - share) / texts))
         return max(0.1 * (best - float(np.nanmin(self.mean))), 1e-9)
 
 

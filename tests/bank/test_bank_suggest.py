@@ -31,6 +31,16 @@ def test_the_best_cell_of_a_like_study_is_suggested():
         assert (suggestion.neighbours[0].learning_rate, suggestion.neighbours[0].epoch) == (best, 3)
 
 
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_where_all_or_no_texts_are_right_there_is_noise_all_the_same(score):
+    scores = np.full((1, 4, 3), score)
+    scores[0, 0, 0] = 0.5 * score
+    perfect = RecordedStudy("perfect", study(1e-4).card, ROWS, scores, np.ones((4, 3), bool))
+    assert 0 < perfect.noise < 1e-2
+    assert best_cells(perfect).sum() == pytest.approx(1)
+    assert suggest(perfect.card, [perfect, study(1e-4)]).probability > 0.5
+
+
 def test_a_checkpoint_of_another_size_gets_scaled_learning_rates():
     small, large = study(4e-4, width=64), study(1e-4, width=256, name="two")
     assert -1 < size_exponent([small, large]) < -0.4  # −1 but for the ridge
