@@ -21,8 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import command
-from bertgrid_tf.bert.dimensions import Dimensions
-from bertgrid_tf.bert.roofline import Roofline, bandwidth, roofline
+from bertgrid_tf.bert.roofline import Roofline, bandwidth
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.storage.files import write_table
 from bertgrid_tf.training.trial_runner import TrialRunner
@@ -136,10 +135,9 @@ class Window:
 def of_step(runner: TrialRunner, config: TrialConfig) -> Roofline:
     """Return the least time of a training step, on the average of an epoch's."""
     values = config.hyperparameters
-    trainer, train = runner.models.trainer(values), runner.encoder.training_set(values, config.seed)
-    size = Dimensions.of(trainer.checkpoint.model.config, len(trainer.checkpoint.labels))
-    steps, rows = -(-len(train.texts) // int(values.batch_size)), len(trainer._rows(train).used)
-    epoch = roofline(size, train.texts.lengths, steps, rows, trainer.precision)
+    train = runner.encoder.training_set(values, config.seed)
+    steps = -(-len(train.texts) // int(values.batch_size))
+    epoch = runner.models.trainer(values).least_time(train, config)
     return Roofline(epoch.products / steps, epoch.activations / steps, epoch.update / steps)
 
 

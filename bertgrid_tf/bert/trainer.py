@@ -22,7 +22,7 @@ from bertgrid_tf.bert.encode import EncodedDataset, EncodedTexts
 from bertgrid_tf.bert.head import refit
 from bertgrid_tf.bert.loss import per_example_loss
 from bertgrid_tf.bert.optimizer import AdamW, LossScale, StepUpdate, UsedEmbeddingRows, cooldown_rates, learning_rates
-from bertgrid_tf.bert.roofline import roofline
+from bertgrid_tf.bert.roofline import Roofline, roofline
 from bertgrid_tf.bert.unpadded import Unpadded, supports
 from bertgrid_tf.errors import DamagedError, UserError
 from bertgrid_tf.hyperparameters import WARMUP_EPOCHS, Precision
@@ -197,7 +197,7 @@ class Trainer:
                 else:
                     metrics, probabilities = dict.fromkeys(directions(self.checkpoint.labels), float("nan")), None
                 metrics |= {"train_loss": loss, "train_seconds": train_seconds, "seconds": perf_counter() - began}
-                metrics |= self._work(train, config, len(losses), rows)
+                metrics |= self._work(train, config, len(losses))
                 history.append(EpochResult(epoch, metrics, probabilities))
                 ended = epoch == config.stop_epoch or history[-1].diverged
                 self._writer.wait()  # so that no more than one epoch's files are held in memory
@@ -281,17 +281,19 @@ class Trainer:
         kind = checkpoint.model.config.model_type
         return UserError(f"{feature} is not for type {kind!r}, which {checkpoint.name} is of: use {instead}.")
 
-    def _work(
-        self, train: EncodedDataset, config: TrialConfig, steps: int, rows: UsedEmbeddingRows
-    ) -> dict[str, float]:
+    def least_time(self, train: EncodedDataset, config: TrialConfig) -> Roofline:
+        """Return the least time of training an epoch without padding and branches."""
+        size = Dimensions.of(self.checkpoint.model.config, len(self.checkpoint.labels))
+        rows = len(self._rows(train).used)
+        return roofline(size, train.texts.lengths, _steps(train, config), rows, self.precision, self.replicas)
+
+    def _work(self, train: EncodedDataset, config: TrialConfig, steps: int) -> dict[str, float]:
         """Return the tokens of an epoch's steps, and the least seconds that training them takes."""
-        lengths, in_epoch = train.texts.lengths, _steps(train, config)
-        passes = steps / in_epoch
-        work = {"train_tokens": passes * float(lengths.sum())}
+        passes = steps / _steps(train, config)
+        work = {"train_tokens": passes * float(train.texts.lengths.sum())}
         if not self.unpadded:
             return work
-        size = Dimensions.of(self.checkpoint.model.config, len(self.checkpoint.labels))
-        least = roofline(size, lengths, in_epoch, len(rows.used), self.precision, self.replicas)
+        least = self.least_time(train, config)
         limits = {"limit_seconds": passes * least.products, "roofline_seconds": passes * least.seconds}
         return work | {"train_padding": 0.0} | limits
 
