@@ -111,18 +111,23 @@ def pipeline(
         A dataset of tuples, with a `Batch` for each replica.
     """
     targets = labels.astype(np.int32 if labels.ndim == 1 else np.float32, copy=False)
-
-    def batches() -> Iterator[tuple[Batch, ...]]:
-        for firsts, stops, shares in zip(*divide(sizes, replicas), strict=True):
-            yield tuple(
-                _padded(encoded, targets, order[first:stop], share)
-                for first, stop, share in zip(firsts, stops, shares, strict=True)
-            )
-
     tokens = tf.TensorSpec([None, None], tf.int32)
     own = tf.TensorSpec([None, *targets.shape[1:]], targets.dtype)
     signature = (Batch(tokens, tokens, tokens, own, tf.TensorSpec([], tf.float32)),) * replicas
-    return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(tf.data.AUTOTUNE)
+    return tf.data.Dataset.from_generator(
+        lambda: padded_batches(encoded, targets, order, sizes, replicas), output_signature=signature
+    ).prefetch(tf.data.AUTOTUNE)
+
+
+def padded_batches(
+    encoded: EncodedTexts, labels: np.ndarray, order: np.ndarray, sizes: np.ndarray, replicas: int = 1
+) -> Iterator[tuple[Batch, ...]]:
+    """Yield the batches of `pipeline` as NumPy's arrays, of labels int32 or targets float32."""
+    for firsts, stops, shares in zip(*divide(sizes, replicas), strict=True):
+        yield tuple(
+            _padded(encoded, labels, order[first:stop], share)
+            for first, stop, share in zip(firsts, stops, shares, strict=True)
+        )
 
 
 def _padded(encoded: EncodedTexts, targets: np.ndarray, rows: np.ndarray, share: np.float32) -> Batch:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from bertgrid_tf.bert.batches import Batch, equal_sizes, pipeline, sizes_within, training_order
+from bertgrid_tf.bert.batches import Batch, equal_sizes, padded_batches, pipeline, sizes_within, training_order
 from bertgrid_tf.bert.checkpoint import Checkpoint
 from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.dropout import DropoutKey
@@ -306,7 +306,10 @@ class Trainer:
         """Compute rows of texts in batches, the longest texts first; the rows are in the texts' own order."""
         order = np.argsort(-texts.lengths, kind="stable")
         sizes = sizes_within(texts.lengths[order], EVALUATION_TOKENS * self.replicas)
-        batches = pipeline(texts, np.zeros(len(texts), np.int32), order, sizes, self.replicas)
+        # A single batch has none to be prepared beside it, and starting a pipeline takes longer than a short text.
+        batches = (padded_batches if len(sizes) == 1 else pipeline)(
+            texts, np.zeros(len(texts), np.int32), order, sizes, self.replicas
+        )
         rows = []
         for done, batch in enumerate(batches, start=1):
             rows.append(traced(batch).numpy())
