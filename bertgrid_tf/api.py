@@ -14,10 +14,11 @@ Example:
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +40,7 @@ from tuners.space import STAGE
 from tuners.table import rows_in_order
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
     from rich.console import Console
 
     from bertgrid_tf.analysis import ScoreEstimate, StudyAnalysis
@@ -644,10 +646,36 @@ class Study:
 
         return export(self._folder, format, self.path / format if path is None else Path(path))
 
+    def app(
+        self, *, soup: bool = False, token: str | None = None, hosts: Collection[str] | None = None, **limits: Any
+    ) -> "FastAPI":
+        """Load the final model and make a FastAPI app of it, to run or to mount in an app of your own.
+
+        Args:
+            soup: Whether to serve the soup instead of the final model.
+            token: The bearer token that requests must carry; None for none.
+            hosts: The names by which the app may be called; None for any.
+            limits: Fields of `inference.serve.Limits`, as `texts=64`.
+
+        Raises:
+            UserError: There is no such model, the token is none that a header can carry, or the extra `serve` is not
+                installed.
+        """
+        check_serving()
+        from bertgrid_tf.inference.serve import Limits, create_app
+
+        return create_app(self._folder, soup, token, Limits(**limits), hosts)
+
 
 def user_error(error: TunerError) -> UserError:
     """Return an error of `tuners`, whose messages name its own arguments, in the words of the command line."""
     return UserError(str(error).replace("project_name", "--study NAME").replace("overwrite=True", "--fresh"))
+
+
+def check_serving() -> None:
+    """Raise UserError where the packages of the extra `serve` are missing."""
+    if not all(map(find_spec, ("fastapi", "uvicorn", "markdown_it"))):
+        raise UserError("Serving needs FastAPI and uvicorn, which are not installed: pip install 'bertgrid-tf[serve]'.")
 
 
 def memory_limit(size: str | int | None) -> int | None:

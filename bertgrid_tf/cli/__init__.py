@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bertgrid_tf.cli import data, doctor, inference, study, suggest, tune
+from bertgrid_tf.cli import data, doctor, inference, serve, study, suggest, tune
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.system.terminal import is_narrow, use_plain_characters
 
@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 for command in (
     *(suggest.suggest, tune.tune, study.results, study.report, study.compare),
-    *(inference.evaluate, inference.predict, inference.export, doctor.doctor),
+    *(inference.evaluate, inference.predict, inference.export, serve.serve, doctor.doctor),
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")

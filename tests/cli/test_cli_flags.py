@@ -77,7 +77,9 @@ def test_every_flag_can_be_given_as_an_environment_variable_of_its_own(monkeypat
     variables = {str(option.envvar) for option in flags.values()}
     assert len(variables) == len(flags)
     assert all(re.fullmatch(r"BERTGRID_[A-Z_]+", variable) for variable in variables)
-    texts = {"workers": "3"}  # a number; the others take any text
+    # Numbers; the others take any text.
+    numbers = ("workers", "port", "max_texts", "max_characters", "max_body", "max_waiting")
+    texts = dict.fromkeys(numbers, "3") | {"batch_wait": "3.0"}
     for key, option in flags.items():
         assert not isinstance(option.envvar, list)
         text = "1" if option.is_flag else "a=1 b=2" if option.multiple else texts.setdefault(key, f"<{key}>")
