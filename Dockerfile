@@ -52,9 +52,11 @@ RUN useradd --uid 1000 --user-group --no-create-home --home-dir /tmp --shell /bi
     && chmod 755 /usr/local/bin/python
 COPY --from=wheel /installed /opt/bertgrid
 # HOME is the one folder that every user can write, on a read-only root filesystem too (--tmpfs /tmp). USER is the name
-# of users without an entry in /etc/passwd. The last two have NVIDIA's container runtime mount the driver.
+# of users without an entry in /etc/passwd. `serve` listens where a published port leads, which is not the container's
+# own 127.0.0.1. The last two have NVIDIA's container runtime mount the driver.
 ENV BERTGRID_DATA=/datasets \
     BERTGRID_RESULTS=/results \
+    BERTGRID_HTTP_HOST=0.0.0.0 \
     HF_HOME=/cache \
     HOME=/tmp \
     USER=bertgrid \
@@ -80,9 +82,10 @@ RUN rm -r bertgrid_tf tuners \
     && packages=$(echo /opt/bertgrid/lib/python3.*/site-packages) \
     && ln -s "$packages/bertgrid_tf" "$packages/tuners" .
 USER 1000:1000
-# Tests name their own folders.
+# Tests name their own folders and addresses.
 ENV BERTGRID_DATA= \
     BERTGRID_RESULTS= \
+    BERTGRID_HTTP_HOST= \
     HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
 ENTRYPOINT ["/usr/bin/tini", "--", "pytest"]
 CMD ["-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile"]

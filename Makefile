@@ -17,7 +17,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 INSTALLED := $(VENV)/.installed-$(VERSION)
 # One lock for every Python: where versions differ, markers choose.
 COMPILE = build/uv/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
-	--custom-compile-command "make lock" --extra files --extra ray setup.cfg
+	--custom-compile-command "make lock" --extra files --extra ray --extra serve setup.cfg
 
 MUTATION := build/mutants/packages
 

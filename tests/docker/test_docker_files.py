@@ -167,6 +167,24 @@ def test_a_token_is_passed_by_name_and_its_value_is_nowhere(docker_run, here):
     assert "hf_secret" not in f"{typed.calls}{typed.out}{typed.err}"
 
 
+def test_a_token_of_serve_is_taken_for_no_folder(docker_run, here, tmp_path):
+    (tmp_path / "secrets").mkdir()
+    typed = docker_run("serve", "results/mine", cwd=here, BERTGRID_TOKEN=str(tmp_path / "secrets" / "x"))
+    assert "BERTGRID_TOKEN" in typed.values("--env")
+    assert str(tmp_path / "secrets") not in typed.mounted
+
+
+def test_the_port_of_serve_is_published_on_this_host_alone(docker_run, here):
+    def published(*words: str, **variables: str) -> list[str]:
+        return docker_run(*words, cwd=here, **variables).values("--publish")
+
+    assert published("serve", "results/mine") == ["127.0.0.1:8000:8000"]
+    assert published("serve", "results/mine", "--port", "9000") == ["127.0.0.1:9000:9000"]
+    assert published("serve", "--port=9000", "results/mine", BERTGRID_HTTP_PORT="9001") == ["127.0.0.1:9000:9000"]
+    assert published("serve", "results/mine", BERTGRID_HTTP_PORT="9001") == ["127.0.0.1:9001:9001"]
+    assert published("predict", "results/mine", "new.csv", "-o", "out.csv") == []
+
+
 def test_a_gpu_is_used_where_there_is_one(docker_run, here):
     typed = docker_run("tune", "friends", cwd=here, gpu=True)
     assert typed.values("--gpus") == ["all"]
@@ -262,8 +280,8 @@ def test_every_python_but_the_oldest_gets_the_same_versions():
 @pytest.mark.parametrize(
     ("name", "extras"),
     [
-        *(("cpu", ["files", "ray"]), ("gpu", ["files", "ray", "gpu"])),
-        *(("test", ["files", "ray", "test", "dev"]), ("docs", ["files", "ray", "docs"])),
+        *(("cpu", ["files", "ray", "serve"]), ("gpu", ["files", "ray", "serve", "gpu"])),
+        *(("test", ["files", "ray", "serve", "test", "dev"]), ("docs", ["files", "ray", "serve", "docs"])),
     ],
     ids=str,
 )
