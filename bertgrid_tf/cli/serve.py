@@ -45,7 +45,8 @@ def serve(
     study = api.open_study(folder)
     with _opening(host, port):
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        listener = socket.socket(found[0][0])
+        # With its protocol, without which asyncio leaves Nagle's algorithm on: 40 ms an answer.
+        listener = socket.socket(*found[0][:3])
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(found[0][4])
     own, port = listener.getsockname()[:2]

@@ -374,6 +374,7 @@ def serve(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     apps: list[FastAPI] = []
 
     def keep(app: FastAPI, listener: socket.socket) -> None:
+        assert listener.proto == socket.IPPROTO_TCP  # or asyncio sends an answer in two parts, 40 ms apart
         listener.close()
         apps.append(app)
 
