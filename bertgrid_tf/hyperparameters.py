@@ -160,6 +160,13 @@ class Hyperparameters(Strict):
         description="weight of the raters' votes in the target distribution, from 0 (labels alone) to 1 (votes alone); "
         "only Friends has votes, and texts labelled `non-neutral` keep their label",
     )
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the target distribution that is spread evenly over all classes, after the votes have had "
+        "theirs; class weights and the focal loss apply to the result",
+    )
     head_retraining: HeadRetraining = Field(
         "none",
         description="`refit`: after each epoch the classifier alone is refitted to the training texts' pooled vectors; "

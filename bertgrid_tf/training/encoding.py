@@ -93,15 +93,22 @@ class CorpusEncoder:
         return self._encoded(split, tuple((name, getattr(hyperparameters, name)) for name in LAYOUT))
 
     def training_set(self, hyperparameters: Hyperparameters, seed: int) -> EncodedDataset:
-        """Encode the training split, resampled, with the targets that class weights and votes make of its labels."""
+        """Encode the training split, resampled, with the targets that its labels become.
+
+        Votes are mixed in first, the result is smoothed (Szegedy et al. 2016, arXiv 1512.00567, section 7), and then
+        weighted by class; the focal loss applies to each class of the result.
+        """
         train = self.split(hyperparameters, "train")
         indices = training_indices(self.corpus, hyperparameters, seed)
-        texts, labels, votes = train.texts.select(indices), train.labels[indices], hyperparameters.soft_label_weight
-        if hyperparameters.class_weights == "none" and not votes:
+        texts, labels = train.texts.select(indices), train.labels[indices]
+        votes, smoothing = hyperparameters.soft_label_weight, hyperparameters.label_smoothing
+        if hyperparameters.class_weights == "none" and not (votes or smoothing):
             return EncodedDataset(texts, labels)
         targets = np.eye(len(self.corpus.labels), dtype=np.float32)[labels]
         if votes:
             targets = (1 - votes) * targets + votes * vote_shares(self.corpus)[indices]
+        if smoothing:
+            targets = (1 - smoothing) * targets + smoothing / targets.shape[1]
         weights = class_weights(labels, hyperparameters.class_weights)
         return EncodedDataset(texts, labels, targets * weights[:, None])
 

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import tf_keras
 from transformers import DebertaV2Config
 
 from bertgrid_tf import recipe as recipes
+from bertgrid_tf.bert.loss import per_example_loss
 from bertgrid_tf.bert.tokenizer import load_tokenizer
 from bertgrid_tf.corpus import Corpus, Dialogue, Utterance, utterances
 from bertgrid_tf.corpus.balance import class_weights
@@ -69,6 +72,7 @@ def scores(runner: TrialRunner, folder: Path, **changed: object) -> list[dict[st
         {"class_weights": "balanced"},
         {"focal_gamma": 2.0},
         {"soft_label_weight": 0.5},
+        {"label_smoothing": 0.1},
         {"head_retraining": "refit"},
         {"head_retraining": "smote"},
         {"head_retraining": "rose"},
@@ -76,6 +80,7 @@ def scores(runner: TrialRunner, folder: Path, **changed: object) -> list[dict[st
             "class_weights": "effective",
             "focal_gamma": 1.0,
             "soft_label_weight": 1.0,
+            "label_smoothing": 0.2,
             "head_retraining": "smote",
             "oversample_ratio": 0.5,
         },
@@ -106,14 +111,32 @@ def test_resampled_texts_keep_their_votes_and_weights(corpus):
     np.testing.assert_array_equal(train.labels, labels)
 
 
+def test_smoothed_targets_give_keras_s_loss_times_the_weight_of_the_class(corpus):
+    hyperparameters = recipe(label_smoothing=0.1, class_weights="sqrt").hyperparameters
+    train = CorpusEncoder(corpus).training_set(hyperparameters, 1)
+    logits = np.random.default_rng(0).normal(size=train.targets.shape).astype(np.float32)
+    ours = per_example_loss(tf.constant(logits), tf.constant(train.targets), tf.constant(0.0))
+    keras = tf_keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1, reduction="none")
+    theirs = keras(np.eye(logits.shape[1], dtype=np.float32)[train.labels], logits)
+    np.testing.assert_allclose(ours, theirs * class_weights(train.labels, "sqrt"), rtol=1e-5)
+
+
+def test_votes_are_smoothed_before_they_are_weighed(corpus):
+    hyperparameters = recipe(label_smoothing=0.1, soft_label_weight=1.0, class_weights="balanced").hyperparameters
+    train = CorpusEncoder(corpus).training_set(hyperparameters, 1)
+    smoothed = 0.9 * vote_shares(corpus) + 0.1 / len(corpus.labels)
+    np.testing.assert_allclose(train.targets, smoothed * class_weights(train.labels, "balanced")[:, None], rtol=1e-5)
+
+
 def test_without_votes_and_weights_there_are_labels_alone(corpus):
     assert CorpusEncoder(corpus).training_set(recipe().hyperparameters, 1).targets is None
 
 
 def test_a_retrained_head_is_work_of_another_kind_and_a_loss_is_not(corpus):
     workload = WorkloadEstimator(CorpusEncoder(corpus), 1).epoch
-    for changed in ({"class_weights": "balanced"}, {"focal_gamma": 2.0}, {"soft_label_weight": 1.0}):
-        assert workload(config(**changed)) == workload(config())
+    losses = {"class_weights": "balanced", "focal_gamma": 2.0, "soft_label_weight": 1.0, "label_smoothing": 0.1}
+    for name, value in losses.items():
+        assert workload(config(**{name: value})) == workload(config())
     assert workload(config(head_retraining="smote")).kind != workload(config()).kind
 
 
@@ -149,6 +172,7 @@ def test_a_head_is_retrained_only_where_no_padding_is_computed(tmp_path, changed
         ({"focal_gamma": -1}, "focal_gamma must be a number from 0 to 1,000, not -1"),
         ({"focal_gamma": "nan"}, "focal_gamma must be"),
         ({"soft_label_weight": 1.5}, "soft_label_weight must be a number from 0 to 1, not 1.5"),
+        ({"label_smoothing": -0.1}, "label_smoothing must be a number from 0 to 1, not -0.1"),
         ({"head_retraining": "both"}, "head_retraining must be 'none', 'refit', 'smote' or 'rose', not 'both'"),
     ],
     ids=str,
@@ -163,6 +187,7 @@ def test_all_of_them_can_be_swept():
         "class_weights": ["none", "sqrt"],
         "focal_gamma": [0, 2],
         "soft_label_weight": [0, 1],
+        "label_smoothing": [0, 0.1],
         "head_retraining": ["none", "rose"],
     }
     assert recipe(sweeps=levels).sweeps == levels
