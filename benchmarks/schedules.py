@@ -81,15 +81,17 @@ class StepwiseRun:
         """Train the steps from `first` on, counted from 0 over all epochs, one for each of `rates`."""
         trainer, values = self._trainer, self._config.hyperparameters
         gamma, decay = tf.constant(values.focal_gamma), tf.constant(values.weight_decay)
-        clip, step, end = tf.constant(values.max_grad_norm), first, first + len(rates)
+        clip, layer_decay = tf.constant(values.max_grad_norm), tf.constant(values.layer_decay)
+        step, end = first, first + len(rates)
         while step < end:
             epoch, begin = divmod(step, self.steps)
             count = min(self.steps - begin, end - step)
             for batch in trainer._batches(self._train, self._config, epoch + 1, count, begin):
-                update = StepUpdate(tf.constant(step), tf.constant(rates[step - first]), decay, clip, self._rows)
+                rate = tf.constant(rates[step - first])
+                update = StepUpdate(tf.constant(step), rate, decay, clip, self._rows, layer_decay)
                 trainer._start_step(batch, gamma, update)
                 step += 1
-        trainer._optimizer.decay_others(self._rows, np.prod(1 - values.weight_decay * rates, dtype=np.float64))
+        trainer._optimizer.decay_others(self._rows, rates, values.weight_decay, values.layer_decay)
 
     def state(self) -> list[np.ndarray]:
         """Copy weights and optimizer."""

@@ -189,6 +189,13 @@ class Hyperparameters(Strict):
     )
     # Beyond these, float32 has no number for the products that they enter.
     weight_decay: float = Field(0.01, ge=0, le=1e9, description="decoupled; not on biases and LayerNorm")
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="learning rate of a layer as a multiple of that of the layer above: the head (with the pooler) has "
+        "the schedule's, the embeddings the lowest; weight decay follows it. 1: one rate for all",
+    )
     max_grad_norm: float = Field(1.0, gt=0, le=1e9, description="gradients are clipped to this global norm")
     group_by_length: GroupByLength = Field(
         "auto",

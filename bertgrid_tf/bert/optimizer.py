@@ -79,6 +79,8 @@ class StepUpdate(NamedTuple):
         decay: Weight decay per unit of learning rate, float32 scalar.
         clip: Largest global norm of the gradient, float32 scalar.
         rows: The trained rows of the word embeddings; None for an optimizer without `table`.
+        layer_decay: Learning rate of a layer as a multiple of that of the layer above, float32 scalar; None for an
+            optimizer without `depths`.
     """
 
     step: tf.Tensor
@@ -86,6 +88,7 @@ class StepUpdate(NamedTuple):
     decay: tf.Tensor
     clip: tf.Tensor
     rows: UsedEmbeddingRows | None = None
+    layer_decay: tf.Tensor | None = None
 
 
 class AdamW:
@@ -103,14 +106,23 @@ class AdamW:
         variables: The variables to train.
         table: The word embeddings among them; None to update every variable densely.
         skips: Whether a step whose gradients are not all finite is left out, as loss scaling requires.
+        depths: The layers above each variable, the head included: every layer has a learning rate of its own; None for
+            one rate (Howard and Ruder 2018, arXiv 1801.06146, section 3.2).
     """
 
-    def __init__(self, variables: Sequence[tf.Variable], table: tf.Variable | None = None, skips: bool = False) -> None:
+    def __init__(
+        self,
+        variables: Sequence[tf.Variable],
+        table: tf.Variable | None = None,
+        skips: bool = False,
+        depths: Sequence[int] | None = None,
+    ) -> None:
         self.variables = list(variables)
         self.first = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.variables]
         self.second = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.variables]
         self._table = table
         self._skips = skips
+        self._depths = list(depths or [0] * len(self.variables))
 
     @property
     def slots(self) -> list[tf.Variable]:
@@ -148,9 +160,18 @@ class AdamW:
 
         return tf.cond(tf.math.is_finite(norm), updated, lambda: norm) if self._skips else updated()
 
-    def decay_others(self, rows: UsedEmbeddingRows, factor: float) -> None:
-        """Multiply the embeddings that `apply` leaves out by the decay of all steps since the last call, `factor`."""
+    def decay_others(self, rows: UsedEmbeddingRows, rates: np.ndarray, decay: float, layer_decay: float = 1.0) -> None:
+        """Decay the embeddings that `apply` leaves out, as all steps since the last call would have.
+
+        Args:
+            rows: The rows that `apply` has updated.
+            rates: Learning rate of every step, float32 [steps].
+            decay: Weight decay per unit of learning rate.
+            layer_decay: As in `StepUpdate`.
+        """
         assert self._table is not None
+        depth = next(depth for one, depth in zip(self.variables, self._depths, strict=True) if one is self._table)
+        factor = np.prod(1 - decay * layer_decay**depth * rates, dtype=np.float64)
         factors = np.full((self._table.shape[0], 1), factor, np.float32)
         factors[rows.used.numpy()] = 1
         self._table.assign(self._table * factors)
@@ -158,14 +179,19 @@ class AdamW:
     def _update(self, gradients: Sequence[tf.Tensor], update: StepUpdate) -> None:
         power = tf.cast(update.step + 1, tf.float32)
         powers = tf.pow(BETA_1, power), tf.pow(BETA_2, power)
-        for variable, first, second, gradient in zip(self.variables, self.first, self.second, gradients, strict=True):
+        rates = [update.rate]
+        while len(rates) <= max(self._depths):
+            rates.append(rates[-1] * update.layer_decay)
+        slots = zip(self.variables, self.first, self.second, strict=True)
+        for (variable, first, second), gradient, depth in zip(slots, gradients, self._depths, strict=True):
+            rate = rates[depth]
             # Ops on the handle, which is that of this replica's own copy: a mirrored variable cannot be assigned to
             # by one replica.
             if update.rows and variable is self._table:
-                _adam_on_rows(variable, first, second, gradient, powers, update)
+                _adam_on_rows(variable, first, second, gradient, powers, update._replace(rate=rate))
                 continue
             if not variable.name.endswith(("/bias:0", "/gamma:0", "/beta:0")):
-                decrease = update.rate * update.decay * variable
+                decrease = rate * update.decay * variable
                 tf.raw_ops.AssignSubVariableOp(resource=variable.handle, value=decrease)
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
@@ -173,7 +199,7 @@ class AdamW:
                 v=second.handle,
                 beta1_power=powers[0],
                 beta2_power=powers[1],
-                lr=update.rate,
+                lr=rate,
                 beta1=BETA_1,
                 beta2=BETA_2,
                 epsilon=EPSILON,

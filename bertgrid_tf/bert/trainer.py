@@ -20,6 +20,7 @@ from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.dropout import DropoutKey
 from bertgrid_tf.bert.encode import EncodedDataset, EncodedTexts
 from bertgrid_tf.bert.head import refit
+from bertgrid_tf.bert.layers import layer_numbers
 from bertgrid_tf.bert.loss import per_example_loss
 from bertgrid_tf.bert.optimizer import AdamW, LossScale, StepUpdate, UsedEmbeddingRows, cooldown_rates, learning_rates
 from bertgrid_tf.bert.roofline import Roofline, roofline
@@ -105,8 +106,11 @@ class Trainer:
         """Micro-batches of a batch; 1 at the beginning of every run."""
         table = model.get_input_embeddings().weight
         self._vocabulary = int(table.shape[0])
+        variables = model.trainable_variables
+        numbers = layer_numbers(variables, model.base_model_prefix)
+        depths = [max(numbers) - number for number in numbers]
         with self._strategy.scope():
-            self._optimizer = AdamW(model.trainable_variables, table, skips=precision == "fp16")
+            self._optimizer = AdamW(variables, table, skips=precision == "fp16", depths=depths)
             self._loss_scale = LossScale() if precision == "fp16" else None
         self._sums: list[tf.Variable] = []
         self._trace()
@@ -116,7 +120,7 @@ class Trainer:
         tokens, scalar = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.float32)
         labels, targets = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.float32)
         rows = UsedEmbeddingRows(tf.TensorSpec([None], tf.int32), tf.TensorSpec([self._vocabulary], tf.int32))
-        update = StepUpdate(tf.TensorSpec([], tf.int32), scalar, scalar, scalar, rows)
+        update = StepUpdate(tf.TensorSpec([], tf.int32), scalar, scalar, scalar, rows, scalar)
 
         def batches(labels: tf.TensorSpec) -> tuple[Batch, ...]:
             return (Batch(tokens, tokens, tokens, labels, scalar),) * self.replicas
@@ -239,8 +243,8 @@ class Trainer:
                 if on_train_batch_end:
                     on_train_batch_end(len(losses), steps, loss)
                 self._writer.check()
-            decay = config.hyperparameters.weight_decay
-            self._optimizer.decay_others(rows, np.prod(1 - decay * stretch.rates, dtype=np.float64))
+            values = config.hyperparameters
+            self._optimizer.decay_others(rows, stretch.rates, values.weight_decay, values.layer_decay)
         return losses, before_branch
 
     def time_steps(self, train: EncodedDataset, config: TrialConfig, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -342,11 +346,13 @@ class Trainer:
         hyperparameters = config.hyperparameters
         gamma = tf.constant(hyperparameters.focal_gamma)
         decay, clip = tf.constant(hyperparameters.weight_decay), tf.constant(hyperparameters.max_grad_norm)
+        layer_decay = tf.constant(hyperparameters.layer_decay)
         epoch, first, rates = stretch.epoch, stretch.first, stretch.rates
         begin = (epoch - 1) * _steps(train, config) + first
         running: tf.Tensor | None = None
         for number, batch in enumerate(self._batches(train, config, epoch, len(rates), first)):
-            update = StepUpdate(tf.constant(begin + number), tf.constant(rates[number]), decay, clip, rows)
+            rate = tf.constant(rates[number])
+            update = StepUpdate(tf.constant(begin + number), rate, decay, clip, rows, layer_decay)
             started = self._start_step(batch, gamma, update)
             if running is not None:
                 yield float(running)

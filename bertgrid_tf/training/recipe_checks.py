@@ -3,20 +3,28 @@
 TensorFlow is imported only where GPUs are counted, and no weights are downloaded before they are hashed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from bertgrid_tf.bert.checkpoint_files import architecture, identity, positions
 from bertgrid_tf.bert.encode import check_room, check_vocabulary
 from bertgrid_tf.bert.families import FAMILIES
+from bertgrid_tf.bert.layers import NUMBERED
 from bertgrid_tf.bert.tokenizer import checkpoint_notes, load_tokenizer
 from bertgrid_tf.corpus import Corpus, segment_count
 from bertgrid_tf.corpus.votes import vote_shares
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.training.encoding import training_texts
 
 SAMPLED_TEXTS = 2_000
 """Training texts by which a vocabulary is judged, evenly spread."""
+_OF_TYPES: Mapping[str, tuple[Value, Collection[str]]] = {
+    "precision": ("fp32", FAMILIES),
+    "head_retraining": ("none", FAMILIES),
+    "layer_decay": (1, NUMBERED),
+}
+"""Hyperparameters with the value that every architecture can have, and the types that can have others."""
 
 
 def check_recipe(recipe: Recipe, corpus: Corpus, final_here: bool = True) -> None:
@@ -41,11 +49,11 @@ def check_recipe(recipe: Recipe, corpus: Corpus, final_here: bool = True) -> Non
         _check_lengths(recipe, model, texts[:: -(-len(texts) // SAMPLED_TEXTS)])
     if any(recipe.levels("soft_label_weight")):
         vote_shares(corpus)
-    for parameter, plain in (("precision", "fp32"), ("head_retraining", "none")):
+    for parameter, (plain, kinds) in _OF_TYPES.items():
         for level in recipe.levels(parameter):
-            if level != plain and (padded := padded_models(recipe)):
-                model, kind = next(iter(padded.items()))
-                raise UserError(f"{parameter} {level} is not for type {kind!r}, which {model} is of: use {plain}.")
+            for model, kind in _architectures(recipe).items() if level != plain else ():
+                if kind not in kinds:
+                    raise UserError(f"{parameter} {level} is not for type {kind!r}, which {model} is of: use {plain}.")
 
 
 def _check_lengths(recipe: Recipe, model: str, texts: Sequence[str]) -> None:
@@ -60,8 +68,11 @@ def _check_lengths(recipe: Recipe, model: str, texts: Sequence[str]) -> None:
 
 def padded_models(recipe: Recipe) -> dict[str, str]:
     """Return the type of every checkpoint that computes padding, since it is neither BERT nor a relative."""
-    models = dict.fromkeys([*recipe.searched_models(), *recipe.final_models()])
-    return {model: kind for model in models if (kind := architecture(model)) not in FAMILIES}
+    return {model: kind for model, kind in _architectures(recipe).items() if kind not in FAMILIES}
+
+
+def _architectures(recipe: Recipe) -> dict[str, str]:
+    return {model: architecture(model) for model in [*recipe.searched_models(), *recipe.final_models()]}
 
 
 def model_notes(recipe: Recipe) -> list[str]:

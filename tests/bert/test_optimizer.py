@@ -77,6 +77,26 @@ def test_an_update_is_adam_with_decoupled_decay():
     np.testing.assert_allclose(kernel.numpy(), expected, rtol=1e-5)
 
 
+def test_every_layer_has_the_rate_of_the_layer_above_times_the_decay():
+    start, gradient = np.array([[1.0], [-2.0], [3.0]], np.float32), tf.constant([[0.1], [-0.2], [0.3]])
+    depths, scales = (2, 0, 1, 2), (0.25, 1, 0.5, 0.25)
+    names = ("embeddings/weight", "classifier/kernel", "layer_._0/kernel", "layer_._0/bias")
+    ours, theirs = ([tf.Variable(start, name=name) for name in names] for _ in range(2))
+    rows = UsedEmbeddingRows.of(np.array([0, 2], np.int32), 3)
+    layered = AdamW(ours, table=ours[0], depths=depths)
+    plain = [AdamW([one], table=one if one is theirs[0] else None) for one in theirs]
+    rates = np.array([0.1, 0.05, 0.02], np.float32)
+    for step, rate in enumerate(rates):
+        given_ = update(step, rate, decay=0.3, clip=1e9, rows=rows)
+        layered.apply([gradient] * 4, given_._replace(layer_decay=tf.constant(0.5)))
+        for optimizer, scale in zip(plain, scales, strict=True):
+            optimizer.apply([gradient], given_._replace(rate=tf.constant(rate * np.float32(scale))))
+    layered.decay_others(rows, rates, 0.3, 0.5)
+    plain[0].decay_others(rows, rates * np.float32(0.25), 0.3)
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=one.name)
+
+
 def test_biases_and_layer_norms_are_not_decayed():
     names = ("dense/bias", "LayerNorm/gamma", "LayerNorm/beta", "dense/kernel")
     variables = [tf.Variable([1.0], name=name) for name in names]
@@ -123,7 +143,7 @@ def test_updating_used_rows_alone_is_the_dense_update(batches, decay):
         given_ = gradient if step % 2 else tf.convert_to_tensor(gradient)
         norm = by_rows.apply([given_], update(step, rates[step], decay, rows=rows))
         np.testing.assert_allclose(norm, plain.apply([gradient], update(step, rates[step], decay)), rtol=1e-5)
-    by_rows.decay_others(rows, np.prod(1 - decay * rates, dtype=np.float64))
+    by_rows.decay_others(rows, rates, decay)
     np.testing.assert_allclose(sparse.numpy(), dense.numpy(), rtol=1e-5, atol=1e-5)
     for one, other in zip(by_rows.slots, plain.slots, strict=True):
         np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-5, atol=1e-6)

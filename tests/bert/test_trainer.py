@@ -14,6 +14,7 @@ from bertgrid_tf.bert import trainer as trainers
 from bertgrid_tf.bert.checkpoint import Checkpoint, load
 from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.head import refit
+from bertgrid_tf.bert.layers import layer_numbers
 from bertgrid_tf.bert.roofline import activation_bytes, training_flops, update_bytes
 from bertgrid_tf.bert.trainer import EpochResult, Trainer, drop_weights, read_epochs
 from bertgrid_tf.errors import UserError
@@ -240,6 +241,21 @@ def test_embeddings_that_no_text_reads_are_decayed_by_every_step_s_rate(trainer,
     begin = table.numpy()[unread]
     run(trainer, train, dev, tmp_path, trial(weight_decay=50.0), keep_weights=True)
     np.testing.assert_allclose(table.numpy()[unread], begin * np.prod(1 - 50 * RATES), rtol=1e-5)
+
+
+def test_one_step_moves_a_layer_by_the_layer_decay_less_than_the_layer_above(trainer, checkpoint, train, dev, tmp_path):
+    def moved(layer_decay: float) -> list[np.ndarray]:
+        checkpoint.reset(CONFIG.seed)
+        before = [variable.numpy() for variable in checkpoint.model.variables]
+        config = trial(1, batch_size=40, layer_decay=layer_decay, weight_decay=0.5)
+        run(trainer, train, dev, tmp_path / str(layer_decay), config, keep_weights=True)
+        return [variable - old for variable, old in zip(checkpoint.model.variables, before, strict=True)]
+
+    variables = checkpoint.model.variables
+    depths = [2 - number for number in layer_numbers(variables, checkpoint.model.base_model_prefix)]
+    assert {*depths} == {0, 1, 2}
+    for variable, depth, plain, ours in zip(variables, depths, moved(1.0), moved(0.25), strict=True):
+        np.testing.assert_allclose(ours, plain * 0.25**depth, rtol=1e-3, atol=2e-7, err_msg=variable.name)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(checkpoint, train, dev, tmp_path):

@@ -49,6 +49,7 @@ UNLIKE = trial(
     warmup_ratio=0.5,
     lr_schedule="constant",
     weight_decay=0.1,
+    layer_decay=0.7,
     max_grad_norm=2.0,
     group_by_length="always",
 )
