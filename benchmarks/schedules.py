@@ -75,7 +75,7 @@ class StepwiseRun:
 
     def reset(self) -> None:
         """Begin anew."""
-        self._trainer._reset(self._config.seed)
+        self._trainer._reset(self._config)
 
     def train(self, first: int, rates: np.ndarray) -> None:
         """Train the steps from `first` on, counted from 0 over all epochs, one for each of `rates`."""

@@ -42,6 +42,7 @@ ModelName = Annotated[str, Field(min_length=1, max_length=4096)]
 MOST_TEXTS = 10**9
 """The most texts that a number of a recipe may count."""
 MOST_BATCH, MOST_GPUS, MOST_WORKERS = 2**20, 1024, 1024
+MOST_LAYERS = 1000
 
 
 class Strict(BaseModel):
@@ -195,6 +196,13 @@ class Hyperparameters(Strict):
         le=1,
         description="learning rate of a layer as a multiple of that of the layer above: the head (with the pooler) has "
         "the schedule's, the embeddings the lowest; weight decay follows it. 1: one rate for all",
+    )
+    reinit_layers: int = Field(
+        0,
+        ge=0,
+        le=MOST_LAYERS,
+        description="top layers of the checkpoint that are drawn anew, with the pooler, before training; "
+        "the seed decides ([Zhang et al. 2021](https://arxiv.org/abs/2006.05987))",
     )
     max_grad_norm: float = Field(1.0, gt=0, le=1e9, description="gradients are clipped to this global norm")
     group_by_length: GroupByLength = Field(

@@ -22,6 +22,7 @@ from transformers.modeling_tf_pytorch_utils import apply_transpose, convert_tf_w
 from bertgrid_tf.bert import device  # noqa: F401  # lets memory grow before the first computation
 from bertgrid_tf.bert.checkpoint_config import first_line
 from bertgrid_tf.bert.checkpoint_files import complete_folder, read_config
+from bertgrid_tf.bert.layers import layer_numbers
 from bertgrid_tf.bert.scratch import scratch_config
 from bertgrid_tf.bert.tokenizer import add_tokens, load_tokenizer, token_count
 from bertgrid_tf.errors import UserError
@@ -54,15 +55,25 @@ class Checkpoint:
         """The class names in the order of their ids."""
         return tuple(self.model.config.id2label[i] for i in range(self.model.config.num_labels))
 
-    def reset(self, seed: int) -> None:
+    def reset(self, seed: int, reinit_layers: int = 0) -> None:
         """Give every variable its initial value, and draw the fresh ones as BERT does.
 
         Kernels and embeddings are normal with deviation `initializer_range`, truncated at two deviations; biases are 0,
         LayerNorm's scales 1.
+
+        Args:
+            seed: Decides what is drawn.
+            reinit_layers: Top layers that are drawn too, with pooler and head, held by a file or not (Zhang et al.
+                2021, arXiv 2006.05987, section 4); the fresh variables are drawn as without them.
         """
-        random = np.random.default_rng(seed)
+        # Of a generator of their own.
+        random, of_layers = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+        numbers = layer_numbers(self.model.variables, self.model.base_model_prefix)
+        redrawn = max(numbers) - reinit_layers if reinit_layers else np.inf
         for index, (variable, value) in enumerate(zip(self.model.variables, self.initial, strict=True)):
-            variable.assign(_draw(variable, self.model.config, random) if index in self.fresh else value)
+            if index in self.fresh or numbers[index] >= redrawn:
+                value = _draw(variable, self.model.config, random if index in self.fresh else of_layers)
+            variable.assign(value)
 
     def logits(self, ids: tf.Tensor, types: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
         """Compute the model's own forward pass of a `batches.Batch`, float32 [batch, classes]."""
@@ -217,7 +228,7 @@ def _add_markers(tokenizer: Any, model: Any, markers: Sequence[str]) -> None:
 
 def _draw(variable: tf.Variable, config: Any, random: np.random.Generator) -> np.ndarray:
     name = variable.name.split("/")[-1].split(":")[0]
-    if name in ("gamma", "bias", "beta"):
+    if name == "gamma" or name.endswith(("bias", "beta")):
         return np.full(variable.shape, name == "gamma", np.float32)
     draw = random.standard_normal(variable.shape, np.float32)
     while (outside := np.abs(draw) > 2).any():

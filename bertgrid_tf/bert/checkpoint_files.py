@@ -137,6 +137,11 @@ def positions(name: str) -> int:
     return int(config.max_position_embeddings) - offset
 
 
+def layer_count(name: str) -> int:
+    """Return the number of layers of a checkpoint's encoder; errors as for `complete_folder`."""
+    return int((scratch_config(name) or read_config(described_folder(name))).num_hidden_layers)
+
+
 def architecture(name: str) -> str:
     """Return the model type of a checkpoint in transformers, as "bert"; errors as for `complete_folder`."""
     return str((scratch_config(name) or read_config(described_folder(name))).model_type)

@@ -254,7 +254,7 @@ class Trainer:
             Losses in nats and times in seconds, float64 [steps] up to an epoch's (without its branch); the first time
             includes tracing.
         """
-        self._reset(config.seed)
+        self._reset(config)
         rows, losses, ends = self._rows(train), list[float](), [perf_counter()]
         first = _stretches(train, config, 1)[0]
         for loss in self._losses(train, config, first._replace(rates=first.rates[:steps]), rows):
@@ -474,18 +474,18 @@ class Trainer:
             used[train.texts.ids[start : start + READ_TOKENS]] = True
         return UsedEmbeddingRows.of(np.flatnonzero(used), self._vocabulary)
 
-    def _reset(self, seed: int) -> None:
+    def _reset(self, config: TrialConfig) -> None:
         """Reset all that training changes."""
-        self.checkpoint.reset(seed)
+        self.checkpoint.reset(config.seed, config.hyperparameters.reinit_layers)
         self._optimizer.reset()
-        self._dropout.seed(seed)
+        self._dropout.seed(config.seed)
         self.micro_batches = 1
         if self._loss_scale is not None:
             self._loss_scale.reset()
 
     def _resume(self, config: TrialConfig, folder: Path, texts: int) -> list[EpochResult]:
         """Restore the state after the last saved epoch, or reset it, and return the saved epochs."""
-        self._reset(config.seed)
+        self._reset(config)
         path = folder / STATE_FILE
         if not path.exists():
             return []

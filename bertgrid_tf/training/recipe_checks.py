@@ -5,10 +5,11 @@ TensorFlow is imported only where GPUs are counted, and no weights are downloade
 
 from collections.abc import Collection, Mapping, Sequence
 
-from bertgrid_tf.bert.checkpoint_files import architecture, identity, positions
+from bertgrid_tf.bert.checkpoint_files import architecture, identity, layer_count, positions
 from bertgrid_tf.bert.encode import check_room, check_vocabulary
 from bertgrid_tf.bert.families import FAMILIES
 from bertgrid_tf.bert.layers import NUMBERED
+from bertgrid_tf.bert.scratch import SCRATCH
 from bertgrid_tf.bert.tokenizer import checkpoint_notes, load_tokenizer
 from bertgrid_tf.corpus import Corpus, segment_count
 from bertgrid_tf.corpus.votes import vote_shares
@@ -23,6 +24,7 @@ _OF_TYPES: Mapping[str, tuple[Value, Collection[str]]] = {
     "precision": ("fp32", FAMILIES),
     "head_retraining": ("none", FAMILIES),
     "layer_decay": (1, NUMBERED),
+    "reinit_layers": (0, NUMBERED),
 }
 """Hyperparameters with the value that every architecture can have, and the types that can have others."""
 
@@ -54,6 +56,8 @@ def check_recipe(recipe: Recipe, corpus: Corpus, final_here: bool = True) -> Non
             for model, kind in _architectures(recipe).items() if level != plain else ():
                 if kind not in kinds:
                     raise UserError(f"{parameter} {level} is not for type {kind!r}, which {model} is of: use {plain}.")
+    for model in _architectures(recipe):
+        _check_layers(recipe, model)
 
 
 def _check_lengths(recipe: Recipe, model: str, texts: Sequence[str]) -> None:
@@ -64,6 +68,14 @@ def _check_lengths(recipe: Recipe, model: str, texts: Sequence[str]) -> None:
             raise UserError(f"max_length {max_length} is beyond the {reach} positions of {model}.")
         for context in map(str, recipe.levels("context")):
             check_room(tokenizer, segment_count(context), max_length)
+
+
+def _check_layers(recipe: Recipe, model: str) -> None:
+    redrawn = max(map(int, recipe.levels("reinit_layers")))
+    if redrawn and SCRATCH.fullmatch(model):
+        raise UserError(f"reinit_layers {redrawn} is not for {model}, all of whose layers are drawn anyway: use 0.")
+    if redrawn and redrawn > (layers := layer_count(model)):
+        raise UserError(f"reinit_layers {redrawn} is more than the {layers} layers of {model}.")
 
 
 def padded_models(recipe: Recipe) -> dict[str, str]:

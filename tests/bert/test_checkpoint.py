@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, TFBertForSequenceClassification, TFBertM
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.checkpoint_files import identity, positions
 from bertgrid_tf.bert.encode import EncodedDataset, encode
+from bertgrid_tf.bert.layers import layer_numbers
 from bertgrid_tf.bert.scratch import train_tokenizer
 from bertgrid_tf.bert.tokenizer import checkpoint_notes
 from bertgrid_tf.bert.trainer import Trainer
@@ -89,6 +90,41 @@ def test_a_bare_encoder_gets_a_head_from_the_seed_and_keeps_its_own_weights(chec
 def test_a_head_of_other_classes_is_drawn_anew(saved):
     other = load(str(saved), ("a", "b", "c"))
     assert {other.model.variables[i].name.split("/")[1] for i in other.fresh} == {"classifier"}
+
+
+def test_top_layers_are_drawn_anew_with_all_above_them_and_the_rest_is_the_file_s(texts, tmp_path):
+    held = load("scratch:2x32", LABELS, texts=texts)
+    held.reset(0)
+    for variable in held.model.variables:
+        variable.assign_add(tf.fill(variable.shape, 0.01))
+    held.save(tmp_path / "held")
+    checkpoint = load(str(tmp_path / "held"), LABELS)
+    model = checkpoint.model
+
+    def values(seed: int, reinit_layers: int) -> list[np.ndarray]:
+        checkpoint.reset(seed, reinit_layers)
+        return [variable.numpy() for variable in model.variables]
+
+    numbers = layer_numbers(model.variables, model.base_model_prefix)
+    drawn, repeated, other = values(3, 1), values(3, 1), values(4, 1)
+    everything = zip(model.variables, numbers, drawn, repeated, other, checkpoint.initial, strict=True)
+    for variable, number, one, two, three, file in everything:
+        assert np.array_equal(one, two)
+        if number < 2:
+            assert np.array_equal(one, file), variable.name
+        elif variable.name.endswith(("bias:0", "beta:0", "gamma:0")):
+            assert (one == variable.name.endswith("gamma:0")).all()
+        else:
+            assert (one != file).any() and (one != three).any()
+            assert np.abs(one).max() <= 2 * model.config.initializer_range
+    assert all(map(np.array_equal, values(3, 0), checkpoint.initial))
+    # Compared trials begin with the same head.
+    fresh = load(str(tmp_path / "held"), ("a", "b", "c"))
+    heads = []
+    for reinit_layers in (0, 2):
+        fresh.reset(3, reinit_layers)
+        heads.append([fresh.model.variables[index].numpy() for index in sorted(fresh.fresh)])
+    assert len(heads[0]) == 2 and all(map(np.array_equal, *heads))
 
 
 @pytest.mark.parametrize("safe", [True, False])

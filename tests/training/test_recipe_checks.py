@@ -31,6 +31,9 @@ def described(tmp_path: Path):
     [
         ("Albert", {"layer_decay": 0.9}, "layer_decay 0.9 is not for type 'albert', which DIR is of: use 1."),
         ("Albert", {"sweeps": {"layer_decay": [1, 0.8]}}, "layer_decay 0.8 is not for type 'albert', which DIR is of"),
+        ("Albert", {"reinit_layers": 1}, "reinit_layers 1 is not for type 'albert', which DIR is of: use 0."),
+        ("Bert", {"sweeps": {"reinit_layers": [0, 13]}}, "reinit_layers 13 is more than the 12 layers of DIR."),
+        ("Bert", {"model": "scratch:1x32", "reinit_layers": 1}, "whose layers are drawn anyway: use 0."),
     ],
     ids=str,
 )
@@ -42,7 +45,7 @@ def test_what_an_architecture_cannot_have_is_refused(described, config, changed,
     assert reason in str(refused.value).replace(folder, "DIR")
 
 
-@pytest.mark.parametrize("changed", [{"layer_decay": 0.9}], ids=str)
+@pytest.mark.parametrize("changed", [{"layer_decay": 0.9}, {"reinit_layers": 2}], ids=str)
 def test_what_it_can_have_is_not(described, changed):
     recipe = tiny(**{"model": described("DebertaV2"), "final.model": "none", "sweeps": {}} | changed)
     check_recipe(recipe, corpus_of(recipe))
