@@ -204,6 +204,12 @@ class Hyperparameters(Strict):
         description="top layers of the checkpoint that are drawn anew, with the pooler, before training; "
         "the seed decides ([Zhang et al. 2021](https://arxiv.org/abs/2006.05987))",
     )
+    frozen_layers: int = Field(
+        0,
+        ge=0,
+        le=MOST_LAYERS,
+        description="lowest layers that are not trained, from 1 on with the embeddings; their backward pass is not computed",
+    )
     max_grad_norm: float = Field(1.0, gt=0, le=1e9, description="gradients are clipped to this global norm")
     group_by_length: GroupByLength = Field(
         "auto",

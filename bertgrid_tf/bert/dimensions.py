@@ -74,12 +74,22 @@ class Dimensions:
     @property
     def parameters(self) -> int:
         """All weights of the classifier."""
+        return self.trained_parameters(0)
+
+    def trained_parameters(self, frozen_layers: int) -> int:
+        """Return the weights that are trained if the lowest layers are not, and with any of them no embeddings."""
         # LayerNorm has a scale and a shift: one after the embeddings, two in every layer.
         embeddings = (self.vocabulary + self.positions + self.types + 2) * self.embedding_width
         projection = (self.embedding + 1) * self.width if self.embedding else 0
         layer = self._layer_kernels + 9 * self.width + self.intermediate
-        layers = (self.distinct_layers or self.layers) * layer
-        return embeddings + projection + layers + self.text_kernels + self.width + self.classes
+        layers = ((self.distinct_layers or self.layers) - frozen_layers) * layer
+        below = 0 if frozen_layers else embeddings + projection
+        return below + layers + self.text_kernels + self.width + self.classes
+
+    def frozen_kernels(self, frozen_layers: int) -> int:
+        """Return the `token_kernels` that are not trained, as for `trained_parameters`."""
+        projection = (self.embedding or 0) * self.width
+        return frozen_layers * self._layer_kernels + projection if frozen_layers else 0
 
     @property
     def _layer_kernels(self) -> int:

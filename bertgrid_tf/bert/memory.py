@@ -13,7 +13,9 @@ SHARE = 0.8
 MIB = 2**20
 
 
-def estimate(dimensions: Dimensions, batch: int, max_length: int, precision: Precision, on_gpu: bool) -> int:
+def estimate(
+    dimensions: Dimensions, batch: int, max_length: int, precision: Precision, on_gpu: bool, frozen_layers: int = 0
+) -> int:
     """Estimate the peak memory of a training step with texts of the maximum length, in bytes.
 
     Activations are counted as by Korthikanti et al. 2023 (arXiv 2205.05198, section 4.1): in every layer, a token keeps
@@ -21,7 +23,7 @@ def estimate(dimensions: Dimensions, batch: int, max_length: int, precision: Pre
     head and token of its text softmax and dropout mask in float32 and the attention weights. The last layer's
     feed-forward part is computed for one token of a text. Weights, gradients, decay and Adam's moments are float32. A
     CPU's memory also holds a second copy of the weights and the traced step. `dimensions` are those of a model that
-    computes no padding (`bert.families`).
+    computes no padding (`bert.families`). Of frozen layers nothing is kept for a pass back.
     """
     tokens, width, wide = batch * max_length, dimensions.width, dimensions.intermediate
     product, weights = 4 if precision == "fp32" else 2, 4 * dimensions.parameters
@@ -31,10 +33,12 @@ def estimate(dimensions: Dimensions, batch: int, max_length: int, precision: Pre
     backward = 3 * 4 * wide
     embedded = dimensions.embedding_width
     embedding = 2 * 4 * embedded + (product * embedded if dimensions.embedding else 0)
-    activations = tokens * ((dimensions.layers - 1) * layer + last + embedding + backward)
-    embedding_update = 6 * 4 * dimensions.vocabulary * embedded
+    trained, embedding_update = 4 * dimensions.trained_parameters(frozen_layers), 6 * 4 * dimensions.vocabulary * embedded
+    if frozen_layers:
+        embedding = embedding_update = 0
+    activations = tokens * ((dimensions.layers - frozen_layers - 1) * layer + last + embedding + backward)
     host = 0 if on_gpu else weights + (50 + 5 * dimensions.layers) * MIB
-    return 5 * weights + embedding_update + activations + host
+    return weights + 4 * trained + embedding_update + activations + host
 
 
 class Point(NamedTuple):

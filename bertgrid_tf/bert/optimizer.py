@@ -161,7 +161,7 @@ class AdamW:
         return tf.cond(tf.math.is_finite(norm), updated, lambda: norm) if self._skips else updated()
 
     def decay_others(self, rows: UsedEmbeddingRows, rates: np.ndarray, decay: float, layer_decay: float = 1.0) -> None:
-        """Decay the embeddings that `apply` leaves out, as all steps since the last call would have.
+        """Decay the embeddings, if trained, that `apply` leaves out, as all steps since the last call would have.
 
         Args:
             rows: The rows that `apply` has updated.
@@ -169,7 +169,8 @@ class AdamW:
             decay: Weight decay per unit of learning rate.
             layer_decay: As in `StepUpdate`.
         """
-        assert self._table is not None
+        if self._table is None:
+            return
         depth = next(depth for one, depth in zip(self.variables, self._depths, strict=True) if one is self._table)
         factor = np.prod(1 - decay * layer_decay**depth * rates, dtype=np.float64)
         factors = np.full((self._table.shape[0], 1), factor, np.float32)

@@ -37,6 +37,7 @@ class Question:
         max_length: Tokens of every measured text.
         precision: Precision of matrix products.
         most: The largest batch of interest in texts.
+        frozen_layers: Lowest layers that are not trained.
     """
 
     model: str
@@ -45,6 +46,7 @@ class Question:
     max_length: int
     precision: Precision
     most: int
+    frozen_layers: int = 0
 
 
 def available(sharers: int = 1) -> tuple[str, bool, int]:
@@ -121,7 +123,7 @@ def _measure(question: tuple[Question, int, int | None], send: Send) -> list[Poi
         Path("/proc/self/oom_score_adj").write_text("1000")
     try:
         checkpoint = load(training.model, training.labels, texts=training.texts)
-        trainer = Trainer(checkpoint, training.precision)
+        trainer = Trainer(checkpoint, training.precision, training.frozen_layers)
     except tf.errors.ResourceExhaustedError:
         return []
     vocabulary, length = checkpoint.model.config.vocab_size, training.max_length

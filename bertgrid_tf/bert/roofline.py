@@ -19,6 +19,7 @@ BANDWIDTH_SECONDS = 0.3
 # A multiplication and an addition for each weight in the forward pass, twice as many in the backward pass: Kaplan et
 # al. 2020, section 2.1.
 FORWARD_AND_BACK = 6
+BACK = 4
 # Of each activation and of its gradient: written once, and read once.
 ACTIVATION_PASSES = 4
 # The gradient, and weights and both moments of Adam read and written.
@@ -38,31 +39,38 @@ def bandwidth() -> float:
     return memory_rate(BANDWIDTH_SECONDS)
 
 
-def training_flops(size: Dimensions, lengths: Sequence[int] | np.ndarray) -> float:
+def training_flops(size: Dimensions, lengths: Sequence[int] | np.ndarray, frozen_layers: int = 0) -> float:
     """Count the FLOPs of one training epoch: all matrix products, forward and backward, without padding.
 
     They are 6 × tokens × the weights of the encoder's dense layers, 6 × texts × those of pooler and head, and 12 ×
-    length² × width in each layer's attention. Element-wise operations and the optimizer are not counted.
+    length² × width in each layer's attention. Element-wise operations and the optimizer are not counted. Frozen layers
+    have a forward pass alone, and the first layer above them no gradient of its input.
 
     Args:
         size: The model.
         lengths: Tokens of every text.
+        frozen_layers: Lowest layers that are not trained, and with any of them no embeddings.
     """
     tokens = np.asarray(lengths, dtype=np.float64)
     dense = FORWARD_AND_BACK * (tokens.sum() * size.token_kernels + len(tokens) * size.text_kernels)
     attention = 2 * FORWARD_AND_BACK * size.layers * size.width * np.square(tokens).sum()
-    return float(dense + attention)
+    back = BACK * tokens.sum() * size.frozen_kernels(frozen_layers)
+    back += 2 * BACK * frozen_layers * size.width * np.square(tokens).sum()
+    back += BACK / 2 * tokens.sum() * 3 * size.width**2 * bool(frozen_layers)
+    return float(dense + attention - back)
 
 
-def activation_bytes(size: Dimensions, lengths: Sequence[int] | np.ndarray) -> float:
+def activation_bytes(size: Dimensions, lengths: Sequence[int] | np.ndarray, frozen_layers: int = 0) -> float:
     """Count the bytes of one training epoch's activations in float32, each written and read once forward and once back.
 
     Of each layer they are a token's query, key, value, attended vector, the results of its dense layers, of GELU and
-    of both LayerNorms, and attention's scores before and after softmax. Dropout's masks are not counted.
+    of both LayerNorms, and attention's scores before and after softmax. Dropout's masks are not counted; frozen
+    layers have no pass back.
 
     Args:
         size: The model.
         lengths: Tokens of every text.
+        frozen_layers: As for `training_flops`.
 
     Example:
         >>> tiny = Dimensions(1, width=2, heads=1, intermediate=4, vocabulary=9, positions=9, types=1, classes=2)
@@ -71,10 +79,11 @@ def activation_bytes(size: Dimensions, lengths: Sequence[int] | np.ndarray) -> f
     """
     tokens = np.asarray(lengths, dtype=np.float64)
     numbers = tokens.sum() * (8 * size.width + 2 * size.intermediate) + 2 * size.heads * np.square(tokens).sum()
-    return float(ACTIVATION_PASSES * FLOAT_BYTES * size.layers * numbers)
+    passes = ACTIVATION_PASSES * size.layers - ACTIVATION_PASSES / 2 * frozen_layers
+    return float(passes * FLOAT_BYTES * numbers)
 
 
-def update_bytes(size: Dimensions, embedding_rows: int, precision: Precision) -> float:
+def update_bytes(size: Dimensions, embedding_rows: int, precision: Precision, frozen_layers: int = 0) -> float:
     """Count the bytes of one update of the weights: seven passes, and in half precision the kernels' casts.
 
     Args:
@@ -82,9 +91,12 @@ def update_bytes(size: Dimensions, embedding_rows: int, precision: Precision) ->
         embedding_rows: Rows of the word embeddings that are trained.
         precision: Precision of matrix products. In bf16 and fp16 each kernel is read as float32 and written in 2 bytes,
             and its gradient the other way.
+        frozen_layers: As for `training_flops`.
     """
-    trained = size.parameters - (size.vocabulary - embedding_rows) * size.embedding_width
-    casts = 0 if precision == "fp32" else 2 * (FLOAT_BYTES + 2) * (size.token_kernels + size.text_kernels)
+    unread = 0 if frozen_layers else (size.vocabulary - embedding_rows) * size.embedding_width
+    trained = size.trained_parameters(frozen_layers) - unread
+    cast = 2 * (size.token_kernels + size.text_kernels) - size.frozen_kernels(frozen_layers)
+    casts = 0 if precision == "fp32" else (FLOAT_BYTES + 2) * cast
     return UPDATE_PASSES * FLOAT_BYTES * trained + casts
 
 
@@ -115,6 +127,7 @@ def roofline(
     embedding_rows: int,
     precision: Precision,
     replicas: int = 1,
+    frozen_layers: int = 0,
 ) -> Roofline:
     """Compute the least time of one training epoch without padding.
 
@@ -125,9 +138,10 @@ def roofline(
         embedding_rows: Rows of the word embeddings that are trained.
         precision: Precision of matrix products.
         replicas: Devices that share the texts; each of them updates all weights.
+        frozen_layers: As for `training_flops`.
     """
     return Roofline(
-        training_flops(size, lengths) / (peak(precision) * replicas),
-        activation_bytes(size, lengths) / (bandwidth() * replicas),
-        steps * update_bytes(size, embedding_rows, precision) / bandwidth(),
+        training_flops(size, lengths, frozen_layers) / (peak(precision) * replicas),
+        activation_bytes(size, lengths, frozen_layers) / (bandwidth() * replicas),
+        steps * update_bytes(size, embedding_rows, precision, frozen_layers) / bandwidth(),
     )

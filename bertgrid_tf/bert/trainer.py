@@ -84,6 +84,8 @@ class Trainer:
     Args:
         checkpoint: The model.
         precision: Precision of matrix products.
+        frozen_layers: Lowest layers that are not trained, and with any of them no embeddings. They have no pass back, no
+            update, and no share in the norm by which gradients are clipped.
         forward: Another forward pass over the same weights; None for the fastest known.
 
     Raises:
@@ -91,10 +93,15 @@ class Trainer:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, precision: Precision = "fp32", forward: ForwardPass | None = None
+        self,
+        checkpoint: Checkpoint,
+        precision: Precision = "fp32",
+        frozen_layers: int = 0,
+        forward: ForwardPass | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.precision = precision
+        self.frozen_layers = frozen_layers
         model = checkpoint.model
         self.unpadded = forward is None and supports(model)
         if precision != "fp32" and not self.unpadded:
@@ -106,11 +113,13 @@ class Trainer:
         """Micro-batches of a batch; 1 at the beginning of every run."""
         table = model.get_input_embeddings().weight
         self._vocabulary = int(table.shape[0])
-        variables = model.trainable_variables
-        numbers = layer_numbers(variables, model.base_model_prefix)
-        depths = [max(numbers) - number for number in numbers]
+        numbers = layer_numbers(model.trainable_variables, model.base_model_prefix)
+        # What is not watched has no gradient, and the tape records nothing of what comes before the first that is.
+        trained = [index for index, number in enumerate(numbers) if number > frozen_layers or not frozen_layers]
+        variables = [model.trainable_variables[index] for index in trained]
+        depths = [max(numbers) - numbers[index] for index in trained]
         with self._strategy.scope():
-            self._optimizer = AdamW(variables, table, skips=precision == "fp16", depths=depths)
+            self._optimizer = AdamW(variables, None if frozen_layers else table, precision == "fp16", depths)
             self._loss_scale = LossScale() if precision == "fp16" else None
         self._sums: list[tf.Variable] = []
         self._trace()
@@ -289,7 +298,8 @@ class Trainer:
         """Return the least time of training an epoch without padding and branches."""
         size = Dimensions.of(self.checkpoint.model.config, len(self.checkpoint.labels))
         rows = len(self._rows(train).used)
-        return roofline(size, train.texts.lengths, _steps(train, config), rows, self.precision, self.replicas)
+        work = (size, train.texts.lengths, _steps(train, config), rows)
+        return roofline(*work, self.precision, self.replicas, self.frozen_layers)
 
     def _work(self, train: EncodedDataset, config: TrialConfig, steps: int) -> dict[str, float]:
         """Return the tokens of an epoch's steps, and the least seconds that training them takes."""

@@ -171,12 +171,14 @@ def _time_precisions(question: tuple[Recipe, Corpus, int | None], send: Send) ->
 
 
 def _batch_depends_on(key: str, recipe: Recipe) -> dict[str, Value]:
-    """Return all models, the greatest maximum length and the widest precision of the trials that share a batch size."""
+    """Return what takes the most memory of the trials that share a batch size, and the models."""
     models = recipe.final_models() if key == FINAL_BATCH_SIZE else recipe.searched_models()
     max_length = max([recipe.hyperparameters.max_length, *map(int, recipe.sweeps.get("max_length", ()))])
     wide = "fp32" in recipe.sweeps.get("precision", ())
     precision = "fp32" if wide else recipe.hyperparameters.resolved_precision
-    return {"model": ", ".join(sorted(set(models))), "max_length": max_length, "precision": precision}
+    needs: dict[str, Value] = {"model": ", ".join(sorted(set(models))), "max_length": max_length, "precision": precision}
+    frozen_layers = min(map(int, recipe.levels("frozen_layers")))
+    return needs | ({"frozen_layers": frozen_layers} if frozen_layers else {})
 
 
 def _most_demanding(key: str, recipe: Recipe, corpus: Corpus, gpus: int) -> "Question":
@@ -191,7 +193,8 @@ def _most_demanding(key: str, recipe: Recipe, corpus: Corpus, gpus: int) -> "Que
     texts = tuple(utterance.text for utterance in utterances(corpus.splits["train"]))
     visited = len(training_indices(corpus, recipe.hyperparameters, recipe.seed))
     most = max(visited // LEAST_STEPS // gpus, 1)
-    return Question(models[-1], corpus.labels, texts, needs["max_length"], needs["precision"], most)  # type: ignore[arg-type]
+    frozen_layers = needs.get("frozen_layers", 0)
+    return Question(models[-1], corpus.labels, texts, needs["max_length"], needs["precision"], most, frozen_layers)  # type: ignore[arg-type]
 
 
 def _measure_batch(key: str, recipe: Recipe, corpus: Corpus, share: HostShare) -> MeasuredSetting:
@@ -251,6 +254,6 @@ def estimate_auto(recipe: Recipe, corpus: Corpus, gpu_memory: int | None = None)
         devices = final_gpus if key == FINAL_BATCH_SIZE else 1
         run = _most_demanding(key, recipe, corpus, devices)
         size = dimensions(run.model, len(corpus.labels))
-        points = [Point(n, estimate(size, n, run.max_length, run.precision, on_gpu), 0.0) for n in (1, 2)]
+        points = [Point(n, estimate(size, n, run.max_length, run.precision, on_gpu, run.frozen_layers), 0.0) for n in (1, 2)]
         recipe = with_values(recipe, {key: largest(points, limit, run.most) * devices})
     return recipe

@@ -8,8 +8,8 @@ from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.replicas import replica_count, strategy
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.corpus import Corpus
-from bertgrid_tf.hyperparameters import Hyperparameters
-from bertgrid_tf.training.encoding import marker_tokens, training_texts
+from bertgrid_tf.hyperparameters import Hyperparameters, Value
+from bertgrid_tf.training.encoding import BUILT_BY, marker_tokens, training_texts
 
 
 class ModelCache:
@@ -20,20 +20,20 @@ class ModelCache:
 
     def __init__(self, corpus: Corpus) -> None:
         self._corpus = corpus
-        self._built: tuple[tuple[str, str, str, int], Trainer] | None = None
+        self._built: tuple[tuple[Value, ...], Trainer] | None = None
 
     def trainer(self, hyperparameters: Hyperparameters, gpus: int = 1) -> Trainer:
         """Return the trainer of a checkpoint.
 
         Args:
-            hyperparameters: `model`, `markers` and `precision` count.
+            hyperparameters: Those of `BUILT_BY` count.
             gpus: GPUs that train the model together; 1 for the CPU too.
 
         Raises:
             UserError: The checkpoint cannot be loaded, or there are fewer GPUs.
         """
         replicas = replica_count(gpus)
-        wanted = (hyperparameters.model, hyperparameters.markers, hyperparameters.precision, replicas)
+        wanted = (*(getattr(hyperparameters, name) for name in BUILT_BY), replicas)
         if self._built is None or self._built[0] != wanted:
             self._built = None
             # Keras's global state would keep the former model alive.
@@ -46,5 +46,6 @@ class ModelCache:
                     texts=training_texts(self._corpus),
                     markers=marker_tokens(hyperparameters),
                 )
-            self._built = (wanted, Trainer(checkpoint, hyperparameters.resolved_precision))
+            precision, frozen_layers = hyperparameters.resolved_precision, hyperparameters.frozen_layers
+            self._built = (wanted, Trainer(checkpoint, precision, frozen_layers))
         return self._built[1]

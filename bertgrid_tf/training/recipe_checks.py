@@ -25,6 +25,7 @@ _OF_TYPES: Mapping[str, tuple[Value, Collection[str]]] = {
     "head_retraining": ("none", FAMILIES),
     "layer_decay": (1, NUMBERED),
     "reinit_layers": (0, NUMBERED),
+    "frozen_layers": (0, NUMBERED),
 }
 """Hyperparameters with the value that every architecture can have, and the types that can have others."""
 
@@ -71,11 +72,20 @@ def _check_lengths(recipe: Recipe, model: str, texts: Sequence[str]) -> None:
 
 
 def _check_layers(recipe: Recipe, model: str) -> None:
-    redrawn = max(map(int, recipe.levels("reinit_layers")))
+    redrawn, frozen = (max(map(int, recipe.levels(name))) for name in ("reinit_layers", "frozen_layers"))
     if redrawn and SCRATCH.fullmatch(model):
         raise UserError(f"reinit_layers {redrawn} is not for {model}, all of whose layers are drawn anyway: use 0.")
-    if redrawn and redrawn > (layers := layer_count(model)):
+    if not redrawn + frozen:
+        return
+    if redrawn > (layers := layer_count(model)):
         raise UserError(f"reinit_layers {redrawn} is more than the {layers} layers of {model}.")
+    if frozen >= layers:
+        raise UserError(f"frozen_layers {frozen} leaves none of the {layers} layers of {model} to train: give fewer.")
+    if redrawn + frozen > layers:
+        raise UserError(
+            f"reinit_layers {redrawn} and frozen_layers {frozen} are more than the {layers} layers of {model}: "
+            "what is drawn anew has to be trained."
+        )
 
 
 def padded_models(recipe: Recipe) -> dict[str, str]:

@@ -25,6 +25,7 @@ class EpochWorkload:
         steps: Training steps.
         tokens: Tokens trained, padding not counted.
         evaluated_tokens: Tokens of the dev split.
+        frozen_layers: Lowest layers of the encoder that are not trained.
     """
 
     kind: Hashable
@@ -34,6 +35,7 @@ class EpochWorkload:
     steps: int
     tokens: float
     evaluated_tokens: float
+    frozen_layers: int = 0
 
     @property
     def training_cost(self) -> float:
@@ -41,8 +43,9 @@ class EpochWorkload:
 
         Before a kind is measured, its time is predicted from another kind's by the ratio of their costs.
         """
-        tokens = self.tokens + self.steps * UPDATE_TOKENS
-        return self.layers * (tokens * self._token_cost + self.steps * LAUNCH_MULTIPLICATIONS)
+        launched, updated = self.steps * LAUNCH_MULTIPLICATIONS, self.steps * UPDATE_TOKENS
+        trained = (self.layers - self.frozen_layers) * ((self.tokens + updated) * self._token_cost + launched)
+        return trained + self.frozen_layers * FORWARD_SHARE * (self.tokens * self._token_cost + launched)
 
     @property
     def cost(self) -> float:

@@ -6,7 +6,7 @@ from functools import lru_cache
 from bertgrid_tf.bert.dimensions import dimensions
 from bertgrid_tf.corpus import utterances
 from bertgrid_tf.hyperparameters import Hyperparameters
-from bertgrid_tf.training.encoding import CorpusEncoder
+from bertgrid_tf.training.encoding import BUILT_BY, CorpusEncoder
 from bertgrid_tf.training.resampling import training_indices
 from bertgrid_tf.training.workload import EpochWorkload
 from bertgrid_tf.trial_config import TrialConfig
@@ -51,9 +51,10 @@ class WorkloadEstimator:
             evaluated += tokens  # a forward pass over the training texts, to whose features the head is refitted
         values = hyperparameters.model_dump().items()
         kind = (gpus, *(item for item in values if item[0] not in WITHOUT_EFFECT_ON_SPEED))
-        model = (hyperparameters.model, hyperparameters.markers, hyperparameters.precision, gpus)
+        model = (*(getattr(hyperparameters, name) for name in BUILT_BY), gpus)
         plain = -(-len(indices) // int(hyperparameters.batch_size))
         steps = hyperparameters.trial_steps(plain, epochs) / epochs
         tokens *= steps / plain
         size = dimensions(hyperparameters.model, len(corpus.labels))
-        return EpochWorkload(kind, model, size.layers, size.width, round(steps), tokens / gpus, evaluated / gpus)
+        work = (round(steps), tokens / gpus, evaluated / gpus, hyperparameters.frozen_layers)
+        return EpochWorkload(kind, model, size.layers, size.width, *work)

@@ -65,6 +65,14 @@ def test_the_largest_batch_within_80_percent_is_chosen(fixed, per_text, limit, m
     assert chosen > most - 8 or fixed + per_text * (chosen + 8) > SHARE * limit - slack
 
 
+def test_frozen_layers_keep_nothing_and_have_no_moments():
+    whole, upper = (estimate(BASE, 8, 64, "fp32", True, frozen_layers=frozen) for frozen in (0, 6))
+    assert 4 * 4 * (BASE.parameters - BASE.trained_parameters(6)) < whole - upper < whole - 4 * BASE.parameters
+    # Half of the layers keep half of what all of them do.
+    per_text = [estimate(BASE, 9, 64, "fp32", True, frozen) - estimate(BASE, 8, 64, "fp32", True, frozen) for frozen in (0, 6)]
+    assert per_text[1] == pytest.approx(per_text[0] / 2, rel=0.05)
+
+
 def test_where_one_text_takes_more_than_80_percent_a_batch_that_takes_no_more_is_chosen():
     assert largest([Point(1, 90, 1), Point(2, 90, 1), Point(4, 90, 1), Point(8, 120, 1)], 100, 64) == 4
     assert largest(curve(80, 10, [1, 2, 4]), 100, 64) == 1

@@ -1,5 +1,7 @@
 """FLOPs and bytes of training, counted in TensorFlow's own graph and in a real model's variables."""
 
+import operator
+
 import pytest
 import tensorflow as tf
 from families import RELATIVES, Family
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from bertgrid_tf.bert.checkpoint import Checkpoint
 from bertgrid_tf.bert.dimensions import Dimensions
+from bertgrid_tf.bert.layers import layer_numbers
 from bertgrid_tf.bert.roofline import activation_bytes, training_flops, update_bytes
 
 LENGTHS = st.lists(st.integers(2, 64), min_size=1, max_size=20)
@@ -15,9 +18,13 @@ SIZE = Dimensions(layers=6, width=384, heads=12, intermediate=1536, vocabulary=3
 
 
 def multiplied(graph: tf.Graph) -> int:
-    """FLOPs of a graph's matrix products: two for each product of two numbers."""
-    flops = 0
-    for op in graph.get_operations():
+    """FLOPs of the matrix products that a graph's outputs need: two for each product of two numbers."""
+    flops, needed, ahead = 0, set(), [output.op for output in graph.outputs]
+    while ahead:
+        if (op := ahead.pop()) not in needed:
+            needed.add(op)
+            ahead += [given.op for given in op.inputs]
+    for op in needed:
         if op.type in ("MatMul", "BatchMatMulV2"):
             transposed = op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x")
             inner = op.inputs[0].shape[-2 if transposed else -1]
@@ -58,6 +65,32 @@ def test_roofline_of_all_texts_are_those_of_the_parts(some, others):
 def test_bytes_of_all_texts_are_those_of_the_parts(some, others):
     whole = activation_bytes(SIZE, some + others)
     assert abs(whole - activation_bytes(SIZE, some) - activation_bytes(SIZE, others)) < 1e-9 * whole
+
+
+@pytest.mark.parametrize("family", ["bert with one token type", "koelectra"])
+def test_of_frozen_layers_the_forward_pass_alone_is_computed(family: str):
+    model = next(one for one in RELATIVES if one.name == family).classifier(num_hidden_layers=3)
+    numbers = layer_numbers(model.variables, model.base_model_prefix)
+    trained = [variable for variable, number in zip(model.variables, numbers, strict=True) if number > 2]
+    tokens, checkpoint = tf.TensorSpec([5, 7], tf.int32), Checkpoint("", None, model, [], frozenset())
+
+    @tf.function
+    def step(ids: tf.Tensor, types: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(trained)
+            loss = tf.reduce_sum(checkpoint.logits(ids, types, mask, False))
+        return loss, tape.gradient(loss, trained)
+
+    graph = step.get_concrete_function(tokens, tokens, tokens).graph
+    size = Dimensions.of(model.config, 2)
+    assert training_flops(size, [7] * 5, frozen_layers=2) == multiplied(graph)
+    assert size.trained_parameters(2) == sum(int(tf.size(variable)) for variable in trained)
+    assert update_bytes(size, 5, "fp32", frozen_layers=2) == 28 * size.trained_parameters(2)
+    casts = update_bytes(size, 5, "bf16", frozen_layers=2) - update_bytes(size, 5, "fp32", frozen_layers=2)
+    kernels = [2 if number > 2 else 1 for number in numbers]
+    sizes = [int(tf.size(variable)) * ("kernel" in variable.name) for variable in model.variables]
+    assert casts == 6 * sum(map(operator.mul, kernels, sizes))
+    assert activation_bytes(size, [7], frozen_layers=2) == activation_bytes(size, [7]) * 2 / 3
 
 
 def test_an_update_passes_seven_times_over_the_trained_weights(checkpoint):

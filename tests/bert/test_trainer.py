@@ -258,6 +258,45 @@ def test_one_step_moves_a_layer_by_the_layer_decay_less_than_the_layer_above(tra
         np.testing.assert_allclose(ours, plain * 0.25**depth, rtol=1e-3, atol=2e-7, err_msg=variable.name)
 
 
+@pytest.fixture(scope="module")
+def frozen(texts) -> Trainer:
+    """Two layers, the lower one and the embeddings frozen."""
+    return Trainer(load("scratch:2x32", LABELS, texts=texts), frozen_layers=1)
+
+
+def test_frozen_layers_stay_as_they_are_and_the_others_have_the_gradients_that_they_had(
+    frozen, train, dev, texts, tmp_path
+):
+    config = trial(1, batch_size=40, weight_decay=0.5, max_grad_norm=1e-3)
+    whole, norms = Trainer(load("scratch:2x32", LABELS, texts=texts)), []
+    for name, trainer in (("frozen", frozen), ("whole", whole)):
+        trainer.checkpoint.reset(config.seed)
+        before = [variable.numpy() for variable in trainer.checkpoint.model.variables]
+        run(trainer, train, dev, tmp_path / name, config, keep_weights=True)
+        variables = trainer.checkpoint.model.variables
+        moved = [(variable != old).numpy().any() for variable, old in zip(variables, before, strict=True)]
+        lowest = 1 if trainer is frozen else -1
+        numbers = layer_numbers(variables, trainer.checkpoint.model.base_model_prefix)
+        for variable, number, moves in zip(variables, numbers, moved, strict=True):
+            assert moves == (number > lowest), variable.name
+        # After a step the first moments are a tenth of the clipped gradient, whose norm is that of what is trained.
+        norms.append(np.sqrt(sum(float(tf.reduce_sum(slot**2)) for slot in trainer._optimizer.first)))
+    assert norms == pytest.approx([1e-4] * 2, rel=1e-3)
+    upper = whole._optimizer.first[-len(frozen._optimizer.first) :]
+    ratio = np.sqrt(sum(float(tf.reduce_sum(slot**2)) for slot in upper)) / norms[1]
+    for one, other in zip(frozen._optimizer.first, upper, strict=True):
+        np.testing.assert_allclose(one * ratio, other, rtol=1e-3, atol=1e-9)
+
+
+def test_a_resumed_run_with_frozen_layers_equals_an_uninterrupted_one(frozen, train, dev, tmp_path):
+    whole = run(frozen, train, dev, tmp_path / "whole")
+    broken = frozen.run(train, dev, CONFIG, tmp_path)
+    next(broken)
+    broken.close()
+    run(frozen, train, dev, tmp_path / "another run in between", OTHER)
+    assert same(run(frozen, train, dev, tmp_path), whole)
+
+
 def test_a_loss_that_is_no_number_ends_the_run(checkpoint, train, dev, tmp_path):
     class Diverging:
         """Logits that grow out of float32 as the weights move."""

@@ -10,6 +10,7 @@ from bertgrid_tf.budget.plan import plan, stage_works
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.training.encoding import CorpusEncoder, token_lengths
+from bertgrid_tf.training.workload import UPDATE_TOKENS
 from bertgrid_tf.training.workload_estimator import WorkloadEstimator
 from bertgrid_tf.trial_config import TrialConfig
 
@@ -73,6 +74,17 @@ def test_oversampling_is_more_work_of_the_same_kind_and_another_learning_rate_no
     assert more.steps > workload.steps
     assert estimator.epoch(start.with_hyperparameters(learning_rate=0.5)) == workload
     assert estimator.epoch(start.with_hyperparameters(max_length=12)).kind != workload.kind
+
+
+def test_frozen_layers_take_the_time_of_a_forward_pass_in_a_model_of_their_own():
+    recipe = whole_sample(model="scratch:4x32")
+    estimator, start = estimator_of(recipe), start_of(recipe)
+    whole, frozen = (estimator.epoch(start.with_hyperparameters(frozen_layers=count)) for count in (0, 3))
+    assert frozen.kind != whole.kind and frozen.model != whole.model
+    # Three forward passes are the cost of a layer, but for its update.
+    update = whole.steps * UPDATE_TOKENS * whole._token_cost
+    assert frozen.training_cost == pytest.approx(2 * whole.training_cost / 4 - update)
+    assert frozen.cost - frozen.training_cost == pytest.approx(whole.cost - whole.training_cost)
 
 
 def test_several_gpus_share_the_tokens_of_the_final_model():

@@ -34,6 +34,9 @@ def described(tmp_path: Path):
         ("Albert", {"reinit_layers": 1}, "reinit_layers 1 is not for type 'albert', which DIR is of: use 0."),
         ("Bert", {"sweeps": {"reinit_layers": [0, 13]}}, "reinit_layers 13 is more than the 12 layers of DIR."),
         ("Bert", {"model": "scratch:1x32", "reinit_layers": 1}, "whose layers are drawn anyway: use 0."),
+        ("Albert", {"frozen_layers": 1}, "frozen_layers 1 is not for type 'albert', which DIR is of: use 0."),
+        ("Bert", {"frozen_layers": 12}, "frozen_layers 12 leaves none of the 12 layers of DIR to train: give fewer."),
+        ("Bert", {"frozen_layers": 6, "reinit_layers": 7}, "7 and frozen_layers 6 are more than the 12 layers of DIR"),
     ],
     ids=str,
 )
@@ -45,7 +48,7 @@ def test_what_an_architecture_cannot_have_is_refused(described, config, changed,
     assert reason in str(refused.value).replace(folder, "DIR")
 
 
-@pytest.mark.parametrize("changed", [{"layer_decay": 0.9}, {"reinit_layers": 2}], ids=str)
+@pytest.mark.parametrize("changed", [{"layer_decay": 0.9}, {"reinit_layers": 2, "frozen_layers": 22}], ids=str)
 def test_what_it_can_have_is_not(described, changed):
     recipe = tiny(**{"model": described("DebertaV2"), "final.model": "none", "sweeps": {}} | changed)
     check_recipe(recipe, corpus_of(recipe))
