@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -20,6 +21,8 @@ from typing_extensions import Self
 from bertgrid_tf.corpus.layout import CONTEXTS, SPEAKER_FORMATS
 
 AUTO = "auto"
+CHECKPOINT = "checkpoint"
+"""The value that stands for a dropout rate of the checkpoint's own."""
 AUTO_KEYS = ("batch_size", "precision")
 """The hyperparameters for which `auto` stands for a value that is measured before the search."""
 
@@ -83,7 +86,23 @@ def one_of(value: str, known: Iterable[str]) -> str:
     return value
 
 
+def dropout_rate(value: Any) -> str:
+    """Validate a rate or `CHECKPOINT`; as text, since the levels of a sweep are of one type.
+
+    Example:
+        >>> dropout_rate("0.20"), dropout_rate(0), dropout_rate("checkpoint")
+        ('0.2', '0.0', 'checkpoint')
+    """
+    try:
+        if value == CHECKPOINT or (not isinstance(value, bool) and 0 <= float(value) < 1):
+            return value if value == CHECKPOINT else str(float(value))
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"must be a number from 0 to below 1, or {CHECKPOINT}, not {shown(value)}")
+
+
 BatchSize = Annotated[Annotated[int, Field(ge=1, le=MOST_BATCH)] | Literal["auto"], count_or(AUTO, MOST_BATCH)]
+Dropout = Annotated[str, BeforeValidator(dropout_rate)]
 
 
 class Hyperparameters(Strict):
@@ -175,6 +194,12 @@ class Hyperparameters(Strict):
         "([SMOTE](https://arxiv.org/abs/1106.1813)) or around (ROSE) its own. That head is scored and saved; training "
         "continues with the trained one. [Without padding](checkpoints.md#without-padding) only",
     )
+    hidden_dropout: Dropout = Field(
+        CHECKPOINT,
+        description="dropout rate after the embeddings and the dense layers, from 0 to below 1; `checkpoint`: its own",
+    )
+    attention_dropout: Dropout = Field(CHECKPOINT, description="likewise, of the attention weights")
+    classifier_dropout: Dropout = Field(CHECKPOINT, description="likewise, in the head")
     warmup_ratio: float = Field(
         0.2,
         ge=0,
@@ -228,6 +253,12 @@ class Hyperparameters(Strict):
         """The precision, once `auto` has been replaced by a measured one."""
         assert self.precision != "auto"
         return self.precision
+
+    @property
+    def dropout_rates(self) -> dict[str, float]:
+        """The dropout rates that are not the checkpoint's, by the place of the layers (`bert.dropout`)."""
+        rates = {place: getattr(self, f"{place}_dropout") for place in ("hidden", "attention", "classifier")}
+        return {place: float(rate) for place, rate in rates.items() if rate != CHECKPOINT}
 
     @property
     def needs_horizon(self) -> bool:

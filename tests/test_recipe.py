@@ -117,6 +117,7 @@ def test_an_emptied_sweep_is_the_base_for_those_that_follow():
         ("model", ["1", "2"], None),
         ("undersample", ["none", "neutral:0.5"], ["none", "neutral:0.5"]),
         ("group_by_length", ["always", "never"], ["always", "never"]),
+        ("hidden_dropout", ["checkpoint", "0", 0.25], ["checkpoint", "0.0", "0.25"]),
     ],
 )
 def test_levels_take_the_type_of_their_parameter(parameter, levels, typed):
@@ -134,6 +135,14 @@ def test_levels_are_the_same_however_they_are_written(written):
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
+        (
+            {"hidden_dropout": "1"},
+            "hidden_dropout must be a number from 0 to below 1, or checkpoint, not '1'",
+        ),
+        (
+            {"sweeps": {"classifier_dropout": ["none"]}},
+            "classifier_dropout=none is no level to sweep: must be a number from 0 to below 1, or checkpoint",
+        ),
         ({"epochs": "0"}, "epochs must be a whole number from 1 to 10,000, not '0'"),
         ({"epochs": "1.5"}, "epochs must be a whole number from 1 to 10,000, not '1.5'"),
         ({"sweep_epochs": 0}, "sweep_epochs must be a whole number from 1 to 10,000, not 0"),

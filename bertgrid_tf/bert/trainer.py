@@ -489,6 +489,8 @@ class Trainer:
         self.checkpoint.reset(config.seed, config.hyperparameters.reinit_layers)
         self._optimizer.reset()
         self._dropout.seed(config.seed)
+        if self._dropout.set_rates(config.hyperparameters.dropout_rates):
+            self._trace()
         self.micro_batches = 1
         if self._loss_scale is not None:
             self._loss_scale.reset()

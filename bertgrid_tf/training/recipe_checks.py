@@ -14,7 +14,7 @@ from bertgrid_tf.bert.tokenizer import checkpoint_notes, load_tokenizer
 from bertgrid_tf.corpus import Corpus, segment_count
 from bertgrid_tf.corpus.votes import vote_shares
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.hyperparameters import Value
+from bertgrid_tf.hyperparameters import CHECKPOINT, Value
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.training.encoding import training_texts
 
@@ -26,6 +26,9 @@ _OF_TYPES: Mapping[str, tuple[Value, Collection[str]]] = {
     "layer_decay": (1, NUMBERED),
     "reinit_layers": (0, NUMBERED),
     "frozen_layers": (0, NUMBERED),
+    "hidden_dropout": (CHECKPOINT, FAMILIES),
+    "attention_dropout": (CHECKPOINT, FAMILIES),
+    "classifier_dropout": (CHECKPOINT, FAMILIES),
 }
 """Hyperparameters with the value that every architecture can have, and the types that can have others."""
 

@@ -439,6 +439,20 @@ def calm(texts) -> Trainer:
     return Trainer(without_dropout(load("scratch:1x32", LABELS, texts=texts)))
 
 
+def test_dropout_rates_are_a_trial_s_own_where_the_checkpoint_drops_nothing_too(calm, trainer, train, dev, tmp_path):
+    none = {f"{place}_dropout": 0 for place in ("hidden", "attention", "classifier")}
+    plain = run(calm, train, dev, tmp_path / "plain")
+    assert same(run(trainer, train, dev, tmp_path / "none", trial(**none)), plain)
+    rates = trial(hidden_dropout=0.4)
+    dropped = run(calm, train, dev, tmp_path / "dropped", rates)
+    assert not same(dropped, plain)
+    broken = calm.run(train, dev, rates, tmp_path)
+    next(broken)
+    broken.close()
+    assert same(run(calm, train, dev, tmp_path / "again"), plain)
+    assert same(run(calm, train, dev, tmp_path, rates), dropped)
+
+
 def test_targets_that_say_what_the_labels_say_train_alike(calm, train, dev, tmp_path):
     plain = run(calm, train, dev, tmp_path / "labels")
     results = run(calm, replace(train, targets=one_hot(train.labels)), dev, tmp_path / "targets")

@@ -50,6 +50,9 @@ UNLIKE = trial(
     lr_schedule="constant",
     weight_decay=0.1,
     layer_decay=0.7,
+    hidden_dropout=0.3,
+    attention_dropout=0.2,
+    classifier_dropout=0.0,
     max_grad_norm=2.0,
     group_by_length="always",
 )
