@@ -40,6 +40,7 @@ Schedule = Literal["linear", "constant", "inverse_sqrt"]
 GroupByLength = Literal["auto", "always", "never"]
 ClassWeights = Literal["none", "balanced", "sqrt", "effective"]
 HeadRetraining = Literal["none", "refit", "smote", "rose"]
+Pooling = Literal["cls", "mean"]
 LearningRate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 ModelName = Annotated[str, Field(min_length=1, max_length=4096)]
 MOST_TEXTS = 10**9
@@ -194,6 +195,12 @@ class Hyperparameters(Strict):
         "([SMOTE](https://arxiv.org/abs/1106.1813)) or around (ROSE) its own. That head is scored and saved; training "
         "continues with the trained one. [Without padding](checkpoints.md#without-padding) only",
     )
+    pooling: Pooling = Field(
+        "cls",
+        description="vector that the head reads: the first token's (`cls`), or the mean of all tokens' (`mean`), "
+        "which [plain transformers does not have](#a-model-with-mean-pooling). "
+        "[Without padding](checkpoints.md#without-padding) only",
+    )
     hidden_dropout: Dropout = Field(
         CHECKPOINT,
         description="dropout rate after the embeddings and the dense layers, from 0 to below 1; `checkpoint`: its own",
@@ -233,7 +240,7 @@ class Hyperparameters(Strict):
         0,
         ge=0,
         le=MOST_LAYERS,
-        description="lowest layers that are not trained, from 1 on with the embeddings; their backward pass is not computed",
+        description="lowest layers that are not trained, with the embeddings; their backward pass is not computed",
     )
     max_grad_norm: float = Field(1.0, gt=0, le=1e9, description="gradients are clipped to this global norm")
     group_by_length: GroupByLength = Field(

@@ -77,15 +77,23 @@ class Checkpoint:
 
     def logits(self, ids: tf.Tensor, types: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
         """Compute the model's own forward pass of a `batches.Batch`, float32 [batch, classes]."""
+        # DeBERTa's layers branch on tensors, of which only autograph makes a graph; tracing takes three times as long.
+        branches = "deberta" in self.model.config.model_type
+        with ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED) if branches else nullcontext():
+            return self.model(self._inputs(ids, types, mask), training=training).logits
+
+    def hidden_states(self, ids: tf.Tensor, types: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """Compute the vectors of the last layer by the model's own forward pass, float32 [batch, length, width]."""
+        encoder = getattr(self.model, self.model.base_model_prefix)
+        return encoder(self._inputs(ids, types, mask), training=False)[0]
+
+    def _inputs(self, ids: tf.Tensor, types: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
         inputs = {"input_ids": ids, "attention_mask": mask}
         # DistilBERT has no token types; RoBERTa's has one, whatever the tokenizer says.
         if "token_type_ids" in signature(self.model.call).parameters:
             single = getattr(self.model.config, "type_vocab_size", 2) < 2
             inputs["token_type_ids"] = tf.zeros_like(types) if single else types
-        # DeBERTa's layers branch on tensors, of which only autograph makes a graph; tracing takes three times as long.
-        branches = "deberta" in self.model.config.model_type
-        with ag_ctx.ControlStatusCtx(ag_ctx.Status.ENABLED) if branches else nullcontext():
-            return self.model(inputs, training=training).logits
+        return inputs
 
     def save(self, folder: Path) -> None:
         """Write model, tokenizer and label names so that plain transformers loads them, in TensorFlow and PyTorch.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bertgrid_tf.bert.dimensions import Dimensions
-from bertgrid_tf.hyperparameters import Precision
+from bertgrid_tf.hyperparameters import Pooling, Precision
 
 SHARE = 0.8
 """The largest share of the limit that a batch may take; the rest is for variation between runs."""
@@ -14,26 +14,33 @@ MIB = 2**20
 
 
 def estimate(
-    dimensions: Dimensions, batch: int, max_length: int, precision: Precision, on_gpu: bool, frozen_layers: int = 0
+    dimensions: Dimensions,
+    batch: int,
+    max_length: int,
+    precision: Precision,
+    on_gpu: bool,
+    frozen_layers: int = 0,
+    pooling: Pooling = "cls",
 ) -> int:
     """Estimate the peak memory of a training step with texts of the maximum length, in bytes.
 
     Activations are counted as by Korthikanti et al. 2023 (arXiv 2205.05198, section 4.1): in every layer, a token keeps
     the inputs of all products in the products' precision; dropout masks, LayerNorm and GELU in float32; and for each
     head and token of its text softmax and dropout mask in float32 and the attention weights. The last layer's
-    feed-forward part is computed for one token of a text. Weights, gradients, decay and Adam's moments are float32. A
-    CPU's memory also holds a second copy of the weights and the traced step. `dimensions` are those of a model that
-    computes no padding (`bert.families`). Of frozen layers nothing is kept for a pass back.
+    feed-forward part is computed for one token of a text, or with mean pooling for all. Of frozen layers nothing is
+    kept. Weights, gradients, decay and Adam's moments are float32. A CPU's memory also holds a second copy of the
+    weights and the traced step. `dimensions` are those of a model that computes no padding (`bert.families`).
     """
     tokens, width, wide = batch * max_length, dimensions.width, dimensions.intermediate
     product, weights = 4 if precision == "fp32" else 2, 4 * dimensions.parameters
     attention = dimensions.heads * max_length * (4 + 4 + product)
     layer = (6 * product + 4 * 4) * width + (product + 2 * 4) * wide + attention
-    last = 4 * product * width + attention
+    last = layer if pooling == "mean" else 4 * product * width + attention
     backward = 3 * 4 * wide
     embedded = dimensions.embedding_width
     embedding = 2 * 4 * embedded + (product * embedded if dimensions.embedding else 0)
-    trained, embedding_update = 4 * dimensions.trained_parameters(frozen_layers), 6 * 4 * dimensions.vocabulary * embedded
+    trained = 4 * dimensions.trained_parameters(frozen_layers)
+    embedding_update = 6 * 4 * dimensions.vocabulary * embedded
     if frozen_layers:
         embedding = embedding_update = 0
     activations = tokens * ((dimensions.layers - frozen_layers - 1) * layer + last + embedding + backward)

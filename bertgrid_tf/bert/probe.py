@@ -15,7 +15,7 @@ from bertgrid_tf.bert.encode import EncodedDataset, EncodedTexts
 from bertgrid_tf.bert.memory import Point, largest, predicted
 from bertgrid_tf.bert.trainer import Trainer
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.hyperparameters import Hyperparameters, Precision
+from bertgrid_tf.hyperparameters import Hyperparameters, Pooling, Precision
 from bertgrid_tf.system.host import free_memory, process_memory, readable
 from bertgrid_tf.system.isolated_process import Send, run_isolated
 from bertgrid_tf.trial_config import TrialConfig
@@ -38,6 +38,7 @@ class Question:
         precision: Precision of matrix products.
         most: The largest batch of interest in texts.
         frozen_layers: Lowest layers that are not trained.
+        pooling: What the head reads.
     """
 
     model: str
@@ -47,6 +48,7 @@ class Question:
     precision: Precision
     most: int
     frozen_layers: int = 0
+    pooling: Pooling = "cls"
 
 
 def available(sharers: int = 1) -> tuple[str, bool, int]:
@@ -123,7 +125,7 @@ def _measure(question: tuple[Question, int, int | None], send: Send) -> list[Poi
         Path("/proc/self/oom_score_adj").write_text("1000")
     try:
         checkpoint = load(training.model, training.labels, texts=training.texts)
-        trainer = Trainer(checkpoint, training.precision, training.frozen_layers)
+        trainer = Trainer(checkpoint, training.precision, training.frozen_layers, training.pooling)
     except tf.errors.ResourceExhaustedError:
         return []
     vocabulary, length = checkpoint.model.config.vocab_size, training.max_length

@@ -26,7 +26,7 @@ from bertgrid_tf.bert.optimizer import AdamW, LossScale, StepUpdate, UsedEmbeddi
 from bertgrid_tf.bert.roofline import Roofline, roofline
 from bertgrid_tf.bert.unpadded import Unpadded, supports
 from bertgrid_tf.errors import DamagedError, UserError
-from bertgrid_tf.hyperparameters import WARMUP_EPOCHS, Precision
+from bertgrid_tf.hyperparameters import WARMUP_EPOCHS, Pooling, Precision
 from bertgrid_tf.metrics.classification import directions, evaluate
 from bertgrid_tf.storage.files import checked, reading, replacing
 from bertgrid_tf.trial_config import TrialConfig
@@ -84,12 +84,13 @@ class Trainer:
     Args:
         checkpoint: The model.
         precision: Precision of matrix products.
-        frozen_layers: Lowest layers that are not trained, and with any of them no embeddings. They have no pass back, no
-            update, and no share in the norm by which gradients are clipped.
+        frozen_layers: Lowest layers that are not trained, and with any of them no embeddings: they have no pass back,
+            no update, and no share in the norm by which gradients are clipped.
+        pooling: What the head reads (`Unpadded`).
         forward: Another forward pass over the same weights; None for the fastest known.
 
     Raises:
-        UserError: The precision is not fp32, and the architecture has only its own forward pass.
+        UserError: The precision is not fp32 or pooling not "cls", and the architecture has only its own forward pass.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Trainer:
         checkpoint: Checkpoint,
         precision: Precision = "fp32",
         frozen_layers: int = 0,
+        pooling: Pooling = "cls",
         forward: ForwardPass | None = None,
     ) -> None:
         self.checkpoint = checkpoint
@@ -106,7 +108,10 @@ class Trainer:
         self.unpadded = forward is None and supports(model)
         if precision != "fp32" and not self.unpadded:
             raise self._refusal(f"Precision {precision}", "fp32")
-        self._forward: ForwardPass = forward or (Unpadded(model, precision) if self.unpadded else checkpoint.logits)
+        if pooling != "cls" and not self.unpadded:
+            raise self._refusal(f"Pooling {pooling}", "cls")
+        own = Unpadded(model, precision, pooling) if self.unpadded else checkpoint.logits
+        self._forward: ForwardPass = forward or own
         self._strategy = model.distribute_strategy
         self._dropout = DropoutKey(model)
         self.micro_batches = 1

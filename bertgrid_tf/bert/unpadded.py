@@ -5,6 +5,7 @@ savings over transformers' own pass leave the logits as they are:
 
 * In attention a long text and a short one share a row, separated by the mask, so that rows are nearly full.
 * The classifier reads only the first token of every text: of the others, the last layer computes keys and values alone.
+  Where it reads the mean over all tokens instead, the last layer is computed as the others are.
 
 Where embeddings, layers and head of a model lie is described in `families`. The variables and Dropout layers are those
 of transformers' own class: nothing is converted.
@@ -18,7 +19,7 @@ import tensorflow as tf
 from transformers.activations_tf import get_tf_activation
 
 from bertgrid_tf.bert.families import FAMILIES, Layer
-from bertgrid_tf.hyperparameters import Precision
+from bertgrid_tf.hyperparameters import Pooling, Precision
 
 COMPUTE = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}
 """The type of matrix products; weights, LayerNorm, softmax and the loss are float32 in each precision."""
@@ -61,12 +62,14 @@ class Unpadded:
     Args:
         model: The built model, with keyed Dropout layers (`bert.dropout`) if training is to be repeatable.
         precision: Precision of matrix products.
+        pooling: Whether the head reads the first token's vector ("cls"), or the mean over the vectors of all.
     """
 
-    def __init__(self, model: Any, precision: Precision = "fp32") -> None:
+    def __init__(self, model: Any, precision: Precision = "fp32", pooling: Pooling = "cls") -> None:
         config = model.config
         self._family = family = FAMILIES[config.model_type]
         self._compute = COMPUTE[precision]
+        self._pooling = pooling
         self._heads = config.num_attention_heads
         self._size = config.hidden_size // self._heads
         self._activation = _activation(getattr(config, family.activation))
@@ -86,12 +89,25 @@ class Unpadded:
 
     def __call__(self, ids: tf.Tensor, types: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
         """Compute logits; arguments and result as those of `Checkpoint.logits`."""
-        x = self._head.dropout(self.pooled(ids, types, mask, training), training=training)
+        return self.head(self._read(ids, types, mask, training), training)
+
+    def head(self, x: tf.Tensor, training: bool) -> tf.Tensor:
+        """Compute the logits of texts, float32 [batch, classes], by the vectors that the head reads, [batch, width]."""
+        x = self._head.dropout(self._pooled(x, training), training=training)
         # The logits themselves are not rounded to the compute type.
         return tf.matmul(x, self.classes.kernel) + self.classes.bias
 
     def pooled(self, ids: tf.Tensor, types: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
         """Compute the input of `classes` before its dropout, float32 [batch, width]; arguments as for the logits."""
+        return self._pooled(self._read(ids, types, mask, training), training)
+
+    def _pooled(self, x: tf.Tensor, training: bool) -> tf.Tensor:
+        if self._family.drops_head_input:
+            x = self._head.dropout(x, training=training)
+        return self._head_activation(self._dense(x, self._head.dense))
+
+    def _read(self, ids: tf.Tensor, types: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
+        """Compute what the head reads of each text, float32 [batch, width]."""
         lengths = tf.reduce_sum(mask, axis=1)
         real = tf.cast(tf.where(tf.reshape(mask, [-1]) > 0)[:, 0], tf.int32)
         texts, positions = real // tf.shape(ids)[1], real % tf.shape(ids)[1]
@@ -101,15 +117,14 @@ class Unpadded:
         x = self._embedded(ids, types, real, positions, training)
         *layers, last = self._layers
         attention_mask = _mask(tokens, tokens)
-        for layer in layers:
+        for layer in self._layers if self._pooling == "mean" else layers:
             x = self._attention(x, tokens, x, tokens, attention_mask, layer, training)
             x = self._feed_forward(x, layer, training)
+        if self._pooling == "mean":
+            return tf.math.segment_sum(x, texts) / tf.cast(lengths, tf.float32)[:, None]
         attention_mask = _mask(first_tokens, tokens)
         x = self._attention(tf.gather(x, firsts), first_tokens, x, tokens, attention_mask, last, training)
-        x = self._feed_forward(x, last, training)
-        if self._family.drops_head_input:
-            x = self._head.dropout(x, training=training)
-        return self._head_activation(self._dense(x, self._head.dense))
+        return self._feed_forward(x, last, training)
 
     def _embedded(
         self, ids: tf.Tensor, types: tf.Tensor, real: tf.Tensor, positions: tf.Tensor, training: bool

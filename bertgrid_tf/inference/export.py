@@ -13,9 +13,10 @@ import tensorflow as tf
 from bertgrid_tf.bert.batches import Batch, pipeline
 from bertgrid_tf.bert.checkpoint import Checkpoint, load
 from bertgrid_tf.bert.trainer import Trainer
+from bertgrid_tf.bert.unpadded import Unpadded
 from bertgrid_tf.corpus import Dialogue, Utterance
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.hyperparameters import Hyperparameters
+from bertgrid_tf.hyperparameters import Hyperparameters, Pooling
 from bertgrid_tf.metrics.correction import Correction
 from bertgrid_tf.storage.files import replacing_folder
 from bertgrid_tf.storage.study_folder import StudyFolder
@@ -81,33 +82,41 @@ def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
         checkpoint.tokenizer, [_dialogue(checkpoint, hyperparameters)], hyperparameters, metadata.speakers
     )
     count = len(texts)
-    expected = correction.apply(Trainer(checkpoint).probabilities(texts))
+    expected = correction.apply(Trainer(checkpoint, pooling=hyperparameters.pooling).probabilities(texts))
     # A text alone, and the others padded to the longest of them.
     batches = pipeline(texts, np.zeros(count, np.int32), np.arange(count), np.array([1, count - 1]))
     with replacing_folder(out) as part:
         checkpoint.tokenizer.model_max_length = hyperparameters.max_length
         checkpoint.tokenizer.save_pretrained(part)
         checkpoint.model.config.save_pretrained(part)
-        served = FORMATS[format](_signature(checkpoint, correction), checkpoint, part)
+        served = FORMATS[format](_signature(checkpoint, correction, hyperparameters.pooling), checkpoint, part)
         difference = float(np.abs(np.concatenate([served(batch) for (batch,) in batches]) - expected).max())
         if not difference < TOLERANCE:
             raise UserError(
                 f"The exported model was not kept, since its probabilities differ by up to {difference:.2g} from those "
-                f"of {study_folder.model}: use that itself, which plain transformers loads."
+                f"of {study_folder.model}: use `predict`."
             )
     return Exported(out, count, difference)
 
 
-def _signature(checkpoint: Checkpoint, correction: Correction) -> Any:
+def _signature(checkpoint: Checkpoint, correction: Correction, pooling: Pooling) -> Any:
     """Return the corrected model as one function, not yet traced."""
     names = ("input_ids", "attention_mask", "token_type_ids")
     offset = (correction.strength * np.log(correction.priors)).astype(np.float32)
 
     def outputs(input_ids: tf.Tensor, attention_mask: tf.Tensor, token_type_ids: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = checkpoint.logits(input_ids, token_type_ids, attention_mask, training=False)
+        inputs = (input_ids, token_type_ids, attention_mask)
+        logits = _mean_logits(checkpoint, *inputs) if pooling == "mean" else checkpoint.logits(*inputs, training=False)
         return {"logits": logits, "probabilities": tf.nn.softmax((logits - offset) / correction.temperature)}
 
     return tf.function(outputs, input_signature=[tf.TensorSpec([None, None], tf.int32, name) for name in names])
+
+
+def _mean_logits(checkpoint: Checkpoint, ids: tf.Tensor, types: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Compute the logits of mean pooling, which transformers does not have, on padded texts."""
+    own = tf.cast(mask, tf.float32)[:, :, None]
+    states = checkpoint.hidden_states(ids, types, mask)
+    return Unpadded(checkpoint.model).head(tf.reduce_sum(own * states, 1) / tf.reduce_sum(own, 1), training=False)
 
 
 def _save_savedmodel(signature: Any, checkpoint: Checkpoint, folder: Path) -> Served:

@@ -36,7 +36,8 @@ class Predictor:
         self._hyperparameters = source.hyperparameters
         self._speakers = metadata.speakers
         with folder.loading(model) as self.labels:
-            self._trainer = Trainer(load(str(model), self.labels), self._hyperparameters.resolved_precision)
+            precision, pooling = self._hyperparameters.resolved_precision, self._hyperparameters.pooling
+            self._trainer = Trainer(load(str(model), self.labels), precision, pooling=pooling)
 
     def probabilities(
         self,

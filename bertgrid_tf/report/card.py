@@ -95,6 +95,7 @@ def card(analysis: StudyAnalysis) -> str:
         name=Path(analysis.folder).name,
         counts=class_counts(metadata.classes),
         place=PLACE,
+        plain=hyperparameters.pooling == "cls",
         places=[_WORDS[place] for place in hyperparameters.context.split("+")],
         none_marker=NONE_MARKER,
         dialogue="\n".join(f"{utterance.speaker}: {utterance.text}" for utterance in _DIALOGUE.utterances),
@@ -132,7 +133,7 @@ def _front(analysis: StudyAnalysis, final: FinalTrial, splits: Mapping[str, Clas
     on_hub = _HUB_ID.fullmatch(base) and not Path(final.model).exists() and final.model != "scratch"
     return ModelCardData(
         base_model=base if on_hub else None,
-        library_name="transformers",
+        library_name="transformers" if final.hyperparameters.pooling == "cls" else "bertgrid-tf",
         metrics=sorted(set(_HUB_METRICS.values())),
         model_name=Path(analysis.folder).name,
         eval_results=scores,

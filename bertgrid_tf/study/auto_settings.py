@@ -176,9 +176,13 @@ def _batch_depends_on(key: str, recipe: Recipe) -> dict[str, Value]:
     max_length = max([recipe.hyperparameters.max_length, *map(int, recipe.sweeps.get("max_length", ()))])
     wide = "fp32" in recipe.sweeps.get("precision", ())
     precision = "fp32" if wide else recipe.hyperparameters.resolved_precision
-    needs: dict[str, Value] = {"model": ", ".join(sorted(set(models))), "max_length": max_length, "precision": precision}
-    frozen_layers = min(map(int, recipe.levels("frozen_layers")))
-    return needs | ({"frozen_layers": frozen_layers} if frozen_layers else {})
+    named = ", ".join(sorted(set(models)))
+    needs: dict[str, Value] = {"model": named, "max_length": max_length, "precision": precision}
+    if frozen_layers := min(map(int, recipe.levels("frozen_layers"))):
+        needs["frozen_layers"] = frozen_layers
+    if "mean" in recipe.levels("pooling"):
+        needs["pooling"] = "mean"
+    return needs
 
 
 def _most_demanding(key: str, recipe: Recipe, corpus: Corpus, gpus: int) -> "Question":
@@ -193,8 +197,8 @@ def _most_demanding(key: str, recipe: Recipe, corpus: Corpus, gpus: int) -> "Que
     texts = tuple(utterance.text for utterance in utterances(corpus.splits["train"]))
     visited = len(training_indices(corpus, recipe.hyperparameters, recipe.seed))
     most = max(visited // LEAST_STEPS // gpus, 1)
-    frozen_layers = needs.get("frozen_layers", 0)
-    return Question(models[-1], corpus.labels, texts, needs["max_length"], needs["precision"], most, frozen_layers)  # type: ignore[arg-type]
+    least = {name: needs[name] for name in ("max_length", "precision", "frozen_layers", "pooling") if name in needs}
+    return Question(models[-1], corpus.labels, texts, most=most, **least)  # type: ignore[arg-type]
 
 
 def _measure_batch(key: str, recipe: Recipe, corpus: Corpus, share: HostShare) -> MeasuredSetting:
@@ -254,6 +258,7 @@ def estimate_auto(recipe: Recipe, corpus: Corpus, gpu_memory: int | None = None)
         devices = final_gpus if key == FINAL_BATCH_SIZE else 1
         run = _most_demanding(key, recipe, corpus, devices)
         size = dimensions(run.model, len(corpus.labels))
-        points = [Point(n, estimate(size, n, run.max_length, run.precision, on_gpu, run.frozen_layers), 0.0) for n in (1, 2)]
+        training = (run.max_length, run.precision, on_gpu, run.frozen_layers, run.pooling)
+        points = [Point(n, estimate(size, n, *training), 0.0) for n in (1, 2)]
         recipe = with_values(recipe, {key: largest(points, limit, run.most) * devices})
     return recipe

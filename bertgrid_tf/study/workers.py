@@ -68,7 +68,7 @@ def sensible_count(recipe: Recipe, corpus: Corpus) -> tuple[int, str]:
         cores, free, values = len(os.sched_getaffinity(0)), free_memory(), with_defaults(recipe).hyperparameters
         sizes = (dimensions(model, len(corpus.labels)) for model in recipe.searched_models())
         training = (int(values.batch_size), values.max_length, values.resolved_precision, False)
-        need = max(estimate(size, *training, values.frozen_layers) for size in sizes)
+        need = max(estimate(size, *training, values.frozen_layers, values.pooling) for size in sizes)
         own = f"{CORES} CPU cores each, of {cores} in all" if cores > 1 else "there is 1 CPU core"
         bounds |= {
             own: cores // CORES,

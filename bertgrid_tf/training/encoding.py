@@ -28,7 +28,7 @@ SAMPLED_UTTERANCES = 2_000
 """Utterances of a sample, in whole dialogues; its mean length is within 2 % of the whole split's."""
 LAYOUT = ("model", "markers", "context", "speaker_format", "min_speaker_count", "max_length")
 """The hyperparameters that an input's token ids depend on."""
-BUILT_BY = ("model", "markers", "precision", "frozen_layers")
+BUILT_BY = ("model", "markers", "precision", "frozen_layers", "pooling")
 """The hyperparameters that a trainer is built for; it serves all values of the others."""
 
 

@@ -47,5 +47,5 @@ class ModelCache:
                     markers=marker_tokens(hyperparameters),
                 )
             precision, frozen_layers = hyperparameters.resolved_precision, hyperparameters.frozen_layers
-            self._built = (wanted, Trainer(checkpoint, precision, frozen_layers))
+            self._built = (wanted, Trainer(checkpoint, precision, frozen_layers, hyperparameters.pooling))
         return self._built[1]

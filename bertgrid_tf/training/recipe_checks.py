@@ -26,6 +26,7 @@ _OF_TYPES: Mapping[str, tuple[Value, Collection[str]]] = {
     "layer_decay": (1, NUMBERED),
     "reinit_layers": (0, NUMBERED),
     "frozen_layers": (0, NUMBERED),
+    "pooling": ("cls", FAMILIES),
     "hidden_dropout": (CHECKPOINT, FAMILIES),
     "attention_dropout": (CHECKPOINT, FAMILIES),
     "classifier_dropout": (CHECKPOINT, FAMILIES),
@@ -55,12 +56,13 @@ def check_recipe(recipe: Recipe, corpus: Corpus, final_here: bool = True) -> Non
         _check_lengths(recipe, model, texts[:: -(-len(texts) // SAMPLED_TEXTS)])
     if any(recipe.levels("soft_label_weight")):
         vote_shares(corpus)
+    models = _architectures(recipe)
     for parameter, (plain, kinds) in _OF_TYPES.items():
         for level in recipe.levels(parameter):
-            for model, kind in _architectures(recipe).items() if level != plain else ():
-                if kind not in kinds:
+            for model, kind in models.items():
+                if level != plain and kind not in kinds:
                     raise UserError(f"{parameter} {level} is not for type {kind!r}, which {model} is of: use {plain}.")
-    for model in _architectures(recipe):
+    for model in models:
         _check_layers(recipe, model)
 
 

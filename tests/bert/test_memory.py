@@ -69,8 +69,15 @@ def test_frozen_layers_keep_nothing_and_have_no_moments():
     whole, upper = (estimate(BASE, 8, 64, "fp32", True, frozen_layers=frozen) for frozen in (0, 6))
     assert 4 * 4 * (BASE.parameters - BASE.trained_parameters(6)) < whole - upper < whole - 4 * BASE.parameters
     # Half of the layers keep half of what all of them do.
-    per_text = [estimate(BASE, 9, 64, "fp32", True, frozen) - estimate(BASE, 8, 64, "fp32", True, frozen) for frozen in (0, 6)]
-    assert per_text[1] == pytest.approx(per_text[0] / 2, rel=0.05)
+    more = [estimate(BASE, 9, 64, "fp32", True, frozen_layers=frozen) for frozen in (0, 6)]
+    assert more[1] - upper == pytest.approx((more[0] - whole) / 2, rel=0.05)
+
+
+def test_with_mean_pooling_the_last_layer_keeps_what_the_others_do():
+    first, mean = (estimate(BASE, 8, 64, "fp32", True, pooling=pooling) for pooling in ("cls", "mean"))
+    one, two = (estimate(replace(BASE, layers=n), 8, 64, "fp32", True) for n in (12, 13))
+    weights = replace(BASE, layers=13).parameters - BASE.parameters
+    assert 0 < mean - first < two - one - 20 * weights
 
 
 def test_where_one_text_takes_more_than_80_percent_a_batch_that_takes_no_more_is_chosen():

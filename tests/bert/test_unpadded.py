@@ -168,6 +168,35 @@ def test_loss_and_every_gradient_are_those_of_the_model_s_own_call(name, lengths
         np.testing.assert_allclose(one, other, atol=2e-5 * largest, err_msg=variable.name)
 
 
+def own_mean_logits(model: transformers.TFPreTrainedModel, inputs: tuple[tf.Tensor, ...]) -> tf.Tensor:
+    """The logits of the model's own layers and head, where the mean over a text's tokens stands for its first one."""
+    mask = tf.cast(inputs[2], tf.float32)[:, :, None]
+    states = Checkpoint("", None, model, [], frozenset()).hidden_states(*inputs)
+    mean = tf.reduce_sum(states * mask, axis=1) / tf.reduce_sum(mask, axis=1)
+    kind = model.config.model_type
+    if kind == "bert":
+        return model.classifier(model.bert.pooler(mean[:, None]))
+    if kind == "albert":
+        return model.classifier(model.albert.pooler(mean))
+    if kind == "distilbert":
+        return model.classifier(model.pre_classifier(mean))
+    return model.classifier(mean[:, None])
+
+
+@pytest.mark.parametrize("name", ["one layer", "tanh gelu", *RELATIVES])
+def test_with_mean_pooling_the_mean_over_a_text_s_tokens_stands_for_its_first(name):
+    bert, inputs = model(name), batch([24, 2, 9, 13, 5], 2, padding=0)
+    plain_loss, plain = gradients(bert, lambda: own_mean_logits(bert, inputs))
+    ours = Unpadded(bert, pooling="mean")
+    np.testing.assert_allclose(ours(*inputs, False), own_mean_logits(bert, inputs), atol=1e-4, rtol=1e-4)
+    loss, own = gradients(bert, lambda: ours(*inputs, False))
+    assert loss == pytest.approx(plain_loss, rel=1e-5)
+    largest = max(np.abs(gradient).max() for gradient in plain)
+    for variable, one, other in zip(bert.trainable_variables, own, plain, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5 * largest, err_msg=variable.name)
+    assert np.abs(ours(*inputs, False) - Unpadded(bert)(*inputs, False)).max() > 1e-3
+
+
 class Scaling:
     """The random generator of a Dropout layer, which multiplies what it is given instead of dropping some of it."""
 

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,16 @@ from transformers import AutoConfig, AutoTokenizer
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.encode import EncodedTexts, encode
 from bertgrid_tf.bert.trainer import Trainer
+from bertgrid_tf.corpus import Dialogue, Utterance
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.inference.export import FORMATS, Exported, export
+from bertgrid_tf.inference.predictor import Predictor
 from bertgrid_tf.metrics.correction import Correction
 from bertgrid_tf.recipe import load_recipe
 from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
 from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.training.encoding import encode_dialogues
 
 LABELS = ("bad", "good", "neither")
 TEXTS = ["the film was fun", "it was", "the story of the film was boring and it was sad", "a film"]
@@ -159,6 +163,23 @@ def test_names_types_and_shapes_of_what_goes_in_and_what_comes_out(exported):
     inputs, outputs = signature(exported.folder)
     assert inputs == dict.fromkeys(INPUTS, ("int32", [dimension, dimension]))
     assert outputs == dict.fromkeys(["logits", "probabilities"], ("float32", [dimension, 3]))
+
+
+@pytest.mark.parametrize("name", FORMATS_HERE)
+def test_a_model_with_mean_pooling_is_exported_with_it(study_folder, own, tmp_path, name):
+    final = study_folder.read_final()
+    means = final.hyperparameters.model_copy(update={"pooling": "mean"})
+    study_folder.write_final(replace(final, hyperparameters=means))
+    try:
+        done = export(study_folder, name, tmp_path / name)
+        dialogue = Dialogue(tuple(map(Utterance, TEXTS)))
+        predicted = Predictor(study_folder).probabilities([dialogue])
+    finally:
+        study_folder.write_final(final)
+    texts = encode_dialogues(own.checkpoint.tokenizer, [dialogue], means, {})
+    served = runner(done.folder)(padded(texts, slice(None)))["probabilities"]
+    np.testing.assert_allclose(served, predicted, atol=1e-5)
+    assert np.abs(served - own.probabilities(texts)).max() > 1e-3
 
 
 def test_a_model_that_differs_from_the_study_s_is_not_kept(study_folder, tmp_path, monkeypatch):

@@ -191,6 +191,14 @@ def test_the_opened_test_split_has_its_column_and_its_classes():
     assert "has not been opened" not in written
 
 
+def test_a_model_that_plain_transformers_would_compute_otherwise_says_so_and_has_other_code():
+    written = card(analysis(hyperparameters={"context": "current", "pooling": "mean"}))
+    assert ModelCard(written).data.library_name == "bertgrid-tf"
+    assert "plain transformers reads the first token's: it loads this folder, but gives other classes." in written
+    assert f"classifier = Trainer(load(\"{PLACE}\", {LABELS}), pooling=\"mean\")" in written
+    assert "from transformers import" not in written
+
+
 def test_a_model_that_does_not_beat_the_baseline_says_so_first():
     made = analysis()
     dev = made.final_dev

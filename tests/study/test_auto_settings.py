@@ -87,6 +87,21 @@ def test_the_most_demanding_of_all_trials_is_measured():
     assert (question.model, question.max_length) == ("scratch:1x64", 96)
 
 
+def test_the_fewest_frozen_layers_and_mean_pooling_are_the_most_demanding():
+    def measured(**changes: object) -> tuple[int, str]:
+        asked = tiny(**changes, batch_size="auto")
+        question = auto_settings._most_demanding(BATCH_SIZE, asked, corpus_of(asked), 1)
+        return question.frozen_layers, question.pooling
+
+    assert measured() == (0, "cls")
+    assert measured(frozen_layers=2, pooling="mean") == (2, "mean")
+    sweeps = {"frozen_layers": [1, 3], "pooling": ["cls", "mean"]}
+    assert measured(frozen_layers=2, sweeps=sweeps) == (1, "mean")
+    of = AUTO_SETTINGS[BATCH_SIZE].of
+    assert of(with_defaults(tiny())).keys() == {"model", "max_length", "precision"}
+    assert of(tiny(frozen_layers=1))["frozen_layers"] == 1
+
+
 def test_the_final_model_s_gpus_share_the_batch():
     recipe = tiny(**{"max_train_samples": 800, "final.batch_size": "auto"})
     corpus = corpus_of(recipe)

@@ -37,7 +37,8 @@ def described(tmp_path: Path):
         ("Albert", {"frozen_layers": 1}, "frozen_layers 1 is not for type 'albert', which DIR is of: use 0."),
         ("Bert", {"frozen_layers": 12}, "frozen_layers 12 leaves none of the 12 layers of DIR to train: give fewer."),
         ("Bert", {"frozen_layers": 6, "reinit_layers": 7}, "7 and frozen_layers 6 are more than the 12 layers of DIR"),
-        ("DebertaV2", {"hidden_dropout": 0.2}, "hidden_dropout 0.2 is not for type 'deberta-v2', which DIR is of: use checkpoint."),
+        ("DebertaV2", {"pooling": "mean"}, "pooling mean is not for type 'deberta-v2', which DIR is of: use cls."),
+        ("DebertaV2", {"hidden_dropout": 0.2}, "hidden_dropout 0.2 is not for type 'deberta-v2', which DIR is of"),
     ],
     ids=str,
 )
