@@ -41,6 +41,7 @@ GroupByLength = Literal["auto", "always", "never"]
 ClassWeights = Literal["none", "balanced", "sqrt", "effective"]
 HeadRetraining = Literal["none", "refit", "smote", "rose"]
 Pooling = Literal["cls", "mean"]
+Truncation = Literal["head", "head+tail"]
 LearningRate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 ModelName = Annotated[str, Field(min_length=1, max_length=4096)]
 MOST_TEXTS = 10**9
@@ -139,6 +140,11 @@ class Hyperparameters(Strict):
         le=2**16,
         description="tokens of an input, special tokens included; context is truncated first, the current utterance "
         "last",
+    )
+    truncation: Truncation = Field(
+        "head",
+        description="what is kept of a current utterance that is too long: its beginning (`head`), or a quarter of its "
+        "beginning and the rest of its end (`head+tail`, [Sun et al. 2019](https://arxiv.org/abs/1905.05583))",
     )
     context: str = Field(
         "current",

@@ -64,7 +64,7 @@ class Checkpoint:
         Args:
             seed: Decides what is drawn.
             reinit_layers: Top layers that are drawn too, with pooler and head, held by a file or not (Zhang et al.
-                2021, arXiv 2006.05987, section 4); the fresh variables are drawn as without them.
+                2021, arXiv 2006.05987, section 5); the fresh variables are drawn as without them.
         """
         # Of a generator of their own.
         random, of_layers = np.random.default_rng(seed), np.random.default_rng([seed, 1])

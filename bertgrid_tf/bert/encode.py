@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.hyperparameters import Truncation
 
 # Above this share of [UNK] pieces, the vocabulary is of another language or script than the texts.
 UNKNOWN_LIMIT = 0.5
@@ -81,7 +82,11 @@ class EncodedDataset:
 
 
 def encode(
-    tokenizer: Any, texts: Iterable[Segmented], max_length: int, pieces: Mapping[str, list[int]] | None = None
+    tokenizer: Any,
+    texts: Iterable[Segmented],
+    max_length: int,
+    pieces: Mapping[str, list[int]] | None = None,
+    truncation: Truncation = "head",
 ) -> EncodedTexts:
     """Encode texts of one or more segments as `[CLS] s0 [SEP] s1 [SEP] …`, with the tokenizer's own special tokens.
 
@@ -94,11 +99,13 @@ def encode(
         texts: Segments of each text and the index of its focus.
         max_length: Most tokens of a text, special tokens included.
         pieces: The ids of segments that have been tokenised already (`tokenized`).
+        truncation: What is kept of a focus that is too long: its beginning, or a quarter of its beginning and the rest
+            of its end (Sun et al. 2019, arXiv 1905.05583).
 
     Raises:
         UserError: `max_length` leaves no room for a token, or the disk none for the tokens of many texts.
     """
-    return joined(_encoded_chunks(tokenizer, texts, max_length, pieces or {}))
+    return joined(_encoded_chunks(tokenizer, texts, max_length, pieces or {}, truncation))
 
 
 def joined(parts: Iterable[EncodedTexts]) -> EncodedTexts:
@@ -167,7 +174,11 @@ def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 
 def _encoded_chunks(
-    tokenizer: Any, texts: Iterable[Segmented], max_length: int, known: Mapping[str, list[int]]
+    tokenizer: Any,
+    texts: Iterable[Segmented],
+    max_length: int,
+    known: Mapping[str, list[int]],
+    truncation: Truncation,
 ) -> Iterator[EncodedTexts]:
     prefix, between, suffix = _special_ids(tokenizer)
     two_types = any(tokenizer("a", "b", return_token_type_ids=True)["token_type_ids"])
@@ -189,6 +200,9 @@ def _encoded_chunks(
             for position, (part, keep) in enumerate(zip(parts, kept, strict=True)):
                 opening = prefix if position == 0 else []
                 closing = suffix if position == len(parts) - 1 else between
+                if position == focus and truncation == "head+tail" and keep < len(part):
+                    head = keep // 4
+                    part = part[:head] + part[len(part) - keep + head :]
                 ids += opening + part[:keep] + closing
                 kind = int(two_types and (position == focus) != (focus == 0))
                 types += [kind] * (len(opening) + keep + len(closing))

@@ -95,7 +95,7 @@ def card(analysis: StudyAnalysis) -> str:
         name=Path(analysis.folder).name,
         counts=class_counts(metadata.classes),
         place=PLACE,
-        plain=hyperparameters.pooling == "cls",
+        plain=(hyperparameters.pooling, hyperparameters.truncation) == ("cls", "head"),
         places=[_WORDS[place] for place in hyperparameters.context.split("+")],
         none_marker=NONE_MARKER,
         dialogue="\n".join(f"{utterance.speaker}: {utterance.text}" for utterance in _DIALOGUE.utterances),

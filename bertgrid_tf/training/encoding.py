@@ -26,7 +26,7 @@ from bertgrid_tf.training.resampling import training_indices
 
 SAMPLED_UTTERANCES = 2_000
 """Utterances of a sample, in whole dialogues; its mean length is within 2 % of the whole split's."""
-LAYOUT = ("model", "markers", "context", "speaker_format", "min_speaker_count", "max_length")
+LAYOUT = ("model", "markers", "context", "speaker_format", "min_speaker_count", "max_length", "truncation")
 """The hyperparameters that an input's token ids depend on."""
 BUILT_BY = ("model", "markers", "precision", "frozen_layers", "pooling")
 """The hyperparameters that a trainer is built for; it serves all values of the others."""
@@ -48,7 +48,8 @@ def encode_dialogues(
         speakers: The training split's `corpus.speaker_counts`.
         pieces: The ids of texts that have been tokenised already.
     """
-    return encode(tokenizer, _inputs(dialogues, hyperparameters, speakers), hyperparameters.max_length, pieces)
+    inputs = _inputs(dialogues, hyperparameters, speakers)
+    return encode(tokenizer, inputs, hyperparameters.max_length, pieces, hyperparameters.truncation)
 
 
 def _inputs(

@@ -14,7 +14,7 @@ from bertgrid_tf.trial_config import TrialConfig
 WITHOUT_EFFECT_ON_SPEED = (
     *("learning_rate", "oversample_ratio", "undersample", "class_weights", "focal_gamma", "soft_label_weight"),
     *("label_smoothing", "warmup_ratio", "lr_schedule", "weight_decay", "layer_decay", "reinit_layers"),
-    *("hidden_dropout", "attention_dropout", "classifier_dropout", "max_grad_norm"),
+    *("hidden_dropout", "attention_dropout", "classifier_dropout", "max_grad_norm", "truncation"),
 )
 """The hyperparameters that do not change the time of a token."""
 

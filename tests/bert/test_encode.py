@@ -62,6 +62,21 @@ def test_context_is_cut_before_the_focus(checkpoint):
     assert encoded.full_lengths.tolist() == [17]
 
 
+def test_of_a_focus_that_is_too_long_a_quarter_is_kept_of_its_beginning_and_the_rest_of_its_end(checkpoint):
+    words = ["the", "film", "was", "a", "story", "of", "it", "great", "lovely", "fun", "awful", "sad"]
+    long = " ".join(words)
+    for room, kept in ((8, [*words[:2], *words[-6:]]), (3, words[-3:]), (11, [*words[:2], *words[-9:]]), (12, words)):
+        encoded = encode(checkpoint.tokenizer, [((long,), 0)], room + 2, truncation="head+tail")
+        assert pieces(checkpoint, encoded, 0) == ["[CLS]", *kept, "[SEP]"]
+        assert encoded.full_lengths.tolist() == [14]
+    # The context is cut at its end, and before the focus is.
+    encoded = encode(checkpoint.tokenizer, [((long, long), 1)], 18, truncation="head+tail")
+    assert pieces(checkpoint, encoded, 0) == ["[CLS]", *words[:3], "[SEP]", *words, "[SEP]"]
+    encoded = encode(checkpoint.tokenizer, [((long, long), 0)], 7, truncation="head+tail")
+    assert pieces(checkpoint, encoded, 0) == ["[CLS]", words[0], *words[-3:], "[SEP]", "[SEP]"]
+    assert types(encoded, 0) == [0] * 6 + [1]
+
+
 def test_an_empty_text_is_two_special_tokens(checkpoint):
     encoded = encode(checkpoint.tokenizer, [(("",), 0), (("it",), 0)], 8)
     assert encoded.lengths.tolist() == [2, 3]

@@ -195,8 +195,12 @@ def test_a_model_that_plain_transformers_would_compute_otherwise_says_so_and_has
     written = card(analysis(hyperparameters={"context": "current", "pooling": "mean"}))
     assert ModelCard(written).data.library_name == "bertgrid-tf"
     assert "plain transformers reads the first token's: it loads this folder, but gives other classes." in written
-    assert f"classifier = Trainer(load(\"{PLACE}\", {LABELS}), pooling=\"mean\")" in written
+    assert f'classifier = Trainer(load("{PLACE}", {LABELS}), pooling="mean")' in written
     assert "from transformers import" not in written
+    written = card(analysis(hyperparameters={"truncation": "head+tail"}))
+    assert "then the text itself in its middle, so that a quarter is kept of its beginning" in written
+    assert 'max_length=48, truncation="head+tail")' in written
+    assert "plain transformers reads" not in written
 
 
 def test_a_model_that_does_not_beat_the_baseline_says_so_first():
