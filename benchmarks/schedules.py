@@ -288,7 +288,7 @@ def compare(table: pd.DataFrame) -> pd.DataFrame:
         apart = 100 * (both["test"][schedule] - both["test"][PER_CELL])
         line: dict[str, Any] = {"schedule": schedule, "grids": both.groupby(grids).ngroups}
         line["cost"] = epochs_trained(schedule, epochs) / epochs
-        line["difference"], line["low"], line["high"] = _mean_with_interval(apart.groupby(grids).mean())
+        line["difference"], line["low"], line["high"] = mean_with_interval(apart.groupby(grids).mean())
         line |= {f"epoch {epoch}": own.groupby(grids).mean().mean() for epoch, own in apart.groupby("epoch")}
         ranks, distances, picks = {}, [], []
         for (corpus, seed), grid in both.groupby(grids):
@@ -303,11 +303,11 @@ def compare(table: pd.DataFrame) -> pd.DataFrame:
         lines.append(line | {"pick": np.mean(picks)})
     for line in lines:
         nearer = (correlations[line["schedule"]] - correlations[SHARED]).dropna()
-        line["nearer"], line["nearer_low"], line["nearer_high"] = _mean_with_interval(nearer)
+        line["nearer"], line["nearer_low"], line["nearer_high"] = mean_with_interval(nearer)
     return pd.DataFrame(lines).sort_values("cost", ignore_index=True)
 
 
-def _mean_with_interval(values: pd.Series) -> tuple[float, float, float]:
+def mean_with_interval(values: pd.Series) -> tuple[float, float, float]:
     """Return a mean and the limits of its 95 % interval."""
     reach = t.ppf(0.975, len(values) - 1) * values.std() / np.sqrt(len(values)) if len(values) > 1 else np.nan
     return values.mean(), values.mean() - reach, values.mean() + reach
