@@ -2,6 +2,8 @@
 
 import shutil
 from collections.abc import Mapping
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +34,11 @@ from bertgrid_tf.system.process import StoppedError
 from tuners.errors import TunerError
 
 if TYPE_CHECKING:
+    from bertgrid_tf.budget.callbacks import Callback
     from bertgrid_tf.storage.study_folder import StudyFolder
+
+TRACKERS = {"mlflow": "MLflow", "wandb": "WandB"}
+"""The callbacks of `--track`, each in the module of `report` that has its name."""
 
 
 @with_data_flags
@@ -67,6 +73,13 @@ def tune(
     tensorboard: Annotated[
         bool, flag("--tensorboard", "write logs for TensorBoard and its HParams table into the study folder")
     ] = False,
+    track: Annotated[
+        str | None,
+        flag("--track", "keep the study in experiment trackers too: mlflow, wandb, or both separated by a comma"),
+    ] = None,
+    track_texts: Annotated[
+        bool, flag("--track-texts", "let the trackers have the texts of the data that the report quotes, too")
+    ] = False,
     workers: Annotated[
         str | None,
         flag("--workers", "trials at a time, each on a GPU of its own or on a share of the CPU, or auto; needs Ray"),
@@ -87,6 +100,7 @@ def tune(
     from bertgrid_tf.report.summary import print_summary
     from bertgrid_tf.storage.study_folder import StudyFolder
 
+    trackers = _tracker_names(track, track_texts)
     name = corpus_name(name, context.params)
     console, asked = Console(), read_recipe(name, recipe, context.params)
     suggested = suggested_keys(context.params)
@@ -94,11 +108,15 @@ def tune(
         folder = StudyFolder(results / (study or name))
         _print_plan(console, folder, fresh, name, asked, data_dir, api.memory_limit(gpu_memory), strict, suggested)
         return
-    callbacks = []
+    callbacks: list[Callback] = []
     if tensorboard:
         from bertgrid_tf.report.tensorboard import TensorBoard
 
         callbacks.append(TensorBoard())
+    on_message = partial(console.print, style="bold yellow", markup=False, highlight=False, soft_wrap=True)
+    for tracker in trackers:
+        kind = getattr(import_module(f"bertgrid_tf.report.{tracker}"), TRACKERS[tracker])
+        callbacks.append(kind(texts=track_texts, on_message=on_message))
     try:
         done = api.tune(
             name,
@@ -122,6 +140,16 @@ def tune(
             "goes on from there."
         ) from error
     print_summary(console, StudyFolder(done.path), done.analysis)
+
+
+def _tracker_names(track: str | None, texts: bool) -> list[str]:
+    """Return the names that `--track` lists, each once."""
+    names = [*dict.fromkeys(name.strip() for name in track.split(","))] if track else []
+    if unknown := [name for name in names if name not in TRACKERS]:
+        raise UserError(f"--track takes {' or '.join(TRACKERS)}, or both separated by a comma, not {unknown[0]!r}.")
+    if texts and not names:
+        raise UserError("--track-texts says what --track sends: give --track, too.")
+    return names
 
 
 def _print_plan(

@@ -69,14 +69,11 @@ def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
             "onnx needs tf2onnx and ONNX Runtime, which are not installed: pip install 'bertgrid-tf[onnx]'."
         )
     hyperparameters, metadata = study_folder.read_final().hyperparameters, study_folder.read_metadata()
-    if not study_folder.model.is_dir():
-        raise UserError(
-            f"The study in {study_folder.path} has no model folder yet: run its `tune` command again to go on."
-        )
+    model = study_folder.final_model()
     if out.exists() or out.is_symlink():
         raise UserError(f"{out} is there already: delete it, or name another folder with -o.")
-    with study_folder.loading(study_folder.model) as labels:
-        checkpoint = load(str(study_folder.model), labels)
+    with study_folder.loading(model) as labels:
+        checkpoint = load(str(model), labels)
     correction = study_folder.read_correction() or Correction(0, [1] * len(metadata.labels), 1)
     texts = encode_dialogues(
         checkpoint.tokenizer, [_dialogue(checkpoint, hyperparameters)], hyperparameters, metadata.speakers
@@ -94,7 +91,7 @@ def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
         if not difference < TOLERANCE:
             raise UserError(
                 f"The exported model was not kept, since its probabilities differ by up to {difference:.2g} from those "
-                f"of {study_folder.model}: use `predict`."
+                f"of {model}: use `predict`."
             )
     return Exported(out, count, difference)
 

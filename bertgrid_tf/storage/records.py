@@ -56,6 +56,17 @@ class StudyMetadata:
 
 
 @dataclass(frozen=True)
+class TrackedStudy:
+    """A study in experiment trackers (`tracking.json`).
+
+    Attributes:
+        id: Drawn once, so that a study in the same folder, moved or resumed, has the same runs there.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+
+
+@dataclass(frozen=True)
 class SearchConfidence:
     """How sure a search that left cells out is of its best cell (`confidence.json`).
 

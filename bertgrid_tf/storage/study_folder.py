@@ -9,6 +9,7 @@ from dataclasses import astuple, fields, replace
 from math import inf, isfinite, isinf, isnan, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pandas as pd
 from pydantic import TypeAdapter
@@ -32,6 +33,7 @@ from bertgrid_tf.storage.records import (
     StageTime,
     StudyMetadata,
     SweepLine,
+    TrackedStudy,
     TrialRecord,
 )
 from bertgrid_tf.trial_config import SOUP, TrialConfig
@@ -50,6 +52,7 @@ _FINAL_AGAIN = "run the study's `tune` command again, which trains the final mod
 _FITTED_AGAIN = "run the study's `tune` command again, which fits it anew"
 _NO_SOUP = "restore it from a copy, or delete it to go on without a soup"
 _NO_RECORD = "restore it from a copy, or delete it: the study then has no record of earlier evaluations"
+_NO_TRACKING = "restore it from a copy, or delete it: trackers then take the study for another one"
 _SWEEP_COLUMNS = ["parameter", "level", "epoch", "score", "chosen", "trial_id", "status", "overruled"]
 CELL_COLUMNS = ("learning_rate", "epoch", "trial_id")
 """The columns of `cells.csv` that say which cell a line is; the others are metrics."""
@@ -80,9 +83,10 @@ class StudyFolder:
     how sure it is the grid's; `predictions/` the dev predictions of every epoch; `lengths.csv` the token lengths of the
     winner's inputs; `follow_up/` trials after the search; `soup.json` and `soup/` the averaged rows; `final/`,
     `final.json` and `model/` the final model's state, scores and files; `report.html` and `figures/` all of it to look
-    at; `tensorboard/` logs; `evaluations.csv` and `evaluations/` which split was opened when, and the predictions
-    there; `auto_settings.json` the values measured for `auto`; `mistakes.csv` the dev texts that the runs label
-    otherwise; `times.csv` predicted and measured time by stage; `budget.jsonl` what was left out for lack of time.
+    at; `tensorboard/` logs; `tracking.json` the id of the study in experiment trackers; `evaluations.csv` and
+    `evaluations/` which split was opened when, and the predictions there; `auto_settings.json` the values measured for
+    `auto`; `mistakes.csv` the dev texts that the runs label otherwise; `times.csv` predicted and measured time by
+    stage; `budget.jsonl` what was left out for lack of time.
 
     Args:
         path: The folder, which need not exist yet.
@@ -109,6 +113,7 @@ class StudyFolder:
         self.report_file = path / "report.html"
         self.figures = path / "figures"
         self.tensorboard = path / "tensorboard"
+        self.tracking_file = path / "tracking.json"
         self.soup_file = path / "soup.json"
         self.soup_model = path / "soup"
         self.follow_up = path / "follow_up"
@@ -257,6 +262,13 @@ class StudyFolder:
         """Write `final.json`."""
         self._write(self.final_file, final)
 
+    def final_model(self) -> Path:
+        """Return the folder of the final model; raise UserError where there is none, or none yet."""
+        self.read_final()
+        if not self.model.is_dir():
+            raise UserError(f"The study in {self.path} has no model folder yet: run its `tune` command again to go on.")
+        return self.model
+
     def has_final_model(self) -> bool:
         """Return whether the final model is trained and saved."""
         return self.model.is_dir() and self.final_file.exists()
@@ -343,6 +355,13 @@ class StudyFolder:
         if not claimed:
             delete(state)
             self._write(file, own)
+
+    def tracking_id(self) -> str:
+        """Return the id by which experiment trackers know the study; it is drawn when a first one asks."""
+        if not self.tracking_file.exists():
+            self._write(self.tracking_file, TrackedStudy(uuid4().hex[:12]))
+        with reading(self.tracking_file, _NO_TRACKING) as file:
+            return read_json(file, TrackedStudy).id
 
     # Tables
 

@@ -1,6 +1,7 @@
 """Flags, their environment variables and their refusals."""
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -265,3 +266,18 @@ def test_a_corpus_that_there_is_not_is_refused_with_those_there_are(bertgrid):
     )
     assert bertgrid("tune", "freinds").refusal == sentence
     assert bertgrid("data", "describe", "freinds").refusal == sentence
+
+
+def test_a_tracker_that_is_none_and_texts_for_no_tracker_are_refused(bertgrid):
+    refused = bertgrid(*TUNE, "--track", "mlflow, comet", "--dry-run").refusal
+    assert refused == "--track takes mlflow or wandb, or both separated by a comma, not 'comet'."
+    refused = bertgrid(*TUNE, "--track-texts", "--dry-run").refusal
+    assert refused == "--track-texts says what --track sends: give --track, too."
+
+
+def test_a_tracker_whose_package_is_not_installed_is_refused_before_anything_is_read(bertgrid, monkeypatch):
+    for name, title in (("mlflow", "MLflow"), ("wandb", "Weights & Biases")):
+        monkeypatch.setitem(sys.modules, name, None)
+        refused = bertgrid(*TUNE, "--track", name).refusal
+        assert refused == f"{title} is not installed: pip install 'bertgrid-tf[{name}]'."
+    assert list(Path.cwd().parent.rglob("*")) == [Path.cwd()]

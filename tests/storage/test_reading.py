@@ -48,6 +48,7 @@ READERS = {
     "times.csv": StudyFolder.read_times,
     "mistakes.csv": StudyFolder.read_mistakes,
     "evaluations.csv": StudyFolder.read_evaluations,
+    "tracking.json": StudyFolder.tracking_id,
     "budget.jsonl": lambda folder: BudgetLog(folder.budget_file).sentences(),
     "predictions/trial_0100-1.csv": lambda folder: read_predictions(
         folder.predictions / "trial_0100-1.csv", made_up_study.LABELS, {"joy": 200, "neutral": 200}
@@ -85,6 +86,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     folder.write_times([StageTime("start", None, 2.0, 1.0)])
     folder.write_mistakes([Mistake("1", "", "Hi", "joy", "neutral", 0.7, 0.3, 1, 1, "hard")])
     folder.append_evaluations([{"opened": "2026-01-01", "split": "test", "of": "final", "accuracy": 0.5}])
+    folder.tracking_id()
     log = BudgetLog(folder.budget_file)
     log.choose(60, folder.read_recipe(), folder.read_recipe())
     log.add("stop", trial="learning_rate=0.001", epoch=1)
