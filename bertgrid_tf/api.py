@@ -16,7 +16,7 @@ Example:
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -665,6 +665,28 @@ class Study:
         from bertgrid_tf.inference.serve import Limits, create_app
 
         return create_app(self._folder, soup, token, Limits(**limits), hosts)
+
+    def push(self, repository: str, private: bool = False, update: bool = False) -> str:
+        """Upload the final model, its tokenizer and its card to Hugging Face's hub.
+
+        Args:
+            repository: OWNER/NAME on the hub.
+            private: Whether only the owner may see it.
+            update: Whether the repository may be there already: it then gets a further commit.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            UserError: There is no final model or no token; the name is taken; the hub refuses or cannot be reached.
+        """
+        from bertgrid_tf.inference.push import push
+        from bertgrid_tf.report.card import card
+
+        self._folder.read_final()
+        # The recipe that the command names is on this machine alone.
+        text = card(replace(self.analysis, command=""), repository)
+        return push(self._folder, repository, text, private, update)
 
 
 def user_error(error: TunerError) -> UserError:

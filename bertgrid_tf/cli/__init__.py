@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 for command in (
     *(suggest.suggest, tune.tune, study.results, study.report, study.compare),
-    *(inference.evaluate, inference.predict, inference.export, serve.serve, doctor.doctor),
+    *(inference.evaluate, inference.predict, inference.export, inference.push, serve.serve, doctor.doctor),
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")

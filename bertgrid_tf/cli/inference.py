@@ -1,4 +1,4 @@
-"""The commands that use the final model: `evaluate`, `predict`, `export`."""
+"""The commands that use the final model: `evaluate`, `predict`, `export`, `push`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -152,3 +152,16 @@ def export(
         f"within {exported.difference:.1g}."
     )
     Console().print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def push(
+    folder: StudyPath,
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="the model's name on the hub")],
+    private: Annotated[bool, flag("--private", "only the owner may see it")] = False,
+    update: Annotated[bool, flag("--update", "add a commit to a model that is there already")] = False,
+) -> None:
+    """Upload the final model, its tokenizer and its card to Hugging Face's hub."""
+    from bertgrid_tf.api import open_study
+
+    url = open_study(folder).push(repository, private, update)
+    Console().print(f"The model is at {url}.", markup=False, highlight=False, soft_wrap=True)

@@ -54,11 +54,12 @@ _WORDS = {
 }
 
 
-def card(analysis: StudyAnalysis) -> str:
+def card(analysis: StudyAnalysis, place: str = PLACE) -> str:
     """Return the model card in Markdown, with the metadata of a Hugging Face model card in front.
 
     Args:
         analysis: A study whose final model is trained. What the analysis does not know, the card leaves out.
+        place: Where the code in the card loads the model from: a folder, or a name on the hub.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -94,7 +95,7 @@ def card(analysis: StudyAnalysis) -> str:
         front=_front(analysis, final, splits),
         name=Path(analysis.folder).name,
         counts=class_counts(metadata.classes),
-        place=PLACE,
+        place=place,
         plain=(hyperparameters.pooling, hyperparameters.truncation) == ("cls", "head"),
         places=[_WORDS[place] for place in hyperparameters.context.split("+")],
         none_marker=NONE_MARKER,
