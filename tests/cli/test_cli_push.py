@@ -8,6 +8,7 @@ import pytest
 from console_script import closed_port
 from hub_server import TOKEN, Hub
 from huggingface_hub import ModelCard, constants
+from huggingface_hub.utils import reset_sessions
 
 
 @pytest.fixture
@@ -15,6 +16,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub on loopback, and a token for it."""
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
+    reset_sessions()  # that of a test without a network refuses all calls
     with hub_server.hub() as held:
         monkeypatch.setattr(constants, "ENDPOINT", held.address)
         yield held
