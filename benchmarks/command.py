@@ -64,6 +64,31 @@ def add_task(made: argparse.ArgumentParser) -> None:
     add_grid(made)
 
 
+def task_parsers(
+    module: str, description: str | None, verb: str, out: Path | None, written: str
+) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """Make the parser of a benchmark that runs a task (`verb`) into a file, and compares what the file holds.
+
+    Args:
+        module: Name of the benchmark's module.
+        description: The benchmark's docstring.
+        verb: The subcommand that has the task's flags.
+        out: Default of `--out`; None where it must be given.
+        written: Help of `--out`.
+
+    Returns:
+        The parser, and that of `verb`, for further flags.
+    """
+    top = argparse.ArgumentParser(f"python -m benchmarks.{module}", description=description)
+    top.formatter_class = argparse.RawDescriptionHelpFormatter
+    commands = top.add_subparsers(required=True, dest="command")
+    running = commands.add_parser(verb, parents=[parser(None)], conflict_handler="resolve")
+    add_task(running)
+    for one in (running, commands.add_parser("compare")):
+        one.add_argument("--out", type=Path, default=out, required=out is None, help=written)
+    return top, running
+
+
 def add_series(made: argparse.ArgumentParser, seeds: str) -> None:
     """Add the flags of a series of trials; `seeds` is the help of `--seeds`."""
     made.add_argument("--epochs", type=int, required=True, help="epochs of every trial")

@@ -69,7 +69,7 @@ class StepwiseRun:
     def __init__(self, trainer: Trainer, train: EncodedDataset, hyperparameters: Hyperparameters, seed: int) -> None:
         self._trainer, self._train = trainer, train
         self._config = TrialConfig(hyperparameters, 1, 1, seed)  # the schedule is the caller's
-        self._rows = trainer._rows(train)
+        self._rows = trainer.used_rows(train)
         self.steps = -(-len(train.texts) // int(hyperparameters.batch_size))
         """Steps of an epoch."""
 
@@ -337,17 +337,10 @@ def show(console: Console, compared: pd.DataFrame) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line; train, or compare and print."""
-    top = argparse.ArgumentParser("python -m benchmarks.schedules", description=__doc__)
-    top.formatter_class = argparse.RawDescriptionHelpFormatter
-    commands = top.add_subparsers(required=True, dest="command")
-    training = commands.add_parser("train", parents=[command.parser(None)], conflict_handler="resolve")
-    command.add_task(training)
+    top, training = command.task_parsers("schedules", __doc__, "train", OUT, "file of the cells")
     training.add_argument("--seeds", type=command.whole_numbers, required=True, help="a grid each")
     kinds = ("shared", "per_cell", "rsqrt", "inverse")
     training.add_argument("--rows", type=lambda text: text.split(","), default=kinds, help=", ".join(kinds))
-    comparing = commands.add_parser("compare")
-    for one in (training, comparing):
-        one.add_argument("--out", type=Path, default=OUT, help="file of the cells")
     flags = top.parse_args(arguments)
     if flags.command == "compare":
         show(Console(width=200), compare(complete(read(flags.out))))

@@ -152,16 +152,9 @@ def pairs(text: str) -> list[tuple[str, str]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line; train, or compare and print."""
-    top = argparse.ArgumentParser("python -m benchmarks.settings", description=__doc__)
-    top.formatter_class = argparse.RawDescriptionHelpFormatter
-    commands = top.add_subparsers(required=True, dest="command")
-    training = commands.add_parser("train", parents=[command.parser(None)], conflict_handler="resolve")
-    command.add_task(training)
+    top, training = command.task_parsers("settings", __doc__, "train", OUT, "file of the cells")
     training.add_argument("--seeds", type=command.whole_numbers, required=True, help="a grid each for every setting")
     training.add_argument("--settings", type=pairs, default=",".join(SETTINGS), help="KEY=VALUE,KEY=VALUE,…")
-    comparing = commands.add_parser("compare")
-    for one in (training, comparing):
-        one.add_argument("--out", type=Path, default=OUT, help="file of the cells")
     flags = top.parse_args(arguments)
     if flags.command == "train":
         train(flags)

@@ -137,7 +137,8 @@ def of_step(runner: TrialRunner, config: TrialConfig) -> Roofline:
     values = config.hyperparameters
     train = runner.encoder.training_set(values, config.seed)
     steps = -(-len(train.texts) // int(values.batch_size))
-    epoch = runner.models.trainer(values).least_time(train, config)
+    trainer = runner.models.trainer(values)
+    epoch = trainer.least_time(train, config, trainer.used_rows(train))
     return Roofline(epoch.products / steps, epoch.activations / steps, epoch.update / steps)
 
 

@@ -217,15 +217,9 @@ def _times(ratios: Any) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line; run, or compare and print."""
-    top = argparse.ArgumentParser("python -m benchmarks.time_to_quality", description=__doc__)
-    top.formatter_class = argparse.RawDescriptionHelpFormatter
-    commands = top.add_subparsers(required=True, dest="command")
-    running = commands.add_parser("run", parents=[command.parser(None)], conflict_handler="resolve")
-    command.add_task(running)
+    top, running = command.task_parsers("time_to_quality", __doc__, "run", None, "file of the scored models")
     running.add_argument("--contender", action="append", choices=[*PEERS, *OURS], help="repeatable; default all")
     running.add_argument("--seeds", type=command.whole_numbers, default=[1], help="a search each; default 1")
-    for one in (running, commands.add_parser("compare")):
-        one.add_argument("--out", type=Path, required=True, help="file of the scored models")
     flags = top.parse_args(arguments)
     console = Console(width=180)
     if flags.command == "run":

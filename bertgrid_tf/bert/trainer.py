@@ -199,7 +199,7 @@ class Trainer:
         Raises:
             UserError: The saved state cannot be read, or the architecture has no head retraining.
         """
-        rows = self._rows(train)
+        rows = self.used_rows(train)
         history = self._resume(config, folder, len(dev.labels))
         yield from history
         with _Writer() as self._writer:
@@ -215,7 +215,7 @@ class Trainer:
                 else:
                     metrics, probabilities = dict.fromkeys(directions(self.checkpoint.labels), float("nan")), None
                 metrics |= {"train_loss": loss, "train_seconds": train_seconds, "seconds": perf_counter() - began}
-                metrics |= self._work(train, config, len(losses))
+                metrics |= self._work(train, config, len(losses), rows)
                 history.append(EpochResult(epoch, metrics, probabilities))
                 ended = epoch == config.stop_epoch or history[-1].diverged
                 self._writer.wait()  # so that no more than one epoch's files are held in memory
@@ -269,7 +269,7 @@ class Trainer:
             includes tracing.
         """
         self._reset(config)
-        rows, losses, ends = self._rows(train), list[float](), [perf_counter()]
+        rows, losses, ends = self.used_rows(train), list[float](), [perf_counter()]
         first = _stretches(train, config, 1)[0]
         for loss in self._losses(train, config, first._replace(rates=first.rates[:steps]), rows):
             losses.append(loss)
@@ -299,20 +299,21 @@ class Trainer:
         kind = checkpoint.model.config.model_type
         return UserError(f"{feature} is not for type {kind!r}, which {checkpoint.name} is of: use {instead}.")
 
-    def least_time(self, train: EncodedDataset, config: TrialConfig) -> Roofline:
-        """Return the least time of training an epoch without padding and branches."""
+    def least_time(self, train: EncodedDataset, config: TrialConfig, rows: UsedEmbeddingRows) -> Roofline:
+        """Return the least time of training an epoch without padding and branches; `rows` are `train`'s."""
         size = Dimensions.of(self.checkpoint.model.config, len(self.checkpoint.labels))
-        rows = len(self._rows(train).used)
-        work = (size, train.texts.lengths, _steps(train, config), rows)
+        work = (size, train.texts.lengths, _steps(train, config), len(rows.used))
         return roofline(*work, self.precision, self.replicas, self.frozen_layers)
 
-    def _work(self, train: EncodedDataset, config: TrialConfig, steps: int) -> dict[str, float]:
+    def _work(
+        self, train: EncodedDataset, config: TrialConfig, steps: int, rows: UsedEmbeddingRows
+    ) -> dict[str, float]:
         """Return the tokens of an epoch's steps, and the least seconds that training them takes."""
         passes = steps / _steps(train, config)
         work = {"train_tokens": passes * float(train.texts.lengths.sum())}
         if not self.unpadded:
             return work
-        least = self.least_time(train, config)
+        least = self.least_time(train, config, rows)
         limits = {"limit_seconds": passes * least.products, "roofline_seconds": passes * least.seconds}
         return work | {"train_padding": 0.0} | limits
 
@@ -482,7 +483,8 @@ class Trainer:
             labels = np.eye(len(self.checkpoint.labels), dtype=np.float32)[labels]
         return pipeline(train.texts, labels, order[first * batch_size :], sizes[first : first + steps], self.replicas)
 
-    def _rows(self, train: EncodedDataset) -> UsedEmbeddingRows:
+    def used_rows(self, train: EncodedDataset) -> UsedEmbeddingRows:
+        """Return the rows of the word embeddings that occur in `train`, which all of its ids are read for."""
         used = np.zeros(self._vocabulary, bool)
         used[train.texts.pad_id] = True
         for start in range(0, len(train.texts.ids), READ_TOKENS):

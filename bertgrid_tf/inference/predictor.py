@@ -28,11 +28,11 @@ class Predictor:
     """
 
     def __init__(self, folder: StudyFolder, soup: bool = False) -> None:
-        metadata, model = folder.read_metadata(), folder.soup_model if soup else folder.model
+        metadata = folder.read_metadata()
         source = folder.read_best() if soup else folder.read_final()
+        model = folder.soup_model if soup else folder.final_model()
         if not model.is_dir():
-            remedy = ": give --soup to its `tune` command." if soup else " yet: run its `tune` command again to go on."
-            raise UserError(f"The study in {folder.path} has no {model.name} folder{remedy}")
+            raise UserError(f"The study in {folder.path} has no soup folder: give --soup to its `tune` command.")
         self._hyperparameters = source.hyperparameters
         self._speakers = metadata.speakers
         with folder.loading(model) as self.labels:
