@@ -33,7 +33,7 @@ from rich.table import Table
 from benchmarks import command
 from benchmarks.contenders.process import Contender
 from benchmarks.contenders.trials import Cost, Trial, epochs_of_cells, trials_of
-from benchmarks.layout import limit_dev, our_request, their_request
+from benchmarks.layout import limit_splits, our_request, their_request
 from bertgrid_tf.corpus import Corpus, utterances
 from bertgrid_tf.report.format import duration
 from bertgrid_tf.storage.files import write_table
@@ -203,7 +203,7 @@ def main() -> None:
     whole = command.corpus(flags, recipe.model_copy(update={"max_train_samples": None}))
     counts = [len(list(utterances(one.splits["train"]))) for one in (whole, corpus)]
     texts = counts[0] / counts[1]
-    corpus = limit_dev(corpus, round(len(list(utterances(corpus.splits["dev"]))) / texts), recipe.seed)
+    corpus = limit_splits(corpus, round(len(list(utterances(corpus.splits["dev"]))) / texts), recipe.seed)
 
     searches: dict[str, Searched] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
 """Texts as bertgrid-tf lays them out, for the contenders that cannot do so themselves."""
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,10 @@ def padded(corpus: Corpus, hyperparameters: Hyperparameters, split: str, longest
     return PaddedTexts.of(encoded, np.array(labels), length)
 
 
-def limit_dev(corpus: Corpus, count: int, seed: int) -> Corpus:
-    """Limit the dev split to about `count` utterances, in whole dialogues."""
-    return replace(corpus, splits={**corpus.splits, "dev": limit(corpus.splits["dev"], count, seed)})
+def limit_splits(corpus: Corpus, count: int, seed: int, splits: Iterable[str] = ("dev",)) -> Corpus:
+    """Limit splits to about `count` utterances each, in whole dialogues."""
+    limited = {name: limit(corpus.splits[name], count, seed) for name in splits}
+    return replace(corpus, splits={**corpus.splits, **limited})
 
 
 def our_request(flags: Namespace, recipe: Recipe, folder: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from rich.table import Table
 from benchmarks import command
 from benchmarks.contenders.process import Process
 from benchmarks.contenders.steps import growth, overheads, step_seconds
-from benchmarks.layout import limit_dev, our_request, their_request
+from benchmarks.layout import limit_splits, our_request, their_request
 from bertgrid_tf.storage.files import write_table
 from bertgrid_tf.system.host import readable
 
@@ -56,7 +56,7 @@ def main() -> None:
     # So low that no trial diverges, and no two alike.
     rates = [float(f"{rate:.6g}") for rate in np.geomspace(1e-6, 1e-5, flags.trials)]
     recipe = command.friends(flags, context="current+previous", learning_rates=rates, epochs=1)
-    corpus = limit_dev(command.corpus(flags, recipe), DEV_UTTERANCES, recipe.seed)
+    corpus = limit_splits(command.corpus(flags, recipe), DEV_UTTERANCES, recipe.seed)
 
     measured: dict[str, Trials] = {}
     with tempfile.TemporaryDirectory() as name:

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from benchmarks import command
+from benchmarks.layout import limit_splits
 from benchmarks.schedules import CELL, mean_with_interval
 from bertgrid_tf.bert.encode import EncodedDataset
 from bertgrid_tf.bert.trainer import EpochResult, Trainer
@@ -57,6 +58,8 @@ def train(flags: argparse.Namespace) -> None:
     corpus = command.corpus(flags, recipe)
     if "test" not in corpus.splits:
         raise UserError(f"{corpus.name} has no test split, on which settings are scored: give one.")
+    if flags.max_scored:
+        corpus = limit_splits(corpus, flags.max_scored, recipe.seed, ("dev", "test"))
     recipes = {DEFAULT: recipe}
     for key, value in flags.settings:
         if key not in SWEEPABLE:
@@ -155,6 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     top, training = command.task_parsers("settings", __doc__, "train", OUT, "file of the cells")
     training.add_argument("--seeds", type=command.whole_numbers, required=True, help="a grid each for every setting")
     training.add_argument("--settings", type=pairs, default=",".join(SETTINGS), help="KEY=VALUE,KEY=VALUE,…")
+    training.add_argument("--max-scored", type=command.count, help="score about as many utterances of dev and of test")
     flags = top.parse_args(arguments)
     if flags.command == "train":
         train(flags)

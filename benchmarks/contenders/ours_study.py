@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.contenders.process import Reply, serve
 from benchmarks.contenders.steps import StepRecorder
 from benchmarks.contenders.trials import EpochRecorder
-from benchmarks.layout import limit_dev
+from benchmarks.layout import limit_splits
 from bertgrid_tf.bank import surfaces
 from bertgrid_tf.bank.studies import read_studies
 from bertgrid_tf.budget.callbacks import Callback
@@ -77,7 +77,7 @@ def prepare(request: Mapping[str, Any]) -> Callable[[], Reply]:
         surfaces.read_studies = lambda: [study for study in read_studies() if study.card.task not in left_out]
     recipe = Recipe.model_validate(request["recipe"])
     corpus = open_corpus(recipe, [Path(folder) for folder in request["data_dirs"]])
-    corpus = limit_dev(corpus, request["dev_utterances"], recipe.seed)
+    corpus = limit_splits(corpus, request["dev_utterances"], recipe.seed)
 
     def play() -> Reply:
         callback: RecordEpochs | RecordSteps = RecordSteps()

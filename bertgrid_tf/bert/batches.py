@@ -10,6 +10,8 @@ from bertgrid_tf.bert.encode import EncodedTexts
 
 # Batches that are sorted together, as in transformers' LengthGroupedSampler.
 GROUPED_BATCHES = 50
+# Token ids of a batch are some tens of kB, and are made in a hundredth of a step's time.
+PREFETCHED = 2
 
 
 class Batch(NamedTuple):
@@ -114,9 +116,16 @@ def pipeline(
     tokens = tf.TensorSpec([None, None], tf.int32)
     own = tf.TensorSpec([None, *targets.shape[1:]], targets.dtype)
     signature = (Batch(tokens, tokens, tokens, own, tf.TensorSpec([], tf.float32)),) * replicas
-    return tf.data.Dataset.from_generator(
-        lambda: padded_batches(encoded, targets, order, sizes, replicas), output_signature=signature
-    ).prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    # TensorFlow's autotuner wakes after 10 ms, 20 ms, 40 ms, …, and the end of one pass in three waits for it (2.20).
+    options.autotune.enabled = False
+    return (
+        tf.data.Dataset.from_generator(
+            lambda: padded_batches(encoded, targets, order, sizes, replicas), output_signature=signature
+        )
+        .prefetch(PREFETCHED)
+        .with_options(options)
+    )
 
 
 def padded_batches(

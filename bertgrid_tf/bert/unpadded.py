@@ -21,7 +21,7 @@ from transformers.activations_tf import get_tf_activation
 from bertgrid_tf.bert.families import FAMILIES, Layer
 from bertgrid_tf.hyperparameters import Pooling, Precision
 
-COMPUTE = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}
+COMPUTE: dict[Precision, tf.DType] = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}
 """The type of matrix products; weights, LayerNorm, softmax and the loss are float32 in each precision."""
 
 # Its exponential is 0 in every type of `COMPUTE`.

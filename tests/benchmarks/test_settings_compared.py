@@ -9,7 +9,18 @@ from benchmarks.settings import DEFAULT, SETTINGS, compare, main, pairs, read
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import load_recipe
 
-GRID = ["--learning-rates", "2e-3,1e-3", "--epochs", "2", "--seeds", "1", "--max-train-samples", "60"]
+GRID = [
+    "--learning-rates",
+    "2e-3,1e-3",
+    "--epochs",
+    "2",
+    "--seeds",
+    "1",
+    "--max-train-samples",
+    "60",
+    "--max-scored",
+    "30",
+]
 TRAIN = ["train", "sample", "--model", "scratch:1x32", "--set", "max_length=16", *GRID]
 
 

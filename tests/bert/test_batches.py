@@ -97,3 +97,8 @@ def test_targets_go_with_their_texts(lengths, batch_size, replicas):
             rows = batch.ids.numpy()[:, 0] - 1
             assert batch.labels.dtype == np.float32
             np.testing.assert_array_equal(batch.labels, targets[rows])
+
+
+def test_no_pass_over_the_batches_ends_with_waiting_for_tensorflows_autotuner():
+    batches = pipeline(encoded([3, 2]), np.zeros(2, np.int32), np.arange(2), np.array([2]))
+    assert batches.options().autotune.enabled is False
