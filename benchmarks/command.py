@@ -84,8 +84,8 @@ def task_parsers(
     commands = top.add_subparsers(required=True, dest="command")
     running = commands.add_parser(verb, parents=[parser(None)], conflict_handler="resolve")
     add_task(running)
-    for one in (running, commands.add_parser("compare")):
-        one.add_argument("--out", type=Path, default=out, required=out is None, help=written)
+    for one, kind in ((running, Path), (commands.add_parser("compare"), written_file)):
+        one.add_argument("--out", type=kind, default=out and str(out), required=out is None, help=written)
     return top, running
 
 
@@ -102,6 +102,13 @@ def pair(text: str) -> tuple[str, str]:
     if not (key and value):
         raise argparse.ArgumentTypeError(f"{text!r} cannot be read: write it as KEY=VALUE")
     return key, value
+
+
+def written_file(text: str) -> Path:
+    """Parse the name of a file that another command has written."""
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text} is not there: let the other command write it first")
+    return Path(text)
 
 
 def count(text: str) -> int:
