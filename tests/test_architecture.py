@@ -82,7 +82,7 @@ def loaded_by(code: str) -> set[str]:
 def test_corpora_and_tables_need_no_tensorflow():
     loaded = loaded_by(
         "import bertgrid_tf.corpus, bertgrid_tf.budget.plan, bertgrid_tf.storage.study_folder, bertgrid_tf.system.gpu\n"
-        "import bertgrid_tf.study.doctor, tuners.table, tuners.space"
+        "import bertgrid_tf.study.doctor, bertgrid_tf.report.summary, tuners.table, tuners.space"
     )
     assert "numpy" in loaded
     assert not loaded & {"tensorflow", "transformers", "keras", "keras_tuner"}

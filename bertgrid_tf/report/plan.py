@@ -1,17 +1,22 @@
 """The plan of a study on the terminal, with the values of its `auto` settings."""
 
+from typing import TYPE_CHECKING
+
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Column
 from rich.text import Text
 
-from bertgrid_tf.budget.disk_space import DiskSpace
 from bertgrid_tf.budget.plan import StudyPlan
 from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.recipe import short_key
 from bertgrid_tf.report.table import terminal_table
 from bertgrid_tf.storage.records import MeasuredSetting
 from bertgrid_tf.system.host import readable
+
+if TYPE_CHECKING:
+    # It imports transformers, which `results` need not wait for.
+    from bertgrid_tf.budget.disk_space import DiskSpace
 
 
 def plan_table(plan: StudyPlan) -> RenderableType:
@@ -30,10 +35,11 @@ def missing_table(plan: StudyPlan, folder: str) -> RenderableType:
     return Group(_stages(plan, "Missing"), Text(f"The study in {folder} has all else."))
 
 
-def space_line(space: DiskSpace, folder: str, free: int) -> str:
+def space_line(space: "DiskSpace", folder: str, free: int) -> str:
     """Return the disk that a study takes, beside what is free.
 
     Example:
+        >>> from bertgrid_tf.budget.disk_space import DiskSpace
         >>> space_line(DiskSpace(most=4_200_000_000, kept=438_000_000), "results/friends", 76_000_000_000)
         'On disk: up to 4.2 GB in results/friends, 438 MB when the study has ended; 76 GB are free there.'
     """
