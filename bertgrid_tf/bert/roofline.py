@@ -13,7 +13,7 @@ from bertgrid_tf.bert.dimensions import Dimensions
 from bertgrid_tf.bert.unpadded import COMPUTE
 from bertgrid_tf.hyperparameters import Precision
 
-MEASUREMENTS = 5
+MEASUREMENTS = 3
 """Calls of a process that measure a rate; other work on the host slows some of them down."""
 PEAK_SECONDS = 0.5
 """Duration of one of `peak`'s measurements, tracing included."""

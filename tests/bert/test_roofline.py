@@ -106,8 +106,8 @@ def test_an_update_passes_seven_times_over_the_trained_weights(checkpoint):
 
 
 def test_other_work_during_a_measurement_does_not_stay_the_machines_rate(monkeypatch):
-    rates = iter([100.0, 50.0, 210.0, 60.0, 200.0, 300.0])
+    rates = iter([100.0, 210.0, 60.0, 300.0])
     monkeypatch.setattr(roofline, "matmul_rate", lambda dtype, seconds: next(rates))
     monkeypatch.setattr(roofline, "peak", roofline._best_so_far(roofline.peak.__wrapped__))
-    assert [roofline.peak("fp32") for _ in range(7)] == [100, 100, 210, 210, 210, 210, 210]
+    assert [roofline.peak("fp32") for _ in range(5)] == [100, 210, 210, 210, 210]
     assert roofline.peak("bf16") == 300
