@@ -62,6 +62,7 @@ def tune(
     dev: "Table | None" = None,
     test: "Table | None" = None,
     text: str | None = None,
+    text_pair: str | None = None,
     label: str | None = None,
     dialogue: str | Sequence[str] | None = None,
     speaker: str | None = None,
@@ -89,6 +90,7 @@ def tune(
         dev: The dev split, likewise.
         test: The test split, likewise; only `evaluate` opens it.
         text: The tables' column of the text; None for that of `recipe`, else "text".
+        text_pair: The tables' column of the second text, where every row is a pair.
         label: The tables' column of the class; None for that of `recipe`, else "label".
         dialogue: The tables' column of the dialogue's id, or several that make it together.
         speaker: The tables' column of the speaker.
@@ -126,6 +128,7 @@ def tune(
     console = Console(quiet=not progress)
     tables = {"train": train, "dev": dev, "test": test}
     columns = {"text": text, "label": label, "dialogue": dialogue, "speaker": speaker, "split": split}
+    columns["text_pair"] = text_pair
     keys, frames = _data_keys(tables, columns, recipe)
     corpus = corpus or (study or "data" if train is not None else None)
     if corpus is None:
@@ -180,6 +183,7 @@ def suggest(
     train: "Table | None" = None,
     dev: "Table | None" = None,
     text: str | None = None,
+    text_pair: str | None = None,
     label: str | None = None,
     dialogue: str | Sequence[str] | None = None,
     speaker: str | None = None,
@@ -203,6 +207,7 @@ def suggest(
         (True, 3)
     """
     columns = {"text": text, "label": label, "dialogue": dialogue, "speaker": speaker, "split": split}
+    columns["text_pair"] = text_pair
     keys, frames = _data_keys({"train": train, "dev": dev}, columns, recipe)
     corpus = corpus or ("data" if train is not None else None)
     if corpus is None:
@@ -345,6 +350,17 @@ def _with_suggestion(
     return load_recipe(recipe.corpus, recipe, values)
 
 
+def _utterance(given: Any, number: int) -> Utterance:
+    """Return a string or a pair of strings as a text to classify."""
+    texts = given if isinstance(given, tuple | list) and len(given) == 2 else (given,)
+    if not all(isinstance(text, str) for text in texts):
+        raise UserError(f"Text {number} must be a string, or a pair of strings, not {given!r}.")
+    if any(map(HALF_PAIR.search, texts)):
+        whole = "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+        raise UserError(f"Text {number} has half of a surrogate pair: give {whole}.")
+    return Utterance(texts[0], key=str(number), text_pair=texts[1] if len(texts) == 2 else None)
+
+
 @dataclass(frozen=True)
 class Best:
     """The winning cell.
@@ -472,9 +488,10 @@ class Study:
 
     def predict(
         self,
-        texts: "Sequence[str] | pd.Series[str] | pd.DataFrame",
+        texts: "Sequence[str | tuple[str, str]] | pd.Series[str] | pd.DataFrame",
         *,
         text: str | None = None,
+        text_pair: str | None = None,
         dialogue: str | Sequence[str] | None = None,
         speaker: str | None = None,
         soup: bool = False,
@@ -483,8 +500,10 @@ class Study:
         """Classify new texts with the final model.
 
         Args:
-            texts: Strings without context, as a list or a Series, or a DataFrame, whose dialogues give the context.
+            texts: Strings without context, or pairs of strings where the study has pairs, as a list or a Series; or a
+                DataFrame, whose dialogues give the context.
             text: The DataFrame's column of the text; None for that of the study's own tables, else "text".
+            text_pair: The DataFrame's column of the second text; None for that of the study's own tables.
             dialogue: The DataFrame's column of the dialogue's id, or several; None for that of the study's own tables.
             speaker: The DataFrame's column of the speaker; None for that of the study's own tables.
             soup: Whether to use the soup instead of the final model.
@@ -505,19 +524,13 @@ class Study:
             raise UserError("predict takes a list of texts: give [text] for one.")
         if isinstance(texts, pd.DataFrame):
             columns = None
-            if text or dialogue or speaker or self.recipe.data is None:
+            if text or text_pair or dialogue or speaker or self.recipe.data is None:
                 own = self.recipe.data.text_column if self.recipe.data else "text"
-                columns = Columns(text or own, dialogue=dialogue, speaker=speaker)
+                columns = Columns(text or own, dialogue=dialogue, speaker=speaker, text_pair=text_pair)
             windows: Windows = read_texts(self._folder, texts, columns)
             index: pd.Index[Any] = texts.index
         else:
-            for number, one in enumerate(texts, start=1):
-                if not isinstance(one, str):
-                    raise UserError(f"Text {number} must be a string, not {one!r}.")
-                if HALF_PAIR.search(one):
-                    whole = "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
-                    raise UserError(f"Text {number} has half of a surrogate pair: give {whole}.")
-            dialogues = tuple(Dialogue((Utterance(one, key=str(n)),)) for n, one in enumerate(texts, start=1))
+            dialogues = tuple(Dialogue((_utterance(one, n),)) for n, one in enumerate(texts, start=1))
             index = texts.index if isinstance(texts, pd.Series) else pd.RangeIndex(len(texts))
 
             def windows(_: list[Finding] | None) -> list[Window]:

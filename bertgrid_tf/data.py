@@ -89,6 +89,7 @@ def columns(data: Data) -> Columns:
         data.split_column,
         order=data.order_column,
         consecutive=data.dialogue_ids == "consecutive",
+        text_pair=data.text_pair_column,
     )
 
 

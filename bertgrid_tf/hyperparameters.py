@@ -139,12 +139,12 @@ class Hyperparameters(Strict):
         ge=3,
         le=2**16,
         description="tokens of an input, special tokens included; context is truncated first, the current utterance "
-        "last",
+        "last; of a pair, the longer text first",
     )
     truncation: Truncation = Field(
         "head",
-        description="what is kept of a current utterance that is too long: its beginning (`head`), or a quarter of its "
-        "beginning and the rest of its end (`head+tail`, [Sun et al. 2019](https://arxiv.org/abs/1905.05583))",
+        description="what is kept of a current utterance that is too long, or of each such text of a pair: its "
+        "beginning (`head`), or a quarter of its beginning and the rest of its end (`head+tail`, [Sun et al. 2019](https://arxiv.org/abs/1905.05583))",
     )
     context: str = Field(
         "current",

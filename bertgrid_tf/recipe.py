@@ -74,6 +74,9 @@ class Data(Strict):
         "that datasets saved, or `-` for the standard input; see [tables.md](tables.md)",
     )
     text_column: str = Field(description="column of the text")
+    text_pair_column: str | None = Field(
+        None, description="column of the second text, where a row is a pair: `[CLS] text [SEP] second text [SEP]`"
+    )
     label_column: str = Field(description="column of the class")
     dialogue_column: str | list[str] | None = Field(
         None, description="column of the dialogue's id, or several that make it together, separated by commas"
@@ -271,6 +274,17 @@ class Recipe(Strict):
         typed = {parameter: self._typed(parameter, levels) for parameter, levels in self.sweeps.items()}
         object.__setattr__(self, "sweeps", typed)
         return self
+
+    @model_validator(mode="after")
+    def _pairs_without_context(self) -> Self:
+        if self.has_pairs and (others := [one for one in self.levels("context") if one != "current"]):
+            raise ValueError(f"context {others[0]} is of dialogues, not of pairs: leave it at current")
+        return self
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether an input is a pair of texts."""
+        return self.data is not None and self.data.text_pair_column is not None
 
     def _typed(self, parameter: str, levels: list[Value]) -> list[Value]:
         if parameter in ("learning_rate", "epochs"):

@@ -308,7 +308,9 @@ def test_a_folder_without_a_study_and_texts_that_are_none_are_refused(tmp_path, 
     for texts, sentence in (
         ("one", "predict takes a list of texts"),
         ([], "There are no texts to classify"),
-        (["one", None], "Text 2 must be a string, not None."),
+        (["one", None], "Text 2 must be a string, or a pair of strings, not None."),
+        ([("one", None)], "Text 1 must be a string, or a pair of strings, not \\('one', None\\)"),
+        ([("lovely film", "awful film")], "The model was trained on single texts: leave the second ones out."),
         (["one", "t\ud83dwo"], "Text 2 has half of a surrogate pair: give text.encode"),
     ):
         with pytest.raises(bg.UserError, match=sentence):

@@ -50,7 +50,7 @@ def list_mistakes(scores: StudyScores, dev: Sequence[Dialogue]) -> list[Mistake]
         Mistake(
             id=texts[at].key or str(at + 1),
             context=contexts[at],
-            text=texts[at].text,
+            text=" / ".join(texts[at].texts),
             label=labels[truth[at]],
             predicted=labels[predicted[at]],
             p_predicted=round(float(mean[at, predicted[at]]), 4),

@@ -19,8 +19,8 @@ CHUNK = 8_192
 """Texts that are tokenised at a time; encoded texts beyond as many lie on disk."""
 
 Item = TypeVar("Item")
-Segmented = tuple[tuple[str, ...], int]
-"""The segments of a text and the index of its focus."""
+Segmented = tuple[tuple[str, ...], int | None]
+"""The segments of a text and the index of its focus; None where none is context, as in a pair."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,9 @@ def encode(
     """Encode texts of one or more segments as `[CLS] s0 [SEP] s1 [SEP] …`, with the tokenizer's own special tokens.
 
     Where a text is longer than `max_length`, tokens are removed one at a time from the end of the longest segment
-    beside the focus, and from the focus only when no other is left. The token types of the first segment are 0, and
-    tell the focus from its context: where the first segment is context, the focus has type 1; else the context has.
+    beside the focus, and from the focus only when no other is left. A pair without focus is truncated as transformers'
+    `longest_first` does. The token types of the first segment are 0, and tell the focus from its context: where the
+    first segment is context, the focus has type 1; else the context has, and so has a pair's second text.
 
     Args:
         tokenizer: A fast tokenizer.
@@ -200,11 +201,11 @@ def _encoded_chunks(
             for position, (part, keep) in enumerate(zip(parts, kept, strict=True)):
                 opening = prefix if position == 0 else []
                 closing = suffix if position == len(parts) - 1 else between
-                if position == focus and truncation == "head+tail" and keep < len(part):
+                if focus in (None, position) and truncation == "head+tail" and keep < len(part):
                     head = keep // 4
                     part = part[:head] + part[len(part) - keep + head :]
                 ids += opening + part[:keep] + closing
-                kind = int(two_types and (position == focus) != (focus == 0))
+                kind = int(two_types and (position == (focus or 0)) != (not focus))
                 types += [kind] * (len(opening) + keep + len(closing))
             starts.append(len(ids))
         arrays = np.array(ids, np.int32), np.array(types, np.int32), np.array(starts), np.array(lengths)
@@ -219,13 +220,19 @@ def check_room(tokenizer: Any, segments: int, max_length: int) -> None:
         raise UserError(f"max_length {max_length} leaves no room beside the {special} special tokens of an input.")
 
 
-def truncated_lengths(lengths: Sequence[int], focus: int, room: int) -> list[int]:
+def truncated_lengths(lengths: Sequence[int], focus: int | None, room: int) -> list[int]:
     """Return the tokens that each segment keeps of at most `room` (≥ 0) in all; the focus is truncated last.
 
+    Without focus, the longer of two segments is truncated first, as by transformers' `longest_first`.
+
     Example:
-        >>> truncated_lengths([5, 4, 2], focus=1, room=7)
-        [1, 4, 2]
+        >>> truncated_lengths([5, 4, 2], focus=1, room=7), truncated_lengths([9, 4], focus=None, room=7)
+        ([1, 4, 2], [4, 3])
     """
+    if focus is None:
+        shorter = min(*lengths, room // 2)
+        longer = min(max(lengths), room - shorter)
+        return [shorter, longer] if lengths[0] <= lengths[1] else [longer, shorter]
     kept = list(lengths)
     excess = sum(kept) - room
     others = [i for i in range(len(kept)) if i != focus]

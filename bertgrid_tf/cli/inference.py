@@ -15,6 +15,7 @@ from bertgrid_tf.cli.options import (
     SpeakerColumn,
     StudyPath,
     TextColumn,
+    TextPairColumn,
     flag,
     setting,
 )
@@ -67,6 +68,7 @@ def predict(
         flag("--correct-shift", "correct for other shares of the classes than on dev, where they are detected"),
     ] = False,
     text_column: TextColumn = None,
+    text_pair_column: TextPairColumn = None,
     dialogue_column: DialogueColumn = None,
     speaker_column: SpeakerColumn = None,
     id_column: Annotated[str | None, flag("--id-column", "column of the rows' ids, in place of their numbers")] = None,
@@ -94,10 +96,13 @@ def predict(
     console, memory = Console(), api.memory_limit(gpu_memory)
     study, columns = StudyFolder.existing(folder), None
     if text_column is not None:
-        columns = Columns(text_column, dialogue=dialogue_column, speaker=speaker_column, key=id_column)
-    elif dialogue_column or speaker_column or id_column:
+        columns = Columns(
+            text_column, dialogue=dialogue_column, speaker=speaker_column, key=id_column, text_pair=text_pair_column
+        )
+    elif text_pair_column or dialogue_column or speaker_column or id_column:
         if (data := study.read_recipe().data) is None:
-            raise UserError("--dialogue-column, --speaker-column and --id-column need --text-column.")
+            others = "--text-pair-column, --dialogue-column, --speaker-column and --id-column"
+            raise UserError(f"{others} need --text-column.")
         own = columns_of(data)
         columns = replace(
             own,
@@ -106,6 +111,7 @@ def predict(
             dialogue=dialogue_column or own.dialogue,
             speaker=speaker_column or own.speaker,
             key=id_column,
+            text_pair=text_pair_column or own.text_pair,
         )
     names = [name.strip() for name in out_columns.split(",")] if out_columns is not None else None
     if names is not None and (len(names) != 2 or not all(names) or names[0] == names[1]):

@@ -50,6 +50,7 @@ DataDir = Annotated[
     Path, flag("--data-dir", "folder of the corpora; the user's cache is searched next", variable="DATA")
 ]
 TextColumn = Annotated[str | None, setting("--text-column")]
+TextPairColumn = Annotated[str | None, setting("--text-pair-column")]
 DialogueColumn = Annotated[str | None, setting("--dialogue-column")]
 SpeakerColumn = Annotated[str | None, setting("--speaker-column")]
 IsStrict = Annotated[bool, flag("--strict", "refuse data with a finding that is graver than a note")]

@@ -8,7 +8,15 @@ from bertgrid_tf.corpus.describe import (
     describe,
     describe_tokens,
 )
-from bertgrid_tf.corpus.dialogue import Corpus, Dialogue, Utterance, dialogue_numbers, label_counts, utterances
+from bertgrid_tf.corpus.dialogue import (
+    Corpus,
+    Dialogue,
+    Utterance,
+    dialogue_numbers,
+    label_counts,
+    texts_of,
+    utterances,
+)
 from bertgrid_tf.corpus.download import DownloadProgress
 from bertgrid_tf.corpus.findings import Finding, check_corpus, refuse_warnings
 from bertgrid_tf.corpus.layout import (
@@ -92,6 +100,7 @@ __all__ = [
     "sample",
     "segment_count",
     "speaker_counts",
+    "texts_of",
     "user_data_dir",
     "utterances",
 ]

@@ -34,7 +34,7 @@ class SplitDescription:
         dialogues: The number of dialogues; each text that stands alone is a dialogue.
         utterances: The number of utterances.
         speakers: The number of different speakers.
-        empty: The number of utterances without text.
+        empty: The number of utterances without text, or without one of a pair's.
         classes: The number of utterances of each class of the corpus, in the order of the corpus's labels.
         unlabelled: The number of utterances without a label.
         lengths: The number of utterances per dialogue.
@@ -102,7 +102,7 @@ def _describe_split(labels: tuple[str, ...], dialogues: tuple[Dialogue, ...]) ->
         dialogues=len(dialogues),
         utterances=sum(lengths),
         speakers=len(speaker_counts(dialogues)),
-        empty=sum(not utterance.text for utterance in utterances(dialogues)),
+        empty=sum("" in utterance.texts for utterance in utterances(dialogues)),
         classes={label: counts[label] for label in labels},
         unlabelled=counts[None],
         lengths=DialogueLengths(min(lengths), float(np.mean(lengths)), float(np.median(lengths)), max(lengths)),

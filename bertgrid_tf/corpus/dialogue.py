@@ -27,6 +27,7 @@ class Utterance:
         speaker: The name of the speaker, or None where the source names no speaker.
         votes: The raters' votes for each class, in the source's order of the classes.
         key: The source's id of the utterance, for submitting predictions.
+        text_pair: The second text of a pair to classify, or None where there is one text.
     """
 
     text: str
@@ -34,6 +35,12 @@ class Utterance:
     speaker: str | None = None
     votes: tuple[int, ...] | None = None
     key: str | None = None
+    text_pair: str | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The text, or both texts of a pair."""
+        return (self.text,) if self.text_pair is None else (self.text, self.text_pair)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +55,8 @@ class Dialogue:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The texts of the utterances."""
-        return tuple([utterance.text for utterance in self.utterances])
+        """The texts of the utterances, of a pair both."""
+        return tuple([text for utterance in self.utterances for text in utterance.texts])
 
     @property
     def labels(self) -> tuple[str | None, ...]:
@@ -140,7 +147,7 @@ class Corpus:
             digest.update(json.dumps(split).encode())
             # Dialogue by dialogue, since the JSON of a whole split takes more memory than the split.
             for number, dialogue in enumerate(self.splits[split]):
-                lines = [(line.text, line.label, line.speaker, line.votes, line.key) for line in dialogue.utterances]
+                lines = [(*line.texts, line.label, line.speaker, line.votes, line.key) for line in dialogue.utterances]
                 digest.update(f"{', ' if number else '['}{json.dumps(lines)}".encode())
             digest.update(b"]")
         return digest.hexdigest()[:16]
@@ -163,6 +170,12 @@ def utterances(dialogues: Iterable[Dialogue]) -> Iterator[Utterance]:
     """Yield every utterance, dialogue by dialogue."""
     for dialogue in dialogues:
         yield from dialogue.utterances
+
+
+def texts_of(dialogues: Iterable[Dialogue]) -> Iterator[str]:
+    """Yield every text, of a pair both."""
+    for dialogue in dialogues:
+        yield from dialogue.texts
 
 
 def dialogue_numbers(dialogues: Iterable[Dialogue]) -> np.ndarray:

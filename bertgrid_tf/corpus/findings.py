@@ -240,12 +240,13 @@ def _check_classes(labels: Sequence[str], counts: Mapping[str, Counter[str | Non
 
 def _check_texts(corpus: Corpus) -> Iterable[Finding]:
     for split, dialogues in corpus.splits.items():
-        texts = Counter(utterance.text for utterance in utterances(dialogues))
-        total, empty = texts.total(), texts.pop("", 0)
+        texts = Counter(utterance.texts for utterance in utterances(dialogues))
+        total, empty = texts.total(), sum(texts.pop(both) for both in list(texts) if "" in both)
         if empty:
+            half = "" if next(utterances(dialogues)).text_pair is None else "half "
             yield Finding(
                 _severity(empty, total),
-                f"{empty:,} of the {total:,} texts of {split} {plural(empty, 'is', 'are')} empty",
+                f"{empty:,} of the {total:,} texts of {split} {plural(empty, 'is', 'are')} {half}empty",
                 empty,
                 (),
                 "check the text column, or take such rows out",
@@ -256,7 +257,11 @@ def _check_texts(corpus: Corpus) -> Iterable[Finding]:
                 "warning",
                 f"{repeated:,} of the {total:,} training texts repeat another one",
                 repeated,
-                tuple(f"{_quoted(text)} ({count:,} times)" for text, count in texts.most_common(EXAMPLES) if count > 1),
+                tuple(
+                    f"{_quoted(' / '.join(both))} ({count:,} times)"
+                    for both, count in texts.most_common(EXAMPLES)
+                    if count > 1
+                ),
                 "check the text column, or keep one of each",
             )
 
@@ -270,11 +275,11 @@ def _check_repetitions(corpus: Corpus) -> Iterable[Finding]:
         if split == "train":
             continue
         repeated = [
-            utterance.text
+            " / ".join(utterance.texts)
             for dialogue in dialogues
             for same in [dialogue.texts in whole]
             for utterance in dialogue.utterances
-            if utterance.text and (same or utterance.text in long)
+            if any(utterance.texts) and (same or utterance.text in long)
         ]
         if repeated:
             total = sum(len(dialogue.utterances) for dialogue in dialogues)
@@ -302,7 +307,7 @@ def _check_contradictions(dialogues: Sequence[Dialogue]) -> Iterable[Finding]:
     for dialogue in dialogues:
         if dialogue.texts in contradicting:
             labels.setdefault(dialogue.texts, Counter())[" / ".join(map(str, dialogue.labels))] += 1
-    texts = sum(counts.total() * len(key) for key, counts in labels.items())
+    texts = sum(len(dialogue.utterances) for dialogue in dialogues if dialogue.texts in contradicting)
     examples = [
         f"{_quoted(' / '.join(key))} ({', '.join(f'{label!r}: {count}' for label, count in counts.most_common())})"
         for key, counts in list(labels.items())[:EXAMPLES]

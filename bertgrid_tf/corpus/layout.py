@@ -46,12 +46,13 @@ class Example:
 
     Attributes:
         segments: The texts in model order: `[CLS] segments[0] [SEP] segments[1] [SEP]` and so on.
-        focus: The index of the segment with the utterance to classify.
+        focus: The index of the segment with the utterance to classify; None where that is a pair, whose texts are the
+            segments.
         label: The class name of the utterance to classify, or None.
     """
 
     segments: tuple[str, ...]
-    focus: int
+    focus: int | None
     label: str | None
 
 
@@ -98,7 +99,7 @@ def speaker_counts(dialogues: Iterable[Dialogue]) -> Counter[str]:
 def format_inputs(
     dialogues: Iterable[Dialogue], layout: Layout, known_speakers: Mapping[str, int] | None = None
 ) -> tuple[Example, ...]:
-    """Format every utterance as an input of the model.
+    """Format every utterance as an input of the model; a pair of texts makes one without context.
 
     Args:
         dialogues: The dialogues of any split, labelled or not.
@@ -138,6 +139,9 @@ def format_inputs(
     for dialogue in dialogues:
         texts = [segment(utterance) for utterance in dialogue.utterances]
         for place, utterance in enumerate(dialogue.utterances):
+            if utterance.text_pair is not None:
+                examples.append(Example((texts[place], utterance.text_pair), None, utterance.label))
+                continue
             neighbours = (place + offset for offset in offsets)
             segments = tuple(texts[at] if 0 <= at < len(texts) else NONE_MARKER for at in neighbours)
             examples.append(Example(segments, focus, utterance.label))

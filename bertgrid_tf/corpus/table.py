@@ -43,6 +43,10 @@ class Columns:
         order: The column that sorts the rows of a dialogue; None to keep the order of the rows.
         consecutive: Whether a dialogue ends where the id changes; otherwise an id that comes back goes on with its
             dialogue.
+        text_pair: The column of the second text of every pair; None for single texts.
+
+    Raises:
+        UserError: On construction: pairs of texts are to have dialogues or speakers, or a column of its own is missing.
     """
 
     text: str
@@ -53,6 +57,22 @@ class Columns:
     key: str | None = None
     order: str | None = None
     consecutive: bool = False
+    text_pair: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the columns of pairs."""
+        if self.text_pair is None:
+            return
+        if self.text_pair in (self.text, self.label):
+            raise UserError(
+                f"The column {self.text_pair!r} is named twice: --text-pair-column is the second text, in a column of "
+                "its own."
+            )
+        if self.dialogue or self.speaker:
+            raise UserError(
+                "A pair of texts has neither context nor speakers: give --text-pair-column, or --dialogue-column and "
+                "--speaker-column."
+            )
 
     @property
     def dialogue_columns(self) -> tuple[str, ...]:
@@ -207,7 +227,7 @@ class _Reader:
 
     def __init__(self, source: "TableSource", columns: Columns) -> None:
         self.table, self.columns = open_table(source), columns
-        names = {name: getattr(columns, name) for name in ("text", "label", "speaker", "split", "key")}
+        names = {name: getattr(columns, name) for name in ("text", "text_pair", "label", "speaker", "split", "key")}
         self._names = {name: column for name, column in names.items() if column is not None}
         order = () if columns.order is None else (columns.order,)
         self.table.check([*self._names.values(), *columns.dialogue_columns, *order])
@@ -286,7 +306,9 @@ class _Reader:
             label, speaker = (
                 labels.setdefault(name, name) for name in (cell.get("label", ""), cell.get("speaker", ""))
             )
-            utterance = Utterance(cell["text"], label or None, speaker or None, key=key)
+            utterance = Utterance(
+                cell["text"], label or None, speaker or None, key=key, text_pair=cell.get("text_pair")
+            )
             beginning = (f"{unit} {began}",) if columns.consecutive else ()
             named = ID_JOINT.join((*dialogue, *beginning)) if parts else key if columns.key is None else str(index)
             yield Row(number, SPLITS[split.lower()], named, utterance, order)

@@ -9,7 +9,7 @@ from time import monotonic, sleep
 
 import numpy as np
 
-from bertgrid_tf.corpus import Dialogue, Utterance, utterances
+from bertgrid_tf.corpus import Dialogue, Utterance, texts_of
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.inference.predictor import Predictor
 from bertgrid_tf.storage.study_folder import StudyFolder
@@ -76,7 +76,8 @@ class Batcher:
         self.labels = self._predictor.labels
         self.batches = 0
         # The first pass traces the model, which takes seconds.
-        self._worker.submit(self._predictor.probabilities, [Dialogue((Utterance(""),))]).result()
+        empty = Utterance("", text_pair="" if folder.read_recipe().has_pairs else None)
+        self._worker.submit(self._predictor.probabilities, [Dialogue((empty,))]).result()
 
     def submit(self, dialogues: Sequence[Dialogue]) -> Future[Answer]:
         """Queue a request of at least one text.
@@ -126,8 +127,7 @@ class Batcher:
         pieces, known = dict[str, list[int]](), list[tuple[_Request, list[str]]]()
         for request in batch:
             coverage = self._predictor.coverage()
-            texts = (utterance.text for utterance in utterances(request.dialogues))
-            pieces |= coverage.add(texts, worded_only=True)
+            pieces |= coverage.add(texts_of(request.dialogues), worded_only=True)
             try:
                 coverage.check()
             except UserError as error:

@@ -8,7 +8,7 @@ import numpy as np
 
 from bertgrid_tf.analysis import ClassReport, class_report
 from bertgrid_tf.bert.trainer import OnTrainBatchEnd
-from bertgrid_tf.corpus import Corpus, dialogue_numbers, label_counts, utterances
+from bertgrid_tf.corpus import Corpus, dialogue_numbers, label_counts, texts_of, utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.inference.predictor import Predictor
 from bertgrid_tf.metrics.calibration import expected_calibration_error
@@ -63,7 +63,7 @@ def evaluate_split(
     folder.read_evaluations()  # before the split is opened, which is to be written down there
     predictor = Predictor(folder)
     coverage, labels = predictor.coverage(), predictor.labels
-    coverage.add((utterance.text for utterance in utterances(dialogues)), worded_only=True)
+    coverage.add(texts_of(dialogues), worded_only=True)
     coverage.check()
     truth = np.array([labels.index(utterance.label or "") for utterance in utterances(dialogues)])
     numbers = dialogue_numbers(dialogues)

@@ -75,9 +75,8 @@ def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
     with study_folder.loading(model) as labels:
         checkpoint = load(str(model), labels)
     correction = study_folder.read_correction() or Correction(0, [1] * len(metadata.labels), 1)
-    texts = encode_dialogues(
-        checkpoint.tokenizer, [_dialogue(checkpoint, hyperparameters)], hyperparameters, metadata.speakers
-    )
+    dialogue = _dialogue(checkpoint, hyperparameters, study_folder.read_recipe().has_pairs)
+    texts = encode_dialogues(checkpoint.tokenizer, [dialogue], hyperparameters, metadata.speakers)
     count = len(texts)
     expected = correction.apply(Trainer(checkpoint, pooling=hyperparameters.pooling).probabilities(texts))
     # A text alone, and the others padded to the longest of them.
@@ -180,9 +179,11 @@ def _convert_erfc(graph: Any, node: Any, name: str, _: Any) -> None:
 FORMATS: dict[str, Callable[[Any, Checkpoint, Path], Served]] = {"savedmodel": _save_savedmodel, "onnx": _save_onnx}
 
 
-def _dialogue(checkpoint: Checkpoint, hyperparameters: Hyperparameters) -> Dialogue:
-    """Make up utterances of one word up to more than an input holds, drawn from the vocabulary."""
+def _dialogue(checkpoint: Checkpoint, hyperparameters: Hyperparameters, pairs: bool) -> Dialogue:
+    """Make up utterances of one word up to more than an input holds, drawn from the vocabulary; or pairs of them."""
     random = np.random.default_rng(0)
     words = sorted(word for word in checkpoint.tokenizer.get_vocab() if word.isalpha())
     counts = random.permutation(np.geomspace(1, hyperparameters.max_length, CHECKED_TEXTS).astype(int))
-    return Dialogue(tuple(Utterance(" ".join(random.choice(words, count))) for count in counts))
+    texts = [" ".join(random.choice(words, count)) for count in counts]
+    seconds = reversed(texts) if pairs else [None] * len(texts)
+    return Dialogue(tuple(Utterance(text, text_pair=second) for text, second in zip(texts, seconds, strict=True)))

@@ -20,6 +20,7 @@ from bertgrid_tf.corpus import (
     fix_competition,
     nsmc_reviews,
     read_windows,
+    texts_of,
     utterances,
 )
 from bertgrid_tf.corpus.files import RawTable, open_table
@@ -121,7 +122,7 @@ class Prediction:
         dialogues, fits = 0, False
         for window in self._windows(self._findings):
             texts = list(utterances(window.dialogues))
-            pieces = self.coverage.add((utterance.text for utterance in texts), worded_only=True)
+            pieces = self.coverage.add(texts_of(window.dialogues), worded_only=True)
             if not fits and not self.coverage.fits:
                 self._check_vocabulary()
                 fits = True
@@ -184,7 +185,7 @@ class Prediction:
         """Check the vocabulary on all texts, where it does not fit those so far."""
         coverage = self._predictor.coverage()
         for window in self._windows(None):
-            coverage.add([utterance.text for utterance in utterances(window.dialogues)], worded_only=True)
+            coverage.add(texts_of(window.dialogues), worded_only=True)
         coverage.check()
 
 
@@ -266,7 +267,7 @@ def predict_file(
 
 
 def read_texts(folder: StudyFolder, source: "TableSource", columns: Columns | None) -> Windows:
-    """Prepare to read the texts of a table; dialogues and speakers are in the study's own columns, if it has them.
+    """Prepare to read the texts of a table; what `columns` leaves out is in the study's own columns, if it has them.
 
     Args:
         folder: The study.
@@ -283,10 +284,11 @@ def read_texts(folder: StudyFolder, source: "TableSource", columns: Columns | No
         )
     if columns is None:
         return partial(read_windows, source, replace(own, label=None, split=None))
-    speaker, order = (name if name in given else None for name in (own.speaker, own.order))
+    speaker, order, pair = (name if name in given else None for name in (own.speaker, own.order, own.text_pair))
     if dialogue := columns.dialogue or (own.dialogue if set(own.dialogue_columns) <= set(given) else None):
         columns = replace(columns, dialogue=dialogue, order=order, consecutive=own.consecutive)
-    return partial(read_windows, source, replace(columns, speaker=columns.speaker or speaker))
+    columns = replace(columns, speaker=columns.speaker or speaker, text_pair=columns.text_pair or pair)
+    return partial(read_windows, source, columns)
 
 
 def _competition(texts: RawTable, findings: list[Finding] | None) -> Iterator[Window]:

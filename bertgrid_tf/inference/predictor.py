@@ -7,7 +7,7 @@ import numpy as np
 from bertgrid_tf.bert.checkpoint import load
 from bertgrid_tf.bert.encode import Coverage
 from bertgrid_tf.bert.trainer import OnTrainBatchEnd, Trainer
-from bertgrid_tf.corpus import Dialogue
+from bertgrid_tf.corpus import Dialogue, utterances
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.training.encoding import encode_dialogues
@@ -35,6 +35,7 @@ class Predictor:
             raise UserError(f"The study in {folder.path} has no soup folder: give --soup to its `tune` command.")
         self._hyperparameters = source.hyperparameters
         self._speakers = metadata.speakers
+        self._has_pairs = folder.read_recipe().has_pairs
         with folder.loading(model) as self.labels:
             precision, pooling = self._hyperparameters.resolved_precision, self._hyperparameters.pooling
             self._trainer = Trainer(load(str(model), self.labels), precision, pooling=pooling)
@@ -51,7 +52,16 @@ class Predictor:
             dialogues: The dialogues whose utterances are classified.
             on_batch_end: Called after every batch with the texts done, all texts, and NaN.
             pieces: The ids of texts that have been tokenised already, as those that `coverage` counted.
+
+        Raises:
+            UserError: The study's texts are pairs and one of these is none, or the other way round.
         """
+        if any((utterance.text_pair is not None) != self._has_pairs for utterance in utterances(dialogues)):
+            raise UserError(
+                "The model was trained on pairs of texts: give every text its second one (--text-pair-column)."
+                if self._has_pairs
+                else "The model was trained on single texts: leave the second ones out."
+            )
         tokenizer = self._trainer.checkpoint.tokenizer
         encoded = encode_dialogues(tokenizer, dialogues, self._hyperparameters, self._speakers, pieces)
         return self._trainer.probabilities(encoded, on_batch_end)

@@ -64,7 +64,7 @@ class Limits:
 
     Attributes:
         texts: Texts of a request.
-        characters: Characters of a text, its speaker's name included.
+        characters: Characters of a text, its speaker's name or the second text of a pair included.
         body: Bytes of a request.
         waiting: Texts that wait for the model.
         wait_seconds: Seconds that a request waits for others to share its batch.
@@ -84,19 +84,28 @@ class ServedUtterance(BaseModel, extra="forbid"):
     speaker: str | None = Field(None, description="used where the study has speakers")
 
 
+class ServedPair(BaseModel, extra="forbid"):
+    """A pair of texts."""
+
+    text: str
+    text_pair: str
+
+
 class PredictRequest(BaseModel):
-    """Texts, or whole dialogues, whose utterances are each other's context."""
+    """Texts, pairs of texts, or whole dialogues, whose utterances are each other's context."""
 
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
             "examples": [
                 {"texts": ["Oh my God!", "It was fine."]},
+                {"pairs": [{"text": "Where is he?", "text_pair": "At the museum."}]},
                 {"dialogues": [[{"speaker": "Ross", "text": "Hi."}, {"speaker": "Rachel", "text": "Again?"}]]},
             ]
         },
     )
     texts: list[str] | None = Field(None, description="texts without context")
+    pairs: list[ServedPair] | None = Field(None, description="pairs, in place of texts, where the study has pairs")
     dialogues: list[list[ServedUtterance]] | None = Field(None, description="dialogues, in place of texts")
 
 
@@ -224,9 +233,10 @@ def _page(title: str, markdown: str) -> str:
 
 def _dialogues(body: PredictRequest, limits: Limits) -> Sequence[Dialogue]:
     """Check a request and return its dialogues, a text being a dialogue of its own."""
-    if (body.texts is None) == (body.dialogues is None):
-        raise UserError("Give either texts or dialogues.")
+    if [body.texts, body.pairs, body.dialogues].count(None) != 2:
+        raise UserError("Give texts, pairs or dialogues, one of the three.")
     dialogues = [Dialogue((Utterance(text),)) for text in body.texts or ()]
+    dialogues += [Dialogue((Utterance(pair.text, text_pair=pair.text_pair),)) for pair in body.pairs or ()]
     for dialogue in body.dialogues or ():
         dialogues.append(Dialogue(tuple(Utterance(line.text, speaker=line.speaker) for line in dialogue)))
     texts, most = list(utterances(dialogues)), min(limits.texts, limits.waiting)
@@ -235,9 +245,10 @@ def _dialogues(body: PredictRequest, limits: Limits) -> Sequence[Dialogue]:
     if len(texts) > most:
         raise UserError(f"The request has {len(texts):,} texts: send at most {most:,} at a time.")
     for number, line in enumerate(texts, start=1):
-        if HALF_PAIR.search(f"{line.speaker or ''}{line.text}"):
+        characters = "".join((line.speaker or "", *line.texts))
+        if HALF_PAIR.search(characters):
             raise UserError(f"Text {number} has half of a surrogate pair: send whole characters.")
-        if (length := len(line.text) + len(line.speaker or "")) > limits.characters:
+        if (length := len(characters)) > limits.characters:
             raise UserError(f"Text {number} has {length:,} characters: send at most {limits.characters:,}.")
     return dialogues
 

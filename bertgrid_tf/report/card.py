@@ -45,6 +45,7 @@ _DIALOGUE = Dialogue(
 )
 _CLASSIFIED = 2
 """The index of the utterance to classify in the example."""
+_PAIR = Dialogue((Utterance("Where have you been?", text_pair="At the museum."),))
 
 _WORDS = {
     "current": "the text itself",
@@ -68,6 +69,7 @@ def card(analysis: StudyAnalysis, place: str = PLACE) -> str:
     hyperparameters, metric = final.hyperparameters, analysis.recipe.metric
     splits = {"dev": dev} | ({"test": analysis.test} if analysis.test else {})
     layout = Layout(hyperparameters.context, hyperparameters.speaker_format if metadata.speakers else "none")
+    pairs = analysis.recipe.has_pairs
     shown = [name for name in OVERALL if name in dev.metrics] + [metric] * (metric not in OVERALL)
     scores = [
         *(
@@ -101,7 +103,8 @@ def card(analysis: StudyAnalysis, place: str = PLACE) -> str:
         none_marker=NONE_MARKER,
         dialogue="\n".join(f"{utterance.speaker}: {utterance.text}" for utterance in _DIALOGUE.utterances),
         text=_DIALOGUE.utterances[_CLASSIFIED].text,
-        example=format_inputs([_DIALOGUE], layout)[_CLASSIFIED],
+        pairs=pairs,
+        example=format_inputs([_PAIR if pairs else _DIALOGUE], layout)[0 if pairs else _CLASSIFIED],
         heads=[f"{split}, {sum(report.support.values()):,} texts" for split, report in splits.items()],
         scores=scores,
         score=score,

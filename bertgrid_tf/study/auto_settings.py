@@ -9,13 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bertgrid_tf.budget.callbacks import Callback
-from bertgrid_tf.corpus import Corpus, utterances
+from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import AUTO, Hyperparameters, Value
 from bertgrid_tf.recipe import Recipe, short_key
 from bertgrid_tf.storage.records import MeasuredSetting
 from bertgrid_tf.system.host import readable
 from bertgrid_tf.system.isolated_process import Send, run_isolated
+from bertgrid_tf.training.encoding import training_texts
 from bertgrid_tf.training.resampling import training_indices
 from bertgrid_tf.trial_config import TrialConfig
 
@@ -194,7 +195,7 @@ def _most_demanding(key: str, recipe: Recipe, corpus: Corpus, gpus: int) -> "Que
     models = str(needs["model"]).split(", ")
     if len(models) > 1:
         models.sort(key=lambda model: dimensions(model, len(corpus.labels)).parameters)
-    texts = tuple(utterance.text for utterance in utterances(corpus.splits["train"]))
+    texts = tuple(training_texts(corpus))
     visited = len(training_indices(corpus, recipe.hyperparameters, recipe.seed))
     most = max(visited // LEAST_STEPS // gpus, 1)
     least = {name: needs[name] for name in ("max_length", "precision", "frozen_layers", "pooling") if name in needs}

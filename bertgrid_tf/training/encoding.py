@@ -17,6 +17,7 @@ from bertgrid_tf.corpus import (
     Layout,
     format_inputs,
     speaker_counts,
+    texts_of,
     utterances,
 )
 from bertgrid_tf.corpus.balance import class_weights
@@ -68,7 +69,7 @@ def marker_tokens(hyperparameters: Hyperparameters) -> tuple[str, ...]:
 
 def training_texts(corpus: Corpus) -> Iterable[str]:
     """Yield the texts on which the vocabulary of a `scratch` model is trained."""
-    return (utterance.text for utterance in utterances(corpus.splits["train"]))
+    return texts_of(corpus.splits["train"])
 
 
 def token_lengths(corpus: Corpus, hyperparameters: Hyperparameters) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from bertgrid_tf.bert.families import FAMILIES
 from bertgrid_tf.bert.layers import NUMBERED
 from bertgrid_tf.bert.scratch import SCRATCH
 from bertgrid_tf.bert.tokenizer import checkpoint_notes, load_tokenizer
-from bertgrid_tf.corpus import Corpus, segment_count
+from bertgrid_tf.corpus import Corpus, segment_count, utterances
 from bertgrid_tf.corpus.votes import vote_shares
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import CHECKPOINT, Value
@@ -45,9 +45,10 @@ def check_recipe(recipe: Recipe, corpus: Corpus, final_here: bool = True) -> Non
     Raises:
         UserError: The recipe does not fit a checkpoint, the texts or the devices.
     """
+    for place, kind in enumerate(("first", "second") if recipe.has_pairs else ("training",)):
+        if not any(utterance.texts[place].strip() for utterance in utterances(corpus.splits["train"])):
+            raise UserError(f"The {kind} texts of {corpus.name} are all empty: is it the right column?")
     texts = [text for text in training_texts(corpus) if text.strip()]
-    if not texts:
-        raise UserError(f"The training texts of {corpus.name} are all empty: is it the right column?")
     if recipe.final_models() and final_here:
         from bertgrid_tf.bert.replicas import replica_count
 
@@ -73,7 +74,7 @@ def _check_lengths(recipe: Recipe, model: str, texts: Sequence[str]) -> None:
         if max_length > reach:
             raise UserError(f"max_length {max_length} is beyond the {reach} positions of {model}.")
         for context in map(str, recipe.levels("context")):
-            check_room(tokenizer, segment_count(context), max_length)
+            check_room(tokenizer, 2 if recipe.has_pairs else segment_count(context), max_length)
 
 
 def _check_layers(recipe: Recipe, model: str) -> None:

@@ -2,11 +2,13 @@ import copy
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bertgrid_tf.bert.encode import Coverage, check_vocabulary, encode, full_lengths, tokenized, truncated_lengths
 from bertgrid_tf.errors import UserError
+
+WORDS = st.sampled_from(["the", "film", "was", "fun"])
 
 
 def pieces(checkpoint, encoded, row):
@@ -44,6 +46,27 @@ def test_a_pair_is_encoded_as_the_tokenizer_itself_does(checkpoint):
     plain = checkpoint.tokenizer("the film", "was fun")
     assert encoded.ids.tolist() == plain["input_ids"]
     assert types(encoded, 0) == plain["token_type_ids"]
+
+
+# Of an empty second text, transformers makes no pair.
+@given(st.lists(WORDS, max_size=14), st.lists(WORDS, min_size=1, max_size=14), st.integers(4, 20))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_pair_without_focus_is_cut_as_transformers_cuts_it(checkpoint, first, second, max_length):
+    both = " ".join(first), " ".join(second)
+    encoded = encode(checkpoint.tokenizer, [(both, None)], max_length)
+    plain = checkpoint.tokenizer(*both, truncation=True, max_length=max_length)
+    assert encoded.ids.tolist() == plain["input_ids"]
+    assert types(encoded, 0) == plain["token_type_ids"]
+
+
+def test_each_text_of_a_pair_that_is_too_long_keeps_its_beginning_and_its_end(checkpoint):
+    long = ["the", "film", "was", "a", "story", "of", "it"]
+    pair = " ".join(long), " ".join(reversed(long))
+    encoded = encode(checkpoint.tokenizer, [(pair, None)], 11, truncation="head+tail")
+    kept = [long[0], *long[-3:]], [long[-1], *long[2::-1]]
+    assert pieces(checkpoint, encoded, 0) == ["[CLS]", *kept[0], "[SEP]", *kept[1], "[SEP]"]
+    encoded = encode(checkpoint.tokenizer, [((pair[0], "fun"), None)], 8, truncation="head+tail")
+    assert pieces(checkpoint, encoded, 0) == ["[CLS]", long[0], *long[-3:], "[SEP]", "fun", "[SEP]"]
 
 
 def test_token_types_tell_the_focus_from_its_context(checkpoint):

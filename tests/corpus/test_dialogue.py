@@ -73,9 +73,10 @@ def test_the_fingerprint_is_of_the_content_alone():
         corpus(replace(line, speaker=None)),
         corpus(replace(line, votes=(2, 1))),
         corpus(replace(line, key="8")),
+        corpus(replace(line, text_pair="")),
         corpus(line, split="dev"),
     ]
-    assert len({same, *(other.fingerprint() for other in others)}) == 7
+    assert len({same, *(other.fingerprint() for other in others)}) == 8
 
 
 def test_the_fingerprint_sees_where_a_dialogue_ends():

@@ -199,6 +199,29 @@ def test_one_text_with_two_labels_is_a_finding():
     ]
 
 
+def test_pairs_are_equal_where_both_texts_are():
+    def pairs(*rows: tuple[str, str, str]) -> list[Dialogue]:
+        return [Dialogue((Utterance(text, label, text_pair=pair),)) for text, pair, label in rows]
+
+    train = pairs(*(("a", f"{n}", "xy"[n % 2]) for n in range(20)))
+    assert [
+        finding.message for finding in check_corpus(Corpus.from_splits("c", {"train": train, "dev": train[:2]}))
+    ] == [
+        "Warning: 2 of the 2 texts of dev (100.0 %) stand in train too, as 'a / 0', 'a / 1': take them out of one of "
+        "the two, since the scores on dev are too good by them."
+    ]
+    dev = pairs(("a", "b", "x"), ("b", "0", "y"), ("", "0", "x"), ("a", "", "y"))
+    assert [finding.message for finding in check_corpus(Corpus.from_splits("c", {"train": train, "dev": dev}))] == [
+        "Warning: 2 of the 4 texts of dev are half empty: check the text column, or take such rows out."
+    ]
+    twice = [*train, *pairs(("a", "0", "y"))]
+    [finding] = check_corpus(Corpus.from_splits("c", {"train": twice, "dev": pairs(("b", "0", "y"), ("b", "1", "x"))}))
+    assert finding.sentence == "1 text of train and dev occurs with different labels"
+    assert finding.examples == ("'a / 0' ('x': 1, 'y': 1)",)
+    kept, held_out = hold_out([*train, *train], 0.1, seed=0)
+    assert not {dialogue.texts for dialogue in kept} & {dialogue.texts for dialogue in held_out}
+
+
 def test_short_utterances_may_come_again_in_other_dialogues_but_not_long_ones_or_whole_dialogues():
     long = "I have never in my life heard of such a thing."
     filling = [Dialogue((Utterance(f"a {n}", "a"), Utterance(f"b {n}", "b"))) for n in range(10)]

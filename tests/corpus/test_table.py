@@ -14,6 +14,7 @@ from bertgrid_tf.corpus import (
     read_windows,
     utterances,
 )
+from bertgrid_tf.errors import UserError
 
 TEXT_LABEL = Columns("text", "label")
 
@@ -54,6 +55,30 @@ def test_the_extension_or_else_the_header_tells_tabs_from_commas(name, content, 
 
 def test_columns_without_a_name_are_passed_over(write):
     assert _texts(read_table(write("t.csv", "text,label,,\na,x,,\n"), TEXT_LABEL)) == [["a"]]
+
+
+def test_rows_with_a_second_text_are_pairs_an_empty_cell_too(write):
+    path = write("t.csv", "q,a,label\nwho?, Ann ,yes\nwhy?,,no\n")
+    pairs = read_table(path, Columns("q", "label", text_pair="a"))
+    assert pairs == (
+        Dialogue((Utterance("who?", "yes", key="1", text_pair="Ann"),)),
+        Dialogue((Utterance("why?", "no", key="2", text_pair=""),)),
+    )
+    assert pairs[0].texts == ("who?", "Ann")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"text_pair": "text"}, "The column 'text' is named twice"),
+        ({"text_pair": "label"}, "The column 'label' is named twice"),
+        ({"text_pair": "b", "dialogue": "d"}, "A pair of texts has neither context nor speakers"),
+        ({"text_pair": "b", "speaker": "who"}, "A pair of texts has neither context nor speakers"),
+    ],
+)
+def test_a_second_text_that_cannot_be_one_is_refused(columns, message):
+    with pytest.raises(UserError, match=message):
+        Columns("text", "label", **columns)
 
 
 def test_an_empty_text_is_kept(write):

@@ -67,9 +67,12 @@ def reliability_off_by(error: float) -> Reliability:
     return Reliability(np.array([0.5 + error]), np.array([0.5]), np.ones(1))
 
 
-def analysis(**changes: Any) -> StudyAnalysis:
+PAIRS = {"data": {"text_column": "a", "text_pair_column": "b", "label_column": "c"}}
+
+
+def analysis(overrides: dict[str, Any] | None = None, **changes: Any) -> StudyAnalysis:
     """Of a study that has a final model and nothing that was asked for besides."""
-    recipe = recipes.load_recipe("sample", None, {"sweeps": {}})
+    recipe = recipes.load_recipe("sample", None, {"sweeps": {}} | (overrides or {}))
     hyperparameters = recipe.hyperparameters.model_copy(
         update={"model": "bert-large-cased", "context": "current+previous"}
     )
@@ -280,6 +283,18 @@ def test_the_layout_is_said_in_words():
     assert "[None]" not in alone
 
 
+def test_pairs_are_described_as_pairs():
+    alone = {"context": "current"}
+    written = card(analysis(PAIRS, hyperparameters=alone)).split("## Input")[1].split("## Scores")[0]
+    assert "An input is a pair of texts. Where that makes more than 48 tokens" in written
+    assert "the longer text is cut first, at its end." in written
+    assert '"text_pair": "At the museum."' in written
+    assert "dialogue" not in written
+    cut = card(analysis(PAIRS, hyperparameters=alone | {"truncation": "head+tail"})).split("## Input")[1]
+    assert "the longer text is cut first, in its middle" in cut
+    assert "[(('Where have you been?', 'At the museum.'), None)]" in cut
+
+
 def test_a_corpus_without_speakers_has_none_in_its_inputs():
     made = analysis()
     assert made.metadata is not None
@@ -331,6 +346,8 @@ def test_the_code_gives_the_model_what_it_was_trained_on(classifier):
         analysis(hyperparameters=dict(zip(("context", "speaker_format", "max_length"), one, strict=True)))
         for one in LAYOUTS
     ]
+    short = {"context": "current", "max_length": 10}
+    made.append(analysis(PAIRS, hyperparameters=short))
     codes = [card(one).split("```python\n")[1].split("```")[0] for one in made]
     codes = [code.replace(PLACE, classifier.checkpoint.name) for code in codes]
     # In a process of its own, where transformers finds PyTorch if it is there, as it does for who reads the card.
@@ -338,10 +355,13 @@ def test_the_code_gives_the_model_what_it_was_trained_on(classifier):
     command = [sys.executable, "-c", ANSWERS]
     done = subprocess.run(command, input=json.dumps(codes), capture_output=True, text=True, env=plain)
     assert done.returncode == 0, done.stderr
-    for layout, one, answer in zip(LAYOUTS, made, json.loads(done.stdout), strict=True):
+    pair = Dialogue((Utterance("Where have you been?", text_pair="At the museum."),) * 3)
+    for layout, one, answer in zip([*LAYOUTS, ("pair", 10)], made, json.loads(done.stdout), strict=True):
         assert one.final is not None
         trained = one.final.hyperparameters
-        texts = encode_dialogues(classifier.checkpoint.tokenizer, [DIALOGUE], trained, {})
+        texts = encode_dialogues(
+            classifier.checkpoint.tokenizer, [pair if one.recipe.has_pairs else DIALOGUE], trained, {}
+        )
         assert (texts.full_lengths[2] > texts.lengths[2]) == (layout[-1] < 48)
         if isinstance(answer[0], dict):
             scores = {label["label"]: label["score"] for label in answer}
