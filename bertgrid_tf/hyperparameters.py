@@ -41,7 +41,7 @@ GroupByLength = Literal["auto", "always", "never"]
 ClassWeights = Literal["none", "balanced", "sqrt", "effective"]
 HeadRetraining = Literal["none", "refit", "smote", "rose"]
 Pooling = Literal["cls", "mean"]
-Truncation = Literal["head", "head+tail"]
+Truncation = Literal["head", "head+tail", "windows"]
 LearningRate = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 ModelName = Annotated[str, Field(min_length=1, max_length=4096)]
 MOST_TEXTS = 10**9
@@ -144,7 +144,8 @@ class Hyperparameters(Strict):
     truncation: Truncation = Field(
         "head",
         description="what is kept of a current utterance that is too long, or of each such text of a pair: its "
-        "beginning (`head`), or a quarter of its beginning and the rest of its end (`head+tail`, [Sun et al. 2019](https://arxiv.org/abs/1905.05583))",
+        "beginning (`head`), or a quarter of its beginning and the rest of its end (`head+tail`, [Sun et al. 2019]"
+        "(https://arxiv.org/abs/1905.05583)); `windows`: all of it, in [windows](#texts-in-windows) that overlap",
     )
     context: str = Field(
         "current",

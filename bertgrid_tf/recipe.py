@@ -276,6 +276,13 @@ class Recipe(Strict):
         return self
 
     @model_validator(mode="after")
+    def _windows_with_trained_heads(self) -> Self:
+        heads = set(self.levels("head_retraining")) - {"none"}
+        if heads and "windows" in self.levels("truncation"):
+            raise ValueError("head_retraining would count a text once for each window: give none, or other truncation")
+        return self
+
+    @model_validator(mode="after")
     def _pairs_without_context(self) -> Self:
         if self.has_pairs and (others := [one for one in self.levels("context") if one != "current"]):
             raise ValueError(f"context {others[0]} is of dialogues, not of pairs: leave it at current")

@@ -119,7 +119,7 @@ def meta_features(
     chosen, corpus = hyperparameters or recipe.hyperparameters, encoder.corpus
     counts, dev_counts = label_counts(corpus.splits["train"]), label_counts(corpus.splits["dev"])
     texts = sum(counts.values())
-    sample, encoded = encoder.sample(chosen, "train")
+    sample, encoded = encoder.sample(chosen.model_copy(update={"truncation": "head"}), "train")  # an input a text
     lengths, vectors = encoded.full_lengths, describe_vectors(chosen.model, np.asarray(encoded.ids))
     size = dimensions(chosen.model, len(corpus.labels))
     batch = None if chosen.batch_size == "auto" else int(chosen.batch_size)

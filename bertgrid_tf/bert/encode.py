@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any, TypeVar
 
@@ -25,16 +25,19 @@ Segmented = tuple[tuple[str, ...], int | None]
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """The token ids of n texts in one array without padding: text i is `ids[starts[i]:starts[i + 1]]`.
+    """The token ids of n inputs in one array without padding: input i is `ids[starts[i]:starts[i + 1]]`.
+
+    An input is a text, or one of a text's windows.
 
     The arrays of tokens may be maps of files without a name, which are gone with the arrays or the process.
 
     Attributes:
         ids: Token ids, special tokens included, int32 [tokens].
         types: Token types, int32 [tokens].
-        starts: Index of each text's first token, and the number of tokens, int64 [n + 1].
-        full_lengths: Tokens of each text before truncation, int64 [n].
+        starts: Index of each input's first token, and the number of tokens, int64 [n + 1].
+        full_lengths: Tokens of each input's text before truncation, int64 [n].
         pad_id: Token id of padding.
+        windows: Inputs of each text, which are neighbours, int64 [texts]; None where each is a text.
     """
 
     ids: np.ndarray
@@ -42,27 +45,44 @@ class EncodedTexts:
     starts: np.ndarray
     full_lengths: np.ndarray
     pad_id: int
+    windows: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each text, int64 [n]."""
+        """Tokens of each input, int64 [n]."""
         return np.diff(self.starts)
 
     def take(self, indices: np.ndarray) -> "EncodedTexts":
-        """Take the texts at `indices` (int64 [m], repeats allowed), in that order."""
+        """Take the inputs at `indices` (int64 [m], repeats allowed), in that order, each as a text."""
         lengths = self.starts[indices + 1] - self.starts[indices]
-        starts = np.concatenate([[0], np.cumsum(lengths)])
-        where = np.repeat(self.starts[indices] - starts[:-1], lengths) + np.arange(starts[-1])
+        where, starts = _runs(self.starts[indices], lengths), np.concatenate([[0], np.cumsum(lengths)])
         return EncodedTexts(self.ids[where], self.types[where], starts, self.full_lengths[indices], self.pad_id)
 
     def select(self, indices: np.ndarray) -> "EncodedTexts":
-        """Take as `take` does, for any number of texts: many of them are written to disk."""
-        if np.array_equal(indices, np.arange(len(self))):
+        """Take texts, with all of their windows; of any number of them: many are written to disk."""
+        if np.array_equal(indices, np.arange(len(self) if self.windows is None else len(self.windows))):
             return self
-        return joined(self.take(indices[start : start + CHUNK]) for start in range(0, len(indices), CHUNK))
+        windows = None
+        if self.windows is not None:
+            firsts, windows = np.cumsum(self.windows) - self.windows, self.windows[indices]
+            indices = _runs(firsts[indices], windows)
+        taken = joined(self.take(indices[start : start + CHUNK]) for start in range(0, len(indices), CHUNK))
+        return replace(taken, windows=windows)
+
+    def mean_of_texts(self, rows: np.ndarray) -> np.ndarray:
+        """Average rows of the inputs, float32 [n, …], over the windows of each text: float32 [texts, …]."""
+        if self.windows is None:
+            return rows
+        sums = np.add.reduceat(rows, np.cumsum(self.windows) - self.windows)
+        return (sums / self.windows[:, None]).astype(np.float32)
+
+
+def _runs(firsts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return the indices of runs, one after another, by their first index and their length."""
+    return np.repeat(firsts - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
 
 
 @dataclass(frozen=True)
@@ -70,7 +90,7 @@ class EncodedDataset:
     """Encoded texts with labels and optional target distributions.
 
     Attributes:
-        texts: The texts.
+        texts: The texts. Those to train on are its inputs, each with a label of its own; a prediction is a text's.
         labels: Label ids, int32 [texts].
         targets: The weight of each class's −log p in a text's loss (`bert.loss`), float32 [texts, classes]; None for 1
             at the label and 0 elsewhere. The loss of a batch is the mean over its texts, whatever the targets sum to.
@@ -101,7 +121,10 @@ def encode(
         max_length: Most tokens of a text, special tokens included.
         pieces: The ids of segments that have been tokenised already (`tokenized`).
         truncation: What is kept of a focus that is too long: its beginning, or a quarter of its beginning and the rest
-            of its end (Sun et al. 2019, arXiv 1905.05583).
+            of its end (Sun et al. 2019, arXiv 1905.05583). With "windows", it has an input for every window. Windows
+            overlap by half, so that every token but those at the ends stands in one of them with a quarter of a window
+            around it on both sides; the last one is moved back to where it is full. The longer text of a pair is its
+            focus then.
 
     Raises:
         UserError: `max_length` leaves no room for a token, or the disk none for the tokens of many texts.
@@ -121,7 +144,7 @@ def joined(parts: Iterable[EncodedTexts]) -> EncodedTexts:
         raise UserError("There is no text to encode.")
     if second is None:
         return first
-    lengths, full_lengths = list[np.ndarray](), list[np.ndarray]()
+    lengths, full_lengths, windows = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
     try:
         with ExitStack() as stack:
             files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(2)]
@@ -130,6 +153,7 @@ def joined(parts: Iterable[EncodedTexts]) -> EncodedTexts:
                     file.write(tokens.tobytes())
                 lengths.append(part.lengths)
                 full_lengths.append(part.full_lengths)
+                windows += [] if part.windows is None else [part.windows]
             for file in files:
                 file.flush()
             ids, types = (np.memmap(file, np.int32, "r") for file in files)
@@ -139,7 +163,8 @@ def joined(parts: Iterable[EncodedTexts]) -> EncodedTexts:
             "there, or name a folder of another disk in TMPDIR."
         ) from error
     starts = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
-    return EncodedTexts(ids, types, starts, np.concatenate(full_lengths), first.pad_id)
+    of_texts = np.concatenate(windows) if windows else None
+    return EncodedTexts(ids, types, starts, np.concatenate(full_lengths), first.pad_id, of_texts)
 
 
 def full_lengths(tokenizer: Any, texts: Iterable[Segmented]) -> np.ndarray:
@@ -190,26 +215,42 @@ def _encoded_chunks(
         pieces = {segment: new[segment] if segment in new else known[segment] for segment in needed}
         ids: list[int] = []
         types: list[int] = []
-        starts, lengths = [0], []
+        starts, lengths, windows = [0], [], []
         for segments, focus in chunk:
-            parts = [pieces[segment] for segment in segments]
-            special = len(prefix) + len(suffix) + len(between) * (len(parts) - 1)
-            kept = [len(part) for part in parts]
-            lengths.append(special + sum(kept))
-            if lengths[-1] > max_length:
-                kept = truncated_lengths(kept, focus, max_length - special)
-            for position, (part, keep) in enumerate(zip(parts, kept, strict=True)):
-                opening = prefix if position == 0 else []
-                closing = suffix if position == len(parts) - 1 else between
-                if focus in (None, position) and truncation == "head+tail" and keep < len(part):
-                    head = keep // 4
-                    part = part[:head] + part[len(part) - keep + head :]
-                ids += opening + part[:keep] + closing
-                kind = int(two_types and (position == (focus or 0)) != (not focus))
-                types += [kind] * (len(opening) + keep + len(closing))
-            starts.append(len(ids))
+            whole = [pieces[segment] for segment in segments]
+            special = len(prefix) + len(suffix) + len(between) * (len(whole) - 1)
+            length = special + sum(map(len, whole))
+            inputs = [whole] if length <= max_length else _truncated(whole, focus, max_length - special, truncation)
+            for parts in inputs:
+                for position, part in enumerate(parts):
+                    opening = prefix if position == 0 else []
+                    closing = suffix if position == len(parts) - 1 else between
+                    ids += opening + part + closing
+                    kind = int(two_types and (position == (focus or 0)) != (not focus))
+                    types += [kind] * (len(opening) + len(part) + len(closing))
+                starts.append(len(ids))
+            lengths += [length] * len(inputs)
+            windows.append(len(inputs))
         arrays = np.array(ids, np.int32), np.array(types, np.int32), np.array(starts), np.array(lengths)
-        yield EncodedTexts(*arrays, tokenizer.pad_token_id)
+        yield EncodedTexts(*arrays, tokenizer.pad_token_id, np.array(windows) if truncation == "windows" else None)
+
+
+def _truncated(
+    parts: Sequence[list[int]], focus: int | None, room: int, truncation: Truncation
+) -> list[list[list[int]]]:
+    """Return the segments' ids within `room` tokens, for every input that they make."""
+    kept = truncated_lengths([len(part) for part in parts], focus, room)
+    heads = [part[:keep] for part, keep in zip(parts, kept, strict=True)]
+    if truncation == "head+tail":
+        for place in range(len(parts)) if focus is None else (focus,):
+            head, part = kept[place] // 4, parts[place]
+            heads[place] = part[:head] + part[len(part) - kept[place] + head :]
+    if truncation != "windows":
+        return [heads]
+    place = max(range(len(parts)), key=lambda at: len(parts[at])) if focus is None else focus
+    size, long = kept[place], parts[place]
+    begins = [*range(0, len(long) - size, max(size // 2, 1)), len(long) - size]
+    return [[*heads[:place], long[begin : begin + size], *heads[place + 1 :]] for begin in begins]
 
 
 def check_room(tokenizer: Any, segments: int, max_length: int) -> None:

@@ -277,8 +277,11 @@ class Trainer:
         return np.array(losses), np.diff(ends)
 
     def probabilities(self, texts: EncodedTexts, on_batch_end: OnTrainBatchEnd | None = None) -> np.ndarray:
-        """Predict class probabilities, float32 [texts, classes]."""
-        return self._map_texts(self._predict, texts, on_batch_end)
+        """Predict class probabilities, float32 [texts, classes].
+
+        A text of several windows has the mean of theirs, whose cross-entropy is at most the mean one that is trained.
+        """
+        return texts.mean_of_texts(self._map_texts(self._predict, texts, on_batch_end))
 
     def features(self, texts: EncodedTexts) -> np.ndarray:
         """Compute the vectors that the head reads (`Unpadded.pooled`), float32 [texts, width].

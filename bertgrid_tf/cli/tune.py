@@ -202,5 +202,7 @@ def _print_plan(
         except TunerError as error:
             raise user_error(error) from error
         console.print(missing_table(missing, str(former.path)), highlight=False, soft_wrap=True)
+    if "windows" in asked.levels("truncation"):
+        console.print("The steps are those of one window a text: longer texts take more.")
     for key in auto_keys(asked):
         console.print(guess_line(key, key_value(guessed, key)), markup=False, highlight=False, soft_wrap=True)

@@ -50,8 +50,9 @@ def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
 
     The model takes `input_ids`, `attention_mask` (1 on tokens, 0 on padding) and `token_type_ids`, int32
     [batch, length], both of any size, and returns float32 [batch, classes]: `logits`, and `probabilities` with the
-    study's correction, as `predict` gives. It computes in float32, whatever the study's precision. `out` appears whole
-    or not at all, and only after the format's own runtime has given the study's probabilities on made-up dialogues.
+    study's correction, as `predict` gives for a text of one window. It computes in float32, whatever the study's
+    precision. `out` appears whole or not at all, and only after the format's own runtime has given the study's
+    probabilities on made-up dialogues.
 
     Args:
         study_folder: The study.
@@ -76,7 +77,8 @@ def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
         checkpoint = load(str(model), labels)
     correction = study_folder.read_correction() or Correction(0, [1] * len(metadata.labels), 1)
     dialogue = _dialogue(checkpoint, hyperparameters, study_folder.read_recipe().has_pairs)
-    texts = encode_dialogues(checkpoint.tokenizer, [dialogue], hyperparameters, metadata.speakers)
+    one_input = hyperparameters.model_copy(update={"truncation": "head"})
+    texts = encode_dialogues(checkpoint.tokenizer, [dialogue], one_input, metadata.speakers)
     count = len(texts)
     expected = correction.apply(Trainer(checkpoint, pooling=hyperparameters.pooling).probabilities(texts))
     # A text alone, and the others padded to the longest of them.

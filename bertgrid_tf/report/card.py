@@ -55,6 +55,9 @@ _WORDS = {
 }
 
 
+_WINDOWS = "; further inputs hold the rest, in windows that overlap by half, and the text has their mean probabilities"
+
+
 def card(analysis: StudyAnalysis, place: str = PLACE) -> str:
     """Return the model card in Markdown, with the metadata of a Hugging Face model card in front.
 
@@ -99,6 +102,7 @@ def card(analysis: StudyAnalysis, place: str = PLACE) -> str:
         counts=class_counts(metadata.classes),
         place=place,
         plain=(hyperparameters.pooling, hyperparameters.truncation) == ("cls", "head"),
+        windows=_WINDOWS if hyperparameters.truncation == "windows" else "",
         places=[_WORDS[place] for place in hyperparameters.context.split("+")],
         none_marker=NONE_MARKER,
         dialogue="\n".join(f"{utterance.speaker}: {utterance.text}" for utterance in _DIALOGUE.utterances),

@@ -100,13 +100,13 @@ class CorpusEncoder:
         """Encode the training split, resampled, with the targets that its labels become.
 
         Votes are mixed in first, the result is smoothed (Szegedy et al. 2016, arXiv 1512.00567, section 7), and then
-        weighted by class; the focal loss applies to each class of the result.
+        weighted by class; the focal loss applies to each class of the result. The windows of a text share its weight.
         """
         train = self.split(hyperparameters, "train")
         indices = training_indices(self.corpus, hyperparameters, seed)
         texts, labels = train.texts.select(indices), train.labels[indices]
         votes, smoothing = hyperparameters.soft_label_weight, hyperparameters.label_smoothing
-        if hyperparameters.class_weights == "none" and not (votes or smoothing):
+        if hyperparameters.class_weights == "none" and not (votes or smoothing) and texts.windows is None:
             return EncodedDataset(texts, labels)
         targets = np.eye(len(self.corpus.labels), dtype=np.float32)[labels]
         if votes:
@@ -114,6 +114,9 @@ class CorpusEncoder:
         if smoothing:
             targets = (1 - smoothing) * targets + smoothing / targets.shape[1]
         weights = class_weights(labels, hyperparameters.class_weights)
+        if texts.windows is not None:  # with mean 1, as the classes' weights have
+            weights = weights * (len(texts) / len(labels) / texts.windows)
+            labels, targets, weights = (np.repeat(one, texts.windows, 0) for one in (labels, targets, weights))
         return EncodedDataset(texts, labels, targets * weights[:, None])
 
     def sample(self, hyperparameters: Hyperparameters, split: str) -> tuple[tuple[Dialogue, ...], EncodedTexts]:
@@ -125,9 +128,11 @@ class CorpusEncoder:
         return sample, encode_dialogues(tokenizer, sample, hyperparameters, self._speakers)
 
     def sampled_lengths(self, hyperparameters: Hyperparameters, split: str) -> pd.Series:
-        """Count the tokens of a sample of a split's inputs: int64 [texts], indexed by their classes."""
+        """Count the tokens of a sample of a split's inputs: int64 [inputs], indexed by class and number of the text."""
         sample, encoded = self.sample(hyperparameters, split)
-        return pd.Series(encoded.lengths, [utterance.label or "" for utterance in utterances(sample)])
+        classes = np.array([utterance.label or "" for utterance in utterances(sample)])
+        texts = np.repeat(np.arange(len(classes)), 1 if encoded.windows is None else encoded.windows)
+        return pd.Series(encoded.lengths, [classes[texts], texts])
 
     def _load_tokenizer(self, model: str, markers: tuple[str, ...]) -> Any:
         return load_tokenizer(model, training_texts(self.corpus), markers)

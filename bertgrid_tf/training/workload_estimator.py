@@ -3,6 +3,8 @@
 from collections import Counter
 from functools import lru_cache
 
+import pandas as pd
+
 from bertgrid_tf.bert.dimensions import dimensions
 from bertgrid_tf.corpus import utterances
 from bertgrid_tf.hyperparameters import Hyperparameters
@@ -42,17 +44,20 @@ class WorkloadEstimator:
         corpus = self._encoder.corpus
         classes = [utterance.label or "" for utterance in utterances(corpus.splits["train"])]
         indices = training_indices(corpus, hyperparameters, self._seed)
-        train, dev = (self._encoder.sampled_lengths(hyperparameters, split) for split in ("train", "dev"))
-        by_class = train.groupby(level=0).mean()
-        counts = Counter(classes[i] for i in indices)
-        tokens = sum(count * float(by_class.get(label, train.mean())) for label, count in counts.items())
-        evaluated = float(dev.mean()) * sum(1 for _ in utterances(corpus.splits["dev"]))
+        train, dev = (  # tokens and inputs of each text
+            self._encoder.sampled_lengths(hyperparameters, split).groupby(level=[0, 1]).agg(["sum", "size"])
+            for split in ("train", "dev")
+        )
+        counts = pd.Series(Counter(classes[i] for i in indices))
+        by_class = train.groupby(level=0).mean().reindex(counts.index).fillna(train.mean())
+        tokens, inputs = map(float, by_class.mul(counts, axis=0).sum())
+        evaluated = float(dev["sum"].mean()) * sum(1 for _ in utterances(corpus.splits["dev"]))
         if hyperparameters.head_retraining != "none":
             evaluated += tokens  # a forward pass over the training texts, to whose features the head is refitted
         values = hyperparameters.model_dump().items()
         kind = (gpus, *(item for item in values if item[0] not in WITHOUT_EFFECT_ON_SPEED))
         model = (*(getattr(hyperparameters, name) for name in BUILT_BY), gpus)
-        plain = -(-len(indices) // int(hyperparameters.batch_size))
+        plain = -(-round(inputs) // int(hyperparameters.batch_size))
         steps = hyperparameters.trial_steps(plain, epochs) / epochs
         tokens *= steps / plain
         size = dimensions(hyperparameters.model, len(corpus.labels))

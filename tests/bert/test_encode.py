@@ -100,6 +100,60 @@ def test_of_a_focus_that_is_too_long_a_quarter_is_kept_of_its_beginning_and_the_
     assert types(encoded, 0) == [0] * 6 + [1]
 
 
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=6), st.integers(3, 12))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_windows_hold_all_of_a_text_and_overlap_by_half(checkpoint, counts, max_length):
+    words = sorted(word for word in checkpoint.tokenizer.get_vocab() if word.isalpha())
+    numbered = [[words[at % len(words)] for at in range(count)] for count in counts]
+    inputs = [((" ".join(text),), 0) for text in numbered]
+    encoded = encode(checkpoint.tokenizer, inputs, max_length, truncation="windows")
+    assert len(encoded) == encoded.windows.sum()
+    row, room = 0, max_length - 2
+    for text, count in zip(numbered, encoded.windows, strict=True):
+        own = [pieces(checkpoint, encoded, row + number)[1:-1] for number in range(count)]
+        steps = [min(number * max(room // 2, 1), max(len(text) - room, 0)) for number in range(count)]
+        assert own == [text[step : step + room] for step in steps]
+        assert steps[-1] + room >= len(text)
+        row += count
+    head = encode(checkpoint.tokenizer, inputs, max_length)
+    firsts = encoded.take(np.cumsum(encoded.windows) - encoded.windows)
+    assert np.array_equal(firsts.ids, head.ids)
+    assert np.array_equal(firsts.full_lengths, head.full_lengths)
+
+
+def test_windows_are_of_the_focus_or_of_the_longer_text_of_a_pair(checkpoint):
+    long = "the film was a story of it great"
+    encoded = encode(checkpoint.tokenizer, [(("it", long), 1)], 7, truncation="windows")
+    shown = [pieces(checkpoint, encoded, row) for row in range(len(encoded))]
+    assert shown[0] == ["[CLS]", "[SEP]", "the", "film", "was", "a", "[SEP]"]
+    assert [row[2:-1] for row in shown] == [long.split()[begin : begin + 4] for begin in (0, 2, 4)]
+    encoded = encode(
+        checkpoint.tokenizer, [((long, "it"), None), ((long, f"{long} it"), None)], 8, truncation="windows"
+    )
+    assert encoded.windows.tolist() == [3, 7]
+    assert pieces(checkpoint, encoded, 1) == ["[CLS]", "was", "a", "story", "of", "[SEP]", "it", "[SEP]"]
+    assert pieces(checkpoint, encoded, 9) == ["[CLS]", "the", "film", "[SEP]", "it", "great", "it", "[SEP]"]
+    assert types(encoded, 9) == [0] * 4 + [1] * 4
+
+
+def test_a_text_is_selected_and_averaged_with_all_of_its_windows(checkpoint, monkeypatch):
+    texts = ["the film was a story of it great", "fun", "it was a story of fun"]
+    encoded = encode(checkpoint.tokenizer, [((text,), 0) for text in texts], 6, truncation="windows")
+    assert encoded.windows.tolist() == [3, 1, 2]
+    assert encoded.select(np.arange(3)) is encoded
+    taken = encoded.select(np.array([2, 0, 2]))
+    assert taken.windows.tolist() == [2, 3, 2]
+    rows = [4, 5, 0, 1, 2, 4, 5]
+    assert [pieces(checkpoint, taken, at) for at in range(7)] == [pieces(checkpoint, encoded, row) for row in rows]
+    means = encoded.mean_of_texts(np.array([[1, 0], [0, 1], [0.5, 0.5], [1, 0], [0, 1], [0, 1]], np.float32))
+    assert means.dtype == np.float32
+    np.testing.assert_allclose(means, [[0.5, 0.5], [1, 0], [0, 1]])
+    monkeypatch.setattr("bertgrid_tf.bert.encode.CHUNK", 2)
+    on_disk = encode(checkpoint.tokenizer, [((text,), 0) for text in texts], 6, truncation="windows")
+    assert np.array_equal(on_disk.ids, encoded.ids) and np.array_equal(on_disk.windows, encoded.windows)
+    assert np.array_equal(on_disk.select(np.array([2, 0, 2])).ids, taken.ids)
+
+
 def test_an_empty_text_is_two_special_tokens(checkpoint):
     encoded = encode(checkpoint.tokenizer, [(("",), 0), (("it",), 0)], 8)
     assert encoded.lengths.tolist() == [2, 3]

@@ -204,6 +204,9 @@ def test_a_model_that_plain_transformers_would_compute_otherwise_says_so_and_has
     assert "then the text itself in its middle, so that a quarter is kept of its beginning" in written
     assert 'max_length=48, truncation="head+tail")' in written
     assert "plain transformers reads" not in written
+    written = card(analysis(hyperparameters={"truncation": "windows", "context": "current"}))
+    assert "it is cut at its end; further inputs hold the rest, in windows that overlap by half" in written
+    assert 'max_length=48, truncation="windows")' in written
 
 
 def test_a_model_that_does_not_beat_the_baseline_says_so_first():
