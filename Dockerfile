@@ -8,9 +8,10 @@ ARG BASE_IMAGE=debian:trixie-slim
 
 FROM ${BASE_IMAGE} AS base
 # No versions here: within a Debian release they change for security fixes only, and the old ones leave the mirrors.
+# fonts-nanum has Hangul for the figures.
 # hadolint ignore=DL3008
 RUN apt-get update -q \
-    && apt-get install -y -q --no-install-recommends ca-certificates python3 python3-venv tini \
+    && apt-get install -y -q --no-install-recommends ca-certificates fonts-nanum python3 python3-venv tini \
     && apt-get clean \
     && rm -rf /var/lib/apt/lists/*
 ENV LANG=C.UTF-8 \

@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from io import BytesIO
@@ -112,18 +112,23 @@ class Drawing:
 
     def _png(self) -> bytes:
         """The figure as PNG, in which a number stands for a label whose letters no installed font has."""
+        from matplotlib.text import Text
+
         labels: dict[str, str] = {}
+
+        def drawable(text: str) -> str:
+            return labels.setdefault(text, f"[{len(labels) + 1}]") if _undrawable(text) else text
+
         for panel in self.figure.axes:
             for axis in (panel.xaxis, panel.yaxis):
                 texts = [tick.get_text() for tick in axis.get_ticklabels()]
-                for text in (*texts, axis.get_label_text()):
-                    if _undrawable(text):
-                        labels.setdefault(text, f"[{len(labels) + 1}]")
-                if labels.keys() & set(texts):
-                    axis.set_ticklabels([labels.get(text, text) for text in texts])
-                axis.set_label_text(labels.get(axis.get_label_text(), axis.get_label_text()))
+                if any(map(_undrawable, texts)):  # an axis writes the texts of its ticks anew whenever it is drawn
+                    axis.set_ticklabels(list(map(drawable, texts)))
+        for text in self.figure.findobj(Text):
+            text.set_text(drawable(text.get_text()))
         if labels:
-            note = f"[1] … [{len(labels)}]: no installed font has these letters; {self.name}.svg has them"
+            font = "fonts-nanum" if re.search("[가-힣]", "".join(labels)) else "fonts-noto"
+            note = f"[1] … [{len(labels)}]: no font has these letters, install {font}; {self.name}.svg has them"
             share = 0.16 / self.figure.get_size_inches()[1]
             self.figure.set_layout_engine("constrained", **_PADS, rect=(0, share, 1, 1 - share))
             self.figure.text(0.5, share / 4, note, ha="center", va="bottom", size=6.5, color=_ink("quiet"))
@@ -393,6 +398,16 @@ def _letters(file: str) -> frozenset[int]:
 
 
 @cache
+def _add_new_fonts() -> None:
+    """Add the fonts that were installed after Matplotlib wrote its list of them, which it keeps between processes."""
+    from matplotlib.font_manager import findSystemFonts, fontManager
+
+    for file in sorted({*findSystemFonts()} - {font.fname for font in fontManager.ttflist}):
+        with suppress(OSError, RuntimeError):  # one that it cannot read
+            fontManager.addfont(file)
+
+
+@cache
 def _fonts(text: str) -> tuple[list[str], frozenset[int]]:
     """Return the fonts to draw a text in: Matplotlib's own, then those that have letters it lacks.
 
@@ -402,6 +417,8 @@ def _fonts(text: str) -> tuple[list[str], frozenset[int]]:
     from matplotlib.font_manager import findfont, fontManager
 
     names, missing = [_FONT], frozenset(map(ord, text)) - _letters(findfont(_FONT))
+    if missing:
+        _add_new_fonts()
     files: dict[str, str] = {}
     # Of each font the upright letters of medium weight, which Matplotlib draws.
     for font in sorted(fontManager.ttflist, key=lambda font: str(font.weight) not in ("400", "normal", "regular")):

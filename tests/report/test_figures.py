@@ -2,11 +2,14 @@ import logging
 import re
 import warnings
 from dataclasses import replace
+from functools import cache
 from xml.etree import ElementTree
 
 import made_up_analysis as made_up
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.ttLib.tables._g_l_y_f import Glyph
 from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 from PIL import Image
@@ -193,15 +196,46 @@ def test_letters_that_the_figures_own_font_lacks_are_drawn_in_another_that_is_in
 
 
 def test_a_png_has_a_number_for_a_label_whose_letters_no_font_has_and_the_svg_has_the_label(tmp_path, monkeypatch):
-    monkeypatch.setattr(fontManager, "ttflist", [font for font in fontManager.ttflist if font.name == "DejaVu Sans"])
-    figures._fonts.cache_clear()
+    installed(monkeypatch)
+    study = made_up.complete()
+    study = replace(study, recipe=study.recipe.model_copy(update={"metric": "f1_슬픔"}))
+    drawings = figures.draw(study, ["grid", "curves", "confusion"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name, drawing in drawings.items():
+            drawing.write(tmp_path)
+            shown = [text.get_text() for text in drawing.figure.findobj(Text)]
+            assert f"[1] … [1]: no font has these letters, install fonts-nanum; {name}.svg has them" in shown
+            assert not [text for text in shown if "슬픔" in text]
+            assert "슬픔" in (tmp_path / f"{name}.svg").read_text(encoding="utf-8")
+    assert drawn_ticks(drawings["confusion"])[2:5] == ["<b>fear</b> & 'awe'", "[1]", "anger"]
+
+
+def test_a_font_that_matplotlib_does_not_know_yet_is_used(tmp_path, monkeypatch):
+    letters = {ord(letter): f"uni{ord(letter):X}" for letter in "슬픔"}
+    builder = FontBuilder(1000)
+    builder.setupGlyphOrder([".notdef", *letters.values()])
+    builder.setupCharacterMap(letters)
+    builder.setupGlyf(dict.fromkeys([".notdef", *letters.values()], Glyph()))
+    builder.setupHorizontalMetrics(dict.fromkeys([".notdef", *letters.values()], (600, 0)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Made Up", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(tmp_path / "made-up.ttf")
+    installed(monkeypatch, str(tmp_path / "made-up.ttf"))
     drawing = figures.draw(made_up.complete(), ["confusion"])["confusion"]
     drawing.write(tmp_path)
-    assert drawn_ticks(drawing)[2:5] == ["<b>fear</b> & 'awe'", "[1]", "anger"]
-    note = "[1] … [1]: no installed font has these letters; confusion.svg has them"
-    assert note in [text.get_text() for text in drawing.figure.texts]
-    assert "슬픔" in texts((tmp_path / "confusion.svg").read_text(encoding="utf-8"))
-    figures._fonts.cache_clear()
+    assert "슬픔" in drawn_ticks(drawing)
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, *files: str) -> None:
+    """Leaves Matplotlib its own font, and has only these files installed."""
+    monkeypatch.setattr(fontManager, "ttflist", [font for font in fontManager.ttflist if font.name == "DejaVu Sans"])
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: list(files))
+    # Caches of the test's own.
+    for name in ("_fonts", "_add_new_fonts"):
+        monkeypatch.setattr(figures, name, cache(getattr(figures, name).__wrapped__))
 
 
 def drawn_ticks(drawing: figures.Drawing) -> list[str]:
