@@ -645,19 +645,24 @@ class Study:
         self._predictors.clear()
         return self
 
-    def export(self, format: str = "savedmodel", path: str | Path | None = None) -> "Exported":
+    def export(
+        self, format: str = "savedmodel", path: str | Path | None = None, quantize: str | None = None
+    ) -> "Exported":
         """Write the final model for other programs.
 
         Args:
             format: "savedmodel", for TensorFlow and its servers, or "onnx", for ONNX Runtime.
-            path: The folder to write, which must not exist; None for one in the study folder, named after the format.
+            path: The folder to write, which must not exist; None for one in the study folder, named after the format,
+                as "onnx" or "onnx-int8".
+            quantize: "int8" for weights and products in int8, with "onnx" alone.
 
         Raises:
             UserError: There is no final model or no such format, the folder exists, or the model differs.
         """
         from bertgrid_tf.inference.export import export
 
-        return export(self._folder, format, self.path / format if path is None else Path(path))
+        name = f"{format}-{quantize}" if quantize else format
+        return export(self._folder, format, self.path / name if path is None else Path(path), quantize)
 
     def app(
         self, *, soup: bool = False, token: str | None = None, hosts: Collection[str] | None = None, **limits: Any

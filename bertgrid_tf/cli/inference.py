@@ -148,11 +148,14 @@ def export(
     folder: StudyPath,
     format_: Annotated[str, flag("--format", "savedmodel, for TensorFlow and its servers, or onnx, for ONNX Runtime")],
     out: Annotated[Path | None, flag("--out", "the folder to write, if not DIR/FORMAT", short=("-o",))] = None,
+    quantize: Annotated[
+        str | None, flag("--quantize", "int8: onnx with weights and products in int8, smaller and less exact")
+    ] = None,
 ) -> None:
     """Write the final model as a SavedModel or in ONNX, checked against the study's own."""
     from bertgrid_tf.api import open_study
 
-    exported = open_study(folder).export(format_, out)
+    exported = open_study(folder).export(format_, out, quantize)
     sentence = (
         f"{exported.folder} holds the model: on {exported.texts} texts its probabilities are those of the study's own "
         f"within {exported.difference:.1g}."

@@ -25,6 +25,7 @@ from bertgrid_tf.training.encoding import encode_dialogues
 TOLERANCE = 1e-4
 """The largest difference of a probability that rounding can explain, many times over."""
 OPSET = 17
+ONNX_FILE = "model.onnx"
 CHECKED_TEXTS = 16
 
 Served = Callable[[Batch], np.ndarray]
@@ -45,7 +46,7 @@ class Exported:
     difference: float
 
 
-def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
+def export(study_folder: StudyFolder, format: str, out: Path, quantize: str | None = None) -> Exported:
     """Write the final model, with its tokenizer and class names beside it, checked against the study's own.
 
     The model takes `input_ids`, `attention_mask` (1 on tokens, 0 on padding) and `token_type_ids`, int32
@@ -58,6 +59,8 @@ def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
         study_folder: The study.
         format: "savedmodel", for TensorFlow and its servers, or "onnx", for ONNX Runtime.
         out: The folder to write, which must not exist.
+        quantize: "int8" writes the weights of an ONNX file as int8, and has their products with activations, quantized
+            as they come, computed in int8. Its probabilities are allowed to differ. None for float32.
 
     Raises:
         UserError: There is no final model or no such format, a package is missing, `out` exists or cannot be written,
@@ -65,6 +68,8 @@ def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
     """
     if format not in FORMATS:
         raise UserError(f"A model cannot be exported as {format!r}: choose from {', '.join(FORMATS)}.")
+    if quantize is not None and (format, quantize) != ("onnx", "int8"):
+        raise UserError(f"{format} cannot be quantized to {quantize}: onnx alone can, to int8.")
     if format == "onnx" and not (find_spec("tf2onnx") and find_spec("onnxruntime")):
         raise UserError(
             "onnx needs tf2onnx and ONNX Runtime, which are not installed: pip install 'bertgrid-tf[onnx]'."
@@ -88,13 +93,19 @@ def export(study_folder: StudyFolder, format: str, out: Path) -> Exported:
         checkpoint.tokenizer.save_pretrained(part)
         checkpoint.model.config.save_pretrained(part)
         served = FORMATS[format](_signature(checkpoint, correction, hyperparameters.pooling), checkpoint, part)
-        difference = float(np.abs(np.concatenate([served(batch) for (batch,) in batches]) - expected).max())
+        difference = _difference(served, batches, expected)
         if not difference < TOLERANCE:
             raise UserError(
                 f"The exported model was not kept, since its probabilities differ by up to {difference:.2g} from those "
                 f"of {model}: use `predict`."
             )
+        if quantize:
+            difference = _difference(_quantize(checkpoint, part), batches, expected)
     return Exported(out, count, difference)
+
+
+def _difference(served: Served, batches: tf.data.Dataset, expected: np.ndarray) -> float:
+    return float(np.abs(np.concatenate([served(batch) for (batch,) in batches]) - expected).max())
 
 
 def _signature(checkpoint: Checkpoint, correction: Correction, pooling: Pooling) -> Any:
@@ -134,10 +145,9 @@ def _save_savedmodel(signature: Any, checkpoint: Checkpoint, folder: Path) -> Se
 
 
 def _save_onnx(signature: Any, checkpoint: Checkpoint, folder: Path) -> Served:
-    import onnxruntime
     import tf2onnx
 
-    file = str(folder / "model.onnx")
+    file = str(folder / ONNX_FILE)
     tf2onnx.convert.from_function(
         signature,
         input_signature=signature.input_signature,
@@ -145,6 +155,25 @@ def _save_onnx(signature: Any, checkpoint: Checkpoint, folder: Path) -> Served:
         custom_op_handlers={"Erfc": (_convert_erfc, [])},
         output_path=file,
     )
+    return _run_onnx(checkpoint, file)
+
+
+def _quantize(checkpoint: Checkpoint, folder: Path) -> Served:
+    """Replace the ONNX file by a quantized one."""
+    from onnxruntime.quantization import quantize_dynamic, shape_inference
+
+    file, prepared = folder / ONNX_FILE, folder / f"prepared-{ONNX_FILE}"
+    with _blamed_on_onnx(checkpoint):
+        # Sizes that only symbols express need a package that is not among onnxruntime's own, and no weight has any.
+        shape_inference.quant_pre_process(file, prepared, skip_symbolic_shape=True)
+        quantize_dynamic(prepared, file)
+    prepared.unlink()
+    return _run_onnx(checkpoint, str(file))
+
+
+def _run_onnx(checkpoint: Checkpoint, file: str) -> Served:
+    import onnxruntime
+
     with _blamed_on_onnx(checkpoint):
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 

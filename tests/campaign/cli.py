@@ -23,6 +23,7 @@ SENSIBLE = {
     "data": ["table.csv", "-"],
     "out": ["out.csv", "out/there", "/dev/null", "-"],
     "format_": ["savedmodel", "onnx"],
+    "quantize": ["int8"],
     "split": ["dev", "test", "train"],
     "model": ["scratch:1x32", "results/sample/model", "bert-base-cased"],
     "final_model": ["none", "scratch:1x32"],

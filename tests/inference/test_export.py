@@ -220,6 +220,24 @@ def test_a_format_that_there_is_not_is_refused_with_those_there_are(study_folder
         export(study_folder, "tflite", tmp_path / "out")
 
 
+@with_onnx
+def test_a_quantized_model_is_smaller_and_gives_nearly_the_study_s_probabilities(study_folder, own, tmp_path):
+    done = export(study_folder, "onnx", tmp_path / "onnx", "int8")
+    assert [path.name for path in done.folder.glob("*.onnx")] == ["model.onnx"]
+    file, weights = done.folder / "model.onnx", study_folder.model / "model.safetensors"
+    assert file.stat().st_size < 0.6 * weights.stat().st_size
+    texts = pairs(own.checkpoint.tokenizer)
+    given = runner(done.folder)(padded(texts, slice(0, 4)))["probabilities"]
+    assert 0 < np.abs(given - own.probabilities(texts)).max() < 0.02
+    assert 0 < done.difference < 0.02
+
+
+@pytest.mark.parametrize(("name", "quantize"), [("savedmodel", "int8"), ("onnx", "int4")])
+def test_what_cannot_be_quantized_is_refused(study_folder, tmp_path, name, quantize):
+    with pytest.raises(UserError, match=f"{name} cannot be quantized to {quantize}: onnx alone can, to int8"):
+        export(study_folder, name, tmp_path / "out", quantize)
+
+
 def test_onnx_without_its_packages_says_how_to_get_them(study_folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(UserError, match=r"not installed: pip install 'bertgrid-tf\[onnx\]'"):
