@@ -66,7 +66,8 @@ lock:
 	build/uv/bin/pip install --quiet --disable-pip-version-check uv
 	$(COMPILE) --upgrade -o docker/requirements-cpu.lock
 	$(COMPILE) --upgrade -c docker/requirements-cpu.lock --extra gpu -o docker/requirements-gpu.lock
-	$(COMPILE) --upgrade -c docker/requirements-cpu.lock --extra onnx --extra test --extra dev -o docker/requirements-test.lock
+	$(COMPILE) --upgrade -c docker/requirements-cpu.lock --extra onnx --extra mlflow --extra wandb \
+		--extra test --extra dev -o docker/requirements-test.lock
 	$(COMPILE) --upgrade -c docker/requirements-test.lock --extra docs -o docker/requirements-docs.lock
 
 image:

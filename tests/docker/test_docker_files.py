@@ -281,7 +281,8 @@ def test_every_python_but_the_oldest_gets_the_same_versions():
     ("name", "extras"),
     [
         *(("cpu", ["files", "ray", "serve"]), ("gpu", ["files", "ray", "serve", "gpu"])),
-        *(("test", ["files", "ray", "serve", "onnx", "test", "dev"]), ("docs", ["files", "ray", "serve", "docs"])),
+        ("test", ["files", "ray", "serve", "onnx", "mlflow", "wandb", "test", "dev"]),
+        ("docs", ["files", "ray", "serve", "docs"]),
     ],
     ids=str,
 )
