@@ -1,21 +1,34 @@
 """The documentation agrees with the code: keys, rooms, links, commands and examples."""
 
+import json
+import os
 import re
 import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
+import tiny_study
 import typer
 import yaml
 
+from bertgrid_tf import cli
 from bertgrid_tf.cli import app
-from bertgrid_tf.corpus import SOURCES
+from bertgrid_tf.corpus import SOURCES, sample
 from bertgrid_tf.recipe import Recipe, keys_in_markdown, load_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("datasets/*.md")])
 # Whatever stands in for `bertgrid-tf` on a command line.
 PROGRAM = re.compile(r"(?:^|\s)(?:(?<!-t )bertgrid-tf|docker/run|docker/slurm/study\.sbatch|run --rm study)(?=\s)")
+NEEDS = {"a network", "Docker", "a GPU", "a checkpoint", "a cluster", "a server", "a study", "openssl"}
+NEEDS |= {"minutes", "hours"}
 
 
 def test_the_recipe_page_has_the_tables_that_the_recipe_prints():
@@ -47,14 +60,88 @@ def test_every_link_of_a_page_leads_somewhere(page):
         assert not anchor or anchor in anchors(linked), f"{target}#{anchor}"
 
 
+def shell_lines(page: Path) -> Iterator[tuple[str, set[str]]]:
+    """The command lines of a page's blocks, each with what it needs: by its own comment, or by one above it."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        above: set[str] = set()
+        for line in block.splitlines():
+            command, comment = [*re.split(r"(?:^|\s+)#", line, maxsplit=1), ""][:2]
+            needs = {need for need in comment.partition("needs: ")[2].split(", ") if need}
+            assert needs <= NEEDS, line
+            if command:
+                yield command, needs or above
+            else:
+                above = needs or above
+
+
 def commands(page: Path) -> list[tuple[str, bool]]:
     """The command lines of a page, each with whether it is complete, as in a block, or a mention in the text."""
-    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    lines = [re.sub(r"(^|\s+)#.*", "", line) for block in blocks for line in block.splitlines()]
-    mentions = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
-    all_lines = [(line, True) for line in lines] + [(" ".join(mention.split()), False) for mention in mentions]
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    mentions = re.findall(r"`([^`]+)`", text)
+    all_lines = [(line, True) for line, _ in shell_lines(page)]
+    all_lines += [(" ".join(mention.split()), False) for mention in mentions]
     return [(line, complete) for line, complete in all_lines if "--entrypoint" not in line]
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Runs command lines in a folder with `examples/`, two tables, and the sample in the place of Friends."""
+    for variable in [name for name in os.environ if name.startswith("BERTGRID_") and name != "BERTGRID_BANK"]:
+        monkeypatch.delenv(variable)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "examples", "examples")
+    for table in ("reviews.csv", "new.csv"):
+        shutil.copy(Path("examples", table), table)
+    Path("datasets", "friends").mkdir(parents=True)
+    for split, dialogues in sample().splits.items():
+        lines = [
+            [{"speaker": u.speaker, "utterance": u.text, "emotion": u.label} for u in d.utterances] for d in dialogues
+        ]
+        Path("datasets", "friends", f"friends_{split}.json").write_text(json.dumps(lines), encoding="utf-8")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    servers: list[subprocess.Popen[bytes]] = []
+
+    def run(line: str) -> None:
+        program, *words = shlex.split(line.replace("127.0.0.1:8000", address))
+        assert program in {"bertgrid-tf", "head", "curl"}, "neither run by this test nor marked with what it needs"
+        if program != "bertgrid-tf":
+            if shutil.which(program):
+                subprocess.run([program, *words, *(("--fail",) if program == "curl" else ())], check=True)
+        elif words[0] == "serve":
+            environment = os.environ | {"BERTGRID_HTTP_PORT": address.partition(":")[2], "PYTHONPATH": str(ROOT)}
+            servers.append(subprocess.Popen([sys.executable, "-m", "bertgrid_tf", *words], env=environment))
+            while True:
+                try:
+                    urlopen(f"http://{address}/healthz", timeout=5)
+                    break
+                except OSError:
+                    assert servers[-1].poll() is None
+                    time.sleep(0.2)
+        else:
+            monkeypatch.setattr(sys, "argv", ["bertgrid-tf", *words])
+            with tiny_study.blank_figures():
+                try:
+                    cli.main()
+                except SystemExit as ended:
+                    assert not ended.code
+
+    yield run
+    for server in servers:
+        server.terminate()
+        assert server.wait() == 0
+
+
+def test_every_command_is_run_here_or_says_what_it_needs(shell):
+    for page in sorted(PAGES, key=lambda page: page.name != "index.md"):
+        for line, needs in shell_lines(page):
+            if not needs:
+                print(f"{page.name}: {line}", flush=True)
+                shell(line)
+    table = Path("reviews.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    assert f"```\n{''.join(table[:4])}```" in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -90,11 +177,17 @@ def test_a_public_corpus_has_a_page_with_the_size_and_the_checksum_of_every_file
         assert f"| `{file.name}` | {file.size:,} | `{file.sha256}` |" in page
 
 
-def test_every_benchmark_of_a_page_exists():
+def test_every_benchmark_and_every_target_of_make_in_a_page_s_commands_exists():
+    flags = {flag for path in ROOT.glob("benchmarks/**/*.py") for flag in re.findall(r'"(--[\w-]+)"', path.read_text())}
+    targets = set(re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
-        for module in re.findall(r"python -m (benchmarks[\w.]*\w)", page.read_text(encoding="utf-8")):
-            path = ROOT.joinpath(*module.split("."))
-            assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+        for line, _ in commands(page):
+            if match := re.search(r"python -m (benchmarks[\w.]*\w)(.*)", line):
+                path = ROOT.joinpath(*match[1].split("."))
+                assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), line
+                assert set(re.findall(r"--[\w-]+", match[2])) <= flags, line
+            if match := re.fullmatch(r"make ([\w-]+).*", line):
+                assert match[1] in targets, line
 
 
 def test_every_module_that_a_page_names_exists():
