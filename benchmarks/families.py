@@ -108,7 +108,7 @@ def main() -> None:
     flags = parser.parse_args()
     recipe = command.friends(flags, context="current+previous")
     corpus, config = command.corpus(flags, recipe), TrialConfig(recipe.hyperparameters, 1, 1, recipe.seed)
-    train = CorpusEncoder(corpus).training_set(recipe.hyperparameters, recipe.seed)
+    train = CorpusEncoder(corpus).training_set(config)
     lengths = train.texts.lengths
     heading = f"{len(lengths)} texts of {lengths.mean():.1f} tokens, texts/s"
     table = Table(heading, *PASSES, f"× {GROUPED}", f"× {PADDED}")

@@ -224,7 +224,7 @@ def train(flags: argparse.Namespace) -> None:
         have = read(flags.out)
         if (flags.corpus, seed, rate, kind) in have[[*CELL[:3], "row"]].itertuples(index=False, name=None):
             continue
-        run = StepwiseRun(trainer, encoder.training_set(values, seed), values, seed)
+        run = StepwiseRun(trainer, encoder.training_set(TrialConfig(values, 1, 1, seed)), values, seed)
         rows = RowSchedules(run, scored, rate, recipe.epochs, values.warmup_ratio)
         cells = []
         for schedule, epoch, probabilities in getattr(rows, kind)():

@@ -73,8 +73,8 @@ def train(flags: argparse.Namespace) -> None:
         if (flags.corpus, seed, rate, setting) in have[[*CELL[:3], "setting"]].itertuples(index=False, name=None):
             continue
         values = recipes[setting].hyperparameters.model_copy(update={"learning_rate": rate})
-        sets = encoder.training_set(values, seed), encoder.split(values, "dev"), encoder.split(values, "test")
         config = TrialConfig(values, recipe.epochs, recipe.epochs, seed)
+        sets = encoder.training_set(config), encoder.split(values, "dev"), encoder.split(values, "test")
         place = {"corpus": flags.corpus, "seed": seed, "learning_rate": rate, "setting": setting}
         cells = [place | cell for cell in train_row(models.trainer(values), *sets, config)]
         write_text(flags.out, pd.concat([have, pd.DataFrame(cells)])[COLUMNS].to_csv(index=False, float_format="%.6g"))

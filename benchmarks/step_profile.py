@@ -135,7 +135,7 @@ class Window:
 def of_step(runner: TrialRunner, config: TrialConfig) -> Roofline:
     """Return the least time of a training step, on the average of an epoch's."""
     values = config.hyperparameters
-    train = runner.encoder.training_set(values, config.seed)
+    train = runner.encoder.training_set(config)
     steps = -(-len(train.texts) // int(values.batch_size))
     trainer = runner.models.trainer(values)
     epoch = trainer.least_time(train, config, trainer.used_rows(train))

@@ -19,6 +19,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from importlib.util import find_spec
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +36,7 @@ from bertgrid_tf.hyperparameters import AUTO, MOST_WORKERS, Hyperparameters, Val
 from bertgrid_tf.recipe import SUGGEST, SUGGESTED, Recipe, load_recipe, recipe_key
 from bertgrid_tf.storage.records import Mistake
 from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
+from bertgrid_tf.trial_config import FINAL
 from tuners.errors import TunerError
 from tuners.space import STAGE
 from tuners.table import rows_in_order
@@ -450,7 +452,7 @@ class Study:
 
     @property
     def mistakes(self) -> pd.DataFrame:
-        """A row for every dev text that the runs label otherwise (`mistakes.csv`); empty before the study has ended."""
+        """A row for every text that the runs label otherwise (`mistakes.csv`); empty before the study has ended."""
         return pd.DataFrame(self._folder.read_mistakes(), columns=[one.name for one in fields(Mistake)])
 
     @property
@@ -463,8 +465,10 @@ class Study:
             row = {"trial": trial_name(record["trial_id"]), "stage": values[STAGE], "status": record["status"]}
             rows.append(row | {"epoch": record["best_step"], "score": record["score"]} | _hyperparameters(values))
         for trial in self._folder.read_follow_ups():
-            scores = [epoch[recipe.metric] for epoch in trial.epochs]
+            scores = [epoch.get(recipe.metric, nan) for epoch in trial.epochs]
             best = max(range(len(scores)), key=lambda index: recipe.signed(scores[index]), default=None)
+            if trial.config.stage == FINAL:
+                best = len(scores) - 1
             row = {
                 "trial": trial.name,
                 "stage": trial.config.stage,
@@ -475,7 +479,7 @@ class Study:
         if self._folder.has_final_model():
             final = self._folder.read_final()
             row = {"trial": "final", "stage": "final", "status": "COMPLETED", "epoch": len(final.epochs)}
-            rows.append(row | {"score": final.epochs[-1][recipe.metric]} | final.hyperparameters.model_dump())
+            rows.append(row | {"score": final.epochs[-1].get(recipe.metric, nan)} | final.hyperparameters.model_dump())
         columns = ["trial", "stage", "status", "epoch", "score", *Hyperparameters.model_fields]
         return pd.DataFrame(rows, columns=columns).astype({"epoch": "Int64", "score": float})
 

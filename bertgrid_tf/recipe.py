@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from math import isnan
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -47,6 +48,8 @@ LARGEST = 2**20
 """The most bytes of a recipe."""
 RECIPES = Path(__file__).with_name("recipes")
 NO_MODEL = "none"
+MOST_MEMBERS = 100
+"""The most models whose mean may be the final model."""
 SUGGEST, SUGGESTED = "suggest", ("learning_rates", "epochs")
 """The word that stands for a suggested value (`bank.suggest`) in a flag or a Python argument, and the keys that may be.
 
@@ -138,6 +141,36 @@ class Final(Strict):
         1,
         description="GPUs of this host that train it together, or `all`; without a GPU, `1` and `all` are the CPU",
     )
+    n_seeds: int = Field(
+        1,
+        ge=1,
+        le=MOST_MEMBERS,
+        description="models with a seed each, whose [mean is the final model](final.md)",
+    )
+    folds: int | None = Field(
+        None,
+        ge=2,
+        le=MOST_MEMBERS,
+        description="models, each trained without one fold of the training texts, whose mean is the final model, with "
+        "[out-of-fold predictions](final.md) of these texts",
+    )
+    train_on: Literal["train", "train+dev"] = Field(
+        "train", description="`train+dev`: [no dev is left](final.md) to score the final model on"
+    )
+
+    @model_validator(mode="after")
+    def _one_division(self) -> Self:
+        if self.folds and (self.n_seeds > 1 or self.train_on != "train"):
+            raise ValueError(
+                "folds divides the training texts, and each model has the seed of the study: give no n_seeds and no "
+                "train_on with it"
+            )
+        return self
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the final model is one model, trained on the training split as the search's are."""
+        return (self.n_seeds, self.folds, self.train_on) == (1, None, "train")
 
     def model_for(self, searched: str) -> str | None:
         """Return the model to train where the search ended with `searched`; None for none."""
@@ -154,6 +187,8 @@ class Final(Strict):
             >>> Final().matches(winner), Final(model="bert-large-cased").matches(winner)
             (True, False)
         """
+        if not self.is_plain:
+            return False
         if (model := self.model_for(winner.model)) is None:
             return True
         return (model, self.batch_size or winner.batch_size, self.gpus) == (winner.model, winner.batch_size, 1)
@@ -353,6 +388,10 @@ class Recipe(Strict):
     def direction(self) -> Direction:
         """Return whether more or less of the metric is better."""
         return direction(self.metric)
+
+    def has_diverged(self, metrics: Mapping[str, float]) -> bool:
+        """Return whether an epoch's metrics are those of a run that diverged; one that trains on dev has no score."""
+        return isnan(metrics[self.metric] if self.metric in metrics else metrics["train_loss"])
 
     def signed(self, score: float) -> float:
         """Return a score of the metric with its sign turned where less is better."""

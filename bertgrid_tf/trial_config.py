@@ -25,6 +25,9 @@ class TrialConfig:
         stage: The stage of the study that asks for the trial: "sweep:PARAMETER", or one of this module's names.
         gpus: GPUs that train the model together; 1 for the CPU too.
         parameter: The swept hyperparameter that an interaction check varies; None for other trials.
+        held_out: The fold of the training texts that is left out, from 0, and the number of folds, which the seed
+            divides them into; None to train on all.
+        with_dev: Whether the trial trains on dev too, so that it has no score.
     """
 
     hyperparameters: Hyperparameters
@@ -34,6 +37,8 @@ class TrialConfig:
     stage: str = GRID
     gpus: int = 1
     parameter: str | None = None
+    held_out: tuple[int, int] | None = None
+    with_dev: bool = False
 
     @classmethod
     def from_values(cls, values: Mapping[str, Value], seed: int, stage: str = GRID, gpus: int = 1) -> Self:

@@ -61,10 +61,13 @@ TINY = {
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("--budget", "9h", "--tensorboard"),
     ("--check-interactions", "--tensorboard"),
-    ("--check-interactions", "--tensorboard", "--learning-rates", "2e-3,1e-3,4e-3", "--final-model", "scratch:2x32"),
+    (
+        *("--check-interactions", "--tensorboard", "--learning-rates", "2e-3,1e-3,4e-3"),
+        *("--final-model", "scratch:2x32", "--set", "final.folds=2"),
+    ),
 )
 """A study with every option on, whose final model has the winner's weights, and the same one extended twice when it has
-ended, at last with a final model that is trained."""
+ended, at last with a final model that is trained, a member for each fold."""
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,11 @@ def analyze(folder: StudyFolder) -> StudyAnalysis:
     winner = folder.read_best() if folder.best_file.exists() else None
     best, shares = scores.winner(), metadata.shares() if metadata and metadata.classes else np.empty(0)
     of_best = scores.of_cell(best.learning_rate, best.epoch) if best else None
-    of_final = scores.of(FINAL, len(final.epochs)) if final else None
+    has_dev = recipe.final.train_on == "train"
+    of_final = scores.of(FINAL, len(final.epochs)) if final and has_dev else None
     test = read_opened_test(folder) if final else None
     fitted, gains = None, []
-    if (candidate := of_best if of_final is None else of_final) is not None:
+    if (candidate := of_best if of_final is None else of_final) is not None and (has_dev or final is None):
         fitted = fit_correction(scores, candidate, (final or winner or recipe).hyperparameters)
         gains = [*averaging_gains(scores, test), *correction_gains(scores, candidate, fitted, test)]
     command = folder.winner_command(recipe.corpus)
@@ -97,7 +98,7 @@ def _cost(folder: StudyFolder, recipe: Recipe, final: FinalTrial | None) -> Cost
     ]
     # No two epochs take the same time to the last digit.
     times = {float(row["train_seconds"]) for row in trained}
-    adopted = sum(epoch.get("train_seconds") in times for epoch in final.epochs) if final else 0
+    of_final = [epoch for epoch in final.epochs if epoch.get("train_seconds") not in times] if final else []
 
     def per_second(column: str) -> float | None:
         shares = [float(row[column]) / float(row["train_seconds"]) for row in trained if column in row]
@@ -106,7 +107,7 @@ def _cost(folder: StudyFolder, recipe: Recipe, final: FinalTrial | None) -> Cost
     # Of a model with its own forward pass neither padding nor matrix products are counted.
     return Cost(
         stages={time.stage: time.measured for time in folder.read_times()},
-        epochs=folder.scored_epochs() - adopted,
+        epochs=folder.scored_epochs() + len(of_final) * (final.members if final else 1),
         grid_epochs=sum(int(run["stop_epoch"]) for run in searched.grid_trials(searched.start)),
         product_epochs=searched.plan().full_product_epochs,
         tokens_per_second=per_second("train_tokens"),

@@ -1,22 +1,25 @@
-"""The dev texts that a study's runs label otherwise than the data: likely label errors, and hard texts."""
+"""The texts that a study's runs label otherwise than the data: likely label errors, and hard texts."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from bertgrid_tf.analysis.study_scores import StudyScores
-from bertgrid_tf.corpus import Dialogue, Utterance, utterances
+from bertgrid_tf.corpus import Corpus, Dialogue, Utterance, utterances
+from bertgrid_tf.storage.predictions import read_predictions
 from bertgrid_tf.storage.records import HARD, LIKELY_ERROR, Mistake
 
 CONTEXT = 2
 """Utterances before a text that are its context."""
 
 
-def list_mistakes(scores: StudyScores, dev: Sequence[Dialogue]) -> list[Mistake]:
-    """List the dev texts whose label is not the class with the highest mean probability over a study's runs.
+def list_mistakes(scores: StudyScores, corpus: Corpus) -> list[Mistake]:
+    """List the texts whose label is not the class with the highest mean probability over a study's runs.
 
-    Every run counts with its best epoch. A run that predicts one class for all texts does not count, since it tells
-    nothing about a text. A mistake is a likely label error if
+    On dev every run counts with its best epoch. On train, if the final model has a member for each fold, the one that
+    was trained without a text is its only run. A run that predicts one class for all texts does not count, since it
+    tells nothing about a text. A mistake is a likely label error if
 
     * every run contradicts the label, and the mean probability of the predicted class is above one half,
     * the text is off the diagonal of the confident joint (`confident_classes`),
@@ -27,15 +30,27 @@ def list_mistakes(scores: StudyScores, dev: Sequence[Dialogue]) -> list[Mistake]
 
     Args:
         scores: The study's.
-        dev: The dialogues of its dev split.
+        corpus: Its corpus.
 
     Returns:
-        The mistakes, those with the highest probability of the predicted class first; none where no run counts.
+        The mistakes of dev and then of train, those with the highest probability of the predicted class first; none
+        where no run counts.
     """
-    runs = [run for run in scores.runs() if len(np.unique(run.argmax(axis=1))) > 1]
+    runs, folder = scores.runs(), scores.folder
+    mistakes = _mistakes(runs, scores.split.truth, corpus, "dev") if runs else []
+    if folder.out_of_fold_file.exists():
+        read = read_predictions(folder.out_of_fold_file, corpus.labels, folder.read_metadata().classes["train"])
+        mistakes += _mistakes([read.probabilities], read.truth, corpus, "train")
+    return mistakes
+
+
+def _mistakes(
+    runs: Sequence[np.ndarray], truth: np.ndarray, corpus: Corpus, split: Literal["dev", "train"]
+) -> list[Mistake]:
+    runs = [run for run in runs if len(np.unique(run.argmax(axis=1))) > 1]
     if not runs:
         return []
-    truth, labels = scores.split.truth, scores.split.labels
+    labels, dialogues = corpus.labels, corpus.splits[split]
     mean = np.stack(runs).mean(axis=0, dtype=np.float64)
     contradicting = np.sum([run.argmax(axis=1) != truth for run in runs], axis=0)
     confident, predicted = confident_classes(truth, mean), mean.argmax(axis=1)
@@ -44,7 +59,7 @@ def list_mistakes(scores: StudyScores, dev: Sequence[Dialogue]) -> list[Mistake]
     learned = joint.diagonal() >= joint.max(axis=1)
     off_diagonal = (confident >= 0) & (confident != truth) & learned[truth]
     likely = off_diagonal & (contradicting == len(runs)) & (mean.max(axis=1) > 0.5)
-    texts, contexts = list(utterances(dev)), _contexts(dev)
+    texts, contexts = list(utterances(dialogues)), _contexts(dialogues)
     wrong = np.flatnonzero(predicted != truth)
     return [
         Mistake(
@@ -58,6 +73,7 @@ def list_mistakes(scores: StudyScores, dev: Sequence[Dialogue]) -> list[Mistake]
             contradicting=int(contradicting[at]),
             runs=len(runs),
             kind=LIKELY_ERROR if likely[at] else HARD,
+            split=split,
         )
         for at in wrong[np.argsort(-mean[wrong, predicted[wrong]], kind="stable")]
     ]

@@ -128,7 +128,7 @@ class StudyScores:
         return cells
 
     def runs(self) -> list[np.ndarray]:
-        """List the predictions of every trial that has ended after its best epoch, float32 [texts, classes]."""
+        """List the predictions of every ended trial with a score, after its best epoch: float32 [texts, classes]."""
         metric, best = self.recipe.metric, dict[str, int]()
         for row in self._sweeps:
             if row["status"] == "COMPLETED":
@@ -138,10 +138,12 @@ class StudyScores:
         for row in sorted(scored, key=lambda row: (self.recipe.signed(float(row[metric])), -int(row["epoch"]))):
             best[trial_name(row["trial_id"])] = int(row["epoch"])
         for trial in self._follow_ups:
+            if trial.config.with_dev:
+                continue
             if scores := [self.recipe.signed(epoch[metric]) for epoch in trial.epochs]:
                 best[trial.name] = int(np.argmax(scores)) + 1
         runs = [self.of(trial, epoch)[0] for trial, epoch in best.items()]
-        if self.folder.final_file.exists():
+        if self.folder.final_file.exists() and self.recipe.final.is_plain:
             final = self.of(FINAL, len(self.folder.read_final().epochs))[0]
             # One that repeats the winner, or has its weights, is no run of its own.
             if not any(np.array_equal(final, run) for run in runs):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from math import inf, isnan
+from math import inf
 from time import monotonic
 from typing import Literal
 
@@ -10,7 +10,7 @@ from keras_tuner.engine.trial import Trial
 
 from bertgrid_tf.budget.callbacks import Callback
 from bertgrid_tf.budget.deadline import Deadline, TimedOracle, trial_config
-from bertgrid_tf.budget.plan import planned_final, search_space, stage_trials, stage_works
+from bertgrid_tf.budget.plan import planned_finals, search_space, stage_trials, stage_works
 from bertgrid_tf.budget.time_budget import (
     MARGIN,
     Budget,
@@ -26,7 +26,7 @@ from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.records import FollowUpTrial
 from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
 from bertgrid_tf.training.workload import EpochWorkload
-from bertgrid_tf.trial_config import FINAL, GRID, INTERACTIONS, SEEDS, TrialConfig
+from bertgrid_tf.trial_config import GRID, INTERACTIONS, SEEDS, TrialConfig
 from tuners.state import ENDED
 from tuners.strategies import Strategy
 from tuners.tuner import discard
@@ -150,21 +150,28 @@ class BudgetController:
         """
         config, epochs = trial.config, trial.config.stop_epoch
         winner = self._asked.model_copy(update={"hyperparameters": config.hyperparameters})
-        configs = (config, planned_final(winner, epochs, self._final_gpus))
+        configs = (config, *planned_finals(winner, epochs, self._final_gpus))
         if MARGIN * sum(self._deadline.trial_seconds(each, epochs) for each in configs) > self._deadline.left:
             self.log.add("leave_out", trial=trial.name)
             return False
         self._begin(trial.name, config)
         return True
 
-    def begin_final(self, config: TrialConfig) -> None:
-        """Report that the final model's trial begins or resumes."""
-        self.expect(FINAL, [config])
-        self._begin(FINAL, config)
+    def begin_final(self, name: str, config: TrialConfig, first: bool) -> bool:
+        """Report that a trial of the final model begins or resumes.
 
-    def final_epoch(self, config: TrialConfig, epoch: int, metrics: Mapping[str, float]) -> bool:
-        """Report an epoch of the final model; return whether there is time for another."""
-        self.epoch(FINAL, epoch, metrics)
+        Returns:
+            Whether it begins, which it does not where it does not fit and is not the first one.
+        """
+        if not first and MARGIN * self._deadline.trial_seconds(config, config.stop_epoch) > self._deadline.left:
+            self.log.add("leave_out", trial=name)
+            return False
+        self._begin(name, config)
+        return True
+
+    def final_epoch(self, name: str, config: TrialConfig, epoch: int, metrics: Mapping[str, float]) -> bool:
+        """Report an epoch of the final model's first trial; return whether there is time for another."""
+        self.epoch(name, epoch, metrics)
         decided = self.estimator.restored or epoch == config.stop_epoch
         return decided or self._deadline.epoch_seconds(config) <= self._deadline.left
 
@@ -179,7 +186,7 @@ class BudgetController:
 
     def epoch(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
         """Report an epoch of a trial, trained or restored."""
-        self.estimator.epoch(trial, epoch, metrics["seconds"], isnan(metrics[self._asked.metric]))
+        self.estimator.epoch(trial, epoch, metrics["seconds"], self._asked.has_diverged(metrics))
         self._choose()
         self._callback.on_epoch_end(trial, epoch, metrics)
         self.write()

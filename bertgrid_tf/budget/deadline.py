@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from bertgrid_tf.budget.plan import planned_final
+from bertgrid_tf.budget.plan import planned_finals
 from bertgrid_tf.budget.time_budget import MARGIN, BudgetLog
 from bertgrid_tf.budget.time_estimator import TimeEstimator
 from bertgrid_tf.hyperparameters import Hyperparameters
@@ -128,9 +128,9 @@ class Deadline:
         """Predict the seconds of a trial's epoch; 0 before anything was measured."""
         return self.estimator.throughput.seconds(self.workload(config))
 
-    def trial_seconds(self, config: TrialConfig | None, epochs: int) -> float:
-        """Predict the seconds of the first epochs of a trial; 0 for none, and before anything was measured."""
-        return 0.0 if config is None else self.estimator.trial_seconds(self.workload(config), epochs)
+    def trial_seconds(self, config: TrialConfig, epochs: int) -> float:
+        """Predict the seconds of the first epochs of a trial; 0 before anything was measured."""
+        return self.estimator.trial_seconds(self.workload(config), epochs)
 
     def _is_whole(self, config: TrialConfig) -> bool:
         return config.stage != GRID or self.recipe.grid_schedule == "per-cell"
@@ -142,7 +142,8 @@ class Deadline:
             # One row of the grid, and a final model of as many epochs.
             epochs = self.recipe.epochs
             seconds += self.trial_seconds(TrialConfig(incumbent.hyperparameters, epochs, epochs), epochs)
-        seconds += self.trial_seconds(planned_final(incumbent, epochs, self.final_gpus), epochs)
+        finals = planned_finals(incumbent, epochs, self.final_gpus)
+        seconds += sum(self.trial_seconds(final, epochs) for final in finals)
         return MARGIN * seconds <= self.left
 
     def _best_epoch(self) -> int:

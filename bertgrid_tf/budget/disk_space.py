@@ -62,7 +62,8 @@ def disk_space(recipe: Recipe, corpus: Corpus, workers: int = 1) -> DiskSpace:
     best = searching if recipe.soup else int(recipe.final.matches(recipe.hyperparameters))
     # A file is written beside the one that it replaces.
     running = workers * 2 * (STATE + (scored if lengthened else 0) + int(best > 0)) * searched
-    kept = states + souped + final + predictions
+    members = recipe.final.folds or recipe.final.n_seeds
+    kept = states + souped + members * final + predictions
     return DiskSpace(max(states + best * searched + running + predictions, kept + 2 * (STATE + scored) * final), kept)
 
 

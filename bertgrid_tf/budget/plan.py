@@ -97,23 +97,27 @@ def stage_trials(recipe: Recipe) -> list[tuple[str, list[TrialConfig]]]:
     if checked := sum(len(levels) > 1 for levels in recipe.sweeps.values()) * recipe.check_interactions:
         check = TrialConfig(recipe.hyperparameters, recipe.epochs, recipe.epochs, recipe.seed, INTERACTIONS)
         stages.append((INTERACTIONS, [check] * checked))
-    if (final := planned_final(recipe, recipe.epochs)) is not None:
-        stages.append((FINAL, [final]))
+    if finals := planned_finals(recipe, recipe.epochs):
+        stages.append((FINAL, finals))
     return stages
 
 
-def final_trial(recipe: Recipe, stop_epoch: int, gpus: int = 1) -> TrialConfig:
-    """Return the final model's configuration, given a recipe with the winner's hyperparameters."""
+def final_trials(recipe: Recipe, stop_epoch: int, gpus: int = 1) -> list[TrialConfig]:
+    """Return the configurations of the final model's members, given a recipe with the winner's hyperparameters."""
+    final = recipe.final
     config = TrialConfig(recipe.hyperparameters, recipe.epochs, stop_epoch, recipe.seed, FINAL)
-    if (model := recipe.final.model_for(recipe.hyperparameters.model)) is None:
-        return config
-    batch_size = recipe.final.batch_size or recipe.hyperparameters.batch_size
-    return replace(config, gpus=gpus).with_hyperparameters(model=model, batch_size=batch_size)
+    config = replace(config, with_dev=final.train_on != "train")
+    if (model := final.model_for(recipe.hyperparameters.model)) is not None:
+        batch_size = final.batch_size or recipe.hyperparameters.batch_size
+        config = replace(config, gpus=gpus).with_hyperparameters(model=model, batch_size=batch_size)
+    if final.folds:
+        return [replace(config, held_out=(fold, final.folds)) for fold in range(final.folds)]
+    return [replace(config, seed=recipe.seed + number) for number in range(final.n_seeds)]
 
 
-def planned_final(recipe: Recipe, stop_epoch: int, gpus: int = 1) -> TrialConfig | None:
-    """Return the configuration of `final_trial`; None where it adopts the winner's weights, and trains nothing."""
-    return None if recipe.adopts_winner else final_trial(recipe, stop_epoch, gpus)
+def planned_finals(recipe: Recipe, stop_epoch: int, gpus: int = 1) -> list[TrialConfig]:
+    """Return `final_trials`; none where the final model has the winner's weights, and nothing is trained."""
+    return [] if recipe.adopts_winner else final_trials(recipe, stop_epoch, gpus)
 
 
 def _cut(rows: list[TrialConfig], epochs: int) -> list[TrialConfig]:
@@ -161,7 +165,7 @@ def plan(recipe: Recipe, corpus: Corpus) -> StudyPlan:
             name,
             len(trials),
             sum(trial.stop_epoch for trial in trials),
-            sum(training_steps(corpus, trial.hyperparameters, recipe.seed, trial.stop_epoch) for trial in trials),
+            sum(training_steps(corpus, trial) for trial in trials),
             at_most=name in AFTER_SEARCH or (name == GRID and recipe.search != "grid"),
         )
         for name, trials in stage_trials(recipe)

@@ -32,6 +32,7 @@ def evaluate(
 ) -> None:
     """Score the final model on a split."""
     from bertgrid_tf import api
+    from bertgrid_tf.report.answer import to_text, without_dev
     from bertgrid_tf.report.bars import batches_bar
     from bertgrid_tf.report.predictions import scores_table, variants
 
@@ -45,6 +46,8 @@ def evaluate(
     console.print(scores_table(evaluation.final, recipe.metric, recipe.corpus, split))
     for line in variants(evaluation.metrics, recipe.metric):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for sentence in without_dev(recipe):
+        console.print(to_text(sentence), highlight=False, soft_wrap=True)
     study.report()
     record = f"Written down in {folder / 'evaluations.csv'}."
     console.print(record, markup=False, highlight=False, soft_wrap=True)

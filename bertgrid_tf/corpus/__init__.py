@@ -49,7 +49,7 @@ from bertgrid_tf.corpus.sources import (
     missing,
     user_data_dir,
 )
-from bertgrid_tf.corpus.split import hold_out, limit
+from bertgrid_tf.corpus.split import hold_out, limit, text_folds
 from bertgrid_tf.corpus.table import Columns, load_table, read_split_table, read_table, read_windows
 
 __all__ = [
@@ -100,6 +100,7 @@ __all__ = [
     "sample",
     "segment_count",
     "speaker_counts",
+    "text_folds",
     "texts_of",
     "user_data_dir",
     "utterances",

@@ -65,6 +65,44 @@ def limit(dialogues: Sequence[Dialogue], n_utterances: int, seed: int) -> tuple[
     return _take(dialogues, _choose(counts, counts.sum(axis=0) * n_utterances / total, seed, cover=True))
 
 
+def text_folds(dialogues: Sequence[Dialogue], count: int, seed: int) -> np.ndarray:
+    """Divide dialogues into folds, each with about the same number of utterances of every class.
+
+    Dialogues with the same texts are in one fold. Of independent texts that all differ, the folds' numbers of a class
+    are within one of each other.
+
+    Args:
+        dialogues: The dialogues.
+        count: The number of folds.
+        seed: The seed that decides between equivalent divisions.
+
+    Returns:
+        The fold of every utterance, from 0: int64 [utterances].
+
+    Raises:
+        UserError: There are fewer dialogues than folds.
+
+    Example:
+        >>> from bertgrid_tf.corpus import Dialogue, Utterance, text_folds
+        >>> texts = [Dialogue((Utterance(text, "joy"),)) for text in ("Great!", "Hooray!", "Great!", "Yes!")]
+        >>> text_folds(texts, count=2, seed=0).tolist()
+        [0, 1, 0, 1]
+    """
+    groups, counts = _equal_dialogues(dialogues), _class_counts(dialogues)
+    of_group = np.zeros((groups.max() + 1, counts.shape[1]), np.int64)
+    np.add.at(of_group, groups, counts)
+    if len(of_group) < count:
+        raise UserError(f"{len(of_group)} dialogues that differ cannot be divided into {count} folds: give fewer.")
+    weights, have = 1 / counts.sum(axis=0), np.zeros((count, counts.shape[1]))
+    folds, sizes = np.empty(len(of_group), np.int64), of_group.sum(axis=1)
+    order = np.random.default_rng(seed).permutation(len(of_group))
+    for group in order[np.argsort(-sizes[order], kind="stable")]:  # small ones fill what large ones leave
+        crowded = have @ (of_group[group] * weights)
+        folds[group] = np.lexsort((have.sum(axis=1), crowded))[0]
+        have[folds[group]] += of_group[group]
+    return np.repeat(folds[groups], counts.sum(axis=1))
+
+
 def _take(dialogues: Sequence[Dialogue], chosen: np.ndarray) -> tuple[Dialogue, ...]:
     return tuple(dialogues[index] for index in np.flatnonzero(chosen).tolist())
 

@@ -9,8 +9,8 @@ VOTED = ("neutral", "joy", "sadness", "fear", "anger", "surprise", "disgust")
 """The classes of the raters' votes in EmotionLines, in the order of the votes."""
 
 
-def vote_shares(corpus: Corpus) -> np.ndarray:
-    """Compute the share of votes for each class of every training utterance, float32 [utterances, classes].
+def vote_shares(corpus: Corpus, with_dev: bool = False) -> np.ndarray:
+    """Compute the share of votes for each class of every utterance of train, and of dev, float32 [utterances, classes].
 
     Five raters assigned one of seven classes to every utterance of EmotionLines. The label is the class with at least
     three votes, or "non-neutral" without such a class. Raters could not vote for "non-neutral", so an utterance whose
@@ -20,7 +20,7 @@ def vote_shares(corpus: Corpus) -> np.ndarray:
     Raises:
         UserError: An utterance has no votes for the seven classes.
     """
-    lines = list(utterances(corpus.splits["train"]))
+    lines = list(utterances((*corpus.splits["train"], *(corpus.splits["dev"] if with_dev else ()))))
     ids = {label: i for i, label in enumerate(corpus.labels)}
     shares = np.zeros((len(lines), len(ids)), np.float32)
     for row, line in zip(shares, lines, strict=True):

@@ -1,6 +1,6 @@
 """The final model for other programs, as a SavedModel or in ONNX."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,6 +17,7 @@ from bertgrid_tf.bert.unpadded import Unpadded
 from bertgrid_tf.corpus import Dialogue, Utterance
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import Hyperparameters, Pooling
+from bertgrid_tf.inference.predictor import ensemble
 from bertgrid_tf.metrics.correction import Correction
 from bertgrid_tf.storage.files import replacing_folder
 from bertgrid_tf.storage.study_folder import StudyFolder
@@ -75,29 +76,33 @@ def export(study_folder: StudyFolder, format: str, out: Path, quantize: str | No
             "onnx needs tf2onnx and ONNX Runtime, which are not installed: pip install 'bertgrid-tf[onnx]'."
         )
     hyperparameters, metadata = study_folder.read_final().hyperparameters, study_folder.read_metadata()
-    model = study_folder.final_model()
+    models = study_folder.final_models()
     if out.exists() or out.is_symlink():
         raise UserError(f"{out} is there already: delete it, or name another folder with -o.")
-    with study_folder.loading(model) as labels:
-        checkpoint = load(str(model), labels)
+    checkpoints = []
+    for model in models:
+        with study_folder.loading(model) as labels:
+            checkpoints.append(load(str(model), labels))
+    checkpoint = checkpoints[0]
     correction = study_folder.read_correction() or Correction(0, [1] * len(metadata.labels), 1)
     dialogue = _dialogue(checkpoint, hyperparameters, study_folder.read_recipe().has_pairs)
     one_input = hyperparameters.model_copy(update={"truncation": "head"})
     texts = encode_dialogues(checkpoint.tokenizer, [dialogue], one_input, metadata.speakers)
     count = len(texts)
-    expected = correction.apply(Trainer(checkpoint, pooling=hyperparameters.pooling).probabilities(texts))
+    members = (Trainer(one, pooling=hyperparameters.pooling).probabilities(texts) for one in checkpoints)
+    expected = correction.apply(ensemble(members))
     # A text alone, and the others padded to the longest of them.
     batches = pipeline(texts, np.zeros(count, np.int32), np.arange(count), np.array([1, count - 1]))
     with replacing_folder(out) as part:
         checkpoint.tokenizer.model_max_length = hyperparameters.max_length
         checkpoint.tokenizer.save_pretrained(part)
         checkpoint.model.config.save_pretrained(part)
-        served = FORMATS[format](_signature(checkpoint, correction, hyperparameters.pooling), checkpoint, part)
+        served = FORMATS[format](_signature(checkpoints, correction, hyperparameters.pooling), checkpoints, part)
         difference = _difference(served, batches, expected)
         if not difference < TOLERANCE:
             raise UserError(
                 f"The exported model was not kept, since its probabilities differ by up to {difference:.2g} from those "
-                f"of {model}: use `predict`."
+                f"of {models[0]}: use `predict`."
             )
         if quantize:
             difference = _difference(_quantize(checkpoint, part), batches, expected)
@@ -108,14 +113,20 @@ def _difference(served: Served, batches: tf.data.Dataset, expected: np.ndarray) 
     return float(np.abs(np.concatenate([served(batch) for (batch,) in batches]) - expected).max())
 
 
-def _signature(checkpoint: Checkpoint, correction: Correction, pooling: Pooling) -> Any:
-    """Return the corrected model as one function, not yet traced."""
+def _signature(checkpoints: Sequence[Checkpoint], correction: Correction, pooling: Pooling) -> Any:
+    """Return the corrected mean of the models as one function, not yet traced."""
     names = ("input_ids", "attention_mask", "token_type_ids")
     offset = (correction.strength * np.log(correction.priors)).astype(np.float32)
 
     def outputs(input_ids: tf.Tensor, attention_mask: tf.Tensor, token_type_ids: tf.Tensor) -> dict[str, tf.Tensor]:
         inputs = (input_ids, token_type_ids, attention_mask)
-        logits = _mean_logits(checkpoint, *inputs) if pooling == "mean" else checkpoint.logits(*inputs, training=False)
+        members = [
+            _mean_logits(one, *inputs) if pooling == "mean" else one.logits(*inputs, training=False)
+            for one in checkpoints
+        ]
+        logits = members[0]
+        if len(members) > 1:
+            logits = tf.math.log(tf.reduce_mean(tf.stack([tf.nn.softmax(member) for member in members]), axis=0))
         return {"logits": logits, "probabilities": tf.nn.softmax((logits - offset) / correction.temperature)}
 
     return tf.function(outputs, input_signature=[tf.TensorSpec([None, None], tf.int32, name) for name in names])
@@ -128,9 +139,10 @@ def _mean_logits(checkpoint: Checkpoint, ids: tf.Tensor, types: tf.Tensor, mask:
     return Unpadded(checkpoint.model).head(tf.reduce_sum(own * states, 1) / tf.reduce_sum(own, 1), training=False)
 
 
-def _save_savedmodel(signature: Any, checkpoint: Checkpoint, folder: Path) -> Served:
+def _save_savedmodel(signature: Any, checkpoints: Sequence[Checkpoint], folder: Path) -> Served:
     module = tf.Module()
-    module.variables_of_model = checkpoint.model.variables  # a SavedModel holds the variables of its module
+    # A SavedModel holds the variables of its module.
+    module.variables_of_model = [variable for one in checkpoints for variable in one.model.variables]
     try:
         tf.saved_model.save(module, str(folder), signatures=signature)
     except tf.errors.OpError as error:  # TensorFlow's word for a full disk
@@ -144,7 +156,7 @@ def _save_savedmodel(signature: Any, checkpoint: Checkpoint, folder: Path) -> Se
     return serve
 
 
-def _save_onnx(signature: Any, checkpoint: Checkpoint, folder: Path) -> Served:
+def _save_onnx(signature: Any, checkpoints: Sequence[Checkpoint], folder: Path) -> Served:
     import tf2onnx
 
     file = str(folder / ONNX_FILE)
@@ -155,7 +167,7 @@ def _save_onnx(signature: Any, checkpoint: Checkpoint, folder: Path) -> Served:
         custom_op_handlers={"Erfc": (_convert_erfc, [])},
         output_path=file,
     )
-    return _run_onnx(checkpoint, file)
+    return _run_onnx(checkpoints[0], file)
 
 
 def _quantize(checkpoint: Checkpoint, folder: Path) -> Served:
@@ -207,7 +219,10 @@ def _convert_erfc(graph: Any, node: Any, name: str, _: Any) -> None:
     graph.make_node("Sub", [one.output[0], erf.output[0]], outputs=[result], name=name, shapes=[shape], dtypes=[dtype])
 
 
-FORMATS: dict[str, Callable[[Any, Checkpoint, Path], Served]] = {"savedmodel": _save_savedmodel, "onnx": _save_onnx}
+FORMATS: dict[str, Callable[[Any, Sequence[Checkpoint], Path], Served]] = {
+    "savedmodel": _save_savedmodel,
+    "onnx": _save_onnx,
+}
 
 
 def _dialogue(checkpoint: Checkpoint, hyperparameters: Hyperparameters, pairs: bool) -> Dialogue:

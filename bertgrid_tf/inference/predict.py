@@ -58,7 +58,7 @@ class PredictionSummary:
         texts: The number of texts.
         labels: The class names in the order of their ids.
         shift: The test of whether the classes have other shares in the texts than in dev; None for the soup, whose
-            probabilities the test does not know.
+            probabilities the test does not know, and for a final model that is trained on dev too.
         shift_corrected: Whether the probabilities are corrected for other shares.
         findings: How the table was read, and what in it is probably not as it should be.
         only_label: The label of all texts; None where there are several labels, or a single text.
@@ -103,6 +103,11 @@ class Prediction:
         self._folder, self._predictor, self._windows = folder, predictor, windows
         self._soup, self._correct_shift, self._on_batch_end = soup, correct_shift, on_batch_end
         self._correction = None if soup else folder.read_correction()
+        self._has_dev = not soup and folder.read_recipe().final.train_on == "train"
+        if correct_shift and not (soup or self._has_dev):
+            raise UserError(
+                "--correct-shift compares the texts with dev, which this final model is trained on: leave it out."
+            )
         self.coverage = predictor.coverage()
         self._texts = 0
         self._used = set[str]()
@@ -145,7 +150,7 @@ class Prediction:
                 yield self._table([own[index] for index in order], self._corrected(probabilities[order]))
         if not self._texts:
             return
-        if not self._soup:
+        if self._has_dev:
             self._shift = _shift(self._folder, self._predictor.labels, np.concatenate(numbers), np.concatenate(every))
         begin = 0
         for own in keys:
@@ -239,7 +244,8 @@ def predict_file(
             tables.
 
     Raises:
-        UserError: There is no such model, the file cannot be read, or `out` cannot be written.
+        UserError: There is no such model, the file cannot be read, `out` cannot be written, or no dev is left
+            by which to correct a shift.
     """
     data, names = folder.read_recipe().data, ["id", "label"]
     own = {"quoting": data.quoting, "no_header": data.no_header} if data else {}

@@ -1,6 +1,6 @@
 """The model of a study with the hyperparameters that it was trained with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -13,8 +13,13 @@ from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.training.encoding import encode_dialogues
 
 
+def ensemble(members: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the mean of the probabilities of a model's members, float32 [texts, classes] each."""
+    return np.mean(list(members), axis=0)
+
+
 class Predictor:
-    """The final model of a study, or the soup of its search.
+    """The final model of a study, which is the mean of its members, or the soup of its search.
 
     Args:
         folder: The study.
@@ -30,15 +35,18 @@ class Predictor:
     def __init__(self, folder: StudyFolder, soup: bool = False) -> None:
         metadata = folder.read_metadata()
         source = folder.read_best() if soup else folder.read_final()
-        model = folder.soup_model if soup else folder.final_model()
-        if not model.is_dir():
+        models = [folder.soup_model] if soup else folder.final_models()
+        if not models[0].is_dir():
             raise UserError(f"The study in {folder.path} has no soup folder: give --soup to its `tune` command.")
         self._hyperparameters = source.hyperparameters
         self._speakers = metadata.speakers
         self._has_pairs = folder.read_recipe().has_pairs
-        with folder.loading(model) as self.labels:
-            precision, pooling = self._hyperparameters.resolved_precision, self._hyperparameters.pooling
-            self._trainer = Trainer(load(str(model), self.labels), precision, pooling=pooling)
+        self._members = list[Trainer]()
+        for model in models:
+            with folder.loading(model) as self.labels:
+                precision, pooling = self._hyperparameters.resolved_precision, self._hyperparameters.pooling
+                self._members.append(Trainer(load(str(model), self.labels), precision, pooling=pooling))
+        self._checkpoint = self._members[0].checkpoint
 
     def probabilities(
         self,
@@ -50,7 +58,7 @@ class Predictor:
 
         Args:
             dialogues: The dialogues whose utterances are classified.
-            on_batch_end: Called after every batch with the texts done, all texts, and NaN.
+            on_batch_end: Called after every batch of each member with the texts done, all texts, and NaN.
             pieces: The ids of texts that have been tokenised already, as those that `coverage` counted.
 
         Raises:
@@ -62,10 +70,10 @@ class Predictor:
                 if self._has_pairs
                 else "The model was trained on single texts: leave the second ones out."
             )
-        tokenizer = self._trainer.checkpoint.tokenizer
+        tokenizer = self._checkpoint.tokenizer
         encoded = encode_dialogues(tokenizer, dialogues, self._hyperparameters, self._speakers, pieces)
-        return self._trainer.probabilities(encoded, on_batch_end)
+        return ensemble(member.probabilities(encoded, on_batch_end) for member in self._members)
 
     def coverage(self) -> Coverage:
         """Begin to count how much of texts the vocabulary knows."""
-        return Coverage(self._trainer.checkpoint.tokenizer, self._trainer.checkpoint.name)
+        return Coverage(self._checkpoint.tokenizer, self._checkpoint.name)

@@ -31,7 +31,13 @@ def push(study_folder: StudyFolder, repository: str, card: str, private: bool = 
     from huggingface_hub import CommitOperationAdd, HfApi, errors, get_token
     from huggingface_hub.utils import validate_repo_id
 
-    folder = complete_folder(str(study_folder.final_model()))
+    models = study_folder.final_models()
+    if len(models) > 1:
+        raise UserError(
+            f"The final model is the mean of {len(models)} models, and a model on the hub is one: push that of a study "
+            "with final.n_seeds 1 and no final.folds, or hand on the study folder, which `serve` and `predict` take."
+        )
+    folder = complete_folder(str(models[0]))
     owner, slash, _ = repository.partition("/")
     try:
         validate_repo_id(repository)

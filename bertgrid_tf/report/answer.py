@@ -13,6 +13,7 @@ from bertgrid_tf.analysis import ClassReport, InteractionCheck, ScoreEstimate, S
 from bertgrid_tf.hyperparameters import Value
 from bertgrid_tf.metrics.classification import OF_PROBABILITIES, direction
 from bertgrid_tf.metrics.compare import INTERACTS, Baseline
+from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.report.format import difference, duration, limits, points, score
 from bertgrid_tf.storage.records import LIKELY_ERROR
 
@@ -218,28 +219,55 @@ def seeds(analysis: StudyAnalysis) -> list[str]:
 def final_model(analysis: StudyAnalysis) -> list[str]:
     """Return the scores of the final model on dev and on the opened test split."""
     final, metric = analysis.final, analysis.recipe.metric
-    if final is None or analysis.final_dev is None:
-        return ["The final model is not trained yet."] if analysis.winner and not analysis.ended else []
-    splits = {"dev": analysis.final_dev} | ({"the sealed test split": analysis.test} if analysis.test else {})
-    reached = (
+    if final is None:
+        return ["The final model is not trained yet."] if analysis.winner else []
+    scored = {"dev": analysis.final_dev, "the sealed test split": analysis.test}
+    splits = {split: report for split, report in scored.items() if report is not None}
+    reached = [
         f"{metric} **{score(metric, report.score.value)}** (95 % interval {limits(metric, report.score)}) on {split}"
         + (f", baselines: {baselines(metric, report.baseline)}" if report is analysis.test else "")
         for split, report in splits.items()
+    ]
+    scores = f": {'; '.join(reached)}" if reached else ""
+    epochs = f"epoch {len(final.epochs)} of {final.schedule_epochs}"
+    return [f"Final model `{final.model}`{members(analysis)}, {epochs}{scores}.", *without_dev(analysis.recipe)]
+
+
+def members(analysis: StudyAnalysis) -> str:
+    """Return which models the final model is the mean of, as a clause; empty where it is one model."""
+    if analysis.final is None or (count := analysis.final.members) == 1:
+        return ""
+    folds = analysis.recipe.final.folds
+    each = (
+        f"each trained without one of {folds} folds of the training texts" if folds else "each with a seed of its own"
     )
-    return [f"Final model `{final.model}`, epoch {len(final.epochs)} of {final.schedule_epochs}: {'; '.join(reached)}."]
+    return f", the mean of the probabilities of {count} models, {each}"
+
+
+def without_dev(recipe: Recipe) -> list[str]:
+    """Return what is not known of a final model that is trained on dev too, or nothing."""
+    if recipe.final.train_on == "train":
+        return []
+    return [
+        "The final model is **trained on dev too**: no text is left on which to score it, correct its probabilities or "
+        "detect other shares of the classes, but the sealed test split's; every score on dev is the search's."
+    ]
 
 
 def label_errors(analysis: StudyAnalysis) -> list[str]:
-    """Return how many dev texts are labelled otherwise by the runs, and how many of these are likely label errors."""
+    """Return how many texts are labelled otherwise by the runs, and how many of these are likely label errors."""
     mistakes = analysis.mistakes
-    if not mistakes:
-        return []
-    likely = sum(mistake.kind == LIKELY_ERROR for mistake in mistakes)
-    runs = f"the mean of {mistakes[0].runs} runs" if mistakes[0].runs > 1 else "the one run"
-    return [
-        f"Dev texts that {runs} puts into another class than their label: {len(mistakes):,}, of which **{likely:,}** "
-        "are likely label errors (`mistakes.csv`)."
-    ]
+    sentences = []
+    for split, name in (("dev", "Dev"), ("train", "Training")):
+        if own := [mistake for mistake in mistakes if mistake.split == split]:
+            likely = sum(mistake.kind == LIKELY_ERROR for mistake in own)
+            runs = f"the mean of {own[0].runs} runs" if own[0].runs > 1 else "the one run"
+            runs = "the model that was trained without their fold" if split == "train" else runs
+            sentences.append(
+                f"{name} texts that {runs} puts into another class than their label: {len(own):,}, of which "
+                f"**{likely:,}** are likely label errors (`mistakes.csv`)."
+            )
+    return sentences
 
 
 def cost(analysis: StudyAnalysis) -> list[str]:

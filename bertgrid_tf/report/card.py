@@ -10,7 +10,17 @@ from bertgrid_tf.analysis import ADJUSTMENT, TEMPERATURE, ClassReport, StudyAnal
 from bertgrid_tf.corpus import NONE_MARKER, Dialogue, Layout, Utterance, format_inputs
 from bertgrid_tf.metrics.classification import OVERALL
 from bertgrid_tf.metrics.compare import INTERACTS
-from bertgrid_tf.report.answer import best_score, interaction_check, optimism, seeds, settings, tied_set, unbeaten
+from bertgrid_tf.report.answer import (
+    best_score,
+    interaction_check,
+    members,
+    optimism,
+    seeds,
+    settings,
+    tied_set,
+    unbeaten,
+    without_dev,
+)
 from bertgrid_tf.report.format import by_class, class_counts, limits, percent, score
 from bertgrid_tf.storage.records import FinalTrial, StudyMetadata
 
@@ -68,12 +78,16 @@ def card(analysis: StudyAnalysis, place: str = PLACE) -> str:
     from jinja2 import Environment, StrictUndefined
 
     final, metadata, dev = analysis.final, analysis.metadata, analysis.final_dev
-    assert final is not None and metadata is not None and dev is not None
+    assert final is not None and metadata is not None
     hyperparameters, metric = final.hyperparameters, analysis.recipe.metric
-    splits = {"dev": dev} | ({"test": analysis.test} if analysis.test else {})
+    splits = {split: report for split, report in (("dev", dev), ("test", analysis.test)) if report is not None}
     layout = Layout(hyperparameters.context, hyperparameters.speaker_format if metadata.speakers else "none")
     pairs = analysis.recipe.has_pairs
-    shown = [name for name in OVERALL if name in dev.metrics] + [metric] * (metric not in OVERALL)
+    of_one = [report.metrics for report in splits.values()][:1]
+    shown = [name for name in OVERALL if all(name in metrics for metrics in of_one)] + [metric] * (
+        metric not in OVERALL
+    )
+    baseline = next((report.baseline.label for report in splits.values()), "")
     scores = [
         *(
             [_NAMES.get(name, name), *(score(name, report.metrics[name]) for report in splits.values())]
@@ -81,7 +95,7 @@ def card(analysis: StudyAnalysis, place: str = PLACE) -> str:
         ),
         [f"95 % interval of {metric}", *(limits(metric, report.score) for report in splits.values())],
         [
-            f"{metric} of always saying {dev.baseline.label}",
+            f"{metric} of always saying {baseline}",
             *(score(metric, report.baseline.always) for report in splits.values()),
         ],
         [
@@ -101,6 +115,7 @@ def card(analysis: StudyAnalysis, place: str = PLACE) -> str:
         name=Path(analysis.folder).name,
         counts=class_counts(metadata.classes),
         place=place,
+        members=members(analysis),
         plain=(hyperparameters.pooling, hyperparameters.truncation) == ("cls", "head"),
         windows=_WINDOWS if hyperparameters.truncation == "windows" else "",
         places=[_WORDS[place] for place in hyperparameters.context.split("+")],
@@ -144,7 +159,7 @@ def _front(analysis: StudyAnalysis, final: FinalTrial, splits: Mapping[str, Clas
         library_name="transformers" if final.hyperparameters.pooling == "cls" else "bertgrid-tf",
         metrics=sorted(set(_HUB_METRICS.values())),
         model_name=Path(analysis.folder).name,
-        eval_results=scores,
+        eval_results=scores or None,
         pipeline_tag="text-classification",
     ).to_yaml()
 
@@ -162,9 +177,10 @@ def _limits(analysis: StudyAnalysis, metadata: StudyMetadata, splits: Mapping[st
             f"Its training data are imbalanced: {percent(train[most] / total)} of the texts are {most}, "
             f"{percent(train[least] / total)} {least}."
         )
-    split, report = list(splits.items())[-1]
-    if missed := [one for one in report.labels if report.support.get(one) and not report.metrics[f"recall_{one}"]]:
-        sentences.append(f"No text of {' or '.join(missed)} was recognised on {split}.")
+    sentences += [sentence.replace("**", "") for sentence in without_dev(analysis.recipe)]
+    for split, report in list(splits.items())[-1:]:
+        if missed := [one for one in report.labels if report.support.get(one) and not report.metrics[f"recall_{one}"]]:
+            sentences.append(f"No text of {' or '.join(missed)} was recognised on {split}.")
     sentences.append("The scores are noisy: a 95 % interval is that of other texts of the same kind and number.")
     sentences += [*tied_set(analysis), *seeds(analysis)]
     sentences += [

@@ -215,7 +215,7 @@ def _mistakes(analysis: StudyAnalysis, kind: str) -> Table:
             _shortened(mistake.text),
             _shortened(mistake.context, end=True),
             f"{mistake.contradicting} of {mistake.runs}",
-            mistake.id,
+            mistake.id if mistake.split == "dev" else f"{mistake.split} {mistake.id}",
         ]
         for mistake in [mistake for mistake in analysis.mistakes if mistake.kind == kind][:MOST_MISTAKES]
     ]

@@ -78,7 +78,7 @@ class ProgressLines(Callback):
 
     def on_trial_begin(self, trial: str, config: TrialConfig, steps: int) -> None:
         """See `Callback`."""
-        self._trials[trial] = _Trial(_title(config), config.stop_epoch, steps)
+        self._trials[trial] = _Trial(_title(trial, config), config.stop_epoch, steps)
         self._print(f"[bold]{escape(self._trials[trial].title)}[/]  {config.stop_epoch} epochs of {steps} steps")
 
     def on_train_batch_end(self, trial: str, step: int, steps: int, loss: float) -> None:
@@ -91,9 +91,10 @@ class ProgressLines(Callback):
         """See `Callback`."""
         current = self._trials[trial]
         current.epoch, current.step = epoch, 0
-        shown = dict.fromkeys((self._metric, "accuracy", "macro_f1", "loss"))
+        shown = [name for name in dict.fromkeys((self._metric, "accuracy", "macro_f1", "loss")) if name in metrics]
+        shown = shown or ["train_loss"]
         scores = "  ".join(f"{name} {score(name, metrics[name])}" for name in shown)
-        if isnan(metrics[self._metric]):
+        if isnan(metrics[shown[0]]):
             scores = "diverged: the loss is no longer a number"
         title = f"{current.title}  " if self._workers else ""
         self._print(
@@ -211,7 +212,7 @@ def progress(console: Console, metric: str) -> ProgressLines:
     return (ProgressBars if console.is_terminal or console.is_jupyter else ProgressLines)(console, metric)
 
 
-def _title(config: TrialConfig) -> str:
+def _title(trial: str, config: TrialConfig) -> str:
     hyperparameters = config.hyperparameters
     if config.stage.startswith("sweep:"):
         parameter = config.stage.removeprefix("sweep:")
@@ -223,7 +224,8 @@ def _title(config: TrialConfig) -> str:
         return f"interaction {config.parameter}={getattr(hyperparameters, config.parameter)}, {row}"
     if config.stage != FINAL:
         return f"{config.stage} {row}"
-    return f"final model {hyperparameters.model}, {row}{_per_gpu(int(hyperparameters.batch_size), config.gpus)}"
+    member = "" if trial == FINAL else f" ({trial.removeprefix(FINAL).strip('_')})"
+    return f"final model{member} {hyperparameters.model}, {row}{_per_gpu(int(hyperparameters.batch_size), config.gpus)}"
 
 
 def _per_gpu(batch_size: int, gpus: int) -> str:

@@ -35,6 +35,11 @@ def predictions_file(folder: Path, trial: str, epoch: int) -> Path:
     return folder / f"{trial}-{epoch}.csv"
 
 
+def held_out(trial: str) -> str:
+    """Return the name of a trial's predictions for the fold of the training texts that it is trained without."""
+    return f"{trial}_held_out"
+
+
 def write_predictions(path: Path, predictions: Predictions, labels: Sequence[str]) -> None:
     """Write dialogue, label and predicted label of every text, and a column of probabilities for every class."""
     names = np.array(labels)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from bertgrid_tf.corpus import Finding
 from bertgrid_tf.hyperparameters import MOST_EPOCHS, Hyperparameters, LearningRate, Value
+from bertgrid_tf.recipe import MOST_MEMBERS
 from bertgrid_tf.trial_config import TrialConfig
 
 Count = Annotated[int, Field(ge=0)]
@@ -84,14 +85,17 @@ class FinalTrial:
     Attributes:
         hyperparameters: Hyperparameters of the final profile.
         schedule_epochs: Epochs over which the learning-rate schedule was spread.
-        epochs: Dev metrics after each epoch trained; the last are the model's.
+        epochs: Dev metrics after each epoch trained; the last are the model's. Of several members they are those of the
+            mean of their probabilities, and what is no score is a member's on average. Trained on dev too, it has none.
         gpus: GPUs that trained it together; 1 for the CPU too.
+        members: Models whose mean it is.
     """
 
     hyperparameters: Hyperparameters
     schedule_epochs: Epoch
     epochs: Sequence[Mapping[str, float]]
     gpus: Annotated[int, Field(ge=1)] = 1
+    members: Annotated[int, Field(ge=1, le=MOST_MEMBERS)] = 1
 
     @property
     def model(self) -> str:
@@ -120,7 +124,7 @@ class MeasuredSetting:
 
 @dataclass(frozen=True)
 class FollowUpTrial:
-    """A trial after the search (`follow_up/NAME.json`): another seed of a tied row, or an interaction check.
+    """A trial after the search (`follow_up/NAME.json`): a seed of a tied row, an interaction check, a member.
 
     Attributes:
         name: Name of its predictions, and of its folder while it runs.
@@ -150,10 +154,10 @@ class Soup:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A dev text that the mean of a study's runs labels otherwise (a line of `mistakes.csv`).
+    """A text that the mean of models which were not trained on it labels otherwise (a line of `mistakes.csv`).
 
     Attributes:
-        id: The source's id of the text; without one, its number in dev, from 1.
+        id: The source's id of the text; without one, its number in its split, from 1.
         context: The two utterances before it in its dialogue.
         text: The text.
         label: Its class in the data.
@@ -163,6 +167,7 @@ class Mistake:
         contradicting: Runs that predict another class than the label.
         runs: All runs that count.
         kind: LIKELY_ERROR or HARD.
+        split: The split that the text is of.
     """
 
     id: str
@@ -175,6 +180,7 @@ class Mistake:
     contradicting: Count
     runs: Count
     kind: MistakeKind
+    split: Literal["dev", "train"] = "dev"
 
 
 @dataclass

@@ -36,7 +36,7 @@ from bertgrid_tf.storage.records import (
     TrackedStudy,
     TrialRecord,
 )
-from bertgrid_tf.trial_config import SOUP, TrialConfig
+from bertgrid_tf.trial_config import FINAL, SOUP, TrialConfig
 from tuners.files import delete, read_limited
 from tuners.table import Table, rows_in_order
 
@@ -65,6 +65,11 @@ def trial_name(trial_id: str) -> str:
     return f"{_TRIAL}{trial_id}"
 
 
+def member_name(number: int) -> str:
+    """Return the name of the trial of one of several models, from 1, whose mean is the final model."""
+    return f"{FINAL}_{number}"
+
+
 def _written(value: Any) -> Any:
     # UTF-8 has no surrogates, and pandas reads no further than a NUL.
     return value.encode("utf-8", "replace").decode().replace("\0", "") if isinstance(value, str) else value
@@ -83,7 +88,8 @@ class StudyFolder:
     how sure it is the grid's; `predictions/` the dev predictions of every epoch; `lengths.csv` the token lengths of the
     winner's inputs; `follow_up/` trials after the search; `soup.json` and `soup/` the averaged rows; `final/`,
     `final.json` and `model/` the final model's state, scores and files; `report.html` and `figures/` all of it to look
-    at; `tensorboard/` logs; `tracking.json` the id of the study in experiment trackers; `evaluations.csv` and
+    at; `out_of_fold.csv` predictions of the training texts by members that were not trained on them; `tensorboard/`
+    logs; `tracking.json` the id of the study in experiment trackers; `evaluations.csv` and
     `evaluations/` which split was opened when, and the predictions there; `auto_settings.json` the values measured for
     `auto`; `mistakes.csv` the dev texts that the runs label otherwise; `times.csv` predicted and measured time by
     stage; `budget.jsonl` what was left out for lack of time.
@@ -120,6 +126,7 @@ class StudyFolder:
         self.predictions = path / "predictions"
         self.final_state = path / "final"
         self.model = path / "model"
+        self.out_of_fold_file = path / "out_of_fold.csv"
         self.correction_file = self.model / "correction.json"
         self.lock_file = path / LOCK_FILE
 
@@ -252,22 +259,26 @@ class StudyFolder:
         """
         if not self.final_file.exists():
             raise UserError(f"The study in {self.path} has no final model yet: run its `tune` command again to go on.")
-        metric = self.read_recipe().metric
+        recipe = self.read_recipe()
         with reading(self.final_file, _FINAL_AGAIN) as file:
             final = read_json(file, FinalTrial)
-            _check_scores(final.epochs or [{}], metric)
+            _check_scores(final.epochs or [{}], recipe.metric if recipe.final.train_on == "train" else "train_loss")
         return final
 
     def write_final(self, final: FinalTrial) -> None:
         """Write `final.json`."""
         self._write(self.final_file, final)
 
-    def final_model(self) -> Path:
-        """Return the folder of the final model; raise UserError where there is none, or none yet."""
-        self.read_final()
-        if not self.model.is_dir():
+    def final_models(self) -> list[Path]:
+        """Return the folder of each member of the final model; raise UserError where there is none, or none yet."""
+        models = [self.member_model(number) for number in range(1, self.read_final().members + 1)]
+        if not all(model.is_dir() for model in models):
             raise UserError(f"The study in {self.path} has no model folder yet: run its `tune` command again to go on.")
-        return self.model
+        return models
+
+    def member_model(self, number: int) -> Path:
+        """Return the folder of a member of the final model, from 1; that of the first holds the others."""
+        return self.model if number == 1 else self.model / "members" / str(number)
 
     def has_final_model(self) -> bool:
         """Return whether the final model is trained and saved."""
@@ -299,7 +310,7 @@ class StudyFolder:
         metric = self.read_recipe().metric
         with reading(path, _TRAINED_AGAIN) as file:
             trial = read_json(file, FollowUpTrial)
-            _check_scores(trial.epochs, metric)
+            _check_scores(trial.epochs, "train_loss" if trial.config.with_dev else metric)
             if trial.name != path.stem or len(trial.epochs) > trial.config.stop_epoch:
                 raise ValueError("it is of another trial")
         return trial
@@ -415,8 +426,8 @@ class StudyFolder:
         return Table(rates, recipe.epochs, scores, tried, recipe.direction())  # type: ignore[arg-type]
 
     def scored_epochs(self) -> int:
-        """Return the number of epochs with dev predictions; a diverged epoch has none, and a soup trains none."""
-        return sum(not file.name.startswith(SOUP) for file in self.predictions.glob("*-*.csv"))
+        """Return the number of epochs with dev predictions before the final model; a diverged epoch has none."""
+        return sum(not file.name.startswith((SOUP, FINAL)) for file in self.predictions.glob("*-*.csv"))
 
     def delete_predictions(self, trial: str, after: int = 0) -> None:
         """Delete the dev predictions of a trial after an epoch; "*" stands for any characters."""
@@ -502,7 +513,7 @@ class StudyFolder:
             DamagedError: It has other classes, or the block raised a UserError.
         """
         remedy = "restore the folder from a copy, or delete it"
-        if model == self.model:
+        if self.model in (model, *model.parents):
             remedy += ": the study's `tune` command then trains the final model again"
         labels = self.read_metadata().labels
         with reading(model / "config.json", remedy) as file:

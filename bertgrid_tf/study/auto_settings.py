@@ -164,8 +164,8 @@ def _time_precisions(question: tuple[Recipe, Corpus, int | None], send: Send) ->
     if gpu_memory is not None:
         limit_memory(gpu_memory)
     models, hyperparameters = ModelCache(corpus), recipe.hyperparameters
-    train = CorpusEncoder(corpus).training_set(hyperparameters, recipe.seed)
     config = TrialConfig(hyperparameters, recipe.epochs, recipe.epochs, recipe.seed)
+    train = CorpusEncoder(corpus).training_set(config)
     return measure(
         lambda precision: models.trainer(hyperparameters.model_copy(update={"precision": precision})), train, config
     )
@@ -196,7 +196,7 @@ def _most_demanding(key: str, recipe: Recipe, corpus: Corpus, gpus: int) -> "Que
     if len(models) > 1:
         models.sort(key=lambda model: dimensions(model, len(corpus.labels)).parameters)
     texts = tuple(training_texts(corpus))
-    visited = len(training_indices(corpus, recipe.hyperparameters, recipe.seed))
+    visited = len(training_indices(corpus, TrialConfig(recipe.hyperparameters, 1, 1, recipe.seed)))
     most = max(visited // LEAST_STEPS // gpus, 1)
     least = {name: needs[name] for name in ("max_length", "precision", "frozen_layers", "pooling") if name in needs}
     return Question(models[-1], corpus.labels, texts, most=most, **least)  # type: ignore[arg-type]

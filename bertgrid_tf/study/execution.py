@@ -22,7 +22,7 @@ from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.study.auto_settings import AUTO_SETTINGS, HostShare
 from bertgrid_tf.study.workers import WorkerConfig, WorkerPool
 from bertgrid_tf.training.trial_runner import TrialRunner
-from bertgrid_tf.trial_config import FINAL, TrialConfig
+from bertgrid_tf.trial_config import TrialConfig
 from tuners import CasualGridOracle, CasualGridSearch
 from tuners.decisions import Choose
 from tuners.parallel import ParallelSearch
@@ -144,13 +144,13 @@ class TrialExecution:
         return CasualGridSearch(trainable, **arguments)
 
     @contextmanager
-    def final(self, config: TrialConfig, runner: TrialRunner, folder: Path) -> Iterator[Epochs]:
-        """Run the final model's trial, which saves the model in the study folder; yields its epochs."""
+    def final(self, config: TrialConfig, runner: TrialRunner, folder: Path, model: Path) -> Iterator[Epochs]:
+        """Run a trial of the final model, which is saved in the folder `model`; yields its epochs."""
         if self.workers is None:
-            yield runner.run_final(config, folder, self.folder.model)
+            yield runner.run_final(config, folder, model)
             return
-        with self.workers.final(self._config(config.seed), self.callback) as pool:
-            yield follow(pool, FINAL, config.values, folder)
+        with self.workers.final(self._config(config.seed), config, model.absolute(), self.callback) as pool:
+            yield follow(pool, folder.name, config.values, folder)
 
     def _config(self, seed: int) -> WorkerConfig:
         return WorkerConfig(self.corpus, self.recipe, self.folder.path.absolute(), self.checkpoints, seed)

@@ -1,26 +1,42 @@
 """Act three: the winning cell's schedule, cut off after its epoch, repeated with the final profile, or adopted."""
 
-from dataclasses import replace
-from math import isnan
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 import keras_tuner
+import numpy as np
 
 from bertgrid_tf.analysis import StudyScores, fit_correction
 from bertgrid_tf.bert.trainer import STATE_FILE
 from bertgrid_tf.budget.controller import BudgetController
 from bertgrid_tf.budget.time_budget import BudgetLog
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.storage.records import FinalTrial
-from bertgrid_tf.storage.study_folder import StudyFolder
+from bertgrid_tf.inference.predictor import ensemble
+from bertgrid_tf.metrics.classification import directions, evaluate
+from bertgrid_tf.storage.predictions import Predictions, held_out, predictions_file, read_predictions, write_predictions
+from bertgrid_tf.storage.records import FinalTrial, FollowUpTrial
+from bertgrid_tf.storage.study_folder import StudyFolder, member_name
 from bertgrid_tf.study.execution import TrialExecution
 from bertgrid_tf.training.trial_runner import TrialRunner
 from bertgrid_tf.trial_config import FINAL, TrialConfig
 from tuners.files import delete
 
 
+@dataclass(frozen=True)
+class _Member:
+    """One of the models whose mean is the final model; an only one is the final model itself."""
+
+    name: str
+    config: TrialConfig
+    state: Path
+    model: Path
+    first: bool = True
+
+
 def make_final_model(
-    config: TrialConfig,
+    members: Sequence[TrialConfig],
     weights: Path | None,
     execution: TrialExecution,
     runner: TrialRunner,
@@ -31,8 +47,8 @@ def make_final_model(
     The final model of a former winner is retired. No weights of the search are left.
 
     Args:
-        config: The final model's configuration.
-        weights: The kept weights of the winning trial, where it has this configuration; a missing file is trained.
+        members: The configuration of each model whose mean is the final model.
+        weights: The kept weights of the winning trial, where it has the only configuration; a missing file is trained.
         execution: Runs the trial.
         runner: Runs the trial in this process.
         controller: Receives the trial, and ends it where the time does.
@@ -40,13 +56,15 @@ def make_final_model(
     Raises:
         UserError: The model does not fit the memory, or diverges.
     """
-    folder = execution.folder
-    if folder.has_final_model():
-        if _is_trained(config, folder, controller.log):
+    folder, config = execution.folder, members[0]
+    if folder.has_final_model() and all(
+        folder.member_model(n + 1).is_dir() for n in range(folder.read_final().members)
+    ):
+        if _is_trained(members, folder, controller.log):
             delete(folder.final_state)
             folder.delete_weights()
-            if not folder.correction_file.exists():
-                _fit_correction(folder, config, len(folder.read_final().epochs))
+            final = folder.read_final()
+            _derive(members[: final.members], folder, len(final.epochs))
             return
         execution.callback.on_message(
             f"The winner has changed: the final model of the former one ({folder.model}) is retired."
@@ -54,6 +72,14 @@ def make_final_model(
         _retire(folder)
     # Those of another final model.
     delete(folder.evaluations)
+    delete(folder.out_of_fold_file)
+    folder.delete_predictions(FINAL)
+    if len(members) > 1:
+        epochs, count = _train_members(members, execution, runner, controller)
+        _derive(members[:count], folder, len(epochs))
+        folder.write_final(FinalTrial(config.hyperparameters, config.schedule_epochs, epochs, config.gpus, count))
+        return
+    _ended({}, folder)
     folder.claim_state(folder.final_state, config)
     if weights is not None and weights.exists():
         # For the final trial, now or after a kill, the file is its own state after its last epoch.
@@ -62,42 +88,111 @@ def make_final_model(
         execution.callback.on_message(
             "The winner's weights were kept: they are the final model, and nothing is trained."
         )
-        with controller.estimator.during(FINAL), execution.final(config, runner, folder.final_state) as trial:
+        own = (config, runner, folder.final_state, folder.model)
+        with controller.estimator.during(FINAL), execution.final(*own) as trial:
             epochs = [dict(metrics) for metrics in trial]
     else:
         folder.delete_weights()
-        epochs = _train(config, execution, runner, controller)
-    _fit_correction(folder, config, len(epochs))
+        controller.expect(FINAL, [config])
+        epochs = _train(_Member(FINAL, config, folder.final_state, folder.model), execution, runner, controller) or []
+    _derive(members, folder, len(epochs))
     folder.write_final(FinalTrial(config.hyperparameters, config.schedule_epochs, epochs, config.gpus))
     delete(folder.final_state)
 
 
+def _train_members(
+    members: Sequence[TrialConfig], execution: TrialExecution, runner: TrialRunner, controller: BudgetController
+) -> tuple[list[dict[str, float]], int]:
+    """Train and save the members that there is time for; the metrics of every epoch of their mean, and their number.
+
+    Raises:
+        UserError: A model does not fit the memory, or diverges.
+    """
+    folder = execution.folder
+    folder.delete_weights()
+    for line in controller.log.since_growth("final"):
+        members = [replace(config, stop_epoch=int(line["epoch"])) for config in members]
+    configs = {member_name(number): config for number, config in enumerate(members, start=1)}
+    ended = _ended(configs, folder)
+    places = {name: folder.member_model(number) for number, name in enumerate(configs, start=1)}
+    waiting = [name for name in configs if name not in ended or not places[name].is_dir()]
+    controller.expect(FINAL, [configs[name] for name in waiting])
+    trained: list[FollowUpTrial] = []
+    for name, config in configs.items():
+        state = folder.follow_up / name
+        if name in waiting:
+            folder.claim_state(state, config)
+            member = _Member(name, config, state, places[name], first=not trained)
+            if (epochs := _train(member, execution, runner, controller)) is None:
+                delete(state)
+                folder.delete_predictions(name)
+                break
+            ended[name] = FollowUpTrial(name, replace(config, stop_epoch=len(epochs)), epochs)
+            folder.write_follow_up(ended[name])
+            execution.callback.on_trial_end(name)
+        delete(state)
+        trained.append(ended[name])
+    return list(_mean_epochs(trained, execution)), len(trained)
+
+
+def _ended(configs: Mapping[str, TrialConfig], folder: StudyFolder) -> dict[str, FollowUpTrial]:
+    """Return the records of the members that have ended; what those of another final model have left is deleted."""
+    ended = {}
+    for trial in folder.read_follow_ups():
+        config = configs.get(trial.name)
+        if config is not None and trial.config == replace(config, gpus=trial.config.gpus):
+            ended[trial.name] = trial
+        elif trial.config.stage == FINAL:
+            folder.follow_up_file(trial.name).unlink()
+            folder.delete_predictions(trial.name)
+            folder.delete_predictions(held_out(trial.name))
+    return ended
+
+
+def _mean_epochs(members: Sequence[FollowUpTrial], execution: TrialExecution) -> Iterator[dict[str, float]]:
+    """Yield the metrics of every epoch of the members' mean, and write its predictions."""
+    predictions, labels = execution.folder.predictions, execution.corpus.labels
+    for number, epochs in enumerate(zip(*(member.epochs for member in members), strict=True), start=1):
+        metrics = {name: fmean(epoch[name] for epoch in epochs) for name in epochs[0]}
+        if not members[0].config.with_dev:
+            read = [read_predictions(predictions_file(predictions, one.name, number), labels) for one in members]
+            mean = replace(read[0], probabilities=ensemble(one.probabilities for one in read))
+            write_predictions(predictions_file(predictions, FINAL, number), mean, labels)
+            names = [*directions(labels), execution.recipe.metric]
+            metrics |= evaluate(mean.truth, mean.probabilities, labels, names)
+        yield metrics
+
+
 def _train(
-    config: TrialConfig, execution: TrialExecution, runner: TrialRunner, controller: BudgetController
-) -> list[dict[str, float]]:
-    """Train and save the final model, for as many epochs as there is time; the metrics of every epoch.
+    member: _Member, execution: TrialExecution, runner: TrialRunner, controller: BudgetController
+) -> list[dict[str, float]] | None:
+    """Train and save a member; the metrics of every epoch, or None where there is no time to begin it.
+
+    The first one is trained for as many epochs as there is time.
 
     Raises:
         UserError: The model does not fit the memory, or diverges.
     """
-    for line in controller.log.since_growth("final"):
+    config, log = member.config, controller.log
+    for line in log.since_growth("final"):
         config = replace(config, stop_epoch=int(line["epoch"]))
-    controller.begin_final(config)
-    metric, model = execution.recipe.metric, config.hyperparameters.model
+    if not controller.begin_final(member.name, config, member.first):
+        return None
+    model, has_diverged = config.hyperparameters.model, execution.recipe.has_diverged
     kept = "the search's results are kept: choose"
     try:
-        epochs = _epochs(config, execution, runner, controller)
-        if len(epochs) < config.stop_epoch and not isnan(epochs[-1][metric]):
+        epochs = _epochs(member, config, execution, runner, controller)
+        if len(epochs) < config.stop_epoch and not has_diverged(epochs[-1]):
             # The weights after its last epoch are kept: the model has only to be saved.
-            controller.log.add("final", epoch=len(epochs))
+            log.add("final", epoch=len(epochs))
             config = replace(config, stop_epoch=len(epochs))
-            epochs = _epochs(config, execution, runner, controller)
+            epochs = _epochs(member, config, execution, runner, controller)
     except keras_tuner.errors.FailedTrialError as error:
         raise UserError(
             f"The final model {model} cannot be trained at batch size {config.hyperparameters.batch_size} ({error}); "
             f"{kept} a smaller --set final.batch_size or another --final-model."
         ) from error
-    if isnan(epochs[-1][metric]):
+    if has_diverged(epochs[-1]):
         raise UserError(
             f"The final model {model} diverged in epoch {len(epochs)} (its loss is no longer a number); "
             f"{kept} another --final-model or --set final.batch_size."
@@ -105,9 +200,9 @@ def _train(
     return epochs
 
 
-def _is_trained(config: TrialConfig, folder: StudyFolder, log: BudgetLog) -> bool:
-    """Return whether the final model of a study is that of a configuration, though it may have been ended early."""
-    final, cut = folder.read_final(), [int(line["epoch"]) for line in log.of("final")]
+def _is_trained(members: Sequence[TrialConfig], folder: StudyFolder, log: BudgetLog) -> bool:
+    """Return whether the final model of a study is that of its members, though it may have been ended early."""
+    config, final, cut = members[0], folder.read_final(), [int(line["epoch"]) for line in log.of("final")]
     epochs = len(final.epochs)
     if final.hyperparameters != config.hyperparameters or epochs not in (config.stop_epoch, *cut):
         return False
@@ -124,22 +219,36 @@ def _retire(folder: StudyFolder) -> None:
     """Delete a study's final model; killed in between, it has none."""
     for part in (folder.final_file, folder.model, folder.final_state):
         delete(part)
-    folder.delete_predictions(FINAL)
 
 
 def _epochs(
-    config: TrialConfig, execution: TrialExecution, runner: TrialRunner, controller: BudgetController
+    member: _Member, config: TrialConfig, execution: TrialExecution, runner: TrialRunner, controller: BudgetController
 ) -> list[dict[str, float]]:
     """Train as long as there is time; the metrics of every epoch."""
     epochs: list[dict[str, float]] = []
-    with execution.final(config, runner, execution.folder.final_state) as trial:
+    with execution.final(config, runner, member.state, member.model) as trial:
         for metrics in trial:
             epochs.append(dict(metrics))
-            if not controller.final_epoch(config, len(epochs), metrics):
+            if not member.first:
+                controller.epoch(member.name, len(epochs), metrics)
+            elif not controller.final_epoch(member.name, config, len(epochs), metrics):
                 break
     return epochs
 
 
-def _fit_correction(folder: StudyFolder, config: TrialConfig, epoch: int) -> None:
-    scores = StudyScores(folder)
-    folder.write_correction(fit_correction(scores, scores.of(FINAL, epoch), config.hyperparameters).correction)
+def _derive(members: Sequence[TrialConfig], folder: StudyFolder, epoch: int) -> None:
+    """Fit the correction, and join the predictions of the folds, unless that is done or cannot be."""
+    config = members[0]
+    if not config.with_dev and not folder.correction_file.exists():
+        scores = StudyScores(folder)
+        fitted = fit_correction(scores, scores.of(FINAL, epoch), config.hyperparameters)
+        folder.write_correction(fitted.correction)
+    if config.held_out and len(members) == config.held_out[1] and not folder.out_of_fold_file.exists():
+        labels, names = folder.read_metadata().labels, [held_out(member_name(n + 1)) for n in range(len(members))]
+        files = [predictions_file(folder.predictions, name, epoch) for name in names]
+        remedy = f"delete {folder.model} and run the study's `tune` command again, which trains the final model again"
+        parts = [read_predictions(file, labels, remedy=remedy) for file in files]
+        # No dialogue is in two folds, and each fold has its texts in the corpus' order.
+        order = np.argsort(np.concatenate([part.dialogues for part in parts]), kind="stable")
+        columns = [np.concatenate(column)[order] for column in zip(*map(astuple, parts), strict=True)]
+        write_predictions(folder.out_of_fold_file, Predictions(*columns), labels)

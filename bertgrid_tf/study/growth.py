@@ -14,7 +14,7 @@ from bertgrid_tf.report.format import duration
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.study.execution import make_oracle, search_strategy
 from bertgrid_tf.training.resampling import training_steps
-from bertgrid_tf.trial_config import FINAL, GRID, INTERACTIONS, SEEDS
+from bertgrid_tf.trial_config import FINAL, GRID, INTERACTIONS, SEEDS, TrialConfig
 from tuners import CasualGridOracle, SweepLevel
 from tuners.space import STAGE, former_order
 
@@ -165,10 +165,9 @@ def plan_missing(folder: StudyFolder, recipe: Recipe, corpus: Corpus) -> StudyPl
         of_stage = [trial for trial in trials if trial.stage == stage.name]
         steps = []
         for trial in of_stage:
-            hyperparameters = Hyperparameters.from_values(trial.hyperparameters)
-            stop = int(trial.hyperparameters["stop_epoch"])
-            done = training_steps(corpus, hyperparameters, recipe.seed, stop - trial.epochs)
-            steps.append(training_steps(corpus, hyperparameters, recipe.seed, stop) - done)
+            config = TrialConfig.from_values(trial.hyperparameters, recipe.seed)
+            done = replace(config, stop_epoch=config.stop_epoch - trial.epochs)
+            steps.append(training_steps(corpus, config) - training_steps(corpus, done))
         epochs = sum(trial.epochs for trial in of_stage)
         if stage.name == GRID and bound > epochs:
             stages.append(replace(stage, epochs=bound, steps=bound * stage.steps // stage.epochs, at_most=True))
@@ -176,5 +175,6 @@ def plan_missing(folder: StudyFolder, recipe: Recipe, corpus: Corpus) -> StudyPl
             stages.append(PlannedStage(stage.name, len(of_stage), epochs, sum(steps), False))
     seeds = bool(stages) or not folder.best_file.exists() or recipe.n_seeds > former.n_seeds
     checks = seeds or recipe.check_interactions > former.check_interactions
-    due = {SEEDS: seeds, INTERACTIONS: checks, FINAL: seeds or not folder.has_final_model()}
+    final = seeds or not folder.has_final_model() or recipe.final != former.final
+    due = {SEEDS: seeds, INTERACTIONS: checks, FINAL: final}
     return replace(whole, stages=(*stages, *(stage for stage in whole.stages if due.get(stage.name, False))))

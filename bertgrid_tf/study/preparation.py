@@ -130,7 +130,7 @@ def check_folder(
     former = folder.read_recipe()
     recipe = in_order_of(former, asked)
     keys = differing_keys(former, recipe)
-    trained = folder.has_final_model() and bool(former.final_models())
+    trained = folder.has_final_model() and (bool(former.final_models()) or not former.final.is_plain)
     if any(not is_growth(key) and (trained or not key.startswith("final.")) for key in keys):
         raise UserError(
             f"{folder.path} holds a study of another recipe (they differ in {', '.join(keys)}): give the same settings "

@@ -46,6 +46,7 @@ def repair(folder: StudyFolder, corpus: Corpus, on_message: Callable[[str], None
         (folder.times_file, folder.read_times),
         (folder.correction_file, folder.read_correction),
         (folder.final_file, folder.read_final),
+        (folder.out_of_fold_file, partial(read_predictions, folder.out_of_fold_file, corpus.labels)),
     ):
         if file.exists():
             _discard_damaged(file, read, on_message)
@@ -59,7 +60,7 @@ def repair(folder: StudyFolder, corpus: Corpus, on_message: Callable[[str], None
 def repair_models(folder: StudyFolder, corpus: Corpus, on_message: Callable[[str], None]) -> None:
     """Compute damaged predictions of the final model and of the soup again; arguments and errors as for `repair`."""
     dev, dialogues = _Dev(folder, corpus, on_message), corpus.splits["dev"]
-    if folder.has_final_model():
+    if folder.has_final_model() and folder.read_recipe().final.train_on == "train":
         for epoch in dev.damaged(FINAL, [len(folder.read_final().epochs)]):
             dev.write(FINAL, epoch, Predictor(folder).probabilities(dialogues))
     if folder.read_soup() is not None:
@@ -119,7 +120,7 @@ class _Dev:
     def check_follow_up(self, file: Path) -> None:
         """Raise DamagedError where the record or the predictions of a trial after the search are damaged."""
         trial = self._folder.read_follow_up(file)
-        for epoch in range(1, len(trial.epochs) + 1):
+        for epoch in () if trial.config.with_dev else range(1, len(trial.epochs) + 1):
             self._check(trial.name, epoch)
 
     def repair_trial(self, trial_id: str) -> None:

@@ -15,7 +15,7 @@ from bertgrid_tf.budget.callbacks import Callback, CallbackList
 from bertgrid_tf.budget.controller import BudgetController, NotChosenError
 from bertgrid_tf.budget.deadline import TimedOracle
 from bertgrid_tf.budget.disk_space import disk_space
-from bertgrid_tf.budget.plan import final_trial
+from bertgrid_tf.budget.plan import final_trials
 from bertgrid_tf.budget.time_budget import Budget
 from bertgrid_tf.budget.time_estimator import REPORT
 from bertgrid_tf.corpus import Corpus, check_corpus
@@ -108,7 +108,7 @@ class StudyRunner:
                 repair_models(self._folder, self._corpus, self._callback.on_message)
                 winner = self._select_winner(self._search())
                 self._make_final_model(winner, write_winner(winner, self._recipe, self._folder))
-                mistakes = list_mistakes(StudyScores(self._folder), self._corpus.splits["dev"])
+                mistakes = list_mistakes(StudyScores(self._folder), self._corpus)
                 self._folder.write_mistakes(mistakes)
                 analysis = self._write_report()
                 self._contribute()
@@ -262,7 +262,7 @@ class StudyRunner:
         """Adopt the kept weights of the winner, given as a recipe too, or train the final model."""
         kept = weights_file(self._folder.trial_folder(winner.trial_id), winner.epoch)
         make_final_model(
-            final_trial(recipe, winner.epoch, self._execution.final_gpus()),
+            final_trials(recipe, winner.epoch, self._execution.final_gpus()),
             kept if recipe.final.matches(recipe.hyperparameters) else None,
             self._execution,
             self._runner,

@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +20,7 @@ from bertgrid_tf.storage.records import MeasuredSetting
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.study.auto_settings import AUTO_SETTINGS, HostShare, with_defaults
 from bertgrid_tf.system.host import free_memory, readable
-from bertgrid_tf.trial_config import FINAL, TrialConfig
+from bertgrid_tf.trial_config import TrialConfig
 
 if TYPE_CHECKING:
     from bertgrid_tf.training.trial_runner import TrialRunner
@@ -163,13 +163,13 @@ class WorkerPool:
         """Return a pool for trials of the recipe, to be entered."""
         return self._pool(functools.partial(_trainable, self._task(config)), self.count, self._share, callback)
 
-    def final(self, config: WorkerConfig, callback: Callback) -> "RayPool":
-        """Return a pool of one worker for the final model's trial, which saves the model in the study folder."""
+    def final(self, config: WorkerConfig, trial: TrialConfig, model: Path, callback: Callback) -> "RayPool":
+        """Return a pool of one worker for a trial of the final model, which saves it in the folder `model`."""
         from tuners.ray_pool import Share
 
-        gpus = self.final_gpus(config.recipe.final_gpus)
-        share = Share(0, gpus) if self._share.gpus else self._share
-        return self._pool(functools.partial(_final_trainable, self._task(config), gpus), 1, share, callback)
+        share = Share(0, trial.gpus) if self._share.gpus else self._share
+        make_trainable = functools.partial(_final_trainable, self._task(config), trial, model)
+        return self._pool(make_trainable, 1, share, callback)
 
     def _task(self, config: WorkerConfig) -> "WorkerTask":
         owner = config.lock_file.read_text(encoding="utf-8", errors="replace")
@@ -280,12 +280,11 @@ def _trainable(task: WorkerTask) -> Callable[..., Iterator[Mapping[str, float]]]
     return run
 
 
-def _final_trainable(task: WorkerTask, gpus: int) -> Callable[..., Iterator[Mapping[str, float]]]:
-    runner, model = _trial_runner(task), StudyFolder(task.config.folder).model
+def _final_trainable(task: WorkerTask, trial: TrialConfig, model: Path) -> Callable[..., Iterator[Mapping[str, float]]]:
+    runner = _trial_runner(task)
 
-    def run(hyperparameters: Mapping[str, Value], folder: Path) -> Iterator[Mapping[str, float]]:
-        config = TrialConfig.from_values(hyperparameters, task.config.seed)
-        return runner.run_final(replace(config, stage=FINAL, gpus=gpus), folder, model)
+    def run(_: Mapping[str, Value], folder: Path) -> Iterator[Mapping[str, float]]:
+        return runner.run_final(trial, folder, model)
 
     return run
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bertgrid_tf.bert.encode import EncodedDataset, EncodedTexts, Segmented, encode, full_lengths
+from bertgrid_tf.bert.encode import EncodedDataset, EncodedTexts, Segmented, encode, full_lengths, joined
 from bertgrid_tf.bert.tokenizer import load_tokenizer
 from bertgrid_tf.corpus import (
     NONE_MARKER,
@@ -24,6 +24,7 @@ from bertgrid_tf.corpus.balance import class_weights
 from bertgrid_tf.corpus.votes import vote_shares
 from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.training.resampling import training_indices
+from bertgrid_tf.trial_config import TrialConfig
 
 SAMPLED_UTTERANCES = 2_000
 """Utterances of a sample, in whole dialogues; its mean length is within 2 % of the whole split's."""
@@ -96,21 +97,22 @@ class CorpusEncoder:
         # The layout alone is the key, so that trials of other sweeps share the encoded split.
         return self._encoded(split, tuple((name, getattr(hyperparameters, name)) for name in LAYOUT))
 
-    def training_set(self, hyperparameters: Hyperparameters, seed: int) -> EncodedDataset:
-        """Encode the training split, resampled, with the targets that its labels become.
+    def training_set(self, config: TrialConfig) -> EncodedDataset:
+        """Encode the texts that a trial trains on, resampled, with the targets that their labels become.
 
         Votes are mixed in first, the result is smoothed (Szegedy et al. 2016, arXiv 1512.00567, section 7), and then
         weighted by class; the focal loss applies to each class of the result. The windows of a text share its weight.
         """
-        train = self.split(hyperparameters, "train")
-        indices = training_indices(self.corpus, hyperparameters, seed)
-        texts, labels = train.texts.select(indices), train.labels[indices]
+        hyperparameters, indices = config.hyperparameters, training_indices(self.corpus, config)
+        splits = [self.split(hyperparameters, split) for split in ("train", *(["dev"] if config.with_dev else []))]
+        texts = joined(split.texts for split in splits).select(indices)
+        labels = np.concatenate([split.labels for split in splits])[indices]
         votes, smoothing = hyperparameters.soft_label_weight, hyperparameters.label_smoothing
         if hyperparameters.class_weights == "none" and not (votes or smoothing) and texts.windows is None:
             return EncodedDataset(texts, labels)
         targets = np.eye(len(self.corpus.labels), dtype=np.float32)[labels]
         if votes:
-            targets = (1 - votes) * targets + votes * vote_shares(self.corpus)[indices]
+            targets = (1 - votes) * targets + votes * vote_shares(self.corpus, config.with_dev)[indices]
         if smoothing:
             targets = (1 - smoothing) * targets + smoothing / targets.shape[1]
         weights = class_weights(labels, hyperparameters.class_weights)

@@ -11,7 +11,7 @@ from bertgrid_tf.bert.families import FAMILIES
 from bertgrid_tf.bert.layers import NUMBERED
 from bertgrid_tf.bert.scratch import SCRATCH
 from bertgrid_tf.bert.tokenizer import checkpoint_notes, load_tokenizer
-from bertgrid_tf.corpus import Corpus, segment_count, utterances
+from bertgrid_tf.corpus import Corpus, segment_count, text_folds, utterances
 from bertgrid_tf.corpus.votes import vote_shares
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.hyperparameters import CHECKPOINT, Value
@@ -56,7 +56,9 @@ def check_recipe(recipe: Recipe, corpus: Corpus, final_here: bool = True) -> Non
     for model in sorted({*recipe.searched_models(), *recipe.final_models()}):
         _check_lengths(recipe, model, texts[:: -(-len(texts) // SAMPLED_TEXTS)])
     if any(recipe.levels("soft_label_weight")):
-        vote_shares(corpus)
+        vote_shares(corpus, recipe.final.train_on != "train")
+    if recipe.final.folds:
+        text_folds(corpus.splits["train"], recipe.final.folds, recipe.seed)
     models = _architectures(recipe)
     for parameter, (plain, kinds) in _OF_TYPES.items():
         for level in recipe.levels(parameter):

@@ -2,29 +2,38 @@
 
 import numpy as np
 
-from bertgrid_tf.corpus import Corpus, resample, utterances
-from bertgrid_tf.hyperparameters import Hyperparameters
+from bertgrid_tf.corpus import Corpus, resample, text_folds, utterances
+from bertgrid_tf.trial_config import TrialConfig
 
 
-def training_indices(corpus: Corpus, hyperparameters: Hyperparameters, seed: int) -> np.ndarray:
-    """Resample the training split.
+def available_texts(corpus: Corpus, config: TrialConfig) -> np.ndarray:
+    """Return the texts that a trial may train on: indices of train's utterances and then dev's, int64 [texts]."""
+    train, dev = corpus.splits["train"], corpus.splits["dev"] if config.with_dev else ()
+    if config.held_out is None:
+        return np.arange(sum(1 for _ in utterances((*train, *dev))))
+    fold, count = config.held_out
+    return np.flatnonzero(text_folds(train, count, config.seed) != fold)
+
+
+def training_indices(corpus: Corpus, config: TrialConfig) -> np.ndarray:
+    """Resample the texts that a trial may train on.
 
     Args:
         corpus: The corpus with the training split.
-        hyperparameters: The hyperparameters, of which `oversample_ratio` and `undersample` count.
-        seed: Seed of the draws.
+        config: The trial, of whose hyperparameters `oversample_ratio` and `undersample` count.
 
     Returns:
-        Indices of training utterances, int64 [texts].
+        Indices as of `available_texts`, int64 [texts].
     """
-    labels = [utterance.label or "" for utterance in utterances(corpus.splits["train"])]
-    return resample(labels, hyperparameters.oversample_ratio, hyperparameters.undersample, seed)
+    hyperparameters, texts = config.hyperparameters, available_texts(corpus, config)
+    labels = np.array([text.label or "" for text in utterances((*corpus.splits["train"], *corpus.splits["dev"]))])
+    return texts[resample(labels[texts], hyperparameters.oversample_ratio, hyperparameters.undersample, config.seed)]
 
 
-def training_steps(corpus: Corpus, hyperparameters: Hyperparameters, seed: int, epochs: int) -> int:
+def training_steps(corpus: Corpus, config: TrialConfig) -> int:
     """Count the training steps of a trial, those of its branches included.
 
     An epoch has as many as its resampled texts over the batch size, rounded up.
     """
-    steps = -(-len(training_indices(corpus, hyperparameters, seed)) // int(hyperparameters.batch_size))
-    return hyperparameters.trial_steps(steps, epochs)
+    steps = -(-len(training_indices(corpus, config)) // int(config.hyperparameters.batch_size))
+    return config.hyperparameters.trial_steps(steps, config.stop_epoch)

@@ -9,15 +9,16 @@ import numpy as np
 import tensorflow as tf
 
 from bertgrid_tf.bert.encode import EncodedDataset
-from bertgrid_tf.bert.trainer import EpochResult, OnTrainBatchEnd
+from bertgrid_tf.bert.trainer import EpochResult, OnTrainBatchEnd, Trainer
 from bertgrid_tf.corpus import Corpus, dialogue_numbers
 from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.metrics.classification import directions, evaluate
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.storage.predictions import Predictions, predictions_file, write_predictions
+from bertgrid_tf.storage.predictions import Predictions, held_out, predictions_file, write_predictions
 from bertgrid_tf.storage.study_folder import weights_file
 from bertgrid_tf.training.encoding import CorpusEncoder
 from bertgrid_tf.training.model_cache import ModelCache
+from bertgrid_tf.training.resampling import available_texts
 from bertgrid_tf.training.soup import SoupMember, greedy_soup
 from bertgrid_tf.trial_config import AFTER_SEARCH, FINAL, SOUP, TrialConfig
 
@@ -57,12 +58,18 @@ class TrialRunner:
             yield result.metrics
 
     def run_final(self, config: TrialConfig, folder: Path, model: Path) -> Iterator[dict[str, float]]:
-        """Run the final model's trial as `run` does, and save it in the folder `model` unless it diverged."""
+        """Run a trial of the final model as `run` does, and save it in the folder `model` unless it diverged.
+
+        Predictions of the fold that it is trained without are written first (`storage.predictions.held_out`).
+        """
         result = None
         for result in self._epochs(config, folder):
             yield result.metrics
         if result is not None and not result.diverged:
-            checkpoint = self.models.trainer(config.hyperparameters, config.gpus).checkpoint
+            trainer = self.models.trainer(config.hyperparameters, config.gpus)
+            if config.held_out is not None:
+                self._predict_held_out(trainer, config, folder.name, result.epoch)
+            checkpoint = trainer.checkpoint
             # Plain transformers truncates there.
             checkpoint.tokenizer.model_max_length = config.hyperparameters.max_length
             checkpoint.save(model)
@@ -91,12 +98,15 @@ class TrialRunner:
         goes_on = config.stage == FINAL or (of_search and self._recipe.can_lengthen(hyperparameters))
         try:
             trainer = self.models.trainer(hyperparameters, config.gpus)
-            train = self.encoder.training_set(hyperparameters, config.seed)
+            train = self.encoder.training_set(config)
             dev = self.encoder.split(hyperparameters, "dev")
             best, best_epoch, metric = -np.inf, 0, self._recipe.metric
-            history: list[EpochResult] = []
+            history, on_dev = list[EpochResult](), directions(self._corpus.labels)
 
             def scored(result: EpochResult) -> dict[str, float]:
+                if config.with_dev:  # A score on texts that it was trained on would be none.
+                    own = {name: value for name, value in result.metrics.items() if name not in on_dev}
+                    return own | ({"train_loss": np.nan} if result.diverged else {})
                 named = {}
                 if metric not in result.metrics:  # The trainer does not know metrics over named classes.
                     named = {metric: np.nan}
@@ -112,7 +122,7 @@ class TrialRunner:
                 while (file := predictions_file(self._predictions, folder.name, later)).exists():
                     file.unlink()
                     later += 1
-                if result.probabilities is None:
+                if result.probabilities is None or config.with_dev:
                     return
                 self._write_predictions(folder.name, result.epoch, dev, result.probabilities)
                 score = self._recipe.signed(scored(result)[metric])
@@ -138,6 +148,13 @@ class TrialRunner:
             delete_before(best_epoch)
         except tf.errors.ResourceExhaustedError as error:
             raise keras_tuner.errors.FailedTrialError(f"out of memory: {error.message}") from error
+
+    def _predict_held_out(self, trainer: Trainer, config: TrialConfig, trial: str, epoch: int) -> None:
+        train, dialogues = self.encoder.split(config.hyperparameters, "train"), self._corpus.splits["train"]
+        fold = np.setdiff1d(np.arange(len(train.labels)), available_texts(self._corpus, config))
+        probabilities = trainer.probabilities(train.texts.select(fold))
+        predictions = Predictions(dialogue_numbers(dialogues)[fold], train.labels[fold], probabilities)
+        write_predictions(predictions_file(self._predictions, held_out(trial), epoch), predictions, self._corpus.labels)
 
     def _write_predictions(self, trial: str, epoch: int, dev: EncodedDataset, probabilities: np.ndarray) -> None:
         predictions = Predictions(self._dev_dialogues, dev.labels, probabilities)

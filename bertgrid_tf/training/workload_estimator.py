@@ -1,13 +1,13 @@
 """The workload of a configuration, estimated from a sample of the texts."""
 
 from collections import Counter
+from dataclasses import replace
 from functools import lru_cache
 
 import pandas as pd
 
 from bertgrid_tf.bert.dimensions import dimensions
 from bertgrid_tf.corpus import utterances
-from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.training.encoding import BUILT_BY, CorpusEncoder
 from bertgrid_tf.training.resampling import training_indices
 from bertgrid_tf.training.workload import EpochWorkload
@@ -37,13 +37,17 @@ class WorkloadEstimator:
     def epoch(self, config: TrialConfig) -> EpochWorkload:
         """Estimate the mean epoch of a configuration, or the part of it that each of its GPUs computes."""
         hyperparameters = config.hyperparameters.model_copy(update={"learning_rate": 1.0})
-        # An epoch without branches is the same in every trial.
-        return self._epoch(hyperparameters, config.gpus, config.stop_epoch if hyperparameters.has_branches else 1)
+        # An epoch without branches is the same in every trial, and one of each fold nearly so.
+        epochs = config.stop_epoch if hyperparameters.has_branches else 1
+        held_out = config.held_out and (0, config.held_out[1])
+        own = TrialConfig(hyperparameters, epochs, epochs, self._seed, gpus=config.gpus, held_out=held_out)
+        return self._epoch(replace(own, with_dev=config.with_dev))
 
-    def _estimate(self, hyperparameters: Hyperparameters, gpus: int, epochs: int) -> EpochWorkload:
-        corpus = self._encoder.corpus
-        classes = [utterance.label or "" for utterance in utterances(corpus.splits["train"])]
-        indices = training_indices(corpus, hyperparameters, self._seed)
+    def _estimate(self, config: TrialConfig) -> EpochWorkload:
+        corpus, hyperparameters, gpus = self._encoder.corpus, config.hyperparameters, config.gpus
+        texts = utterances((*corpus.splits["train"], *corpus.splits["dev"]))
+        classes = [utterance.label or "" for utterance in texts]
+        indices = training_indices(corpus, config)
         train, dev = (  # tokens and inputs of each text
             self._encoder.sampled_lengths(hyperparameters, split).groupby(level=[0, 1]).agg(["sum", "size"])
             for split in ("train", "dev")
@@ -58,7 +62,7 @@ class WorkloadEstimator:
         kind = (gpus, *(item for item in values if item[0] not in WITHOUT_EFFECT_ON_SPEED))
         model = (*(getattr(hyperparameters, name) for name in BUILT_BY), gpus)
         plain = -(-round(inputs) // int(hyperparameters.batch_size))
-        steps = hyperparameters.trial_steps(plain, epochs) / epochs
+        steps = hyperparameters.trial_steps(plain, config.stop_epoch) / config.stop_epoch
         tokens *= steps / plain
         size = dimensions(hyperparameters.model, len(corpus.labels))
         work = (round(steps), tokens / gpus, evaluated / gpus, hyperparameters.frozen_layers)

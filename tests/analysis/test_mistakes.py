@@ -9,9 +9,10 @@ from made_up_study import LABELS, TRUTH, write_trial
 
 from bertgrid_tf.analysis import StudyScores, analyze, list_mistakes
 from bertgrid_tf.analysis.mistakes import confident_classes
-from bertgrid_tf.corpus import Dialogue, Utterance
+from bertgrid_tf.corpus import Corpus, Dialogue, Utterance
 from bertgrid_tf.errors import UserError
-from bertgrid_tf.report.answer import answer
+from bertgrid_tf.report.answer import answer, label_errors
+from bertgrid_tf.storage.predictions import Predictions, write_predictions
 from bertgrid_tf.storage.records import HARD, LIKELY_ERROR, FollowUpTrial, Mistake
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.trial_config import SEEDS, TrialConfig
@@ -25,6 +26,7 @@ DEV = tuple(
     )
     for first in range(0, made_up_study.TEXTS, made_up_study.A_DIALOGUE)
 )
+CORPUS = Corpus.from_splits("made up", {"train": DEV, "dev": DEV})
 
 
 def run(*wrong: tuple[int, float]) -> np.ndarray:
@@ -41,7 +43,7 @@ def study(folder: Path, *runs: np.ndarray) -> StudyFolder:
 
 
 def mistakes(folder: StudyFolder) -> list[Mistake]:
-    return list_mistakes(StudyScores(folder), DEV)
+    return list_mistakes(StudyScores(folder), CORPUS)
 
 
 def test_a_text_that_every_run_contradicts_is_a_likely_label_error_and_another_wrong_one_is_hard(tmp_path):
@@ -51,6 +53,19 @@ def test_a_text_that_every_run_contradicts_is_a_likely_label_error_and_another_w
         Mistake("9", "", "text 8", "joy", "neutral", 0.675, 0.325, 1, 2, HARD),
         Mistake("21", "", "text 20", "joy", "neutral", 0.55, 0.45, 1, 2, HARD),
     ]
+
+
+def test_of_a_training_text_the_only_run_is_the_member_that_was_trained_without_it(tmp_path):
+    folder = study(tmp_path / "study", run((5, 0.9)))
+    out_of_fold = Predictions(made_up_study.DIALOGUES, TRUTH, run((8, 0.95)))
+    write_predictions(folder.out_of_fold_file, out_of_fold, LABELS)
+    of_dev, of_train = mistakes(folder)
+    assert (of_dev.id, of_dev.split) == ("k5", "dev")
+    assert of_train == Mistake("9", "", "text 8", "joy", "neutral", 0.95, 0.05, 1, 1, LIKELY_ERROR, "train")
+    folder.write_mistakes([of_dev, of_train])
+    assert folder.read_mistakes() == [of_dev, of_train]
+    (_, sentence) = label_errors(analyze(folder))
+    assert sentence.startswith("Training texts that the model that was trained without their fold puts into another")
 
 
 def test_a_contradicted_text_below_the_confidence_of_the_other_class_is_hard(tmp_path):
@@ -65,8 +80,9 @@ def test_a_text_whose_predicted_class_has_at_most_half_of_the_probability_is_har
     monkeypatch.setattr(made_up_study, "TRUTH", truth)
     probabilities = np.where(np.arange(3) == truth[:, None], 0.5, 0.25).astype(np.float32)
     probabilities[[0, 3]] = [[0.05, 0.5, 0.45], [0.05, 0.6, 0.35]]
-    folder = study(tmp_path / "study", probabilities)
-    assert [(one.id, one.kind) for one in list_mistakes(StudyScores(folder), DEV)] == [("4", LIKELY_ERROR), ("1", HARD)]
+    folder, dev = study(tmp_path / "study", probabilities), [Dialogue((Utterance("", labels[one]),)) for one in truth]
+    listed = list_mistakes(StudyScores(folder), Corpus.from_splits("made up", {"train": dev, "dev": dev}))
+    assert [(one.id, one.kind) for one in listed] == [("4", LIKELY_ERROR), ("1", HARD)]
 
 
 def test_a_text_of_a_class_that_the_runs_have_not_learned_is_hard(tmp_path):

@@ -38,7 +38,7 @@ def test_padding_to_the_maximum_length_changes_no_logits(made):
 
 
 def test_every_pass_trains_in_every_round(made, recipe: Recipe, corpus: Corpus):
-    train = CorpusEncoder(corpus).training_set(recipe.hyperparameters, 1)
+    train = CorpusEncoder(corpus).training_set(TrialConfig(recipe.hyperparameters, 1, 1, 1))
     measured = measure(made[0], train, TrialConfig(recipe.hyperparameters, 1, 1), rounds=2)
     assert tuple(measured) == PASSES
     assert all(len(one.seconds) == 2 and min(one.seconds) > 0 for one in measured.values())

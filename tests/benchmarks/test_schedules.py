@@ -15,13 +15,14 @@ from benchmarks.schedules import (
 )
 from benchmarks.trial_series import TrialSeries
 from bertgrid_tf.bert.optimizer import cooldown_rates
+from bertgrid_tf.trial_config import TrialConfig
 
 
 def test_rows_end_where_trials_of_a_study_do_and_branches_leave_them_as_they_are(recipe, corpus, tmp_path):
     series = TrialSeries(tmp_path, recipe, corpus)
     runner, values, rate = series.runner, recipe.hyperparameters, recipe.learning_rates[0]
     trainer, dev = runner.models.trainer(values), runner.encoder.split(values, "dev")
-    run = StepwiseRun(trainer, runner.encoder.training_set(values, 1), values, seed=1)
+    run = StepwiseRun(trainer, runner.encoder.training_set(TrialConfig(values, 1, 1, 1)), values, seed=1)
     rows = RowSchedules(run, lambda: trainer.probabilities(dev.texts), rate, recipe.epochs, values.warmup_ratio)
     cells = {(schedule, epoch): probabilities for schedule, epoch, probabilities in rows.shared()}
     list(series.train("study", 1, learning_rate=rate))

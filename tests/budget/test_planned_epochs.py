@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from tiny_study import corpus_of, tiny
 
-from bertgrid_tf.budget.plan import final_trial, plan, planned_final, stage_trials, stage_works
+from bertgrid_tf.budget.plan import final_trials, plan, planned_finals, stage_trials, stage_works
 from bertgrid_tf.budget.time_estimator import StageWork
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.training.workload import EpochWorkload
@@ -84,10 +84,10 @@ def test_the_final_model_alone_is_trained_by_all_gpus():
 
 def test_a_final_trial_has_the_profile_s_model_and_batch_size():
     recipe: Recipe = tiny(**WHOLE | {"final.batch_size": 8})
-    trial = final_trial(recipe, 3, 2)
+    (trial,) = final_trials(recipe, 3, 2)
     assert (trial.stop_epoch, trial.schedule_epochs, trial.gpus, trial.stage) == (3, 4, 2, "final")
     assert (trial.hyperparameters.model, trial.hyperparameters.batch_size) == ("scratch:2x32", 8)
-    shared = final_trial(tiny(**WHOLE), 3)
+    (shared,) = final_trials(tiny(**WHOLE), 3)
     assert (shared.gpus, shared.hyperparameters.batch_size) == (1, recipe.hyperparameters.batch_size)
     assert replace(trial, gpus=1).seed == recipe.seed
 
@@ -104,17 +104,20 @@ def test_a_final_trial_has_the_profile_s_model_and_batch_size():
         ({"final.model": "scratch:2x32"}, {}, False),
         ({"final.model": "scratch:1x32", "final.batch_size": 8}, {}, False),
         ({"final.model": "scratch:1x32", "final.gpus": 2}, {}, False),
+        ({"final.n_seeds": 2}, {}, False),
+        ({"final.folds": 2}, {}, False),
+        ({"final.train_on": "train+dev"}, {}, False),
     ],
 )
 def test_a_final_trial_is_planned_unless_it_is_sure_to_be_the_winning_one(final, changes, adopts):
     recipe = tiny(**{"batch_size": 16, "final.model": "none", **final, **changes})
-    assert (planned_final(recipe, 2) is None) == adopts
+    assert (not planned_finals(recipe, 2)) == adopts
     assert ([name for name, _ in stage_trials(recipe)][-1] == FINAL) != adopts
 
 
 def test_without_a_final_profile_the_final_trial_is_the_winner_s_on_one_gpu():
     recipe = tiny(**{"final.model": "none", "final.batch_size": 8, "final.gpus": 2})
-    assert final_trial(recipe, 1, 2) == TrialConfig(recipe.hyperparameters, 2, 1, recipe.seed, FINAL)
+    assert final_trials(recipe, 1, 2) == [TrialConfig(recipe.hyperparameters, 2, 1, recipe.seed, FINAL)]
 
 
 @pytest.mark.parametrize("rates", [[2e-3], [4e-3, 2e-3, 1e-3]])

@@ -1,10 +1,22 @@
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
-from bertgrid_tf.corpus import Dialogue, Utterance, hold_out, label_counts, limit, load, sample, utterances
+from bertgrid_tf.corpus import (
+    Dialogue,
+    Utterance,
+    dialogue_numbers,
+    hold_out,
+    label_counts,
+    limit,
+    load,
+    sample,
+    text_folds,
+    utterances,
+)
 from bertgrid_tf.errors import UserError
 
 _CLASSES = st.sampled_from("abcd")
@@ -160,3 +172,24 @@ def test_nsmc_holds_out_a_tenth_of_train_stratified(real_data):
     counts = Counter({label: count / 9 for label, count in label_counts(corpus.splits["train"]).items()})
     for label, count in label_counts(corpus.splits["dev"]).items():
         assert count == pytest.approx(counts[label], abs=1)
+
+
+@given(dialogue_lists(), st.integers(2, 6), st.integers(0, 99))
+def test_folds_have_whole_dialogues_and_none_is_empty(dialogues, count, seed):
+    if count > len(dialogues):
+        with pytest.raises(UserError, match=f"cannot be divided into {count} folds"):
+            text_folds(dialogues, count, seed)
+        return
+    folds = text_folds(dialogues, count, seed)
+    assert sorted(set(folds)) == list(range(count))
+    assert len(set(zip(dialogue_numbers(dialogues), folds, strict=True))) == len(dialogues)
+    doubled = text_folds((*dialogues, *dialogues), count, seed)
+    assert (doubled[: len(folds)] == doubled[len(folds) :]).all()
+
+
+@given(text_lists(), st.integers(2, 9), st.integers(0, 99))
+def test_folds_of_texts_have_the_same_number_of_every_class_to_within_one(dialogues, count, seed):
+    folds, labels = text_folds(dialogues, count, seed), [text.label for text in utterances(dialogues)]
+    sizes = np.zeros((count, len(set(labels))))
+    np.add.at(sizes, (folds, [sorted(set(labels)).index(label) for label in labels]), 1)
+    assert (np.ptp(sizes, axis=0) <= 1).all()

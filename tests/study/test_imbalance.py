@@ -100,8 +100,8 @@ def test_resampled_texts_keep_their_votes_and_weights(corpus):
     hyperparameters = recipe(
         oversample_ratio=1.0, undersample="neutral:0.5", soft_label_weight=0.25, class_weights="sqrt"
     ).hyperparameters
-    train = CorpusEncoder(corpus).training_set(hyperparameters, 1)
-    visited = training_indices(corpus, hyperparameters, 1)
+    train = CorpusEncoder(corpus).training_set(TrialConfig(hyperparameters, 1, 1, 1))
+    visited = training_indices(corpus, TrialConfig(hyperparameters, 1, 1, 1))
     assert len(visited) > len(set(visited.tolist()))
     own = [utterance.label for utterance in utterances(corpus.splits["train"])]
     labels = np.array([corpus.labels.index(own[i]) for i in visited])
@@ -113,7 +113,7 @@ def test_resampled_texts_keep_their_votes_and_weights(corpus):
 
 def test_smoothed_targets_give_keras_s_loss_times_the_weight_of_the_class(corpus):
     hyperparameters = recipe(label_smoothing=0.1, class_weights="sqrt").hyperparameters
-    train = CorpusEncoder(corpus).training_set(hyperparameters, 1)
+    train = CorpusEncoder(corpus).training_set(TrialConfig(hyperparameters, 1, 1, 1))
     logits = np.random.default_rng(0).normal(size=train.targets.shape).astype(np.float32)
     ours = per_example_loss(tf.constant(logits), tf.constant(train.targets), tf.constant(0.0))
     keras = tf_keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1, reduction="none")
@@ -123,13 +123,13 @@ def test_smoothed_targets_give_keras_s_loss_times_the_weight_of_the_class(corpus
 
 def test_votes_are_smoothed_before_they_are_weighed(corpus):
     hyperparameters = recipe(label_smoothing=0.1, soft_label_weight=1.0, class_weights="balanced").hyperparameters
-    train = CorpusEncoder(corpus).training_set(hyperparameters, 1)
+    train = CorpusEncoder(corpus).training_set(TrialConfig(hyperparameters, 1, 1, 1))
     smoothed = 0.9 * vote_shares(corpus) + 0.1 / len(corpus.labels)
     np.testing.assert_allclose(train.targets, smoothed * class_weights(train.labels, "balanced")[:, None], rtol=1e-5)
 
 
 def test_without_votes_and_weights_there_are_labels_alone(corpus):
-    assert CorpusEncoder(corpus).training_set(recipe().hyperparameters, 1).targets is None
+    assert CorpusEncoder(corpus).training_set(TrialConfig(recipe().hyperparameters, 1, 1, 1)).targets is None
 
 
 def test_a_retrained_head_is_work_of_another_kind_and_a_loss_is_not(corpus):
