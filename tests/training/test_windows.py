@@ -24,8 +24,9 @@ def windowed(**overrides: object) -> Recipe:
 def test_the_windows_of_a_text_share_its_weight_and_the_mean_weight_stays_1(settings):
     recipe = windowed(oversample_ratio=0.5, **settings)
     encoder = CorpusEncoder(corpus_of(recipe))
-    train = encoder.training_set(recipe.hyperparameters, recipe.seed)
-    whole = encoder.training_set(recipe.hyperparameters.model_copy(update={"truncation": "head"}), recipe.seed)
+    train = encoder.training_set(TrialConfig(recipe.hyperparameters, 1, 1, recipe.seed))
+    cut = recipe.hyperparameters.model_copy(update={"truncation": "head"})
+    whole = encoder.training_set(TrialConfig(cut, 1, 1, recipe.seed))
     windows = train.texts.windows
     assert len(train.labels) == len(train.targets) == len(train.texts) > len(windows) == len(whole.labels)
     begins = np.cumsum(windows) - windows
@@ -41,7 +42,7 @@ def test_an_epoch_is_estimated_with_all_windows():
     encoder = CorpusEncoder(corpus_of(recipe))
     config = TrialConfig(recipe.hyperparameters, 2, 2)
     work = WorkloadEstimator(encoder, recipe.seed).epoch(config)
-    train = encoder.training_set(recipe.hyperparameters, recipe.seed).texts
+    train = encoder.training_set(TrialConfig(recipe.hyperparameters, 1, 1, recipe.seed)).texts
     assert work.steps == -(-len(train) // int(recipe.hyperparameters.batch_size))
     assert work.tokens == pytest.approx(train.lengths.sum())
     dev = encoder.split(recipe.hyperparameters, "dev").texts
