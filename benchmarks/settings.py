@@ -125,7 +125,7 @@ def compare(cells: pd.DataFrame) -> pd.DataFrame:
     picked["cells"] = 100 * cells.groupby(grids)["test_accuracy"].mean()
     picked["time"] = cells.groupby(grids)["train_seconds"].sum()
     lines = []
-    for setting, own in picked.drop(DEFAULT).groupby(level="setting", sort=False):
+    for setting, own in picked.drop(DEFAULT, level="setting").groupby(level="setting", sort=False):
         plain = picked.loc[DEFAULT].reindex(own.droplevel("setting").index)
         apart = (own.droplevel("setting") - plain).dropna()
         apart["time"] = own.droplevel("setting")["time"] / plain["time"]

@@ -94,6 +94,10 @@ def test_searches_are_compared_within_their_task_and_seed():
 
 def test_the_comparison_is_printed_from_the_file(tmp_path, capsys):
     file = tmp_path / "models.csv"
+    with pytest.raises(SystemExit):
+        main(["compare", "--out", str(file)])
+    assert "models.csv is not there: let the other command write it first" in capsys.readouterr().err
+    log(BASELINE, (80, 0.6, 0.8))[:0].to_csv(file, index=False)
     with pytest.raises(UserError, match=r"models\.csv holds no search: run one first"):
         main(["compare", "--out", str(file)])
     baseline, ours = log(BASELINE, (80, 0.6, 0.8)), log("ours-grid", (10, 0.6, 0.8), (20, 0.7, 0.7))

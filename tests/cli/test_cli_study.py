@@ -537,7 +537,7 @@ def test_dialogue_columns_change_what_the_model_sees(bertgrid, study, own):
         (["own.csv", "--text-column", "txt", "-o", "out.csv"], "own.csv has no column 'txt'; its columns are dlg, who"),
         (
             ["own.csv", "--id-column", "dlg", "-o", "out.csv"],
-            "--dialogue-column, --speaker-column and --id-column need",
+            "--text-pair-column, --dialogue-column, --speaker-column and --id-column need",
         ),
         (
             ["own.csv", "--text-column", "text", "--id-column", "dlg", "-o", "out.csv"],
