@@ -39,7 +39,7 @@ def main() -> None:
     folder = StudyFolder.existing(flags.study)
     metadata, dev = folder.read_metadata(), open_corpus(folder.read_recipe(), data_dirs(flags.data_dir)).splits["dev"]
     labels = np.array([metadata.labels.index(utterance.label) for utterance in utterances(dev)], np.int32)
-    tokenizer, hyperparameters = load_tokenizer(str(folder.final_model())), folder.read_final().hyperparameters
+    tokenizer, hyperparameters = load_tokenizer(str(folder.final_models()[0])), folder.read_final().hyperparameters
     encoded = encode_dialogues(tokenizer, dev, hyperparameters, metadata.speakers)
     batches = {
         size: [
