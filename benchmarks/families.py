@@ -1,13 +1,14 @@
 """Measure how much faster BERT and its relatives are trained without padding than by transformers' own pass.
 
-    python -m benchmarks.families --model scratch:6x384 --max-train-samples 480 --rounds 5 [--csv FILE]
+    python -m benchmarks.families --model scratch:6x384 --max-train-samples 480 --rounds 5 [--xla] [--csv FILE]
 
 With `scratch:LAYERSxWIDTH`, every family is measured (`--families`), with random weights, this size, embeddings of its
 own default width and the vocabulary that `scratch` trains; with a folder or hub id, that checkpoint alone. Three
 trainers with the same optimizer take turns in one process, in fp32: without padding, with the model's own pass on
 batches that texts of similar length share, and with its own pass on random batches padded to the maximum length. In
 each round each of them trains one epoch; the first, in which functions are traced, does not count. Numbers are medians
-over the rounds, ratios medians of the rounds' ratios. Texts are current and previous utterance of Friends, or the
+over the rounds, ratios medians of the rounds' ratios. `--xla` adds a fourth: the grouped one's pass, padded to
+multiples of 16 tokens and compiled by XLA for each size. Texts are current and previous utterance of Friends, or the
 layout of `--set context=…`.
 """
 
@@ -35,6 +36,9 @@ from bertgrid_tf.training.encoding import CorpusEncoder, training_texts
 from bertgrid_tf.trial_config import TrialConfig
 
 OURS, GROUPED, PADDED = PASSES = ("no padding", "own pass, grouped", "own pass, padded")
+XLA = "own pass, XLA"
+XLA_TOKENS = 16
+"""Of which the padded lengths are multiples, so that XLA has few sizes to compile."""
 
 
 def checkpoints(model: str, kinds: Sequence[str], corpus: Corpus) -> Iterator[Checkpoint]:
@@ -69,30 +73,36 @@ def relative(kind: str, bert: Checkpoint) -> Checkpoint:
     return Checkpoint(kind, bert.tokenizer, model, initial, frozenset(range(len(initial))))
 
 
-def padded(checkpoint: Checkpoint, length: int) -> ForwardPass:
-    """Return the model's own pass on texts padded to `length` tokens."""
+def padded(checkpoint: Checkpoint, tokens: int, xla: bool = False) -> ForwardPass:
+    """Return the model's own pass on texts padded to a multiple of `tokens`, with `xla` compiled for each size."""
     # Only here, after `command` has kept transformers from importing PyTorch.
     import tensorflow as tf
 
+    own = tf.function(checkpoint.logits, jit_compile=True) if xla else checkpoint.logits
+
     def forward(ids: tf.Tensor, types: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
-        rest = [[0, 0], [0, length - tf.shape(ids)[1]]]
+        rest = [[0, 0], [0, -tf.shape(ids)[1] % tokens]]
         ids = tf.pad(ids, rest, constant_values=checkpoint.tokenizer.pad_token_id)
-        return checkpoint.logits(ids, tf.pad(types, rest), tf.pad(mask, rest), training)
+        return own(ids, tf.pad(types, rest), tf.pad(mask, rest), training)
 
     return forward
 
 
-def measure(checkpoint: Checkpoint, train: EncodedDataset, config: TrialConfig, rounds: int) -> dict[str, Measurement]:
+def measure(
+    checkpoint: Checkpoint, train: EncodedDataset, config: TrialConfig, rounds: int, xla: bool = False
+) -> dict[str, Measurement]:
     """Train epochs of one checkpoint by each of the passes in turn."""
     forwards = {OURS: None, GROUPED: checkpoint.logits, PADDED: padded(checkpoint, config.hyperparameters.max_length)}
+    if xla:
+        forwards[XLA] = padded(checkpoint, XLA_TOKENS, xla=True)
     steps = -(-len(train.texts) // int(config.hyperparameters.batch_size))
     trainers: dict[str, tuple[Trainer, TrialConfig]] = {}
     for name, forward in forwards.items():
-        grouping = config.with_hyperparameters(group_by_length="always" if name == GROUPED else "never")
+        grouping = config.with_hyperparameters(group_by_length="always" if name in (GROUPED, XLA) else "never")
         trainers[name] = Trainer(checkpoint, forward=forward), grouping
         # The Dropout layers draw by the key of the latest trainer, so that each is traced before the next is made.
         trainers[name][0].time_steps(train, grouping, steps)
-    seconds: dict[str, list[float]] = {name: [] for name in PASSES}
+    seconds: dict[str, list[float]] = {name: [] for name in forwards}
     for round_ in range(1, rounds + 1):
         for name, (trainer, grouping) in trainers.items():
             seconds[name].append(float(trainer.time_steps(train, grouping, steps)[1].sum()))
@@ -105,18 +115,20 @@ def main() -> None:
     parser = command.parser(__doc__, csv="file for every round's seconds")
     parser.add_argument("--families", default=",".join(FAMILIES), help="the families to measure with scratch:LxW")
     parser.add_argument("--rounds", type=command.count, default=5, help="rounds that count")
+    parser.add_argument("--xla", action="store_true", help="compare with a pass that XLA compiles too")
     flags = parser.parse_args()
     recipe = command.friends(flags, context="current+previous")
     corpus, config = command.corpus(flags, recipe), TrialConfig(recipe.hyperparameters, 1, 1, recipe.seed)
     train = CorpusEncoder(corpus).training_set(config)
     lengths = train.texts.lengths
     heading = f"{len(lengths)} texts of {lengths.mean():.1f} tokens, texts/s"
-    table = Table(heading, *PASSES, f"× {GROUPED}", f"× {PADDED}")
+    passes = [*PASSES, XLA] if flags.xla else PASSES
+    table = Table(heading, *passes, *(f"× {name}" for name in passes[1:]))
     rows: list[dict[str, Any]] = []
     for checkpoint in checkpoints(flags.model, flags.families.split(","), corpus):
-        measured = measure(checkpoint, train, config, flags.rounds)
-        rates = [f"{measured[name].rate(len(lengths)):.1f}" for name in PASSES]
-        ratios = [f"{measured[OURS].faster_than(measured[name]):.2f}" for name in (GROUPED, PADDED)]
+        measured = measure(checkpoint, train, config, flags.rounds, flags.xla)
+        rates = [f"{measured[name].rate(len(lengths)):.1f}" for name in passes]
+        ratios = [f"{measured[OURS].faster_than(measured[name]):.2f}" for name in passes[1:]]
         table.add_row(checkpoint.name, *rates, *ratios)
         rows += [
             {"checkpoint": checkpoint.name, "pass": name, "round": number, "seconds": taken}

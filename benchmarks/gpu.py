@@ -101,6 +101,11 @@ def sections(model: str, data_dir: str, memory: str, work: str) -> list[Section]
             f"python -m benchmarks.families --model scratch:12x768 {measured}",
         ),
         Section(
+            "XLA",
+            "A pass that it compiles, on texts padded to few lengths, beside one without padding.",
+            f"python -m benchmarks.families --model {model} {measured} --xla",
+        ),
+        Section(
             "Killed and resumed",
             "A study killed after a minute and resumed has the cells of one that was not, up to a GPU's rounding.",
             f"{small} --study whole >/dev/null && {{ timeout -s KILL 60 {small} --study killed >/dev/null; "

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks.families import OURS, PASSES, checkpoints, measure, padded
+from benchmarks.families import OURS, PASSES, XLA, checkpoints, measure, padded
 from bertgrid_tf.bert.checkpoint import Checkpoint
 from bertgrid_tf.bert.unpadded import supports
 from bertgrid_tf.corpus import Corpus
@@ -34,13 +34,14 @@ def test_padding_to_the_maximum_length_changes_no_logits(made):
         one.reset(0)
         ids = tf.constant([[2, 7, 3], [2, 3, 0]])
         inputs = (ids, tf.zeros_like(ids), tf.cast(ids > 0, tf.int32), False)
-        np.testing.assert_allclose(padded(one, 9)(*inputs), one.logits(*inputs), atol=1e-5)
+        for xla in (False, True):
+            np.testing.assert_allclose(padded(one, 9, xla)(*inputs), one.logits(*inputs), atol=1e-5)
 
 
 def test_every_pass_trains_in_every_round(made, recipe: Recipe, corpus: Corpus):
     train = CorpusEncoder(corpus).training_set(TrialConfig(recipe.hyperparameters, 1, 1, 1))
-    measured = measure(made[0], train, TrialConfig(recipe.hyperparameters, 1, 1), rounds=2)
-    assert tuple(measured) == PASSES
+    measured = measure(made[0], train, TrialConfig(recipe.hyperparameters, 1, 1), rounds=2, xla=True)
+    assert tuple(measured) == (*PASSES, XLA)
     assert all(len(one.seconds) == 2 and min(one.seconds) > 0 for one in measured.values())
     assert measured[OURS].faster_than(measured[OURS]) == 1
 
