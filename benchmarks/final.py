@@ -131,8 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     top, training = command.task_parsers("final", __doc__, "train", OUT, "file of the scores")
     training.add_argument("--seeds", type=command.whole_numbers, required=True, help="a repetition each, far apart")
     training.add_argument("--members", type=command.count, default=5, help="models of a group")
-    for split in ("dev", "test"):
-        training.add_argument(f"--max-{split}-samples", type=command.count, help=f"about as many texts of {split}")
+    training.add_argument("--max-dev-samples", type=command.count, help="about as many texts of dev")
+    training.add_argument("--max-test-samples", type=command.count, help="about as many texts of test")
     flags = top.parse_args(arguments)
     if flags.command == "train":
         train(flags)
