@@ -13,7 +13,6 @@ each. Scored are single models on average, the mean of their probabilities, and 
 import argparse
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +21,10 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from benchmarks import command
+from benchmarks.layout import limit_splits
 from benchmarks.schedules import mean_with_interval
 from bertgrid_tf.bert.encode import EncodedDataset
 from bertgrid_tf.budget.plan import final_trials
-from bertgrid_tf.corpus import limit
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.inference.predictor import ensemble
 from bertgrid_tf.metrics.classification import evaluate
@@ -56,9 +55,8 @@ def train(flags: argparse.Namespace) -> None:
         corpus = command.corpus(flags, recipe)
         if "test" not in corpus.splits:
             raise UserError(f"{corpus.name} has no test split, on which final models are scored: give one.")
-        most = {"dev": flags.max_dev_samples, "test": flags.max_test_samples}
-        limited = {split: limit(corpus.splits[split], count, seed) for split, count in most.items() if count}
-        corpus = replace(corpus, splits={**corpus.splits, **limited})
+        for split, count in (("dev", flags.max_dev_samples), ("test", flags.max_test_samples)):
+            corpus = limit_splits(corpus, count, seed, (split,)) if count else corpus
         encoder, models = CorpusEncoder(corpus), ModelCache(corpus)
         for group, keys in finals.items():
             place = {"corpus": flags.corpus, "seed": seed, "members": flags.members, "group": group}

@@ -658,7 +658,7 @@ class Study:
             format: "savedmodel", for TensorFlow and its servers, or "onnx", for ONNX Runtime.
             path: The folder to write, which must not exist; None for one in the study folder, named after the format,
                 as "onnx" or "onnx-int8".
-            quantize: "int8" for weights and products in int8, with "onnx" alone.
+            quantize: "int8" for weights and products in int8, only with "onnx".
 
         Raises:
             UserError: There is no final model or no such format, the folder exists, or the model differs.

@@ -70,7 +70,7 @@ def export(study_folder: StudyFolder, format: str, out: Path, quantize: str | No
     if format not in FORMATS:
         raise UserError(f"A model cannot be exported as {format!r}: choose from {', '.join(FORMATS)}.")
     if quantize is not None and (format, quantize) != ("onnx", "int8"):
-        raise UserError(f"{format} cannot be quantized to {quantize}: onnx alone can, to int8.")
+        raise UserError(f"{format} cannot be quantized to {quantize}: only onnx can be, to int8.")
     if format == "onnx" and not (find_spec("tf2onnx") and find_spec("onnxruntime")):
         raise UserError(
             "onnx needs tf2onnx and ONNX Runtime, which are not installed: pip install 'bertgrid-tf[onnx]'."

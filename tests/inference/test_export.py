@@ -234,7 +234,7 @@ def test_a_quantized_model_is_smaller_and_gives_nearly_the_study_s_probabilities
 
 @pytest.mark.parametrize(("name", "quantize"), [("savedmodel", "int8"), ("onnx", "int4")])
 def test_what_cannot_be_quantized_is_refused(study_folder, tmp_path, name, quantize):
-    with pytest.raises(UserError, match=f"{name} cannot be quantized to {quantize}: onnx alone can, to int8"):
+    with pytest.raises(UserError, match=f"{name} cannot be quantized to {quantize}: only onnx can be, to int8"):
         export(study_folder, name, tmp_path / "out", quantize)
 
 

@@ -287,13 +287,13 @@ def test_the_layout_is_said_in_words():
 
 
 def test_pairs_are_described_as_pairs():
-    alone = {"context": "current"}
-    written = card(analysis(PAIRS, hyperparameters=alone)).split("## Input")[1].split("## Scores")[0]
+    single = {"context": "current"}
+    written = card(analysis(PAIRS, hyperparameters=single)).split("## Input")[1].split("## Scores")[0]
     assert "An input is a pair of texts. Where that makes more than 48 tokens" in written
     assert "the longer text is cut first, at its end." in written
     assert '"text_pair": "At the museum."' in written
     assert "dialogue" not in written
-    cut = card(analysis(PAIRS, hyperparameters=alone | {"truncation": "head+tail"})).split("## Input")[1]
+    cut = card(analysis(PAIRS, hyperparameters=single | {"truncation": "head+tail"})).split("## Input")[1]
     assert "the longer text is cut first, in its middle" in cut
     assert "[(('Where have you been?', 'At the museum.'), None)]" in cut
 

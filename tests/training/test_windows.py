@@ -60,8 +60,8 @@ def test_a_text_is_scored_and_predicted_by_the_mean_of_its_windows(tmp_path):
     scored = read_predictions(predictions_file(study.predictions, "final", 1), corpus.labels).probabilities
     assert len(scored) == len(dev.labels) < len(dev.texts)
     trainer = runner.models.trainer(config.hyperparameters, 1)
-    alone = trainer.probabilities(dev.texts.take(np.arange(len(dev.texts))))
-    np.testing.assert_allclose(scored, dev.texts.mean_of_texts(alone), atol=1e-5)
+    of_inputs = trainer.probabilities(dev.texts.take(np.arange(len(dev.texts))))
+    np.testing.assert_allclose(scored, dev.texts.mean_of_texts(of_inputs), atol=1e-5)
     counts = {split: dict.fromkeys(corpus.labels, 1) for split in ("train", "dev")}
     study.write_recipe(recipe)
     study.write_metadata(StudyMetadata("0" * 16, corpus.labels, runner.encoder._speakers, {}, {}, classes=counts))
