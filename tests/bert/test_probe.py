@@ -3,10 +3,10 @@
 import os
 import pickle
 import signal
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -130,25 +130,24 @@ def test_real_steps_are_measured_in_a_child_process_near_the_estimate():
 
 
 def test_a_child_that_is_killed_leaves_what_it_has_sent(monkeypatch):
-    load = pickle.load
+    load, start, started = pickle.load, subprocess.Popen, []
+
+    def starting(*arguments, **options) -> subprocess.Popen:
+        started.append(start(*arguments, **options))
+        return started[-1]
 
     def killing(file) -> list[Point]:
         points = load(file)
         if len(points) == 2:
-            (child,) = children()
-            os.kill(child, signal.SIGKILL)
+            os.kill(started[-1].pid, signal.SIGKILL)
         return points
 
+    monkeypatch.setattr("bertgrid_tf.system.isolated_process.subprocess.Popen", starting)
     monkeypatch.setattr("bertgrid_tf.system.isolated_process.pickle.load", killing)
     points = probe.probe(question(most=4096), LIMIT)
     # It may have sent another batch before the signal arrived.
     assert [point.batch for point in points][:2] == [1, 2]
     assert len(points) < 6
-
-
-def children() -> list[int]:
-    """The processes that this one has started and not yet waited for."""
-    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
 
 
 def test_memory_that_holds_no_text_is_one_sentence():
