@@ -172,6 +172,12 @@ def corpus(flags: argparse.Namespace, recipe: Recipe) -> Corpus:
     return open_corpus(recipe, data_dirs(flags.data_dir))
 
 
+def add_limits(made: argparse.ArgumentParser) -> None:
+    """Add the flags that limit what is scored (`layout.scored_corpus`)."""
+    made.add_argument("--max-dev-samples", type=count, help="about as many texts of dev")
+    made.add_argument("--max-test-samples", type=count, help="about as many texts of test")
+
+
 def command_line(module: str, flags: argparse.Namespace, without: tuple[str, ...]) -> str:
     """Format the command that repeats a benchmark elsewhere: MODEL in place of the checkpoint, and no paths.
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from benchmarks import command
-from benchmarks.layout import limit_splits
+from benchmarks.layout import scored_corpus
 from benchmarks.schedules import mean_with_interval
 from bertgrid_tf.bert.encode import EncodedDataset
 from bertgrid_tf.budget.plan import final_trials
@@ -52,11 +52,7 @@ def train(flags: argparse.Namespace) -> None:
         raise UserError("--learning-rates: all models are trained with one, so give one.")
     for seed in flags.seeds:
         recipe = command.task(flags, seed=seed, learning_rate=flags.learning_rates[0])
-        corpus = command.corpus(flags, recipe)
-        if "test" not in corpus.splits:
-            raise UserError(f"{corpus.name} has no test split, on which final models are scored: give one.")
-        for split, count in (("dev", flags.max_dev_samples), ("test", flags.max_test_samples)):
-            corpus = limit_splits(corpus, count, seed, (split,)) if count else corpus
+        corpus = scored_corpus(flags, recipe)
         encoder, models = CorpusEncoder(corpus), ModelCache(corpus)
         for group, keys in finals.items():
             place = {"corpus": flags.corpus, "seed": seed, "members": flags.members, "group": group}
@@ -129,8 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     top, training = command.task_parsers("final", __doc__, "train", OUT, "file of the scores")
     training.add_argument("--seeds", type=command.whole_numbers, required=True, help="a repetition each, far apart")
     training.add_argument("--members", type=command.count, default=5, help="models of a group")
-    training.add_argument("--max-dev-samples", type=command.count, help="about as many texts of dev")
-    training.add_argument("--max-test-samples", type=command.count, help="about as many texts of test")
+    command.add_limits(training)
     flags = top.parse_args(arguments)
     if flags.command == "train":
         train(flags)

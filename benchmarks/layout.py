@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import command
 from benchmarks.texts import PaddedTexts
 from bertgrid_tf.bert.tokenizer import load_tokenizer
 from bertgrid_tf.corpus import Corpus, limit, speaker_counts, utterances
@@ -40,6 +41,21 @@ def limit_splits(corpus: Corpus, count: int, seed: int, splits: Iterable[str] = 
     """Limit splits to about `count` utterances each, in whole dialogues."""
     limited = {name: limit(corpus.splits[name], count, seed) for name in splits}
     return replace(corpus, splits={**corpus.splits, **limited})
+
+
+def scored_corpus(flags: Namespace, recipe: Recipe) -> Corpus:
+    """Open the recipe's corpus, whose dev selects and whose test split scores, limited by `command.add_limits`' flags.
+
+    Raises:
+        UserError: There is no test split.
+    """
+    corpus = command.corpus(flags, recipe)
+    if not corpus.splits.get("test"):
+        raise UserError(f"{corpus.name} has no test split, on which models are scored here: give one.")
+    for split in ("dev", "test"):
+        if most := getattr(flags, f"max_{split}_samples", None):
+            corpus = limit_splits(corpus, most, recipe.seed, (split,))
+    return corpus
 
 
 def our_request(flags: Namespace, recipe: Recipe, folder: Path) -> dict[str, Any]:

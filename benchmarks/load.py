@@ -106,8 +106,8 @@ def main() -> None:
     flags = parser.parse_args()
     flags.work.mkdir(parents=True, exist_ok=True)
     console = Console(width=160, highlight=False)
-    names = ("command", *(Column(name, justify="right") for name in ("rows", "s", "CPU s", "peak MB")))
-    table = Table(*names, "resident MB over time")
+    names = (Column(name, justify="right") for name in ("rows", "s", "CPU s", "peak MB"))
+    table = Table("command", *names, "resident MB over time")
 
     def texts(rows: int) -> Path:
         path: Path = flags.work / f"{rows}x{flags.characters}.csv"

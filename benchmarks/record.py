@@ -14,6 +14,7 @@ from datetime import date
 from math import nan
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import yaml
@@ -95,7 +96,7 @@ def task_recipe(recording: Recording, task: str, data_dir: Path, checkpoints: Ma
     model = recording.model if SCRATCH.fullmatch(recording.model) else checkpoints.get(recording.model)
     if model is None:
         raise UserError(f"The list names the checkpoint {recording.model}: give --checkpoint {recording.model}=DIR.")
-    keys = {"model": model, "max_train_samples": recording.texts, "sweeps": {}, "final.model": NO_MODEL}
+    keys: dict[str, Any] = {"model": model, "max_train_samples": recording.texts, "sweeps": {}, "final.model": NO_MODEL}
     keys |= {"learning_rates": recording.learning_rates, "epochs": recording.epochs} | recording.set
     if task not in SOURCES:
         columns = {f"data.{name}_column": name for name in ("text", "label", "split")}

@@ -34,10 +34,11 @@ from rich.table import Column, Table
 from scipy.stats import spearmanr, t
 
 from benchmarks import command
+from benchmarks.layout import limit_splits, scored_corpus
 from bertgrid_tf.bert.encode import EncodedDataset, joined
 from bertgrid_tf.bert.optimizer import StepUpdate, cooldown_rates, learning_rates
 from bertgrid_tf.bert.trainer import Trainer
-from bertgrid_tf.corpus import Corpus, limit
+from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.hyperparameters import COOLDOWN, Hyperparameters
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.files import write_text
@@ -203,10 +204,8 @@ class RowSchedules:
 def open_task(flags: argparse.Namespace) -> tuple[Recipe, Corpus]:
     """Return the recipe and the corpus of the command line, dev and test no larger than they need be."""
     recipe = command.task(flags)
-    corpus = command.corpus(flags, recipe)
-    for split, largest in (("dev", LARGEST_DEV), ("test", LARGEST_TEST)):
-        corpus.splits[split] = limit(corpus.splits[split], largest, recipe.seed)
-    return recipe, corpus
+    corpus = limit_splits(scored_corpus(flags, recipe), LARGEST_DEV, recipe.seed, ("dev",))
+    return recipe, limit_splits(corpus, LARGEST_TEST, recipe.seed, ("test",))
 
 
 def train(flags: argparse.Namespace) -> None:
@@ -284,7 +283,7 @@ def compare(table: pd.DataFrame) -> pd.DataFrame:
     lines, epochs = [], int(table.index.get_level_values("epoch").max())
     grids, correlations = ["corpus", "seed"], dict[str, pd.Series]()
     for schedule in table["test"].columns:
-        both = table[table["test"][[schedule, PER_CELL]].notna().all(axis=1)]
+        both = table.loc[table["test"][[schedule, PER_CELL]].dropna().index]
         apart = 100 * (both["test"][schedule] - both["test"][PER_CELL])
         line: dict[str, Any] = {"schedule": schedule, "grids": both.groupby(grids).ngroups}
         line["cost"] = epochs_trained(schedule, epochs) / epochs
@@ -315,7 +314,7 @@ def mean_with_interval(values: pd.Series) -> tuple[float, float, float]:
 
 def show(console: Console, compared: pd.DataFrame) -> None:
     """Print the comparison."""
-    epochs = [name for name in compared if name.startswith("epoch ")]
+    epochs = [str(name) for name in compared if str(name).startswith("epoch ")]
     columns = ("× shared", "− per-cell, points (95 %)", *epochs)
     columns += ("|−| other seeds'", "rank corr.", "− shared's", "pick on test", "grids")
     table = Table("schedule", *(Column(name, justify="right", no_wrap=True) for name in columns))

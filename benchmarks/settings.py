@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from benchmarks import command
-from benchmarks.layout import limit_splits
+from benchmarks.layout import scored_corpus
 from benchmarks.schedules import CELL, mean_with_interval
 from bertgrid_tf.bert.encode import EncodedDataset
 from bertgrid_tf.bert.trainer import EpochResult, Trainer
@@ -55,11 +55,7 @@ COLUMNS = [*CELL, "setting", *(f"{split}_{metric}" for split in ("dev", "test") 
 def train(flags: argparse.Namespace) -> None:
     """Train the rows that the file does not have."""
     recipe = command.task(flags)
-    corpus = command.corpus(flags, recipe)
-    if "test" not in corpus.splits:
-        raise UserError(f"{corpus.name} has no test split, on which settings are scored: give one.")
-    if flags.max_scored:
-        corpus = limit_splits(corpus, flags.max_scored, recipe.seed, ("dev", "test"))
+    corpus = scored_corpus(flags, recipe)
     recipes = {DEFAULT: recipe}
     for key, value in flags.settings:
         if key not in SWEEPABLE:
@@ -158,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     top, training = command.task_parsers("settings", __doc__, "train", OUT, "file of the cells")
     training.add_argument("--seeds", type=command.whole_numbers, required=True, help="a grid each for every setting")
     training.add_argument("--settings", type=pairs, default=",".join(SETTINGS), help="KEY=VALUE,KEY=VALUE,…")
-    training.add_argument("--max-scored", type=command.count, help="score about as many utterances of dev and of test")
+    command.add_limits(training)
     flags = top.parse_args(arguments)
     if flags.command == "train":
         train(flags)

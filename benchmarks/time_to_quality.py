@@ -49,7 +49,7 @@ from rich.table import Column, Table
 from benchmarks import command
 from benchmarks.contenders.process import Contender
 from benchmarks.grid import Searched, search
-from benchmarks.layout import our_request, their_request
+from benchmarks.layout import our_request, scored_corpus, their_request
 from benchmarks.suggest import ONE_SOURCE
 from bertgrid_tf.bank.studies import read_studies
 from bertgrid_tf.corpus import Corpus, utterances
@@ -87,9 +87,7 @@ def contender(name: str, flags: argparse.Namespace, seed: int, folder: Path) -> 
     recipe = command.task(flags, seed=seed, search=OURS.get(name, "grid"), **final)
     if recipe.hyperparameters.precision == AUTO:
         raise UserError("precision=auto is bertgrid-tf's alone: give --set precision=fp32, bf16 or fp16.")
-    corpus = command.corpus(flags, recipe)
-    if not corpus.splits.get("test"):
-        raise UserError(f"{flags.corpus} has no test split, on which quality is measured: give a table with one.")
+    corpus = scored_corpus(flags, recipe)
     if name in OURS:
         dev = len(list(utterances(corpus.splits["dev"])))
         ours = {"record": "epochs", "dev_utterances": dev, "test": True, "left_out": same_source(flags.corpus)}

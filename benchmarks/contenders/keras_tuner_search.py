@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -34,10 +35,11 @@ class Epochs(tf_keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Record the epoch."""
         seconds = perf_counter() - self._began
-        self._recorder.epoch(seconds, float(logs["val_accuracy"]), self._test and self._test_accuracy)
+        score = None if self._test is None else partial(self._test_accuracy, self._test)
+        self._recorder.epoch(seconds, float(logs["val_accuracy"]), score)
 
-    def _test_accuracy(self) -> float:
-        rows = dataset(self._test, 64, shuffle=False)
+    def _test_accuracy(self, test: PaddedTexts) -> float:
+        rows = dataset(test, 64, shuffle=False)
         return float(self.model.evaluate(rows, verbose=0, return_dict=True)["accuracy"])
 
 

@@ -5,6 +5,7 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks.contenders.process import Reply, serve
+from bertgrid_tf.hyperparameters import Precision
 
 # Long in comparison with a call, and short enough to meet a moment without other load.
 SECONDS = 0.1
@@ -33,7 +34,7 @@ def best(sizes: Iterable[tuple[int, int, int]], product: Callable[[int, int, int
     return max(rate(product(m, k, n), 2 * m * k * n) for m, k, n in sizes)
 
 
-def tensorflow(dtype: str) -> Callable[[int, int, int], Multiply]:
+def tensorflow(dtype: Precision) -> Callable[[int, int, int], Multiply]:
     """Return the maker of TensorFlow's products."""
     import tensorflow as tf
 
@@ -52,7 +53,7 @@ def tensorflow(dtype: str) -> Callable[[int, int, int], Multiply]:
     return product
 
 
-def torch(dtype: str) -> Callable[[int, int, int], Multiply]:
+def torch(dtype: Precision) -> Callable[[int, int, int], Multiply]:
     """Return the maker of PyTorch's products."""
     import torch
 

@@ -1,7 +1,8 @@
 """A study of bertgrid-tf with its study folder and every file in it, recorded epoch by epoch or step by step."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from benchmarks.contenders.steps import StepRecorder
 from benchmarks.contenders.trials import EpochRecorder
 from benchmarks.layout import limit_splits
 from bertgrid_tf.bank import surfaces
-from bertgrid_tf.bank.studies import read_studies
+from bertgrid_tf.bank.studies import RecordedStudy, read_studies
 from bertgrid_tf.budget.callbacks import Callback
 from bertgrid_tf.data import open_corpus
 from bertgrid_tf.recipe import Recipe
@@ -41,10 +42,11 @@ class RecordEpochs(Callback):
 
     def on_epoch_end(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record an epoch."""
-        self.recorder.epoch(metrics["seconds"], metrics["accuracy"], self._runner and self._test_accuracy)
+        score = None if self._runner is None else partial(self._test_accuracy, self._runner)
+        self.recorder.epoch(metrics["seconds"], metrics["accuracy"], score)
 
-    def _test_accuracy(self) -> float:
-        runner, hyperparameters = self._runner(), self._config.hyperparameters
+    def _test_accuracy(self, runner_of: Callable[[], TrialRunner]) -> float:
+        runner, hyperparameters = runner_of(), self._config.hyperparameters
         test = runner.encoder.split(hyperparameters, "test")
         probabilities = runner.models.trainer(hyperparameters, self._config.gpus).probabilities(test.texts)
         return float(np.mean(probabilities.argmax(axis=1) == test.labels))
@@ -65,6 +67,10 @@ class RecordSteps(Callback):
         self.recorder.step()
 
 
+def _studies_without(tasks: Collection[str]) -> tuple[RecordedStudy, ...]:
+    return tuple(study for study in read_studies() if study.card.task not in tasks)
+
+
 def prepare(request: Mapping[str, Any]) -> Callable[[], Reply]:
     """Prepare a study in a new folder each round.
 
@@ -74,7 +80,7 @@ def prepare(request: Mapping[str, Any]) -> Callable[[], Reply]:
             (`EpochRecorder`).
     """
     if left_out := request.get("left_out"):
-        surfaces.read_studies = lambda: [study for study in read_studies() if study.card.task not in left_out]
+        surfaces.read_studies = partial(_studies_without, left_out)
     recipe = Recipe.model_validate(request["recipe"])
     corpus = open_corpus(recipe, [Path(folder) for folder in request["data_dirs"]])
     corpus = limit_splits(corpus, request["dev_utterances"], recipe.seed)

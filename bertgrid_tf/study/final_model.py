@@ -110,9 +110,7 @@ def _train_members(
     """
     folder = execution.folder
     folder.delete_weights()
-    for line in controller.log.since_growth("final"):
-        members = [replace(config, stop_epoch=int(line["epoch"])) for config in members]
-    configs = {member_name(number): config for number, config in enumerate(members, start=1)}
+    configs = {member_name(n + 1): _cut(config, controller.log) for n, config in enumerate(members)}
     ended = _ended(configs, folder)
     places = {name: folder.member_model(number) for number, name in enumerate(configs, start=1)}
     waiting = [name for name in configs if name not in ended or not places[name].is_dir()]
@@ -173,9 +171,7 @@ def _train(
     Raises:
         UserError: The model does not fit the memory, or diverges.
     """
-    config, log = member.config, controller.log
-    for line in log.since_growth("final"):
-        config = replace(config, stop_epoch=int(line["epoch"]))
+    config, log = _cut(member.config, controller.log), controller.log
     if not controller.begin_final(member.name, config, member.first):
         return None
     model, has_diverged = config.hyperparameters.model, execution.recipe.has_diverged
@@ -198,6 +194,13 @@ def _train(
             f"{kept} another --final-model or --set final.batch_size."
         )
     return epochs
+
+
+def _cut(config: TrialConfig, log: BudgetLog) -> TrialConfig:
+    """Return the configuration, with its last epoch where the time has ended the final model."""
+    for line in log.since_growth("final"):
+        config = replace(config, stop_epoch=int(line["epoch"]))
+    return config
 
 
 def _is_trained(members: Sequence[TrialConfig], folder: StudyFolder, log: BudgetLog) -> bool:

@@ -18,7 +18,7 @@ GRID = [
     "1",
     "--max-train-samples",
     "60",
-    "--max-scored",
+    "--max-test-samples",
     "30",
 ]
 TRAIN = ["train", "sample", "--model", "scratch:1x32", "--set", "max_length=16", *GRID]
