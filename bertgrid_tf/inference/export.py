@@ -178,7 +178,8 @@ def _quantize(checkpoint: Checkpoint, folder: Path) -> Served:
     with _blamed_on_onnx(checkpoint):
         # Sizes that only symbols express need a package that is not among onnxruntime's own, and no weight has any.
         shape_inference.quant_pre_process(file, prepared, skip_symbolic_shape=True)
-        quantize_dynamic(prepared, file)
+        # A scale for each output. 7 bits: without VNNI, sums of two products of 8 bits saturate in 16.
+        quantize_dynamic(prepared, file, per_channel=True, reduce_range=True)
     prepared.unlink()
     return _run_onnx(checkpoint, str(file))
 
