@@ -1,5 +1,6 @@
 """The devices that TensorFlow computes on; its GPUs are made up."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from made_up_gpus import A10, T4, Caps, give
 
 from bertgrid_tf.bert import device
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.system.host import process_memory
 
 
 @pytest.fixture
@@ -106,3 +108,14 @@ def test_a_rate_is_what_the_processor_can_do(dtype):
 
 def test_a_memory_rate_is_what_memory_can_do():
     assert 1e8 < device.memory_rate(0.1) < 1e14
+
+
+def test_a_memory_rate_leaves_no_vector_to_the_garbage_collector():
+    device.memory_rate(0.01)  # loads the kernels
+    before = process_memory("VmRSS")
+    gc.disable()
+    try:
+        device.memory_rate(0.01)
+    finally:
+        gc.enable()
+    assert process_memory("VmRSS") < before + 4 * 2**24 // 2  # half of a vector
