@@ -1,5 +1,6 @@
 """One study in three acts: sweeps ▶ learning-rate × epoch grid ▶ final model."""
 
+import gc
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -184,7 +185,7 @@ class StudyRunner:
             self._at_intervals("tables", lambda: self._write_tables(oracle))
             if epoch == trial.hyperparameters.values["stop_epoch"]:
                 self._callback.on_trial_end(trial_name(trial.trial_id))
-                self._at_intervals("report", self._write_report)
+                self._at_intervals("report", self._write_report_so_far)
             return goes_on
 
         reduced = set[str]()
@@ -289,6 +290,12 @@ class StudyRunner:
                 self._callback.on_message(f"The report was not written: {error}")
         self._controller.write()
         return analysis.with_times(self._folder.read_times())
+
+    def _write_report_so_far(self) -> None:
+        """Write the report, and leave none of its figures in memory."""
+        self._write_report()
+        # Matplotlib's figures are cycles of some 25 MB, which Python's own collections reach after many trials.
+        gc.collect()
 
     def _contribute(self) -> None:
         """Add the study's table to the bank; a study does not end for want of that."""

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import gc
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from matplotlib.figure import Figure
 from tiny_study import SECONDS, Recorder, corpus_of, run, tiny
 from transformers import DebertaV2Config, ElectraConfig, TFDebertaV2Model, TFElectraModel
 
@@ -26,6 +28,7 @@ from bertgrid_tf.errors import UserError
 from bertgrid_tf.inference.evaluate import evaluate_split
 from bertgrid_tf.storage.predictions import predictions_file, read_predictions
 from bertgrid_tf.storage.study_folder import LOCK_FILE, StudyFolder
+from bertgrid_tf.study import runner
 from bertgrid_tf.study.preparation import locked
 from bertgrid_tf.study.runner import StudyRunner
 from bertgrid_tf.trial_config import FINAL, GRID
@@ -116,6 +119,25 @@ def test_the_same_seed_twice_gives_the_same_numbers_bit_for_bit(finished, tmp_pa
     folder, _ = finished
     run(tmp_path / "study")
     assert numbers(tmp_path / "study") == numbers(folder)
+
+
+def test_a_report_before_the_end_leaves_no_figures_to_the_garbage_collector(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "FIRST_REPORT_SECONDS", 0)
+    study_folder, seen = StudyFolder(tmp_path / "study"), []
+
+    class Counter(Recorder):
+        def on_trial_begin(self, trial, config, steps):
+            super().on_trial_begin(trial, config, steps)
+            figures = sum(isinstance(one, Figure) for one in gc.get_objects())
+            seen.append((study_folder.report_file.exists(), figures))
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(study_folder.path, tiny(**{"final.model": "none", "sweeps": {}, "epochs": 1}), callback=Counter())
+    finally:
+        gc.enable()
+    assert seen == [(False, 0), (True, 0)]
 
 
 @pytest.mark.slow
