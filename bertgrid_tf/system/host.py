@@ -1,8 +1,10 @@
 """Processor and memory of this machine, as far as this process may use them."""
 
+import ctypes
 import os
 import platform
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -52,6 +54,15 @@ def free_memory(root: Path = Path("/")) -> int:
 def process_memory(name: Literal["VmRSS", "VmHWM"]) -> int:
     """Return the resident bytes of this process, now or at their peak (`getrusage` includes the parent's at exec)."""
     return _size(Path("/proc/self/status"), name)
+
+
+def return_freed_memory() -> None:
+    """Return what this process has freed to the system, where the C library has a call for that (glibc's).
+
+    glibc keeps freed blocks below 32 MB between those that are still in use, and would do so to the end of the process.
+    """
+    with suppress(AttributeError):  # musl's, macOS's
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _size(file: Path, name: str) -> int:

@@ -16,6 +16,7 @@ from bertgrid_tf.metrics.classification import directions, evaluate
 from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.predictions import Predictions, held_out, predictions_file, write_predictions
 from bertgrid_tf.storage.study_folder import weights_file
+from bertgrid_tf.system.host import return_freed_memory
 from bertgrid_tf.training.encoding import CorpusEncoder
 from bertgrid_tf.training.model_cache import ModelCache
 from bertgrid_tf.training.resampling import available_texts
@@ -137,6 +138,8 @@ class TrialRunner:
                 for earlier in range(1, epoch) if keeps_weights else ():
                     weights_file(folder, earlier).unlink(missing_ok=True)
 
+            # A trial's tensors leave gaps in the C library's memory that those of the next would not all fit in.
+            return_freed_memory()
             best_of_saved = 0
             for result in trainer.run(train, dev, config, folder, self._on_train_batch_end, goes_on, before_save=keep):
                 if result.restored:

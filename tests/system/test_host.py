@@ -1,5 +1,6 @@
 """Processor and memory, as a container may use them."""
 
+import platform
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,19 @@ def test_control_groups_of_version_1_count_too(root):
 )
 def test_sizes_are_written_in_units_of_ten(size, text):
     assert host.readable(size) == text
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no call for it")
+def test_freed_memory_between_what_is_in_use_is_returned():
+    # Below the size from which glibc takes blocks of the system one by one.
+    blocks = [bytes(100_000) for _ in range(2_000)]
+    kept = blocks[::2]
+    del blocks
+    before = host.process_memory("VmRSS")
+    host.return_freed_memory()
+    assert host.process_memory("VmRSS") < before - sum(map(len, kept)) // 2
+
+
+def test_where_the_c_library_has_no_call_nothing_is_returned(monkeypatch):
+    monkeypatch.setattr(host.ctypes, "CDLL", lambda name: object())
+    host.return_freed_memory()

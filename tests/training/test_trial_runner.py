@@ -5,6 +5,7 @@ from tiny_study import corpus_of, tiny
 
 from bertgrid_tf.metrics.classification import evaluate
 from bertgrid_tf.storage.predictions import predictions_file, read_predictions
+from bertgrid_tf.training import trial_runner
 from bertgrid_tf.training.trial_runner import TrialRunner
 from bertgrid_tf.trial_config import TrialConfig
 
@@ -22,3 +23,14 @@ def test_a_metric_over_named_classes_is_that_of_the_epoch_s_predictions(tmp_path
         return
     dev = read_predictions(predictions_file(tmp_path, "trial", 1), corpus.labels)
     assert metrics[metric] == evaluate(dev.truth, dev.probabilities, corpus.labels, [metric])[metric]
+
+
+def test_every_trial_begins_with_what_former_ones_freed_returned_to_the_system(tmp_path, monkeypatch):
+    returned = []
+    monkeypatch.setattr(trial_runner, "return_freed_memory", lambda: returned.append(True))
+    recipe = tiny()
+    runner = TrialRunner(corpus_of(recipe), recipe, tmp_path)
+    for number in (1, 2):
+        (folder := tmp_path / f"trial {number}").mkdir()
+        list(runner.run(TrialConfig(recipe.hyperparameters, 1, 1, seed=number), folder))
+        assert len(returned) == number
