@@ -15,6 +15,9 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.storage.study_folder import StudyFolder
+
 ROOT = Path(__file__).parents[2]
 LINUX = {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64"}
 LOCKS = {name: ROOT / "docker" / f"requirements-{name}.lock" for name in ("cpu", "gpu", "test", "docs")}
@@ -146,6 +149,25 @@ def test_folders_named_in_arguments_are_mounted_once(docker_run, here, tmp_path)
     assert sorted(typed.mounted) == sorted(
         map(str, (here, outside[0], outside[1], outside[2] / "deep", outside[2], outside[3]))
     )
+
+
+def test_folders_that_a_study_s_recipe_or_another_one_names_are_mounted(docker_run, here, tmp_path):
+    for name in ("of mine", "models", "others"):
+        (tmp_path / name).mkdir()
+    recipe = Recipe.model_validate(
+        {
+            "corpus": "mine",
+            "data": {"file": tmp_path / "of mine" / "#1: texts.csv", "text_column": "text", "label_column": "label"},
+            "sweeps": {"model": [str(tmp_path / "models" / "small")]},
+            "final": {"model": "../others/large"},
+        }
+    )
+    StudyFolder(here / "results" / "mine").write_recipe(recipe)
+    shutil.copy(here / "results" / "mine" / "recipe.yaml", here / "recipe.yml")
+    for words in (["evaluate", "results/mine"], ["tune", "mine", "--recipe=recipe.yml"]):
+        typed = docker_run(*words, cwd=here)
+        assert typed.mounted[2:] == [str(tmp_path / name) for name in ("of mine", "models", "others")]
+        assert typed.run[-len(words) :] == words
 
 
 def test_a_link_s_folder_is_mounted_behind_the_link_too(docker_run, here, tmp_path):
