@@ -87,7 +87,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """Make a folder that replaces `path`, if there is one, when the block ends, unless the block raises.
 
     A process killed at any point leaves the former folder, the new one or none, and never a part of one. Of a link to
-    a folder the link is replaced, and what it leads to is left alone.
+    a folder the link is replaced, and what it leads to is left alone. Its files have the permissions of any new file:
+    safetensors and others make theirs for the owner alone.
 
     Raises:
         TunerError: The folder cannot be written; the former one is kept.
@@ -99,9 +100,13 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         holder = os.open(temporary, os.O_RDONLY)
         _hold(holder)
         yield temporary
+        mode = stat.S_IMODE(temporary.stat().st_mode) & 0o666
         for file in temporary.rglob("*"):
             if file.is_file():
                 with file.open("rb") as written:
+                    # Not every file system has permissions.
+                    with suppress(OSError):
+                        os.fchmod(written.fileno(), mode)
                     sync(written.fileno())
         former = None
         if path.is_symlink():

@@ -143,6 +143,20 @@ def test_a_file_keeps_its_permissions_and_a_new_one_has_those_of_the_umask(tmp_p
     assert modes["new"] == modes["plain"]
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_a_folder_s_files_have_the_permissions_of_new_ones_though_a_library_made_them_for_their_owner(tmp_path, umask):
+    former = os.umask(umask)
+    try:
+        with replacing_folder(tmp_path / "model") as part:
+            (part / "deep").mkdir()
+            (part / "deep" / "weights").touch(0o600)
+            (part / "config").touch()
+    finally:
+        os.umask(former)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "model").rglob("*") if path.is_file()}
+    assert modes == {0o666 & ~umask}
+
+
 def test_a_file_with_the_longest_name_can_be_written(tmp_path):
     write_text(tmp_path / ("가" * 85), "new")
     assert entries(tmp_path) == {"가" * 85: "new"}
