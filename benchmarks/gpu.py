@@ -7,7 +7,8 @@
 `all` runs the commands of `sections`, one after another, and adds each to the page as it ends, so that a machine that
 is taken away has left its figures; it goes on with the first command that the page lacks. `--only` repeats a section. A
 command that ends with another code than it should is marked. PyTorch comes with `pip install '.[benchmarks]'`, what the
-tests need with `'.[test]'`. It has not been run on a GPU yet; without one, the page is the CPU's.
+tests need with `'.[test]'`. It has not been run on a GPU yet; without one, the page is the CPU's, for which there are
+`--max-train-samples 60 --large scratch:2x64`.
 
 `batches` measures the memory of a training step by its number of texts, as `batch_size=auto` does, beside the estimate
 of `bert.memory`, which a dry run goes by. `checkpoint` writes one with random weights, which every library can load.
@@ -55,32 +56,28 @@ class Section:
     codes: tuple[int, ...] = (0,)
 
 
-def sections(model: str, data_dir: str, memory: str, work: str) -> list[Section]:
-    """List the commands of the page.
-
-    Args:
-        model: A checkpoint's folder.
-        data_dir: The folder of the corpora.
-        memory: The limit of the GPU's memory.
-        work: A folder for checkpoints and studies.
-    """
-    model, data_dir, work = (shlex.quote(text) for text in (model, data_dir, work))
-    large, results = f"{work}/12x768", f"{work}/results"
-    measured = f"--data-dir {data_dir} --max-train-samples 3000 --rounds 3"
-    tune = f"bertgrid-tf tune friends --data-dir {data_dir} --results {results} --gpu-memory {memory} --no-bank"
-    small = f"{tune} --model {model} --max-train-samples 2000 --no-sweeps --epochs 2 --learning-rates 1e-4,5e-5"
+def sections(flags: argparse.Namespace) -> list[Section]:
+    """List the commands of the page, by the flags of `all`."""
+    model, data_dir, work = (shlex.quote(text) for text in (flags.model, flags.data_dir, flags.work))
+    memory, large, results = flags.gpu_memory, f"{work}/large", f"{work}/results"
+    measured = f"--data-dir {data_dir} --max-train-samples {flags.max_train_samples} --rounds 3"
+    tune = (
+        f"bertgrid-tf tune friends --data-dir {data_dir} --results {results} --gpu-memory {memory} --no-bank "
+        f"--max-train-samples {flags.max_train_samples} --no-sweeps"
+    )
+    small = f"{tune} --model {model} --epochs 2 --learning-rates 1e-4,5e-5"
     throughput = [
         Section(
             f"Training, {name}, {precision}",
             "Texts a second beside `model.fit` and PyTorch, and the share of the matrix products' limit.",
             f"python -m benchmarks.throughput --model {path} {measured} --precisions {precision}",
         )
-        for name, path in (("6 layers", model), ("12 layers", large))
+        for name, path in (("checkpoint", model), ("large", large))
         for precision in ("fp32", "bf16", "fp16")
     ]
     batches = [
         Section(
-            f"Memory, 12 layers, {precision}",
+            f"Memory, large, {precision}",
             "The curve by which `batch_size=auto` chooses, and the estimate of a dry run.",
             f"python -m benchmarks.gpu batches --model {large} --gpu-memory {memory} --set precision={precision}",
         )
@@ -91,14 +88,16 @@ def sections(model: str, data_dir: str, memory: str, work: str) -> list[Section]
         Section("Doctor", "", f"bertgrid-tf doctor friends --data-dir {data_dir} --model {model}"),
         Section("Tests", "Those that compute.", f"python -m pytest -q {' '.join(f'tests/{room}' for room in ROOMS)}"),
         Section(
-            "A checkpoint of 12 layers", "", f"python -m benchmarks.gpu checkpoint --model scratch:12x768 --out {large}"
+            "The large checkpoint",
+            "Random weights.",
+            f"python -m benchmarks.gpu checkpoint --model {flags.large} --out {large}",
         ),
         *batches,
         *throughput,
         Section(
             "The families",
             "How much faster each is without padding than by its own pass.",
-            f"python -m benchmarks.families --model scratch:12x768 {measured}",
+            f"python -m benchmarks.families --model {flags.large} {measured}",
         ),
         Section(
             "XLA",
@@ -114,8 +113,8 @@ def sections(model: str, data_dir: str, memory: str, work: str) -> list[Section]
         Section(
             "Out of memory",
             "A batch beyond the memory is trained in parts, or refused in one sentence.",
-            f"{tune} --study large --model {large} --max-train-samples 2000 --no-sweeps --epochs 1 "
-            "--learning-rates 5e-5 --set batch_size=1024 --set max_length=256",
+            f"{tune} --study large --model {large} --epochs 1 --learning-rates 5e-5 --set batch_size=1024 "
+            "--set max_length=256",
             (0, 2),
         ),
         Section(
@@ -226,6 +225,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         one.add_argument("--model", required=True, help="checkpoint: a folder; for `checkpoint` scratch:LAYERSxWIDTH")
     made["all"].add_argument("--data-dir", required=True, help="folder of the corpora")
     made["all"].add_argument("--work", default="gpu-work", help="folder for checkpoints and studies; default gpu-work")
+    made["all"].add_argument("--large", default="scratch:12x768", help="the large model; default scratch:12x768")
+    made["all"].add_argument("--max-train-samples", type=command.count, default=3000, help="texts; default 3000")
     made["all"].add_argument("--only", help="name of one section, to rerun it")
     made["batches"].add_argument("--set", type=command.pair, action="append", default=[], metavar="KEY=VALUE")
     made["batches"].add_argument("--most", type=command.count, default=1024, help="the largest batch of interest")
@@ -240,9 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         show_batches(Console(width=100), flags)
     elif flags.command == "checkpoint":
         write_checkpoint(flags.model, flags.out)
-    elif wrong := write_page(
-        flags.out, sections(flags.model, flags.data_dir, flags.gpu_memory, flags.work), flags.only
-    ):
+    elif wrong := write_page(flags.out, sections(flags), flags.only):
         raise UserError(f"{', '.join(wrong)} went wrong: {flags.out} says how; --only reruns one.")
 
 

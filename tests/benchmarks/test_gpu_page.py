@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,8 @@ def test_a_page_goes_on_with_what_it_lacks_and_keeps_the_order(tmp_path, monkeyp
 
 
 def test_every_command_of_the_page_exists():
-    listed = sections("my model", "data", "16GB", "work")
+    flags = {"model": "my model", "data_dir": "data", "gpu_memory": "16GB", "work": "work", "large": "scratch:2x64"}
+    listed = sections(Namespace(**flags, max_train_samples=60))
     assert len({section.name for section in listed}) == len(listed)
     tune = typer.main.get_command(app)
     for section in listed:
