@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -94,6 +95,16 @@ def add_series(made: argparse.ArgumentParser, seeds: str) -> None:
     made.add_argument("--epochs", type=int, required=True, help="epochs of every trial")
     made.add_argument("--seeds", type=whole_numbers, required=True, help=seeds)
     made.add_argument("--work", type=Path, required=True, help="folder of the trials' states")
+
+
+def require(*packages: str) -> None:
+    """Check that packages of the extra `benchmarks` are installed, before anything is measured.
+
+    Raises:
+        UserError: One is not.
+    """
+    if missing := [package for package in packages if not find_spec(package)]:
+        raise UserError(f"{', '.join(missing)}: not installed; pip install '.[benchmarks,test]'.")
 
 
 def pair(text: str) -> tuple[str, str]:

@@ -241,8 +241,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         show_batches(Console(width=100), flags)
     elif flags.command == "checkpoint":
         write_checkpoint(flags.model, flags.out)
-    elif wrong := write_page(flags.out, sections(flags), flags.only):
-        raise UserError(f"{', '.join(wrong)} went wrong: {flags.out} says how; --only reruns one.")
+    else:
+        command.require("torch", "accelerate", "pytest")
+        if wrong := write_page(flags.out, sections(flags), flags.only):
+            raise UserError(f"{', '.join(wrong)} went wrong: {flags.out} says how; --only reruns one.")
 
 
 if __name__ == "__main__":

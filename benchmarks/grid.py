@@ -198,6 +198,7 @@ def main() -> None:
     parser = command.parser(__doc__, csv="file for every trial")
     command.add_grid(parser)
     flags = parser.parse_args()
+    command.require("torch", "accelerate", "optuna")
     recipe = command.friends(flags, context="current+previous")
     corpus = command.corpus(flags, recipe)
     whole = command.corpus(flags, recipe.model_copy(update={"max_train_samples": None}))

@@ -108,6 +108,7 @@ def main() -> None:
         "--precisions", type=command.precisions, default=["fp32", "bf16"], help="of fp32, bf16 and fp16, by commas"
     )
     flags = parser.parse_args()
+    command.require("torch", "accelerate")
     context = {"context": "current+previous"}
     recipes = {precision: command.friends(flags, precision=precision, **context) for precision in flags.precisions}
     first = recipes[flags.precisions[0]]

@@ -221,6 +221,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = top.parse_args(arguments)
     console = Console(width=180)
     if flags.command == "run":
+        if any(PEERS[name][1] == "torch" for name in flags.contender or PEERS if name in PEERS):
+            command.require("torch", "accelerate", "optuna")
         run(flags)
         command.print_system(console)
         return

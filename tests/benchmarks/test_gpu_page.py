@@ -65,3 +65,11 @@ def test_the_memory_of_batches_is_beside_its_estimate(tmp_path, capsys):
     main(["batches", "--model", str(tmp_path / "tiny"), "--most", "2", "--set", "max_length=16"])
     rows = [line.strip("│ ").split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
     assert [int(row[0]) for row in rows] == [1, 2]
+
+
+def test_without_the_libraries_compared_with_nothing_is_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.command.find_spec", lambda package: package == "pytest")
+    page = tmp_path / "gpu.md"
+    with pytest.raises(UserError, match=r"^torch, accelerate: not installed; pip install '\.\[benchmarks,test\]'\.$"):
+        main(["all", "--model", "m", "--data-dir", "d", "--work", str(tmp_path / "work"), "--out", str(page)])
+    assert not page.exists()
