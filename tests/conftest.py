@@ -1,6 +1,8 @@
 """Fixtures that the tests of several rooms share: the real corpora."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -32,6 +34,18 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bank")
     os.environ["BERTGRID_BANK"] = str(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models() -> Iterator[None]:
+    """The models of all studies in this process (`shared_models`)."""
+    if "tensorflow" not in sys.modules:  # whose import takes longer than the few tests that need none of it
+        yield
+        return
+    from shared_models import share_models
+
+    with share_models():
+        yield
 
 
 @pytest.fixture(scope="session")
