@@ -12,6 +12,7 @@ than the study. `python -P tests/stops.py` is that process.
 
 import contextlib
 import csv
+import gc
 import importlib
 import io
 import json
@@ -439,6 +440,7 @@ def serve() -> None:
     import bertgrid_tf.report.tensorboard
     import bertgrid_tf.study.runner  # noqa: F401
 
+    gc.freeze()  # so that no fork looks through what is imported, and so copies it
     for line in sys.stdin:
         request = json.loads(line)
         Path(request["log"]).unlink(missing_ok=True)

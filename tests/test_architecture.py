@@ -88,12 +88,6 @@ def test_corpora_and_tables_need_no_tensorflow():
     assert not loaded & {"tensorflow", "transformers", "keras", "keras_tuner"}
 
 
-def test_tuners_know_nothing_of_bertgrid():
-    loaded = loaded_by("import tuners; tuners.CasualGridSearch, tuners.KerasTrainable")
-    assert "keras_tuner" in loaded
-    assert "bertgrid_tf" not in loaded
-
-
 @pytest.mark.parametrize(
     ("code", "sentence"),
     [

@@ -162,13 +162,6 @@ def test_a_resumed_run_on_several_devices_equals_an_uninterrupted_one(trainers, 
     assert copies_are_equal(trainer)
 
 
-def test_with_dropout_the_copies_stay_equal_and_the_draw_is_another(trainers, train, dev, tmp_path):
-    one = Run(trainers(1, dropout=True), train, dev, tmp_path / "one")
-    two = Run(trainers(2, dropout=True), train, dev, tmp_path / "two")
-    assert copies_are_equal(trainers(2, dropout=True))
-    assert not two.is_close_to(one)
-
-
 def test_every_device_drops_other_units_and_the_first_those_of_a_single_device():
     def masks(replicas: int) -> list[np.ndarray]:
         """The masks of two layers on each device."""

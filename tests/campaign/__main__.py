@@ -1,6 +1,7 @@
 """`python -m tests.campaign`: run the series, and print a table of what they found."""
 
 import argparse
+import gc
 import hashlib
 import importlib
 import json
@@ -95,6 +96,7 @@ def _import_everything() -> None:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if module.name not in ("bertgrid_tf.__main__", "tuners.ray_pool"):
                 importlib.import_module(module.name)
+    gc.freeze()  # so that no fork looks through what is imported, and so copies it
 
 
 def _fingerprint() -> str:

@@ -76,6 +76,7 @@ def test_results_prints_the_summary_of_tune(bertgrid, first_run):
     assert out.endswith(answer.out)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_repeating_the_command_changes_nothing(bertgrid, study):
     # The first time it names the folder of this copy in best.yaml.
     assert bertgrid(*TUNE, "--results", study.parent).code == 0
@@ -418,6 +419,7 @@ def test_a_folder_without_a_study_is_refused(bertgrid, tmp_path, command):
 # The final model in use
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_opening_the_test_split_is_written_down_every_time(bertgrid, study):
     for times in (1, 2):
         answer = bertgrid("evaluate", study, "--split", "test")

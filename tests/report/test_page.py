@@ -74,6 +74,11 @@ def rendered(study: StudyAnalysis) -> str:
     return page.render(study, figures.draw(study))
 
 
+def written(study: StudyAnalysis) -> str:
+    """The page without its figures, which take nearly all the time, for tests of its words and tables."""
+    return page.render(study, {})
+
+
 def lean(study: StudyAnalysis, **changes: object) -> StudyAnalysis:
     """The study without most of what takes time to draw."""
     return replace(study, **{"sweeps": [], "dev": None, "final_dev": None, "calibration": None} | changes)
@@ -133,12 +138,12 @@ def test_post_hoc_gains_on_dev_stand_beside_those_on_the_opened_test_split(outli
 
 def test_an_adjusted_study_says_that_its_calibration_is_of_adjusted_probabilities():
     study = lean(made_up.complete(), final_dev=made_up.complete().dev, calibration=made_up.complete().calibration)
-    assert "error of its probabilities is" in rendered(study)
+    assert "error of its probabilities is" in written(study)
     assert "A temperature of 1.68 is kept, since the loss on held-out folds is 1.2000 with it and 1.3000 without." in (
-        rendered(study)
+        written(study)
     )
     kept = [replace(gain, kept=True) for gain in study.gains]
-    assert "error of the adjusted probabilities is" in rendered(replace(study, gains=kept))
+    assert "error of the adjusted probabilities is" in written(replace(study, gains=kept))
 
 
 def test_the_cost_includes_mfu_and_roofline_where_they_are_known(documents):
@@ -215,7 +220,7 @@ def test_how_sure_the_best_is_is_said(tied, epoch, sentence):
     study = lean(made_up.complete())
     others = [cell for cell in study.cells if cell != study.best and cell.score and cell.epoch >= epoch][: tied - 1]
     cells = [replace(cell, tied=cell == study.best or cell in others) for cell in study.cells]
-    assert sentence in answer(rendered(replace(study, cells=cells)))
+    assert sentence in answer(written(replace(study, cells=cells)))
 
 
 def folded(document: str) -> str:
@@ -235,7 +240,7 @@ def test_what_is_for_experts_is_folded(documents):
 
 def test_the_time_of_the_report_is_in_the_table_of_times():
     study = made_up.sweeping()
-    document = rendered(replace(study, cost=replace(study.cost, stages={"grid": 100.0, "report": 3.0})))
+    document = written(replace(study, cost=replace(study.cost, stages={"grid": 100.0, "report": 3.0})))
     assert re.search(r'<th scope="row">report</th>\s*<td>3 s</td>', document)
 
 
@@ -251,7 +256,7 @@ def test_mistakes_stand_by_kind_with_their_beginning_their_context_and_what_the_
 
 def test_the_page_shows_the_most_confident_mistakes_of_many():
     mistakes = [replace(made_up.MISTAKES[1], id=f"text {number}") for number in range(12)]
-    cells = Outline(rendered(lean(made_up.complete(), mistakes=mistakes))).texts("td")
+    cells = Outline(written(lean(made_up.complete(), mistakes=mistakes))).texts("td")
     assert [f"text {number}" in cells for number in range(12)] == [True] * 10 + [False] * 2
 
 

@@ -241,7 +241,9 @@ def test_the_fastest_precision_is_measured_in_a_process_of_its_own_and_before_th
     assert AUTO_SETTINGS[BATCH_SIZE].of(recipe)["precision"] == "bf16"
 
 
-def test_a_precision_that_cannot_be_measured_is_one_sentence(tmp_path):
+def test_a_precision_that_cannot_be_measured_is_one_sentence(tmp_path, monkeypatch):
+    # Here instead of in a child, whose errors come back (`system/test_isolated_process.py`) after TensorFlow's import.
+    monkeypatch.setattr(auto_settings, "run_isolated", lambda function, argument: function(argument, print))
     asked = tiny(precision="auto", model=str(tmp_path))
     with pytest.raises(UserError, match=r"is not a checkpoint: it has no config\.json"):
         AUTO_SETTINGS[PRECISION].measure(asked, corpus_of(tiny()), HostShare())

@@ -1,16 +1,29 @@
 """KerasTuner's own chief and workers, over its gRPC, with our oracle."""
 
 import os
+import signal
 import socket
-import subprocess
-import sys
+import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
-from chief_search import SPACE
-from toy_trainable import ToyTrainable, search, trials
+from killed import in_a_child, status_of
+from toy_trainable import LAYOUTS, ToyTrainable, accuracy, search, trials
 
 from tuners import CasualGridOracle, CasualGridSearch
+
+SPACE = {
+    "objective": "val_accuracy",
+    "learning_rates": [1e-5, 2e-5, 3e-5],
+    "epochs": 3,
+    "sweeps": {"layout": [*LAYOUTS]},
+}
+
+
+def slowly(hyperparameters, epoch: int) -> float:
+    time.sleep(0.1)
+    return accuracy(hyperparameters, epoch)
 
 
 def free_port() -> int:
@@ -19,27 +32,28 @@ def free_port() -> int:
         return taken.getsockname()[1]
 
 
-def process(name: str, port: int, folder: Path) -> subprocess.Popen:
-    here = Path(__file__).parent
-    environment = os.environ | {
+def search_as(name: str, port: int, folder: Path) -> None:
+    """Be one process of KerasTuner's own distributed mode."""
+    os.environ |= {
         "KERASTUNER_TUNER_ID": name,
         "KERASTUNER_ORACLE_IP": "127.0.0.1",
         "KERASTUNER_ORACLE_PORT": str(port),
-        "PYTHONPATH": f"{here.parents[1]}:{here}",
     }
-    command = [sys.executable, "-P", here / "chief_search.py", folder]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    search(folder, ToyTrainable(slowly, folder / "log"), **SPACE).search()
 
 
 def test_a_chief_and_two_workers_find_what_one_process_finds_and_train_every_epoch_once(tmp_path):
     port = free_port()
-    processes = [process(name, port, tmp_path) for name in ("chief", "worker0", "worker1")]
+    left = [in_a_child(partial(search_as, name, port, tmp_path)) for name in ("chief", "worker0", "worker1")]
     try:
-        reported = [process.communicate(timeout=120)[0] for process in processes]
+        while left:
+            status = status_of(left[0])
+            del left[0]
+            assert status == 0
     finally:
-        for left in processes:
-            left.kill()
-    assert [process.returncode for process in processes] == [0, 0, 0], reported
+        for child in left:
+            os.kill(child, signal.SIGKILL)
+            status_of(child)
     alone = search(tmp_path / "alone", ToyTrainable(), **SPACE)
     alone.search()
     oracle = CasualGridOracle(**SPACE)

@@ -15,6 +15,8 @@ import numpy as np
 from tuners import CasualGridOracle, CasualGridSearch, KerasTrainable
 
 keras = importlib.import_module(sys.argv[1])
+# What is imported stays: to look through all of it takes each of the collections between trials half a second.
+gc.freeze()
 folder = Path(sys.argv[2])
 
 draw = np.random.default_rng(0)
