@@ -15,6 +15,7 @@ from bertgrid_tf.budget.time_estimator import TimeEstimator
 from bertgrid_tf.corpus import Corpus
 from bertgrid_tf.data import open_corpus
 from bertgrid_tf.recipe import Recipe
+from bertgrid_tf.report import figures
 from bertgrid_tf.storage.records import MeasuredSetting
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.study.runner import StudyRunner
@@ -97,12 +98,16 @@ def corpus_of(recipe: Recipe) -> Corpus:
 
 @contextmanager
 def blank_figures() -> Iterator[None]:
-    """Lets Matplotlib write empty figures: real ones take longer than all training of a study of seconds."""
+    """Lets Matplotlib write one figure, an empty one: real ones take longer than all training of a study of seconds."""
+    draw = figures.draw
 
     def save(figure: Figure, file: BinaryIO, **how: object) -> None:
         file.write(b'<svg xmlns="http://www.w3.org/2000/svg"/>')
 
-    with patch.object(Figure, "savefig", save):
+    with (
+        patch.object(Figure, "savefig", save),
+        patch.object(figures, "draw", lambda analysis: draw(analysis, ["grid"])),
+    ):
         yield
 
 
