@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from math import isnan
+from math import inf, isnan
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -416,8 +416,8 @@ class Recipe(Strict):
             parse_undersample(str(level), labels)
 
     def to_yaml(self) -> str:
-        """Return the whole recipe, defaults included, as `load_recipe` reads it."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        """Return the whole recipe, defaults included, as `load_recipe` reads it; each value on a line of its own."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=inf)
 
 
 _PARTS: dict[str, type[Strict]] = {"hyperparameters": Hyperparameters, "data": Data, "final": Final}

@@ -152,12 +152,13 @@ def test_folders_named_in_arguments_are_mounted_once(docker_run, here, tmp_path)
 
 
 def test_folders_that_a_study_s_recipe_or_another_one_names_are_mounted(docker_run, here, tmp_path):
-    for name in ("of mine", "models", "others"):
-        (tmp_path / name).mkdir()
+    tables = tmp_path / "a folder of tables, whose name has spaces and more letters than a line of YAML"
+    for folder in (tables, tmp_path / "models", tmp_path / "others"):
+        folder.mkdir()
     recipe = Recipe.model_validate(
         {
             "corpus": "mine",
-            "data": {"file": tmp_path / "of mine" / "#1: texts.csv", "text_column": "text", "label_column": "label"},
+            "data": {"file": tables / "#1: texts.csv", "text_column": "text", "label_column": "label"},
             "sweeps": {"model": [str(tmp_path / "models" / "small")]},
             "final": {"model": "../others/large"},
         }
@@ -166,7 +167,7 @@ def test_folders_that_a_study_s_recipe_or_another_one_names_are_mounted(docker_r
     shutil.copy(here / "results" / "mine" / "recipe.yaml", here / "recipe.yml")
     for words in (["evaluate", "results/mine"], ["tune", "mine", "--recipe=recipe.yml"]):
         typed = docker_run(*words, cwd=here)
-        assert typed.mounted[2:] == [str(tmp_path / name) for name in ("of mine", "models", "others")]
+        assert typed.mounted[2:] == [str(tables), str(tmp_path / "models"), str(tmp_path / "others")]
         assert typed.run[-len(words) :] == words
 
 
