@@ -22,9 +22,10 @@ ROOT = Path(__file__).parents[2]
 LINUX = {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64"}
 LOCKS = {name: ROOT / "docker" / f"requirements-{name}.lock" for name in ("cpu", "gpu", "test", "docs")}
 
-# Records its arguments, and has no image where NO_IMAGE is set.
+# Records its arguments, has no image where NO_IMAGE is set, and does not answer where NO_ENGINE is.
 ENGINE = """#!/bin/sh
 printf '%s\\0' "$@" END >>"$RECORD"
+if [ -n "$NO_ENGINE" ]; then echo "Cannot connect" >&2; exit 1; fi
 if [ "$1" = image ] && [ -n "$NO_IMAGE" ]; then exit 1; fi
 echo "$1 ran"
 [ "$1" != run ] || exit 7
@@ -227,13 +228,18 @@ def test_a_missing_image_is_built_first_and_a_present_one_is_not(docker_run, her
     typed = docker_run(
         "--help", cwd=here, NO_IMAGE="1", BERTGRID_DOCKER_VARIANT="cpu", BERTGRID_DOCKER_BUILD_ARGS="--network host"
     )
-    assert [call[0] for call in typed.calls] == ["image", "build", "run"]
-    assert typed.calls[1] == [
+    assert [call[0] for call in typed.calls] == ["image", "version", "build", "run"]
+    assert typed.calls[2] == [
         *("build", "--build-arg", "VARIANT=cpu", "--target", "runtime", "--network", "host"),
         *("--tag", "bertgrid-tf:cpu", "--tag", "bertgrid-tf", str(ROOT)),
     ]
     assert "build ran" not in typed.out
     assert [call[0] for call in docker_run("--help", cwd=here).calls] == ["image", "run"]
+
+
+def test_an_engine_that_does_not_answer_says_so_itself(docker_run, here):
+    typed = docker_run("--help", cwd=here, NO_ENGINE="1")
+    assert (typed.code, typed.err) == (1, "Cannot connect\n")
 
 
 def test_more_arguments_come_last_so_that_they_win(docker_run, here):
