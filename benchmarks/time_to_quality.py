@@ -118,7 +118,10 @@ def scored_models(searched: Searched) -> list[dict[str, Any]]:
 
 def run(flags: argparse.Namespace) -> None:
     """Run the searches that the file does not have."""
-    for seed, name in product(flags.seeds, flags.contender or [*PEERS, *OURS]):
+    names = flags.contender or [*PEERS, *OURS]
+    if any(name in PEERS and PEERS[name][1] == "torch" for name in names):
+        command.require("torch", "accelerate", "optuna")
+    for seed, name in product(flags.seeds, names):
         have = read(flags.out)
         if (flags.corpus, seed, name) in have[SEARCH].itertuples(index=False, name=None):
             continue
@@ -221,8 +224,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = top.parse_args(arguments)
     console = Console(width=180)
     if flags.command == "run":
-        if any(PEERS[name][1] == "torch" for name in flags.contender or PEERS if name in PEERS):
-            command.require("torch", "accelerate", "optuna")
         run(flags)
         command.print_system(console)
         return

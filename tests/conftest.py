@@ -1,4 +1,4 @@
-"""Fixtures that the tests of several rooms share: the real corpora."""
+"""Fixtures that the tests of several rooms share: the real corpora, a bank, models."""
 
 import gc
 import os

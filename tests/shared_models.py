@@ -83,9 +83,9 @@ def _share_of_predictors() -> Iterator[None]:
         if (precision, pooling) not in traced:
             traced[precision, pooling] = Trainer(checkpoint, precision, pooling=pooling)
         # The same traced functions for a checkpoint of another name.
-        found = copy(traced[precision, pooling])
-        found.checkpoint = checkpoint
-        return found
+        renamed = copy(traced[precision, pooling])
+        renamed.checkpoint = checkpoint
+        return renamed
 
     place = "bertgrid_tf.inference.predictor"
     with patch(f"{place}.load", loaded), patch(f"{place}.Trainer", trainer):

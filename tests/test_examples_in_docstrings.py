@@ -10,7 +10,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-BLANK = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
 # Modules of setup.cfg's extras, which an installation need not have.
 EXTRAS = {"ray", "tf2onnx", "onnx", "onnxruntime"}
 
@@ -42,14 +41,15 @@ def examples() -> Iterator[tuple[str, doctest.DocTest]]:
 @pytest.mark.parametrize(("module", "test"), [pytest.param(*pair, id=pair[1].name) for pair in examples()])
 def test_the_examples_of_a_docstring_run(module, test, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    # No example shows a figure, and the real ones take longer than all training of a study of seconds.
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **how: file.write(BLANK))
     try:
         test.globs = dict(vars(import_module(module)))
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
         pytest.skip(f"{module} needs {error.name}, which is not installed")
+    from tiny_study import blank_figures  # which imports TensorFlow
+
     report: list[str] = []
-    results = doctest.DocTestRunner(optionflags=OPTIONS).run(test, out=report.append)
+    with blank_figures():  # No example shows one.
+        results = doctest.DocTestRunner(optionflags=OPTIONS).run(test, out=report.append)
     assert not results.failed, "".join(report)

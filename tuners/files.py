@@ -88,7 +88,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
     A process killed at any point leaves the former folder, the new one or none, and never a part of one. Of a link to
     a folder the link is replaced, and what it leads to is left alone. Its files have the permissions of any new file:
-    safetensors and others make theirs for the owner alone.
+    safetensors and others make theirs readable for the owner only.
 
     Raises:
         TunerError: The folder cannot be written; the former one is kept.

@@ -42,7 +42,7 @@ def found(tuner) -> tuple:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> dict[str, tuple]:
+def of_one_worker(tmp_path_factory) -> dict[str, tuple]:
     """What one worker finds, by the schedule of the grid."""
     schedules = ("shared", "per-cell")
     return {name: found(one_at_a_time(tmp_path_factory.mktemp(name), grid_schedule=name)) for name in schedules}
@@ -61,7 +61,7 @@ def one_at_a_time(folder: Path, trainable=None, **space):
     grid_schedule=st.sampled_from(["shared", "per-cell"]),
 )
 def test_whatever_ends_first_the_trials_and_the_tables_are_those_of_one_worker(
-    tmp_path_factory, alone, size, durations, grid_schedule
+    tmp_path_factory, of_one_worker, size, durations, grid_schedule
 ):
     def seconds(hyperparameters, epoch):
         cell = (hyperparameters["layout"], hyperparameters["batch_size"], hyperparameters["learning_rate"], epoch)
@@ -71,7 +71,7 @@ def test_whatever_ends_first_the_trials_and_the_tables_are_those_of_one_worker(
         tmp_path_factory.mktemp("many"), SimulatedPool(ToyTrainable(), size, seconds), grid_schedule=grid_schedule
     )
     tuner.search()
-    assert found(tuner) == alone[grid_schedule]
+    assert found(tuner) == of_one_worker[grid_schedule]
 
 
 def test_nothing_of_a_later_stage_starts_before_the_earlier_is_decided(tmp_path):
