@@ -77,9 +77,11 @@ def sockets() -> set[str]:
             ancestor = int(process.name)
             while ancestor not in (0, os.getpid()):
                 ancestor = parent_of(ancestor)
-            if ancestor:
-                links = [str(descriptor.readlink()) for descriptor in (process / "fd").iterdir()]
-                inodes |= {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
+            for descriptor in (process / "fd").iterdir() if ancestor else ():
+                with suppress(FileNotFoundError):  # closed meanwhile
+                    link = str(descriptor.readlink())
+                    if link.startswith("socket:["):
+                        inodes.add(link[len("socket:[") : -1])
     return inodes
 
 
