@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Sequence
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -126,20 +127,23 @@ def evaluate(
 
     ids = np.arange(len(labels))
     predicted = probabilities.argmax(axis=1)
-    precision, recall, f1, support = precision_recall_fscore_support(truth, predicted, labels=ids, zero_division=0)
-    of_class = dict(zip(PER_CLASS, (precision, recall, f1), strict=True))
+
+    @cache
+    def of_classes() -> tuple[np.ndarray, ...]:
+        return precision_recall_fscore_support(truth, predicted, labels=ids, zero_division=0)
 
     def compute(metric: str) -> float:
         kind, chosen = metric.split(":")[0], class_ids(metric, labels)
         if metric == "accuracy":
             return (predicted == truth).mean()
+        if metric == "loss":
+            likelihood = np.maximum(probabilities[np.arange(len(truth)), truth], np.finfo(np.float32).tiny)
+            return -np.log(likelihood).mean()
+        precision, recall, f1, support = of_classes()
         if metric == "macro_f1":
             return f1.mean()
         if metric == "weighted_f1":
             return np.average(f1, weights=support)
-        if metric == "loss":
-            likelihood = np.maximum(probabilities[np.arange(len(truth)), truth], np.finfo(np.float32).tiny)
-            return -np.log(likelihood).mean()
         if metric == "balanced_accuracy":
             return recall[support > 0].mean()
         if metric in _COEFFICIENTS and support.max() == len(truth) and (predicted == truth).all():
@@ -159,7 +163,7 @@ def evaluate(
             return np.mean(of) if of else 0.0
         if kind == "micro_f1":
             return f1_score(truth, predicted, labels=chosen, average="micro", zero_division=0)
-        return of_class[metric.split("_")[0]][chosen[0]]
+        return (precision, recall, f1)[PER_CLASS.index(metric.split("_")[0])][chosen[0]]
 
     return {metric: float(compute(metric)) for metric in metrics or directions(labels)}
 
