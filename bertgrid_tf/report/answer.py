@@ -276,10 +276,10 @@ def cost(analysis: StudyAnalysis) -> list[str]:
     if not spent.epochs:
         return []
     time = f" and **{duration(spent.seconds)}**" if spent.seconds else ""
-    return [
-        f"The study took **{spent.epochs:,}** epochs{time}{'' if analysis.ended else ' so far'}; every combination of "
-        f"all levels would take {spent.product_epochs:,} epochs."
-    ]
+    took = f"The study took **{spent.epochs:,}** epochs{time}{'' if analysis.ended else ' so far'}"
+    if spent.product_epochs == spent.grid_epochs <= spent.epochs:
+        return [f"{took}."]  # a grid alone, which is every combination
+    return [f"{took}; every combination of all levels would take {spent.product_epochs:,} epochs."]
 
 
 def interaction_check(check: InteractionCheck, metric: str) -> str:

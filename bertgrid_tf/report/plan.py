@@ -13,6 +13,7 @@ from bertgrid_tf.recipe import short_key
 from bertgrid_tf.report.table import terminal_table
 from bertgrid_tf.storage.records import MeasuredSetting
 from bertgrid_tf.system.host import readable
+from bertgrid_tf.trial_config import GRID
 
 if TYPE_CHECKING:
     # It imports transformers, which `results` need not wait for.
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def plan_table(plan: StudyPlan) -> RenderableType:
-    """Return the stages of a study with their cost, and the cost of the full product."""
+    """Return the stages of a study with their cost, and the cost of the full product if that is more than the grid."""
+    if plan.product_epochs == sum(stage.epochs for stage in plan.stages if stage.name == GRID):
+        return _stages(plan, "Plan")
     product = (
         f"Every combination of all levels would be {plan.product_trials:,} trials, {plan.product_epochs:,} epochs in "
         f"all: {plan.product_epochs / max(plan.epochs, 1):.1f} times as many epochs."

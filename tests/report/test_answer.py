@@ -6,7 +6,7 @@ import pytest
 
 from bertgrid_tf.analysis import class_report
 from bertgrid_tf.metrics.compare import Split
-from bertgrid_tf.report.answer import answer, baselines, first_epochs, overruled, to_html, to_text, unbeaten
+from bertgrid_tf.report.answer import answer, baselines, cost, first_epochs, overruled, to_html, to_text, unbeaten
 from bertgrid_tf.report.format import score
 
 
@@ -38,6 +38,18 @@ def test_a_first_epoch_that_is_compared_is_named_where_a_run_of_its_own_would_be
     assert first_epochs(replace(study, recipe=per_cell)) == []
     constant = study.winner.hyperparameters.model_copy(update={"lr_schedule": "constant", "warmup_ratio": 0.0})
     assert first_epochs(replace(study, winner=study.winner.model_copy(update={"hyperparameters": constant}))) == []
+
+
+def test_the_cost_stands_beside_that_of_every_combination_unless_that_is_the_grid_which_was_trained():
+    study = made_up.complete()
+    (sentence,) = cost(study)
+    assert sentence == (
+        "The study took **125** epochs and **2 h 45 min**; every combination of all levels would take 40,320 epochs."
+    )
+    (sentence,) = cost(replace(study, cost=replace(study.cost, product_epochs=70)))
+    assert sentence == "The study took **125** epochs and **2 h 45 min**."
+    (sentence,) = cost(replace(study, cost=replace(study.cost, product_epochs=70, epochs=20)))
+    assert sentence.endswith("; every combination of all levels would take 70 epochs.")
 
 
 def test_a_better_level_that_came_later_is_named_with_the_chosen_one_and_what_to_do():

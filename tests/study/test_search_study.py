@@ -61,6 +61,13 @@ def test_the_plan_of_a_search_is_an_upper_bound(search, epochs):
     (grid,) = [line for line in lines if "grid" in line]
     assert grid.split("│")[3].strip() == epochs
     assert any("sweep:context" in line for line in lines) == (search != "genetic")
+    assert lines[-1].startswith("Every combination of all levels would be ")
+
+
+@pytest.mark.parametrize(("search", "compared"), [("grid", False), ("surface", True)])
+def test_the_plan_of_a_grid_alone_is_not_compared_with_itself(search, compared):
+    recipe = tiny(search=search, sweeps={}, learning_rates=[4e-3, 2e-3, 1e-3], epochs=4)
+    assert ("Every combination" in shown(plan_table(plan(recipe, corpus_of(recipe))))) == compared
 
 
 def test_a_search_that_stops_rows_needs_rows():
