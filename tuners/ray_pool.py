@@ -9,7 +9,7 @@ import tempfile
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from typing_extensions import Self
 
 from tuners.errors import TunerError
-from tuners.pool import Report
+from tuners.pool import Report, epochs, next_epoch
 from tuners.space import Value
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -266,24 +266,11 @@ class TrialActor:
 
     def begin(self, hyperparameters: dict[str, Value], folder: str) -> None:
         """Begin a trial; returning shows that the worker is alive."""
-        self._epochs = self._train(hyperparameters, Path(folder))
-
-    def _train(self, hyperparameters: dict[str, Value], folder: Path) -> Generator[Mapping[str, float]]:
-        # A trainable that is no generator function trains when it is called, which is to be in the first `advance`.
-        yield from self._trainable(hyperparameters, folder)
+        self._epochs = epochs(self._trainable, hyperparameters, Path(folder))
 
     def advance(self) -> tuple[dict[str, float] | None, str | None]:
-        """Train the next epoch; returns its metrics, or None with the message of a failed trial."""
-        try:
-            metrics = next(self._epochs, None)
-        except Exception as error:
-            # Imported late: KerasTuner imports TensorFlow, which takes seconds.
-            from keras_tuner.errors import FailedTrialError
-
-            if not isinstance(error, FailedTrialError):
-                raise
-            return None, str(error) or "the trial failed"
-        return None if metrics is None else {name: float(value) for name, value in metrics.items()}, None
+        """Train the next epoch, as `next_epoch` does."""
+        return next_epoch(self._epochs)
 
     def close(self) -> None:
         """End the trial."""

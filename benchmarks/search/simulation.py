@@ -5,10 +5,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import keras_tuner
-
 from tuners import Trainable, TunerError
-from tuners.pool import Report
+from tuners.pool import Report, next_epoch
 from tuners.space import SearchSpace, Value
 from tuners.strategies import Idle, ObservedTrial, SearchState, Strategy
 
@@ -90,12 +88,9 @@ class SimulatedPool:
     def wait(self) -> Report:
         """See `Pool`."""
         end, _, name = heapq.heappop(self._ends)
-        try:
-            metrics = next(self._epochs[name], None)
-        except keras_tuner.errors.FailedTrialError as error:
-            return self._ended(name, str(error))
+        metrics, failure = next_epoch(self._epochs[name])
         if metrics is None:
-            return self._ended(name, None)
+            return self._ended(name, failure)
         self._epoch[name] += 1
         self.busy += self._charge(name, self._epoch[name])
         self.clock = end

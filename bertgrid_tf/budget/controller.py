@@ -23,7 +23,6 @@ from bertgrid_tf.budget.time_budget import (
 from bertgrid_tf.budget.time_estimator import FIRST_STEPS, START, StageWork, TimeEstimator
 from bertgrid_tf.errors import UserError
 from bertgrid_tf.recipe import Recipe
-from bertgrid_tf.storage.records import FollowUpTrial
 from bertgrid_tf.storage.study_folder import StudyFolder, trial_name
 from bertgrid_tf.training.workload import EpochWorkload
 from bertgrid_tf.trial_config import GRID, INTERACTIONS, SEEDS, TrialConfig
@@ -62,6 +61,7 @@ class BudgetController:
         budget: Budget of this session; None to continue with the study's own, if it has one.
         workers: Trials at a time.
         final_gpus: GPUs that train the final model.
+        final_workers: Trials of the final model at a time.
 
     Raises:
         UserError: The study began with another budget or with none.
@@ -76,11 +76,13 @@ class BudgetController:
         budget: Budget | None,
         workers: int,
         final_gpus: int,
+        final_workers: int,
     ) -> None:
         self.log = BudgetLog(folder.budget_file)
         if budget is not None:
             check_budget(folder, budget.seconds)
-        self.estimator = TimeEstimator(budget.began if budget else None, workers, folder.read_times(), monotonic)
+        began, earlier = budget.began if budget else None, folder.read_times()
+        self.estimator = TimeEstimator(began, workers, earlier, monotonic, final_workers)
         self._budget = budget.seconds if budget else self.log.seconds
         self._asked = recipe
         self._workload = workload
@@ -142,19 +144,19 @@ class BudgetController:
         works = tuple((self._workload(config), config.stop_epoch) for config in configs)
         self.estimator.expect([StageWork(stage, works)])
 
-    def begin_follow_up(self, trial: FollowUpTrial) -> bool:
+    def begin_follow_up(self, name: str, config: TrialConfig) -> bool:
         """Report that a trial after the search begins or resumes.
 
         Returns:
             Whether it begins, which it does not where the final model would not fit after it.
         """
-        config, epochs = trial.config, trial.config.stop_epoch
+        epochs = config.stop_epoch
         winner = self._asked.model_copy(update={"hyperparameters": config.hyperparameters})
         configs = (config, *planned_finals(winner, epochs, self._final_gpus))
         if MARGIN * sum(self._deadline.trial_seconds(each, epochs) for each in configs) > self._deadline.left:
-            self.log.add("leave_out", trial=trial.name)
+            self.log.add("leave_out", trial=name)
             return False
-        self._begin(trial.name, config)
+        self._begin(name, config)
         return True
 
     def begin_final(self, name: str, config: TrialConfig, first: bool) -> bool:

@@ -64,7 +64,8 @@ def disk_space(recipe: Recipe, corpus: Corpus, workers: int = 1) -> DiskSpace:
     running = workers * 2 * (STATE + (scored if lengthened else 0) + int(best > 0)) * searched
     members = recipe.final.folds or recipe.final.n_seeds
     kept = states + souped + members * final + predictions
-    return DiskSpace(max(states + best * searched + running + predictions, kept + 2 * (STATE + scored) * final), kept)
+    finals = min(workers, members) * 2 * (STATE + scored) * final
+    return DiskSpace(max(states + best * searched + running + predictions, kept + finals), kept)
 
 
 def _weights(models: Iterable[str], corpus: Corpus) -> int:

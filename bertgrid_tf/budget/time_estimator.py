@@ -10,6 +10,7 @@ from time import monotonic
 
 from bertgrid_tf.storage.records import StageTime
 from bertgrid_tf.training.workload import EpochWorkload
+from bertgrid_tf.trial_config import AFTER_SEARCH, FINAL
 
 START = "start"
 """The stage before the first trial: TensorFlow starts, the checkpoint is read, the data are checked."""
@@ -107,6 +108,7 @@ class TimeEstimator:
 
     Attributes:
         workers: Trials at a time.
+        final_workers: The same for trials of the final model.
         throughput: The measured speed.
         restored: Whether the latest epoch was trained by an earlier session.
         stage: The current stage.
@@ -116,6 +118,7 @@ class TimeEstimator:
         workers: Trials at a time.
         earlier: Times of the study's earlier sessions.
         now: Returns the time in seconds.
+        final_workers: Trials of the final model at a time; None for as many as of the search.
     """
 
     def __init__(
@@ -124,8 +127,10 @@ class TimeEstimator:
         workers: int = 1,
         earlier: Iterable[StageTime] = (),
         now: Callable[[], float] = monotonic,
+        final_workers: int | None = None,
     ) -> None:
         self.workers = workers
+        self.final_workers = workers if final_workers is None else final_workers
         self.throughput = Throughput()
         self.restored = False
         self.stage = START
@@ -174,6 +179,7 @@ class TimeEstimator:
         now = self._now()
         if stage != self.stage:
             self.times()
+            self._models = self._models_at(stage)
             self.stage = stage
         self._trials.pop(trial, None)
         active = [other for other in self._trials.values() if not other.ended]
@@ -331,7 +337,7 @@ class TimeEstimator:
             ahead = [max(0.0, planned - spent) / self.workers]
         else:
             running = [self._left(progress) for progress in begun if not progress.ended]
-            models, ahead = list(self._models), []
+            models, ahead = self._models_at(stage.name), []
             for workload, epochs in waiting:
                 ahead.append(self._trial_seconds(workload, epochs, self._builds(workload.model, models)))
                 models.append(workload.model)
@@ -339,7 +345,7 @@ class TimeEstimator:
         for start, levels in stage.undecided:
             if at_start := self.throughput.seconds(start):
                 factor *= mean(map(self.throughput.seconds, levels)) / at_start
-        return factor * makespan(ahead, self.workers, running)
+        return factor * makespan(ahead, self.final_workers if stage.name == FINAL else self.workers, running)
 
     def _left(self, progress: _TrialProgress) -> float:
         later = progress.epochs - progress.epoch - 1
@@ -369,6 +375,10 @@ class TimeEstimator:
             seconds, layers = self._startup
             return seconds * workload.layers / layers
         return mean(self._resets) if self._resets else 0.0
+
+    def _models_at(self, stage: str) -> list[Hashable]:
+        """Return the models that were built before a stage: a stage after the search has workers of its own."""
+        return [] if self.workers > 1 and stage in AFTER_SEARCH and stage != self.stage else list(self._models)
 
     def _builds(self, model: Hashable, models: Sequence[Hashable]) -> bool:
         """Return whether a trial must build its model: each worker keeps its latest one."""

@@ -1,8 +1,8 @@
 """Where a study's trials run: in this process one at a time, or on workers."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -20,13 +20,14 @@ from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.records import MeasuredSetting
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.study.auto_settings import AUTO_SETTINGS, HostShare
-from bertgrid_tf.study.workers import WorkerConfig, WorkerPool
+from bertgrid_tf.study.workers import LaterTrial, WorkerConfig, WorkerPool, later_trainable
 from bertgrid_tf.training.trial_runner import TrialRunner
 from bertgrid_tf.trial_config import TrialConfig
 from tuners import CasualGridOracle, CasualGridSearch
 from tuners.decisions import Choose
+from tuners.files import delete
 from tuners.parallel import ParallelSearch
-from tuners.pool import Pool, follow
+from tuners.pool import LocalPool, Pool, train
 from tuners.strategies import Strategy, strategy
 
 if TYPE_CHECKING:
@@ -94,6 +95,10 @@ class TrialExecution:
         """Trials at a time."""
         return 1 if self.workers is None else self.workers.count
 
+    def at_once(self, gpus: int) -> int:
+        """Return how many trials run at a time after the search, each on `gpus` GPUs."""
+        return 1 if self.workers is None else self.workers.at_once(gpus)
+
     def final_gpus(self) -> int:
         """Return how many GPUs train the final model together; 1 for the CPU too.
 
@@ -108,15 +113,15 @@ class TrialExecution:
         gpus = self.final_gpus() if key.startswith("final.") else 1
         if self.workers is None:
             return AUTO_SETTINGS[key].measure(recipe, self.corpus, HostShare(final_gpus=gpus))
-        return self.workers.measure(self._config(recipe.seed), key, gpus)
+        return self.workers.measure(replace(self, recipe=recipe)._config, key, gpus)
 
     @contextmanager
-    def pool(self, seed: int) -> Iterator[Pool | None]:
-        """Open the workers for trials of one seed; None where trials run in this process."""
+    def pool(self) -> Iterator[Pool | None]:
+        """Open the workers of the search; None where its trials run in this process."""
         if self.workers is None:
             yield None
             return
-        with self.workers.trials(self._config(seed), self.callback) as pool:
+        with self.workers.of_search(self._config, self.callback) as pool:
             yield pool
 
     def tuner(
@@ -143,14 +148,49 @@ class TrialExecution:
 
         return CasualGridSearch(trainable, **arguments)
 
-    @contextmanager
-    def final(self, config: TrialConfig, runner: TrialRunner, folder: Path, model: Path) -> Iterator[Epochs]:
-        """Run a trial of the final model, which is saved in the folder `model`; yields its epochs."""
-        if self.workers is None:
-            yield runner.run_final(config, folder, model)
-            return
-        with self.workers.final(self._config(config.seed), config, model.absolute(), self.callback) as pool:
-            yield follow(pool, folder.name, config.values, folder)
+    def run_later(
+        self,
+        trials: Sequence[LaterTrial],
+        runner: TrialRunner,
+        begin: Callable[[LaterTrial], bool],
+        on_epoch_end: Callable[[LaterTrial, int, Mapping[str, float]], bool],
+        on_trial_end: Callable[[LaterTrial, list[dict[str, float]], str | None], None],
+    ) -> None:
+        """Run trials after the search, as many at a time as there are workers for.
 
-    def _config(self, seed: int) -> WorkerConfig:
-        return WorkerConfig(self.corpus, self.recipe, self.folder.path.absolute(), self.checkpoints, seed)
+        Args:
+            trials: One or more, all of as many GPUs.
+            runner: Runs them in this process where there are no workers.
+            begin: Returns whether a trial begins; of one that does not, nothing is left.
+            on_epoch_end: Called with the trial, the epoch and its metrics; returns whether the trial goes on.
+            on_trial_end: Called with the trial, the metrics of its epochs, and the message of its failure or None.
+        """
+        known = {trial.name: trial for trial in trials}
+        epochs: dict[str, list[dict[str, float]]] = {name: [] for name in known}
+
+        def begun() -> Iterator[tuple[str, Mapping[str, Value], Path]]:
+            for name, trial in known.items():
+                if begin(trial):
+                    self.folder.claim_state(trial.folder, trial.config)
+                    yield name, trial.config.values, trial.folder
+                else:
+                    # It may have begun before the study was interrupted.
+                    delete(trial.folder)
+                    self.folder.delete_predictions(name)
+
+        def scored(name: str, epoch: int, metrics: Mapping[str, float]) -> bool:
+            epochs[name].append(dict(metrics))
+            return on_epoch_end(known[name], epoch, metrics)
+
+        with self._later_pool(trials, runner) as pool:
+            for name, failure in train(pool, begun(), scored):
+                on_trial_end(known[name], epochs[name], failure)
+
+    def _later_pool(self, trials: Sequence[LaterTrial], runner: TrialRunner) -> AbstractContextManager[Pool]:
+        if self.workers is None:
+            return nullcontext(LocalPool(later_trainable(runner, trials)))
+        return self.workers.after_search(self._config, trials, self.callback)
+
+    @property
+    def _config(self) -> WorkerConfig:
+        return WorkerConfig(self.corpus, self.recipe, self.folder.path.absolute(), self.checkpoints)

@@ -1,11 +1,11 @@
 """Act three: the winning cell's schedule, cut off after its epoch, repeated with the final profile, or adopted."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, replace
+from itertools import takewhile
 from pathlib import Path
 from statistics import fmean
 
-import keras_tuner
 import numpy as np
 
 from bertgrid_tf.analysis import StudyScores, fit_correction
@@ -13,26 +13,18 @@ from bertgrid_tf.bert.trainer import STATE_FILE
 from bertgrid_tf.budget.controller import BudgetController
 from bertgrid_tf.budget.time_budget import BudgetLog
 from bertgrid_tf.errors import UserError
+from bertgrid_tf.hyperparameters import Hyperparameters
 from bertgrid_tf.inference.predictor import ensemble
 from bertgrid_tf.metrics.classification import directions, evaluate
+from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.predictions import Predictions, held_out, predictions_file, read_predictions, write_predictions
 from bertgrid_tf.storage.records import FinalTrial, FollowUpTrial
 from bertgrid_tf.storage.study_folder import StudyFolder, member_name
 from bertgrid_tf.study.execution import TrialExecution
+from bertgrid_tf.study.workers import LaterTrial
 from bertgrid_tf.training.trial_runner import TrialRunner
 from bertgrid_tf.trial_config import FINAL, TrialConfig
 from tuners.files import delete
-
-
-@dataclass(frozen=True)
-class _Member:
-    """One of the models whose mean is the final model; an only one is the final model itself."""
-
-    name: str
-    config: TrialConfig
-    state: Path
-    model: Path
-    first: bool = True
 
 
 def make_final_model(
@@ -80,21 +72,22 @@ def make_final_model(
         folder.write_final(FinalTrial(config.hyperparameters, config.schedule_epochs, epochs, config.gpus, count))
         return
     _ended({}, folder)
-    folder.claim_state(folder.final_state, config)
+    epochs = list[dict[str, float]]()
     if weights is not None and weights.exists():
         # For the final trial, now or after a kill, the file is its own state after its last epoch.
+        folder.claim_state(folder.final_state, config)
         weights.replace(folder.final_state / STATE_FILE)
         folder.delete_weights()
         execution.callback.on_message(
             "The winner's weights were kept: they are the final model, and nothing is trained."
         )
-        own = (config, runner, folder.final_state, folder.model)
-        with controller.estimator.during(FINAL), execution.final(*own) as trial:
-            epochs = [dict(metrics) for metrics in trial]
+        with controller.estimator.during(FINAL):
+            epochs.extend(runner.run(config, folder.final_state, folder.model))
     else:
         folder.delete_weights()
         controller.expect(FINAL, [config])
-        epochs = _train(_Member(FINAL, config, folder.final_state, folder.model), execution, runner, controller) or []
+        trial = LaterTrial(config, folder.final_state, folder.model)
+        _train([trial], execution, runner, controller, lambda _, scored: epochs.extend(scored), first=True)
     _derive(members, folder, len(epochs))
     folder.write_final(FinalTrial(config.hyperparameters, config.schedule_epochs, epochs, config.gpus))
     delete(folder.final_state)
@@ -111,25 +104,34 @@ def _train_members(
     folder = execution.folder
     folder.delete_weights()
     configs = {member_name(n + 1): _cut(config, controller.log) for n, config in enumerate(members)}
-    ended = _ended(configs, folder)
     places = {name: folder.member_model(number) for number, name in enumerate(configs, start=1)}
-    waiting = [name for name in configs if name not in ended or not places[name].is_dir()]
-    controller.expect(FINAL, [configs[name] for name in waiting])
-    trained: list[FollowUpTrial] = []
-    for name, config in configs.items():
-        state = folder.follow_up / name
-        if name in waiting:
-            folder.claim_state(state, config)
-            member = _Member(name, config, state, places[name], first=not trained)
-            if (epochs := _train(member, execution, runner, controller)) is None:
-                delete(state)
-                folder.delete_predictions(name)
-                break
-            ended[name] = FollowUpTrial(name, replace(config, stop_epoch=len(epochs)), epochs)
-            folder.write_follow_up(ended[name])
-            execution.callback.on_trial_end(name)
-        delete(state)
-        trained.append(ended[name])
+    ended = {name: trial for name, trial in _ended(configs, folder).items() if places[name].is_dir()}
+    if next(iter(configs)) not in ended:
+        ended = {}  # their folders are in that of the first, which takes its place
+    waiting = [
+        LaterTrial(config, folder.follow_up / name, places[name])
+        for name, config in configs.items()
+        if name not in ended
+    ]
+    controller.expect(FINAL, [trial.config for trial in waiting])
+    for name in ended:
+        delete(folder.follow_up / name)
+
+    def on_trial_end(trial: LaterTrial, epochs: list[dict[str, float]]) -> None:
+        ended[trial.name] = FollowUpTrial(trial.name, trial.config, epochs)
+        folder.write_follow_up(ended[trial.name])
+        execution.callback.on_trial_end(trial.name)
+        delete(trial.folder)
+
+    # The first one decides for how many epochs there is time, and its folder is to hold the others'.
+    alone = 0 if ended else 1
+    _train(waiting[:alone], execution, runner, controller, on_trial_end, first=True)
+    _train(waiting[alone:], execution, runner, controller, on_trial_end)
+    trained = [ended[name] for name in takewhile(ended.__contains__, configs)]
+    # Of models that were trained at a time, a later one may have ended where there is no time for one before it.
+    for name in [*configs][len(trained) :]:
+        _forget(name, folder)
+        delete(places[name])
     return list(_mean_epochs(trained, execution)), len(trained)
 
 
@@ -141,10 +143,15 @@ def _ended(configs: Mapping[str, TrialConfig], folder: StudyFolder) -> dict[str,
         if config is not None and trial.config == replace(config, gpus=trial.config.gpus):
             ended[trial.name] = trial
         elif trial.config.stage == FINAL:
-            folder.follow_up_file(trial.name).unlink()
-            folder.delete_predictions(trial.name)
-            folder.delete_predictions(held_out(trial.name))
+            _forget(trial.name, folder)
     return ended
+
+
+def _forget(name: str, folder: StudyFolder) -> None:
+    """Delete what a member has left but its model."""
+    folder.follow_up_file(name).unlink(missing_ok=True)
+    folder.delete_predictions(name)
+    folder.delete_predictions(held_out(name))
 
 
 def _mean_epochs(members: Sequence[FollowUpTrial], execution: TrialExecution) -> Iterator[dict[str, float]]:
@@ -162,38 +169,73 @@ def _mean_epochs(members: Sequence[FollowUpTrial], execution: TrialExecution) ->
 
 
 def _train(
-    member: _Member, execution: TrialExecution, runner: TrialRunner, controller: BudgetController
-) -> list[dict[str, float]] | None:
-    """Train and save a member; the metrics of every epoch, or None where there is no time to begin it.
+    trials: Sequence[LaterTrial],
+    execution: TrialExecution,
+    runner: TrialRunner,
+    controller: BudgetController,
+    on_trial_end: Callable[[LaterTrial, list[dict[str, float]]], None],
+    first: bool = False,
+) -> None:
+    """Train and save those of some models that there is time for.
 
-    The first one is trained for as many epochs as there is time.
+    Args:
+        trials: The models.
+        execution: Runs the trials.
+        runner: Runs them in this process.
+        controller: Receives them, and ends the first where the time does.
+        on_trial_end: Called for each that is saved, with the metrics of its epochs.
+        first: Whether it is one model alone, which is trained for as many epochs as there is time.
 
     Raises:
-        UserError: The model does not fit the memory, or diverges.
+        UserError: A model does not fit the memory, or diverges.
     """
-    config, log = _cut(member.config, controller.log), controller.log
-    if not controller.begin_final(member.name, config, member.first):
-        return None
-    model, has_diverged = config.hyperparameters.model, execution.recipe.has_diverged
+    late = list[LaterTrial]()
+
+    def on_epoch_end(trial: LaterTrial, epoch: int, metrics: Mapping[str, float]) -> bool:
+        if first:
+            return controller.final_epoch(trial.name, trial.config, epoch, metrics)
+        controller.epoch(trial.name, epoch, metrics)
+        return True
+
+    def saved_or_late(trial: LaterTrial, epochs: list[dict[str, float]], failure: str | None) -> None:
+        _check_trained(trial.config.hyperparameters, epochs, failure, execution.recipe)
+        if len(epochs) < trial.config.stop_epoch:
+            controller.log.add("final", epoch=len(epochs))
+            late.append(trial)
+        else:
+            on_trial_end(trial, epochs)
+
+    if trials:
+        execution.run_later(
+            [replace(trial, config=_cut(trial.config, controller.log)) for trial in trials],
+            runner,
+            lambda trial: controller.begin_final(trial.name, trial.config, first),
+            on_epoch_end,
+            saved_or_late,
+        )
+        # The weights after its last epoch are kept: the model has only to be saved.
+        _train(late, execution, runner, controller, on_trial_end, first)
+
+
+def _check_trained(
+    values: Hyperparameters, epochs: Sequence[Mapping[str, float]], failure: str | None, recipe: Recipe
+) -> None:
+    """Check that a model was trained.
+
+    Raises:
+        UserError: It does not fit the memory, or has diverged.
+    """
     kept = "the search's results are kept: choose"
-    try:
-        epochs = _epochs(member, config, execution, runner, controller)
-        if len(epochs) < config.stop_epoch and not has_diverged(epochs[-1]):
-            # The weights after its last epoch are kept: the model has only to be saved.
-            log.add("final", epoch=len(epochs))
-            config = replace(config, stop_epoch=len(epochs))
-            epochs = _epochs(member, config, execution, runner, controller)
-    except keras_tuner.errors.FailedTrialError as error:
+    if failure is not None:
         raise UserError(
-            f"The final model {model} cannot be trained at batch size {config.hyperparameters.batch_size} ({error}); "
-            f"{kept} a smaller --set final.batch_size or another --final-model."
-        ) from error
-    if has_diverged(epochs[-1]):
+            f"The final model {values.model} cannot be trained at batch size {values.batch_size} ({failure}); {kept} "
+            "a smaller --set final.batch_size or another --final-model."
+        )
+    if recipe.has_diverged(epochs[-1]):
         raise UserError(
-            f"The final model {model} diverged in epoch {len(epochs)} (its loss is no longer a number); "
+            f"The final model {values.model} diverged in epoch {len(epochs)} (its loss is no longer a number); "
             f"{kept} another --final-model or --set final.batch_size."
         )
-    return epochs
 
 
 def _cut(config: TrialConfig, log: BudgetLog) -> TrialConfig:
@@ -222,21 +264,6 @@ def _retire(folder: StudyFolder) -> None:
     """Delete a study's final model; killed in between, it has none."""
     for part in (folder.final_file, folder.model, folder.final_state):
         delete(part)
-
-
-def _epochs(
-    member: _Member, config: TrialConfig, execution: TrialExecution, runner: TrialRunner, controller: BudgetController
-) -> list[dict[str, float]]:
-    """Train as long as there is time; the metrics of every epoch."""
-    epochs: list[dict[str, float]] = []
-    with execution.final(config, runner, member.state, member.model) as trial:
-        for metrics in trial:
-            epochs.append(dict(metrics))
-            if not member.first:
-                controller.epoch(member.name, len(epochs), metrics)
-            elif not controller.final_epoch(member.name, config, len(epochs), metrics):
-                break
-    return epochs
 
 
 def _derive(members: Sequence[TrialConfig], folder: StudyFolder, epoch: int) -> None:

@@ -2,10 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 from math import isnan
-
-import keras_tuner
 
 from bertgrid_tf.analysis.records import SweepAnalysis
 from bertgrid_tf.budget.controller import BudgetController
@@ -13,10 +10,10 @@ from bertgrid_tf.recipe import Recipe
 from bertgrid_tf.storage.records import FollowUpTrial
 from bertgrid_tf.storage.study_folder import StudyFolder
 from bertgrid_tf.study.execution import TrialExecution
+from bertgrid_tf.study.workers import LaterTrial
 from bertgrid_tf.training.trial_runner import TrialRunner
 from bertgrid_tf.trial_config import INTERACTIONS, SEEDS, TrialConfig
 from tuners.files import delete
-from tuners.pool import Pool, follow
 
 
 def seed_repeats(recipe: Recipe, winner: TrialConfig, tied: Sequence[tuple[float, int]]) -> list[FollowUpTrial]:
@@ -78,18 +75,30 @@ def run_follow_ups(
     ended = keep_ended(stage, trials, execution.folder)
     for name in ended:
         delete(execution.folder.follow_up / name)
-    waiting = [trial for trial in trials if trial.name not in ended]
-    if waiting:
-        controller.expect(stage, [trial.config for trial in waiting])
-    for seed, group in groupby(waiting, key=lambda trial: trial.config.seed):
-        with execution.pool(seed) as pool:
-            for trial in group:
-                if controller.begin_follow_up(trial):
-                    _run(trial, execution, runner, controller, pool)
-                else:
-                    # It may have begun before the study was interrupted.
-                    delete(execution.folder.follow_up / trial.name)
-                    execution.folder.delete_predictions(trial.name)
+    waiting = {trial.name: trial for trial in trials if trial.name not in ended}
+    if not waiting:
+        return
+    controller.expect(stage, [trial.config for trial in waiting.values()])
+
+    def on_epoch_end(trial: LaterTrial, epoch: int, metrics: Mapping[str, float]) -> bool:
+        controller.epoch(trial.name, epoch, metrics)
+        return True
+
+    def on_trial_end(trial: LaterTrial, epochs: Sequence[Mapping[str, float]], failure: str | None) -> None:
+        if failure is not None:
+            execution.callback.on_message(f"{trial.name} failed, and does not count: {failure}")
+        finite = [metrics for metrics in epochs if not isnan(metrics[execution.recipe.metric])]
+        execution.folder.write_follow_up(replace(waiting[trial.name], epochs=finite))
+        execution.callback.on_trial_end(trial.name)
+        delete(trial.folder)
+
+    execution.run_later(
+        [LaterTrial(trial.config, execution.folder.follow_up / name) for name, trial in waiting.items()],
+        runner,
+        lambda trial: controller.begin_follow_up(trial.name, trial.config),
+        on_epoch_end,
+        on_trial_end,
+    )
 
 
 def keep_ended(stage: str, trials: Sequence[FollowUpTrial], folder: StudyFolder) -> set[str]:
@@ -116,26 +125,3 @@ def keep_ended(stage: str, trials: Sequence[FollowUpTrial], folder: StudyFolder)
             folder.follow_up_file(ended.name).unlink()
             folder.delete_predictions(ended.name)
     return kept
-
-
-def _run(
-    trial: FollowUpTrial,
-    execution: TrialExecution,
-    runner: TrialRunner,
-    controller: BudgetController,
-    pool: Pool | None,
-) -> None:
-    name, config, folder = trial.name, trial.config, execution.folder.follow_up / trial.name
-    epochs: list[Mapping[str, float]] = []
-    execution.folder.claim_state(folder, config)
-    try:
-        run = runner.run(config, folder) if pool is None else follow(pool, name, config.values, folder)
-        for metrics in run:
-            controller.epoch(name, len(epochs) + 1, metrics)
-            epochs.append(metrics)
-    except keras_tuner.errors.FailedTrialError as error:
-        execution.callback.on_message(f"{name} failed, and does not count: {error}")
-    finite = [metrics for metrics in epochs if not isnan(metrics[execution.recipe.metric])]
-    execution.folder.write_follow_up(replace(trial, epochs=finite))
-    execution.callback.on_trial_end(name)
-    delete(folder)

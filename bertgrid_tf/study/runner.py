@@ -142,7 +142,8 @@ class StudyRunner:
         space = disk_space(self._recipe, self._corpus, self._execution.count)
         preparation.check_space(self._folder, space, self._callback.on_message)
         self._workload = WorkloadEstimator(self._runner.encoder, self._recipe.seed)
-        devices = (self._execution.count, self._execution.final_gpus())
+        gpus = self._execution.final_gpus()
+        devices = (self._execution.count, gpus, self._execution.at_once(gpus))
         self._controller = BudgetController(
             self._recipe, self._workload.epoch, self._folder, self._callback, self._budget, *devices
         )
@@ -161,7 +162,7 @@ class StudyRunner:
 
     def _search(self) -> CasualGridOracle:
         """Run the sweeps and the grid."""
-        with self._execution.pool(self._recipe.seed) as pool:
+        with self._execution.pool() as pool:
             try:
                 oracle = self._search_with(pool)
             except NotChosenError as ended:

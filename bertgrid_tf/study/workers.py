@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -79,6 +79,26 @@ def sensible_count(recipe: Recipe, corpus: Corpus) -> tuple[int, str]:
 
 
 @dataclass(frozen=True)
+class LaterTrial:
+    """A trial after the search.
+
+    Attributes:
+        config: Its configuration.
+        folder: The folder of its state, with its name.
+        model: Where a trial of the final model is saved; None for other trials.
+    """
+
+    config: TrialConfig
+    folder: Path
+    model: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its predictions."""
+        return self.folder.name
+
+
+@dataclass(frozen=True)
 class WorkerConfig:
     """What every worker of a study receives; the texts travel along, so that a worker needs no data of its own.
 
@@ -87,14 +107,12 @@ class WorkerConfig:
         recipe: The study's.
         folder: The study folder, an absolute path, under which every host must see it.
         checkpoints: Hash of each model of the search on this host (`recipe_checks.checkpoint_identities`).
-        seed: Of the trials.
     """
 
     corpus: Corpus
     recipe: Recipe
     folder: Path
     checkpoints: Mapping[str, str]
-    seed: int
 
     @property
     def lock_file(self) -> Path:
@@ -159,17 +177,23 @@ class WorkerPool:
             ) from error
         return setting
 
-    def trials(self, config: WorkerConfig, callback: Callback) -> "RayPool":
-        """Return a pool for trials of the recipe, to be entered."""
+    def at_once(self, gpus: int) -> int:
+        """Return how many trials run at a time that `gpus` GPUs of a host train each; without GPUs, as many as ever."""
+        return min(self.count, sum(host.gpus // gpus for host in self._hosts)) if self._share.gpus else self.count
+
+    def of_search(self, config: WorkerConfig, callback: Callback) -> "RayPool":
+        """Return a pool for the trials of the search, to be entered."""
         return self._pool(functools.partial(_trainable, self._task(config)), self.count, self._share, callback)
 
-    def final(self, config: WorkerConfig, trial: TrialConfig, model: Path, callback: Callback) -> "RayPool":
-        """Return a pool of one worker for a trial of the final model, which saves it in the folder `model`."""
+    def after_search(self, config: WorkerConfig, trials: "Sequence[LaterTrial]", callback: Callback) -> "RayPool":
+        """Return a pool for trials after the search, each of as many GPUs as the first, to be entered."""
         from tuners.ray_pool import Share
 
-        share = Share(0, trial.gpus) if self._share.gpus else self._share
-        make_trainable = functools.partial(_final_trainable, self._task(config), trial, model)
-        return self._pool(make_trainable, 1, share, callback)
+        gpus = trials[0].config.gpus
+        located = [replace(trial, model=trial.model and trial.model.absolute()) for trial in trials]
+        make_trainable = functools.partial(_later_trainable, self._task(config), located)
+        share = Share(0, gpus) if self._share.gpus else self._share
+        return self._pool(make_trainable, min(self.at_once(gpus), len(trials)), share, callback)
 
     def _task(self, config: WorkerConfig) -> "WorkerTask":
         owner = config.lock_file.read_text(encoding="utf-8", errors="replace")
@@ -275,16 +299,23 @@ def _trainable(task: WorkerTask) -> Callable[..., Iterator[Mapping[str, float]]]
     runner = _trial_runner(task)
 
     def run(hyperparameters: Mapping[str, Value], folder: Path) -> Iterator[Mapping[str, float]]:
-        return runner.run(TrialConfig.from_values(hyperparameters, task.config.seed), folder)
+        return runner.run(TrialConfig.from_values(hyperparameters, task.config.recipe.seed), folder)
 
     return run
 
 
-def _final_trainable(task: WorkerTask, trial: TrialConfig, model: Path) -> Callable[..., Iterator[Mapping[str, float]]]:
-    runner = _trial_runner(task)
+def _later_trainable(task: WorkerTask, trials: "Sequence[LaterTrial]") -> Callable[..., Iterator[Mapping[str, float]]]:
+    return later_trainable(_trial_runner(task), trials)
+
+
+def later_trainable(
+    runner: "TrialRunner", trials: "Sequence[LaterTrial]"
+) -> Callable[..., Iterator[Mapping[str, float]]]:
+    """Return the trainable of trials after the search, which are known by the names of their folders."""
+    known = {trial.folder.name: trial for trial in trials}
 
     def run(_: Mapping[str, Value], folder: Path) -> Iterator[Mapping[str, float]]:
-        return runner.run_final(trial, folder, model)
+        return runner.run(known[folder.name].config, folder, known[folder.name].model)
 
     return run
 

@@ -45,28 +45,22 @@ class TrialRunner:
         self._on_train_batch_end = on_train_batch_end
         self._dev_dialogues = dialogue_numbers(corpus.splits["dev"])
 
-    def run(self, config: TrialConfig, folder: Path) -> Iterator[dict[str, float]]:
+    def run(self, config: TrialConfig, folder: Path, model: Path | None = None) -> Iterator[dict[str, float]]:
         """Train one configuration, and yield the dev metrics of every epoch (`metrics.classification.evaluate`).
 
         Args:
             config: The configuration; a final model keeps its weights in `folder`.
             folder: The folder of the trial, with its name, from which it resumes.
+            model: The folder in which the final model is saved unless it diverged, after the predictions of the fold
+                that it is trained without (`storage.predictions.held_out`); None for other trials.
 
         Raises:
             keras_tuner.errors.FailedTrialError: The trial does not fit the memory; the search goes on without it.
         """
-        for result in self._epochs(config, folder):
-            yield result.metrics
-
-    def run_final(self, config: TrialConfig, folder: Path, model: Path) -> Iterator[dict[str, float]]:
-        """Run a trial of the final model as `run` does, and save it in the folder `model` unless it diverged.
-
-        Predictions of the fold that it is trained without are written first (`storage.predictions.held_out`).
-        """
         result = None
         for result in self._epochs(config, folder):
             yield result.metrics
-        if result is not None and not result.diverged:
+        if model is not None and result is not None and not result.diverged:
             trainer = self.models.trainer(config.hyperparameters, config.gpus)
             if config.held_out is not None:
                 self._predict_held_out(trainer, config, folder.name, result.epoch)

@@ -46,7 +46,7 @@ class Search:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("bertgrid_tf.budget.controller.monotonic", lambda: self.pool.clock)
             self.controller = BudgetController(
-                self.recipe, lambda config: WORKLOAD, self.study_folder, Recorder(), Budget(budget, 0.0), workers, 1
+                self.recipe, lambda config: WORKLOAD, self.study_folder, Recorder(), Budget(budget, 0.0), workers, 1, 1
             )
         try:
             self._search()

@@ -222,6 +222,27 @@ def test_workers_share_what_is_left_and_the_longest_run_bounds_it():
     assert estimator.left() == 30
 
 
+def test_a_stage_after_the_search_has_workers_of_its_own_which_build_their_models():
+    now = [0.0]
+    estimator = TimeEstimator(0.0, workers=2, now=lambda: now[0], final_workers=1)
+    estimator.expect([StageWork(stage, ((SMALL, 1),) * 2) for stage in ("grid", "seeds", "final")])
+    for run in ("0", "1"):
+        estimator.begin(run, "grid", SMALL, 1)
+    now[0] = 30.0
+    for run in ("0", "1"):
+        estimator.epoch(run, 1, 10.0)
+    # 20 s to build a model: two seeds at a time, and one final model after the other.
+    assert [(stage.name, seconds) for stage, seconds in estimator.ahead()] == [
+        ("grid", 0),
+        ("seeds", 30),
+        ("final", 40),
+    ]
+    estimator.begin("2", "seeds", SMALL, 1)
+    now[0] = 60.0
+    estimator.epoch("2", 1, 10.0)
+    assert estimator.trial_seconds(SMALL, 1) == 10
+
+
 @given(st.lists(st.floats(0, 1e6), max_size=20), st.integers(1, 8))
 def test_trials_on_workers_end_no_sooner_than_they_can_and_not_much_later(seconds, workers):
     longest, even = max(seconds, default=0), sum(seconds) / workers

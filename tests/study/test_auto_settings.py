@@ -30,6 +30,7 @@ from bertgrid_tf.study.auto_settings import (
     resolve,
     with_defaults,
 )
+from bertgrid_tf.study.execution import TrialExecution
 from bertgrid_tf.study.workers import WorkerOptions
 
 SETTING = MeasuredSetting(24, {}, "a device", "fits", [{"texts": 24}])
@@ -198,6 +199,20 @@ def test_a_plan_of_an_auto_names_the_batch_of_its_steps(capsys, monkeypatch, tmp
     for key in ("batch_size", "final.batch_size"):
         assert f"{key} auto is measured when the study begins; the steps above are those of {batch}, which" in out
     assert not Path("results").exists()
+
+
+def test_a_worker_measures_with_the_values_that_were_measured_before(tmp_path):
+    asked, given = tiny(**AUTO), []
+
+    class Workers:
+        def measure(self, config, key: str, final_gpus: int) -> MeasuredSetting:
+            given.append(config.recipe)
+            return SETTING
+
+    execution = TrialExecution(corpus_of(asked), asked, StudyFolder(tmp_path), {}, Callback(), Workers())
+    so_far = tiny(**AUTO, precision="bf16")
+    assert execution.measure(BATCH_SIZE, so_far) == SETTING
+    assert given == [so_far]
 
 
 @pytest.mark.slow

@@ -120,6 +120,11 @@ def test_interrupted_between_two_members_a_study_goes_on_with_the_second(of_fold
     assert [file for file in same if (folder / file).read_bytes() != (of_folds.path / file).read_bytes()] == []
     shutil.rmtree(folder / "model" / "members" / "2")
     assert len(run(folder, tiny(**FOLDS)).trials) == 1
+    # The folder of the first, in which the others' are, is written anew.
+    for lost in ("final.json", "follow_up/final_1.json"):
+        (folder / lost).unlink()
+    assert len(run(folder, tiny(**FOLDS)).trials) == 2
+    assert len(StudyFolder(folder).final_models()) == 2
     with pytest.raises(UserError, match=r"differ in final\.folds"):
         run(folder, tiny(**FOLDS | {"final.folds": 3}))
 

@@ -86,6 +86,38 @@ def test_a_study_begun_on_workers_goes_on_in_one_process(single_process, tmp_pat
     assert numbers(tmp_path / "study") == numbers(single_process)
 
 
+def test_the_trials_after_the_search_are_trained_at_a_time(tmp_path):
+    class Noting(tiny_study.Recorder):
+        """Ends with the search if asked to, and notes what begins and ends after it."""
+
+        def __init__(self, search_alone: bool = False) -> None:
+            super().__init__()
+            self.events: list[str] = []
+            self.search_alone = search_alone
+
+        def on_trial_begin(self, trial, config, steps) -> None:
+            super().on_trial_begin(trial, config, steps)
+            if self.search_alone and config.stage == SEEDS:
+                raise KeyboardInterrupt
+            self.events.append(f"{trial} begins")
+
+        def on_trial_end(self, trial) -> None:
+            self.events.append(f"{trial} ends")
+
+    recipe = tiny_study.tiny(sweeps={}, learning_rates=[8e-3], epochs=1, n_seeds=3, **{"final.model": "none"})
+    one, two = tmp_path / "one", tmp_path / "two"
+    tiny_study.run(one, recipe)
+    with pytest.raises(KeyboardInterrupt):
+        tiny_study.run(two, recipe, callback=Noting(search_alone=True))
+    noted = Noting()
+    tiny_study.run(two, recipe, callback=noted, workers=WorkerOptions(2))
+    names = [f"seed{seed}_0.008_1" for seed in (2, 3)]
+    assert noted.events[:2] == [f"{name} begins" for name in names]
+    assert sorted(noted.events[2:]) == [f"{name} ends" for name in names]
+    assert noted.steps == 0  # nothing was trained in this process
+    assert numbers(two) == numbers(one)
+
+
 def test_a_host_with_another_version_or_none_is_refused(hosts, tmp_path, monkeypatch):
     cluster, second = hosts
     cluster.remove_node(second)
@@ -112,7 +144,7 @@ def test_a_worker_that_lacks_the_checkpoint_or_the_study_folder_is_refused(tmp_p
     folder = tmp_path / "study"
     folder.mkdir()
     StudyFolder(folder).lock_file.write_text("process 1 on here")
-    config = WorkerConfig(tiny_study.corpus_of(recipe), recipe, folder, {"scratch:1x32": "scratch:1x32"}, 1)
+    config = WorkerConfig(tiny_study.corpus_of(recipe), recipe, folder, {"scratch:1x32": "scratch:1x32"})
 
     def start(**changes) -> object:
         task = WorkerTask(config, __version__, "process 1 on here", str(Path.cwd()), None)
@@ -152,7 +184,14 @@ def test_the_final_model_has_as_many_gpus_as_a_host_has():
     assert [pool.final_gpus(asked) for asked in (1, 3, "all")] == [1, 3, 4]
     with pytest.raises(UserError, match=r"on 5 GPUs, since no host has more than 4: choose --final-gpus 4 or all"):
         pool.final_gpus(5)
-    assert workers.WorkerPool(WorkerOptions(None), [Share(8, 0), Share(8, 0)]).count == 2
+    on_cpus = workers.WorkerPool(WorkerOptions(None), [Share(8, 0), Share(8, 0)])
+    assert (on_cpus.count, on_cpus.at_once(1)) == (2, 2)
+
+
+def test_models_of_several_gpus_are_trained_on_as_many_hosts_as_have_them():
+    hosts = [Share(8, 4), Share(8, 2)]
+    assert [workers.WorkerPool(WorkerOptions(None), hosts).at_once(gpus) for gpus in (1, 2, 3, 4)] == [6, 3, 1, 1]
+    assert workers.WorkerPool(WorkerOptions(2), hosts).at_once(1) == 2
 
 
 def test_without_ray_one_sentence_says_how_to_get_it(tmp_path, monkeypatch):

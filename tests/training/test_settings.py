@@ -47,7 +47,7 @@ def test_a_resumed_trial_equals_an_uninterrupted_one_and_its_model_predicts_what
     plain = config.with_hyperparameters(hidden_dropout="checkpoint", reinit_layers=0, layer_decay=1.0)
     list(runner.run(plain, tmp_path / "other"))
     list(runner.run(config, tmp_path / "broken"))
-    metrics = list(runner.run_final(config, tmp_path / "final", study.model))
+    metrics = list(runner.run(config, tmp_path / "final", study.model))
     assert np.array_equal(predictions("broken"), predictions("final"))
     assert not np.array_equal(predictions("other"), predictions("final"))
 

@@ -55,7 +55,7 @@ def test_a_text_is_scored_and_predicted_by_the_mean_of_its_windows(tmp_path):
     runner = TrialRunner(corpus, recipe, study.predictions)
     config = TrialConfig(recipe.hyperparameters, 1, 1, recipe.seed, FINAL)
     (tmp_path / "final").mkdir()
-    metrics = list(runner.run_final(config, tmp_path / "final", study.model))
+    metrics = list(runner.run(config, tmp_path / "final", study.model))
     dev = runner.encoder.split(recipe.hyperparameters, "dev")
     scored = read_predictions(predictions_file(study.predictions, "final", 1), corpus.labels).probabilities
     assert len(scored) == len(dev.labels) < len(dev.texts)

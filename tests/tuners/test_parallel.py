@@ -3,7 +3,6 @@
 import zlib
 from pathlib import Path
 
-import keras_tuner
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +11,7 @@ from toy_trainable import LAYOUTS, ToyTrainable, accuracy, fails, search, stages
 from benchmarks.search.simulation import SimulatedPool
 from tuners import CasualGridOracle, TunerError
 from tuners.parallel import ParallelSearch
-from tuners.pool import Report, follow
+from tuners.pool import LocalPool, Report, train
 
 SPACE = {
     "objective": "val_accuracy",
@@ -149,18 +148,66 @@ def test_a_pool_beside_kerastuners_own_chief_is_refused(tmp_path, monkeypatch):
         parallel(tmp_path, SimulatedPool(ToyTrainable(), 1, lambda hyperparameters, epoch: 1))
 
 
-def test_one_trial_can_be_followed(tmp_path):
-    hyperparameters = {"learning_rate": 2e-5, "schedule_epochs": 3, "stop_epoch": 3}
-    pool = SimulatedPool(ToyTrainable(), 1, lambda hyperparameters, epoch: 1)
-    assert [m["val_accuracy"] for m in follow(pool, "final", hyperparameters, tmp_path)] == [
-        accuracy(hyperparameters, e) for e in (1, 2, 3)
-    ]
-    pool = SimulatedPool(ToyTrainable(fails(lambda hyperparameters, epoch: None)), 1, lambda hyperparameters, epoch: 1)
-    with pytest.raises(keras_tuner.errors.FailedTrialError, match="does not fit"):
-        list(follow(pool, "final", hyperparameters, tmp_path / "other"))
+def row(rate: float, stop_epoch: int = 3) -> dict[str, float]:
+    return {"learning_rate": rate, "schedule_epochs": 3, "stop_epoch": stop_epoch}
 
 
-def test_a_followed_trial_that_restarts_yields_no_epoch_twice(tmp_path):
+def pools(trainable) -> list:
+    return [SimulatedPool(trainable, 2, lambda hyperparameters, epoch: 1), LocalPool(trainable)]
+
+
+@pytest.mark.parametrize("of", [0, 1])
+def test_trials_are_trained_as_many_at_a_time_as_there_are_workers(tmp_path, of):
+    rows = {name: row(rate, stop) for name, rate, stop in (("a", 1e-5, 3), ("b", 2e-5, 1), ("c", 3e-5, 2))}
+    pool, asked, scores = pools(ToyTrainable())[of], [], {name: [] for name in rows}
+
+    def waiting():
+        for name, values in rows.items():
+            asked.append((name, sum(map(len, scores.values()))))
+            yield name, values, tmp_path / name
+
+    def on_epoch_end(name, epoch, metrics) -> bool:
+        assert epoch == len(scores[name]) + 1
+        scores[name].append(metrics["val_accuracy"])
+        return True
+
+    for name in rows:
+        (tmp_path / name).mkdir()
+    ended = list(train(pool, waiting(), on_epoch_end))
+    assert scores == {name: [accuracy(v, e + 1) for e in range(v["stop_epoch"])] for name, v in rows.items()}
+    # Two begin at once, and the third when the first of them has ended.
+    assert ended == [(name, None) for name in ("bac" if pool.size == 2 else "abc")]
+    assert asked == ([("a", 0), ("b", 0), ("c", 2)] if pool.size == 2 else [("a", 0), ("b", 3), ("c", 4)])
+
+
+@pytest.mark.parametrize("of", [0, 1])
+def test_a_trial_that_fails_or_is_stopped_lets_the_others_go_on(tmp_path, of):
+    failing = fails(lambda values, epoch: None if values["learning_rate"] == 1e-5 else accuracy(values, epoch))
+    rows = {"fails": 1e-5, "stops": 2e-5, "ends": 3e-5}
+    for name in rows:
+        (tmp_path / name).mkdir()
+    scored = []
+
+    def on_epoch_end(name, epoch, metrics) -> bool:
+        scored.append((name, epoch))
+        return name != "stops" or epoch < 2
+
+    pool = pools(ToyTrainable(failing))[of]
+    ended = dict(train(pool, [(name, row(rate), tmp_path / name) for name, rate in rows.items()], on_epoch_end))
+    assert ended == {"fails": "does not fit the memory", "stops": None, "ends": None}
+    assert sorted(scored) == [("ends", 1), ("ends", 2), ("ends", 3), ("stops", 1), ("stops", 2)]
+
+
+def test_an_error_that_is_no_failure_of_a_trial_ends_all(tmp_path):
+    def broken(hyperparameters, folder):
+        raise ZeroDivisionError
+
+    for pool in pools(broken):
+        with pytest.raises(ZeroDivisionError):
+            list(train(pool, [("a", row(1e-5), tmp_path)], lambda *epoch: True))
+
+
+def test_a_trial_that_restarts_reports_no_epoch_twice(tmp_path):
     class Lossy(SimulatedPool):
         """Tells the first epoch once more, as a pool does when the worker of the second is lost."""
 
@@ -174,11 +221,10 @@ def test_a_followed_trial_that_restarts_yields_no_epoch_twice(tmp_path):
             return report
 
     pool = Lossy(ToyTrainable(), 1, lambda hyperparameters, epoch: 1)
-    pool.lost = False
-    hyperparameters = {"learning_rate": 2e-5, "schedule_epochs": 3, "stop_epoch": 3}
-    found = [metrics["val_accuracy"] for metrics in follow(pool, "final", hyperparameters, tmp_path)]
+    pool.lost, found = False, []
+    list(train(pool, [("final", row(2e-5), tmp_path)], lambda name, epoch, metrics: not found.append(epoch)))
     assert pool.lost
-    assert found == [accuracy(hyperparameters, epoch) for epoch in (1, 2, 3)]
+    assert found == [1, 2, 3]
 
 
 def test_a_clock_does_not_go_backwards(tmp_path):
