@@ -17,6 +17,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 # Where PyTorch is installed, transformers would load it into every process: 4 seconds and 300 MB for nothing.
 os.environ.setdefault("USE_TORCH", "0")
+# Whatever this process starts is executed anew, so that the tokenizers need not warn of each fork.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 if TYPE_CHECKING:
     from bertgrid_tf.api import Best, Study, load_corpus, open_study, suggest, tune

@@ -86,7 +86,7 @@ def test_a_study_begun_on_workers_goes_on_in_one_process(single_process, tmp_pat
     assert numbers(tmp_path / "study") == numbers(single_process)
 
 
-def test_the_trials_after_the_search_are_trained_at_a_time(tmp_path):
+def test_the_trials_after_the_search_are_trained_at_a_time(tmp_path, capfd):
     class Noting(tiny_study.Recorder):
         """Ends with the search if asked to, and notes what begins and ends after it."""
 
@@ -116,6 +116,7 @@ def test_the_trials_after_the_search_are_trained_at_a_time(tmp_path):
     assert sorted(noted.events[2:]) == [f"{name} ends" for name in names]
     assert noted.steps == 0  # nothing was trained in this process
     assert numbers(two) == numbers(one)
+    assert "forked" not in capfd.readouterr().err  # a warning of the tokenizers
 
 
 def test_a_host_with_another_version_or_none_is_refused(hosts, tmp_path, monkeypatch):
