@@ -63,7 +63,7 @@ def predict(
             "format",
         ),
     ],
-    out: Annotated[Path, flag("--out", "the CSV to write", short=("-o",))],
+    out: Annotated[Path, flag("--out", "the CSV to write (or - for the standard output)", short=("-o",))],
     proba: Annotated[bool, flag("--proba", "write every class's probability too")] = False,
     soup: Annotated[bool, flag("--soup", "use the soup of the search's rows instead of the final model")] = False,
     correct_shift: Annotated[
@@ -90,13 +90,15 @@ def predict(
     """Label new texts with the final model, dialogue context included."""
     from bertgrid_tf import api
     from bertgrid_tf.corpus import Columns
-    from bertgrid_tf.corpus.files import STANDARD_INPUT
+    from bertgrid_tf.corpus.files import STANDARD_INPUT, STANDARD_OUTPUT
     from bertgrid_tf.data import columns as columns_of
     from bertgrid_tf.report.bars import batches_bar
     from bertgrid_tf.report.predictions import shift_sentence, warnings
     from bertgrid_tf.storage.study_folder import StudyFolder
 
-    console, memory = Console(), api.memory_limit(gpu_memory)
+    out = STANDARD_OUTPUT if str(out) == "-" else out
+    # Not between the lines of a table that another command reads.
+    console, memory = Console(stderr=out == STANDARD_OUTPUT), api.memory_limit(gpu_memory)
     study, columns = StudyFolder.existing(folder), None
     if text_column is not None:
         columns = Columns(
@@ -138,7 +140,8 @@ def predict(
             spreadsheet_safe=spreadsheet_safe,
             **{name: value for name, value in reading.items() if value},
         )
-    console.print(f"{summary.texts:,} texts labelled in {out}.", markup=False, highlight=False, soft_wrap=True)
+    count = f"{summary.texts:,} text{'s' if summary.texts != 1 else ''}"
+    console.print(f"{count} labelled in {out}.", markup=False, highlight=False, soft_wrap=True)
     for finding in summary.findings:
         console.print(finding.message, markup=False, highlight=False, soft_wrap=True)
     for sentence in warnings(summary, study.read_recipe().metric, dev_report(study, soup), soup):

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 Quoting = Literal["auto", "minimal", "none"]
 STANDARD_INPUT = Path("/dev/stdin")
 """The file that `--data -` names."""
+STANDARD_OUTPUT = Path("/dev/stdout")
+"""The file that `-o -` names."""
 Cells = Iterator[tuple[int, Sequence[str]]]
 
 SPLITS = {

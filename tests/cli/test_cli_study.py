@@ -356,6 +356,22 @@ def test_damaged_metadata_of_a_study_are_named(bertgrid, study, text):
 
 
 @pytest.mark.usefixtures("blank_figures")
+def test_labels_for_another_command_go_to_the_standard_output_and_sentences_beside_it(bertgrid, study, tmp_path):
+    (tmp_path / "new.csv").write_text("text\nhello\n")
+    kept, piped = os.dup(1), tmp_path / "piped.csv"
+    with piped.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        try:
+            answer = bertgrid("predict", study, tmp_path / "new.csv", "--text-column", "text", "-o", "-")
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+    assert (answer.code, answer.out) == (0, "")
+    assert answer.err.startswith("1 text labelled in /dev/stdout.\n")
+    assert re.fullmatch(r"id,label\n1,[a-z-]+\n", piped.read_text())
+    assert not Path("-").exists()
+
+
 def test_what_the_rest_of_a_study_decides_is_made_anew_where_it_is_damaged(bertgrid, study):
     tables = ("cells.csv", "sweeps.csv", "lengths.csv", "mistakes.csv", "times.csv", "best.yaml")
     trials = ("trial_0001/trial.json", "trial_0002/hyperparameters.json", "model/correction.json")
