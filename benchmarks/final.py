@@ -22,7 +22,7 @@ from rich.table import Column, Table
 
 from benchmarks import command
 from benchmarks.layout import scored_corpus
-from benchmarks.schedules import mean_with_interval
+from benchmarks.schedules import mean_with_interval, with_interval
 from bertgrid_tf.bert.encode import EncodedDataset
 from bertgrid_tf.budget.plan import final_trials
 from bertgrid_tf.errors import UserError
@@ -115,7 +115,7 @@ def compare(lines: pd.DataFrame) -> pd.DataFrame:
         for corpus, of in [*apart.groupby(level="corpus"), ("all", apart)]:
             line = {"model": model, "corpus": corpus, "repetitions": len(of), "time": of["time"].mean()}
             for metric in METRICS:
-                line[metric], line[f"{metric}_low"], line[f"{metric}_high"] = mean_with_interval(of[metric])
+                line |= mean_with_interval(metric, of[metric])
             compared.append(line)
     return pd.DataFrame(compared)
 
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     columns = (*(f"{name} − single's (95 %)" for name in METRICS), "× time", "repetitions")
     table = Table("model", "corpus", *(Column(name, justify="right", no_wrap=True) for name in columns))
     for one in compare(read(flags.out)).to_dict("records"):
-        apart = [f"{one[name]:+.2f} ({one[f'{name}_low']:+.2f} to {one[f'{name}_high']:+.2f})" for name in METRICS]
+        apart = [with_interval(one, name) for name in METRICS]
         table.add_row(one["model"], one["corpus"], *apart, f"{one['time']:.1f}", str(one["repetitions"]))
     Console(width=200).print(table)
 

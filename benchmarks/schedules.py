@@ -21,7 +21,7 @@ of them. Dev selects, the test split scores.
 """
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -287,7 +287,7 @@ def compare(table: pd.DataFrame) -> pd.DataFrame:
         apart = 100 * (both["test"][schedule] - both["test"][PER_CELL])
         line: dict[str, Any] = {"schedule": schedule, "grids": both.groupby(grids).ngroups}
         line["cost"] = epochs_trained(schedule, epochs) / epochs
-        line["difference"], line["low"], line["high"] = mean_with_interval(apart.groupby(grids).mean())
+        line |= mean_with_interval("difference", apart.groupby(grids).mean())
         line |= {f"epoch {epoch}": own.groupby(grids).mean().mean() for epoch, own in apart.groupby("epoch")}
         ranks, distances, picks = {}, [], []
         for (corpus, seed), grid in both.groupby(grids):
@@ -302,14 +302,20 @@ def compare(table: pd.DataFrame) -> pd.DataFrame:
         lines.append(line | {"pick": np.mean(picks)})
     for line in lines:
         nearer = (correlations[line["schedule"]] - correlations[SHARED]).dropna()
-        line["nearer"], line["nearer_low"], line["nearer_high"] = mean_with_interval(nearer)
+        line |= mean_with_interval("nearer", nearer)
     return pd.DataFrame(lines).sort_values("cost", ignore_index=True)
 
 
-def mean_with_interval(values: pd.Series) -> tuple[float, float, float]:
-    """Return a mean and the limits of its 95 % interval."""
+def mean_with_interval(name: str, values: pd.Series) -> dict[str, float]:
+    """Return a mean under its name, and the limits of its 95 % interval as `NAME_low` and `NAME_high`."""
     reach = t.ppf(0.975, len(values) - 1) * values.std() / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return values.mean(), values.mean() - reach, values.mean() + reach
+    return {name: values.mean(), f"{name}_low": values.mean() - reach, f"{name}_high": values.mean() + reach}
+
+
+def with_interval(line: Mapping[Hashable, Any], name: str) -> str:
+    """Format the values of `mean_with_interval`; of a single value there is no interval."""
+    low, high = line[f"{name}_low"], line[f"{name}_high"]
+    return f"{line[name]:+.2f}" + ("" if np.isnan(low) else f" ({low:+.2f} to {high:+.2f})")
 
 
 def show(console: Console, compared: pd.DataFrame) -> None:
@@ -319,15 +325,14 @@ def show(console: Console, compared: pd.DataFrame) -> None:
     columns += ("|−| other seeds'", "rank corr.", "− shared's", "pick on test", "grids")
     table = Table("schedule", *(Column(name, justify="right", no_wrap=True) for name in columns))
     for one in compared.to_dict("records"):
-        apart = f"{one['difference']:+.2f} ({one['low']:+.2f} to {one['high']:+.2f})"
         table.add_row(
             one["schedule"],
             f"{one['cost']:.2f}",
-            apart,
+            with_interval(one, "difference"),
             *(f"{one[name]:+.2f}" for name in epochs),
             f"{one['distance']:.2f}",
             f"{one['correlation']:.2f}",
-            f"{one['nearer']:+.2f} ({one['nearer_low']:+.2f} to {one['nearer_high']:+.2f})",
+            with_interval(one, "nearer"),
             f"{one['pick']:.2f}",
             str(one["grids"]),
         )

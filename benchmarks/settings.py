@@ -26,7 +26,7 @@ from rich.table import Column, Table
 
 from benchmarks import command
 from benchmarks.layout import scored_corpus
-from benchmarks.schedules import CELL, mean_with_interval
+from benchmarks.schedules import CELL, mean_with_interval, with_interval
 from bertgrid_tf.bert.encode import EncodedDataset
 from bertgrid_tf.bert.trainer import EpochResult, Trainer
 from bertgrid_tf.errors import UserError
@@ -128,7 +128,7 @@ def compare(cells: pd.DataFrame) -> pd.DataFrame:
         for corpus, of in [*apart.groupby(level="corpus"), ("all", apart)]:
             line = {"setting": setting, "corpus": corpus, "grids": len(of), "time": of["time"].mean()}
             for name in (*METRICS, "cells"):
-                line[name], line[f"{name}_low"], line[f"{name}_high"] = mean_with_interval(of[name])
+                line |= mean_with_interval(name, of[name])
             lines.append(line)
     return pd.DataFrame(lines)
 
@@ -139,7 +139,7 @@ def show(console: Console, compared: pd.DataFrame) -> None:
     columns = (*(f"{name} − {DEFAULT}, points (95 %)" for name in names), "× time", "grids")
     table = Table("setting", "corpus", *(Column(name, justify="right", no_wrap=True) for name in columns))
     for one in compared.to_dict("records"):
-        points = [f"{one[name]:+.2f} ({one[f'{name}_low']:+.2f} to {one[f'{name}_high']:+.2f})" for name in names]
+        points = [with_interval(one, name) for name in names]
         table.add_row(one["setting"], one["corpus"], *points, f"{one['time']:.2f}", str(one["grids"]))
     console.print(table)
 
