@@ -124,9 +124,9 @@ def _train_members(
         delete(trial.folder)
 
     # The first one decides for how many epochs there is time, and its folder is to hold the others'.
-    alone = 0 if ended else 1
-    _train(waiting[:alone], execution, runner, controller, on_trial_end, first=True)
-    _train(waiting[alone:], execution, runner, controller, on_trial_end)
+    first = [] if ended else waiting[:1]
+    _train(first, execution, runner, controller, on_trial_end, first=True)
+    _train(waiting[len(first) :], execution, runner, controller, on_trial_end)
     trained = [ended[name] for name in takewhile(ended.__contains__, configs)]
     # Of models that were trained at a time, a later one may have ended where there is no time for one before it.
     for name in [*configs][len(trained) :]:

@@ -90,14 +90,14 @@ def test_the_trials_after_the_search_are_trained_at_a_time(tmp_path, capfd):
     class Noting(tiny_study.Recorder):
         """Ends with the search if asked to, and notes what begins and ends after it."""
 
-        def __init__(self, search_alone: bool = False) -> None:
+        def __init__(self, search_only: bool = False) -> None:
             super().__init__()
             self.events: list[str] = []
-            self.search_alone = search_alone
+            self.search_only = search_only
 
         def on_trial_begin(self, trial, config, steps) -> None:
             super().on_trial_begin(trial, config, steps)
-            if self.search_alone and config.stage == SEEDS:
+            if self.search_only and config.stage == SEEDS:
                 raise KeyboardInterrupt
             self.events.append(f"{trial} begins")
 
@@ -108,7 +108,7 @@ def test_the_trials_after_the_search_are_trained_at_a_time(tmp_path, capfd):
     one, two = tmp_path / "one", tmp_path / "two"
     tiny_study.run(one, recipe)
     with pytest.raises(KeyboardInterrupt):
-        tiny_study.run(two, recipe, callback=Noting(search_alone=True))
+        tiny_study.run(two, recipe, callback=Noting(search_only=True))
     noted = Noting()
     tiny_study.run(two, recipe, callback=noted, workers=WorkerOptions(2))
     names = [f"seed{seed}_0.008_1" for seed in (2, 3)]
