@@ -171,10 +171,10 @@ def first_epochs(analysis: StudyAnalysis) -> list[str]:
     first = [f"{cell.learning_rate:g}" for cell in analysis.tied if cell.epoch == 1]
     if not first or recipe.epochs == 1 or recipe.grid_schedule != "shared" or not hyperparameters.needs_horizon:
         return []
+    rates = f"learning rate{'s' if len(first) > 1 else ''} {', '.join(first)}"
     return [
-        f"The first epoch at learning rate {', '.join(first)} is among the tied cells. It was scored within a schedule "
-        f"of {recipe.epochs} epochs, its rate still high: a run of one epoch may be better or worse; "
-        "`--epochs 1 --study NAME` shows it."
+        f"The first epoch at {rates} is among the tied cells. It was scored within a schedule of {recipe.epochs} "
+        "epochs, its rate still high: a run of one epoch may be better or worse; `--epochs 1 --study NAME` shows it."
     ]
 
 

@@ -32,6 +32,8 @@ def test_a_first_epoch_that_is_compared_is_named_where_a_run_of_its_own_would_be
     [sentence] = first_epochs(study)
     assert sentence.startswith("The first epoch at learning rate 2e-05 is among the tied cells. It was scored within a")
     assert sentence in answer(study)
+    [several] = first_epochs(replace(study, cells=[replace(cell, tied=True) for cell in study.cells]))
+    assert several.startswith("The first epoch at learning rates 2e-05, 6e-06, 5e-06,")
     later = [replace(cell, tied=cell.tied and cell.epoch > 1) for cell in study.cells]
     assert first_epochs(replace(study, cells=later)) == []
     per_cell = study.recipe.model_copy(update={"grid_schedule": "per-cell"})
