@@ -118,10 +118,10 @@ def epochs(
     yield from trainable(hyperparameters, folder)
 
 
-def next_epoch(epochs: Iterator[Mapping[str, Any]]) -> tuple[dict[str, float] | None, str | None]:
+def next_epoch(running: Iterator[Mapping[str, Any]]) -> tuple[dict[str, float] | None, str | None]:
     """Train the next epoch; return its metrics, or None at the end, with the message of a failed trial."""
     try:
-        metrics = next(epochs, None)
+        metrics = next(running, None)
     except Exception as error:
         # Imported late: KerasTuner imports TensorFlow, which takes seconds.
         from keras_tuner.errors import FailedTrialError

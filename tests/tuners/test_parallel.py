@@ -221,10 +221,15 @@ def test_a_trial_that_restarts_reports_no_epoch_twice(tmp_path):
             return report
 
     pool = Lossy(ToyTrainable(), 1, lambda hyperparameters, epoch: 1)
-    pool.lost, found = False, []
-    list(train(pool, [("final", row(2e-5), tmp_path)], lambda name, epoch, metrics: not found.append(epoch)))
+    pool.lost, scored, values = False, [], row(2e-5)
+
+    def on_epoch_end(name, epoch, metrics) -> bool:
+        scored.append((epoch, metrics["val_accuracy"]))
+        return True
+
+    list(train(pool, [("final", values, tmp_path)], on_epoch_end))
     assert pool.lost
-    assert found == [1, 2, 3]
+    assert scored == [(epoch, accuracy(values, epoch)) for epoch in (1, 2, 3)]
 
 
 def test_a_clock_does_not_go_backwards(tmp_path):
