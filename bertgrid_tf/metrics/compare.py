@@ -41,7 +41,7 @@ from typing import Literal
 
 import numpy as np
 
-from bertgrid_tf.metrics.classification import OF_PROBABILITIES, Direction, class_ids, direction, unit
+from bertgrid_tf.metrics.classification import OF_PROBABILITIES, Direction, Tally, direction, unit
 
 ALPHA = 0.05
 DRAWS = 2000
@@ -303,7 +303,7 @@ def selection_optimism(split: Split, candidates: Sequence[Candidate], metric: st
         The optimism in the unit of the metric, at least 0, without the luck of the seeds; NaN for a split of a single
         dialogue.
     """
-    tally = _tally(split, candidates, metric)
+    tally, runs = _tally(split, candidates, metric), _runs(candidates)
     dialogues = len(tally.support)
     if dialogues == 1:
         return nan
@@ -313,7 +313,7 @@ def selection_optimism(split: Split, candidates: Sequence[Candidate], metric: st
 
     lost = 0.0
     for half in _chunks(tally, halves, HALVES):
-        first, second = (_means(tally, _scores(tally, weights)) for weights in (half, ~half))
+        first, second = (_means(runs, tally.scores(weights)) for weights in (half, ~half))
         if direction == "min":
             first, second = -first, -second
         ahead = first - second
@@ -364,163 +364,20 @@ def interaction(
     return Interaction(start, winner, change, verdict)
 
 
-@dataclass(frozen=True)
-class _Tally:
-    """The sufficient statistics of a metric for each dialogue, so that a draw of dialogues is a sum.
-
-    Attributes:
-        metric: The metric to compute.
-        labels: The class names in the order of their ids.
-        runs: The number of runs of each candidate, int [candidates].
-        counts: The correctly classified texts of each class, the texts classified as each class, and the sum of the
-            costs, which are cross-entropies in nats, or squared distances of the true and the predicted id for
-            `quadratic_kappa`: float [dialogues, all runs, 2 * classes + 1], with the runs of the first candidate first.
-            For `roc_auc` and `average_precision` the sums of `_ranking_terms` over the texts of each class and over the
-            other texts, in place of counts.
-        support: The number of texts of each class, float [dialogues, classes].
-    """
-
-    metric: str
-    labels: tuple[str, ...]
-    runs: np.ndarray
-    counts: np.ndarray
-    support: np.ndarray
+def _tally(split: Split, candidates: Sequence[Candidate], metric: str) -> Tally:
+    return Tally.of(split.truth, np.concatenate(candidates), split.labels, metric, split.dialogues)
 
 
-def _tally(split: Split, candidates: Sequence[Candidate], metric: str) -> _Tally:
-    probabilities = np.concatenate(candidates)
-    classes, n = len(split.labels), len(split.truth)
-    numbers, dialogue = np.unique(split.dialogues, return_inverse=True)
-    counts = np.zeros((len(numbers), len(probabilities), 2 * classes + 1))
-    if (kind := metric.split(":")[0]) != "loss" and kind in OF_PROBABILITIES:
-        for run, label in np.ndindex(len(probabilities), classes):
-            own = split.truth == label
-            terms = _ranking_terms(kind, own, probabilities[run, :, label])
-            counts[:, run, label] = np.bincount(dialogue, terms * own, len(numbers))
-            counts[:, run, classes + label] = np.bincount(dialogue, terms * ~own, len(numbers))
-    else:
-        run = np.arange(len(probabilities))[:, None]
-        predicted = probabilities.argmax(axis=2)
-        np.add.at(counts, (dialogue, run, predicted), predicted == split.truth)
-        np.add.at(counts, (dialogue, run, classes + predicted), 1)
-        if metric == "quadratic_kappa":
-            costs = (predicted - split.truth) ** 2
-        else:
-            likelihood = np.maximum(probabilities[:, np.arange(n), split.truth], np.finfo(np.float32).tiny)
-            costs = -np.log(likelihood)
-        np.add.at(counts[..., -1], (dialogue, run), costs)
-    support = np.zeros((len(numbers), classes))
-    np.add.at(support, (dialogue, split.truth), 1)
-    return _Tally(metric, split.labels, np.array([len(candidate) for candidate in candidates]), counts, support)
+def _runs(candidates: Sequence[Candidate]) -> np.ndarray:
+    return np.array([len(candidate) for candidate in candidates])
 
 
-def _ranking_terms(metric: str, own: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Compute the terms of the texts in the score of one class against the rest.
-
-    The mean of the class's own terms, plus for `roc_auc` the mean of the other texts' terms and for `average_precision`
-    the sum of these by the number of own texts, is the score. The same with weights is the score of a weighted split to
-    first order.
-
-    Args:
-        metric: `roc_auc` or `average_precision`.
-        own: Whether each text is of the class, bool [n].
-        scores: The probability of the class for each text, float [n].
-
-    Returns:
-        The terms, float [n]; all 0 where the class has no text or, for `roc_auc`, all texts.
-    """
-    own_sorted, others_sorted = np.sort(scores[own]), np.sort(scores[~own])
-    of_own, of_others = len(own_sorted), len(others_sorted)
-    terms = np.zeros(len(scores))
-    if metric == "roc_auc":
-        if of_own and of_others:
-            for members, sorted_scores in ((own, others_sorted), (~own, own_sorted)):
-                ends = (np.searchsorted(sorted_scores, scores[members], side) for side in ("left", "right"))
-                terms[members] = sum(ends) / (2 * len(sorted_scores))
-            # A text of the rest is ranked right by those of the class that are above it.
-            area = terms[own].mean()
-            terms[~own] = 1 - terms[~own] - area
-        return terms
-    # At the threshold of each own text: the own texts and the others that reach it.
-    above = of_own - np.searchsorted(own_sorted, own_sorted, "left")
-    wrong = of_others - np.searchsorted(others_sorted, own_sorted, "left")
-    gains, losses = (np.append(0, np.cumsum(part / (above + wrong) ** 2)) for part in (wrong, above))
-    reached = np.searchsorted(own_sorted, scores, "right")
-    precision = np.append(0, above / (above + wrong))[reached]
-    return np.where(own, precision + gains[reached], -losses[reached])
-
-
-def _scores(tally: _Tally, weights: np.ndarray) -> np.ndarray:
-    """Compute the metric of each run on each draw, as defined by `metrics.evaluate`.
-
-    Args:
-        tally: The statistics of all dialogues.
-        weights: The number of times that each draw contains each dialogue, [draws, dialogues].
-
-    Returns:
-        The scores, float [draws, all runs].
-    """
-    weights = weights.astype(np.float64)
-    classes, kind = len(tally.labels), tally.metric.split(":")[0]
-    counts = (weights @ tally.counts.reshape(len(tally.counts), -1)).reshape(len(weights), *tally.counts.shape[1:])
-    right, predicted, cost = counts[..., :classes], counts[..., classes:-1], counts[..., -1]
-    support = (weights @ tally.support)[:, None]
-    texts = support.sum(axis=2)
-    if tally.metric == "loss":
-        return cost / texts
-    if tally.metric == "accuracy":
-        return right.sum(axis=2) / texts
-    chosen = class_ids(tally.metric, tally.labels)
-    if kind in OF_PROBABILITIES:
-        return _mean_ranking_score(kind, right[..., chosen], predicted[..., chosen], support[..., chosen], texts)
-    if kind == "micro_f1":
-        pooled = (predicted + support)[..., chosen].sum(axis=2)
-        return 2 * right[..., chosen].sum(axis=2) / _divisor(pooled)
-    if tally.metric == "mcc":
-        right, chance = right.sum(axis=2), (predicted * support).sum(axis=2)
-        spread = (texts**2 - (predicted**2).sum(axis=2)) * (texts**2 - (support**2).sum(axis=2))
-        return (right * texts - chance) / np.sqrt(_divisor(spread, inf))
-    if tally.metric == "cohen_kappa":
-        chance = (predicted * support).sum(axis=2) / texts
-        return (right.sum(axis=2) - chance) / _divisor(texts - chance, inf)
-    if tally.metric == "quadratic_kappa":
-        ids = np.arange(classes)
-        chance = predicted @ ids**2 + support @ ids**2 - 2 * (predicted @ ids) * (support @ ids) / texts
-        return np.where(chance > 0, 1 - cost / _divisor(chance), 0)
-    precision, recall = right / _divisor(predicted), right / _divisor(support)
-    if tally.metric == "balanced_accuracy":
-        return recall.sum(axis=2) / (support > 0).sum(axis=2)
-    f1 = 2 * right / _divisor(predicted + support)
-    if tally.metric == "macro_f1":
-        return f1.mean(axis=2)
-    if tally.metric == "weighted_f1":
-        return (f1 * support).sum(axis=2) / texts
-    return {"precision": precision, "recall": recall, "f1": f1}[tally.metric.split("_")[0]][..., chosen[0]]
-
-
-def _divisor(counts: np.ndarray, without: float = 1) -> np.ndarray:
-    """Replace a count of 0, by which a score of 0 would be divided."""
-    return np.where(counts > 0, counts, without)
-
-
-def _mean_ranking_score(
-    metric: str, own: np.ndarray, others: np.ndarray, support: np.ndarray, texts: np.ndarray
-) -> np.ndarray:
-    """Average the scores of the classes present, from the sums of `_ranking_terms`, [draws, runs, classes each]."""
-    rest = texts[..., None] - support
-    if metric == "roc_auc":
-        defined = (support > 0) & (rest > 0)
-        of_class = own / _divisor(support) + others / _divisor(rest)
-        return np.where(defined.any(axis=2), (of_class * defined).sum(axis=2) / _divisor(defined.sum(axis=2)), 0.5)
-    return ((own + others) / _divisor(support) * (support > 0)).sum(axis=2) / _divisor((support > 0).sum(axis=2))
-
-
-def _means(tally: _Tally, scores: np.ndarray) -> np.ndarray:
+def _means(runs: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Average the scores [draws, all runs] over the runs of each candidate: [draws, candidates]."""
-    return np.add.reduceat(scores, np.cumsum(tally.runs) - tally.runs, axis=1) / tally.runs
+    return np.add.reduceat(scores, np.cumsum(runs) - runs, axis=1) / runs
 
 
-def _chunks(tally: _Tally, weigh: Callable[[np.random.Generator, int], np.ndarray], draws: int) -> Iterator[np.ndarray]:
+def _chunks(tally: Tally, weigh: Callable[[np.random.Generator, int], np.ndarray], draws: int) -> Iterator[np.ndarray]:
     """Yield the weights of all draws in chunks that bound the memory; the seed is fixed."""
     generator = np.random.default_rng(0)
     rows = max(1, _CHUNK // max(len(tally.counts), tally.counts[0].size))
@@ -547,18 +404,18 @@ def _score_all(split: Split, candidates: Sequence[Candidate], metric: str) -> _S
     return _score_tally(split, candidates, _tally(split, candidates, metric))
 
 
-def _score_tally(split: Split, candidates: Sequence[Candidate], tally: _Tally) -> _Scored:
-    dialogues = len(tally.support)
+def _score_tally(split: Split, candidates: Sequence[Candidate], tally: Tally) -> _Scored:
+    dialogues, runs = len(tally.support), _runs(candidates)
 
     def bootstrap(generator: np.random.Generator, rows: int) -> np.ndarray:
         drawn = generator.integers(dialogues, size=(rows, dialogues)) + dialogues * np.arange(rows)[:, None]
         return np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
 
-    of_runs = _scores(tally, np.ones((1, dialogues)))
-    observed = _means(tally, of_runs)[0]
-    drawn = [_means(tally, _scores(tally, weights)) for weights in _chunks(tally, bootstrap, DRAWS)]
-    freedom = int((tally.runs - 1).sum())
-    squares = float(((of_runs[0] - np.repeat(observed, tally.runs)) ** 2).sum())
+    of_runs = tally.scores(np.ones((1, dialogues)))
+    observed = _means(runs, of_runs)[0]
+    drawn = [_means(runs, tally.scores(weights)) for weights in _chunks(tally, bootstrap, DRAWS)]
+    freedom = int((runs - 1).sum())
+    squares = float(((of_runs[0] - np.repeat(observed, runs)) ** 2).sum())
     return _Scored(
         split,
         candidates,
@@ -566,7 +423,7 @@ def _score_tally(split: Split, candidates: Sequence[Candidate], tally: _Tally) -
         dialogues,
         observed,
         np.concatenate(drawn),
-        tally.runs,
+        runs,
         squares / freedom if freedom else 0.0,
         freedom,
     )
