@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from functools import lru_cache
 from itertools import chain
 from math import inf, isnan
 from pathlib import Path
@@ -536,7 +538,7 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any], parents: tuple[
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = parse_yaml(read_text(path, LARGEST))
+        content = deepcopy(_parse_once(read_text(path, LARGEST)))
     except ValueError as error:
         raise UserError(f"Recipe {path} is not YAML: {error}.") from error
     if not isinstance(content, dict):
@@ -568,6 +570,10 @@ def parse_yaml(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
     except Exception as error:  # The constructors of dates, numbers and binary data raise what they like.
         raise ValueError(" ".join(str(error).split())[:200] or type(error).__name__) from error
+
+
+# Whoever needs a key of a study's recipe reads its file, and most of that would be parsing.
+_parse_once = lru_cache(maxsize=8)(parse_yaml)
 
 
 class _SafeLoader(yaml.SafeLoader):
