@@ -9,6 +9,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# The tests run in a process for each core. A variable, for the processes that tests start.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+
 # A first example pays for imports and traces; time is measured in benchmarks, never in tests.
 hypothesis.settings.register_profile("bertgrid", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("bertgrid")
@@ -21,7 +25,6 @@ SLOWEST = (
     "test_replicas.py",
     "test_ray_hosts.py",
     "test_cli_study.py",
-    "test_again.py",
 )
 
 

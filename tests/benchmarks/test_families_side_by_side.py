@@ -38,6 +38,7 @@ def test_padding_to_the_maximum_length_changes_no_logits(made):
             np.testing.assert_allclose(padded(one, 9, xla)(*inputs), one.logits(*inputs), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_pass_trains_in_every_round(made, recipe: Recipe, corpus: Corpus):
     train = CorpusEncoder(corpus).training_set(TrialConfig(recipe.hyperparameters, 1, 1, 1))
     measured = measure(made[0], train, TrialConfig(recipe.hyperparameters, 1, 1), rounds=2, xla=True)

@@ -60,6 +60,7 @@ def test_every_command_of_the_page_exists():
     assert all((ROOT / "tests" / room).exists() for room in ROOMS)
 
 
+@pytest.mark.slow
 def test_the_memory_of_batches_is_beside_its_estimate(tmp_path, capsys):
     main(["checkpoint", "--model", "scratch:1x32", "--out", str(tmp_path / "tiny")])
     main(["batches", "--model", str(tmp_path / "tiny"), "--most", "2", "--set", "max_length=16"])
