@@ -267,11 +267,19 @@ def _download(name: str, weights: bool = False) -> Path:
         weights: Whether the weights are downloaded too; where not, the hub must have some that can be read.
     """
     from huggingface_hub import HfApi, errors, snapshot_download
+    from huggingface_hub.utils import tqdm
 
     repository, revision = split_name(name)
 
+    class NoBar(tqdm):
+        """In place of a bar that counts the files, cached ones included; one that is downloaded has its own."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options | {"disable": True})
+
     def snapshot(*patterns: str) -> Path:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=[*_DESCRIPTION, *patterns]))
+        wanted = [*_DESCRIPTION, *patterns]
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=wanted, tqdm_class=NoBar))
 
     try:
         folder = snapshot(*(["model*.safetensors"] if weights else []))

@@ -175,6 +175,7 @@ def from_hub(address: str, cache: Path, *names: str, file_size: int = 0, script:
     done = ordinary_user.run("-c", script, *names, environment=environment, file_size=file_size)
     assert done.returncode == 0, done.stderr
     assert "secret" not in done.stdout + done.stderr
+    assert "Fetching" not in done.stderr  # the hub's bar of files, of which nearly all may be there already
     return done.stdout.splitlines()
 
 
