@@ -1,6 +1,8 @@
 """Encoded texts ▶ a tf.data pipeline of padded batches with their masks, one for each replica."""
 
 from collections.abc import Iterator
+from functools import cache
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -96,8 +98,8 @@ def divide(sizes: np.ndarray, replicas: int) -> tuple[np.ndarray, np.ndarray, np
 
 def pipeline(
     encoded: EncodedTexts, labels: np.ndarray, order: np.ndarray, sizes: np.ndarray, replicas: int = 1
-) -> tf.data.Dataset:
-    """Make padded batches of texts, each divided among the replicas (`divide`).
+) -> Iterator[tuple[Batch, ...]]:
+    """Make padded batches of texts, each divided among the replicas (`divide`), while others are computed.
 
     Each replica's texts are padded to their own longest. Of texts on disk, those of a batch alone are read. Batches are
     prefetched to the host's memory alone: token ids are some tens of kB.
@@ -109,23 +111,39 @@ def pipeline(
         sizes: Texts of every batch, for all replicas together, int64 [steps].
         replicas: Number of replicas.
 
-    Returns:
-        A dataset of tuples, with a `Batch` for each replica.
+    Yields:
+        A tuple with a `Batch` for each replica.
     """
     targets = labels.astype(np.int32 if labels.ndim == 1 else np.float32, copy=False)
-    tokens = tf.TensorSpec([None, None], tf.int32)
-    own = tf.TensorSpec([None, *targets.shape[1:]], targets.dtype)
+    dataset = _dataset(targets.dtype, targets.shape[1:], replicas)
+    with dataset.lock:
+        dataset.source.append(padded_batches(encoded, targets, order, sizes, replicas))
+        batches = iter(dataset.batches)
+        first = next(batches, None)  # with which it takes the source
+    if first is not None:
+        yield first
+        yield from batches
+
+
+class _Dataset(NamedTuple):
+    """A dataset of batches, and where each pass over it finds the batches that it reads."""
+
+    batches: tf.data.Dataset
+    source: list[Iterator[tuple[Batch, ...]]]
+    lock: Lock
+
+
+@cache
+def _dataset(dtype: np.dtype, shape: tuple[int, ...], replicas: int) -> _Dataset:
+    """Trace a dataset once for all passes, each of which would take 20 ms for that, twice an epoch."""
+    source: list[Iterator[tuple[Batch, ...]]] = []
+    tokens, own = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, *shape], dtype)
     signature = (Batch(tokens, tokens, tokens, own, tf.TensorSpec([], tf.float32)),) * replicas
     options = tf.data.Options()
     # TensorFlow's autotuner wakes after 10 ms, 20 ms, 40 ms, …, and the end of one pass in three waits for it (2.20).
     options.autotune.enabled = False
-    return (
-        tf.data.Dataset.from_generator(
-            lambda: padded_batches(encoded, targets, order, sizes, replicas), output_signature=signature
-        )
-        .prefetch(PREFETCHED)
-        .with_options(options)
-    )
+    dataset = tf.data.Dataset.from_generator(source.pop, output_signature=signature)
+    return _Dataset(dataset.prefetch(PREFETCHED).with_options(options), source, Lock())
 
 
 def padded_batches(

@@ -92,7 +92,7 @@ def export(study_folder: StudyFolder, format: str, out: Path, quantize: str | No
     members = (Trainer(one, pooling=hyperparameters.pooling).probabilities(texts) for one in checkpoints)
     expected = correction.apply(ensemble(members))
     # A text alone, and the others padded to the longest of them.
-    batches = pipeline(texts, np.zeros(count, np.int32), np.arange(count), np.array([1, count - 1]))
+    batches = [*pipeline(texts, np.zeros(count, np.int32), np.arange(count), np.array([1, count - 1]))]
     with replacing_folder(out) as part:
         checkpoint.tokenizer.model_max_length = hyperparameters.max_length
         checkpoint.tokenizer.save_pretrained(part)
@@ -109,7 +109,7 @@ def export(study_folder: StudyFolder, format: str, out: Path, quantize: str | No
     return Exported(out, count, difference)
 
 
-def _difference(served: Served, batches: tf.data.Dataset, expected: np.ndarray) -> float:
+def _difference(served: Served, batches: Sequence[tuple[Batch, ...]], expected: np.ndarray) -> float:
     return float(np.abs(np.concatenate([served(batch) for (batch,) in batches]) - expected).max())
 
 

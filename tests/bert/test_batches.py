@@ -1,8 +1,18 @@
+from collections.abc import Iterator
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertgrid_tf.bert.batches import divide, equal_sizes, pipeline, sizes_within, training_order
+from bertgrid_tf.bert.batches import (
+    Batch,
+    _dataset,
+    divide,
+    equal_sizes,
+    pipeline,
+    sizes_within,
+    training_order,
+)
 from bertgrid_tf.bert.encode import EncodedTexts
 
 
@@ -99,6 +109,19 @@ def test_targets_go_with_their_texts(lengths, batch_size, replicas):
             np.testing.assert_array_equal(batch.labels, targets[rows])
 
 
+def test_passes_at_the_same_time_have_their_own_texts_and_one_that_is_given_up_none_of_the_next():
+    def pass_over(count: int) -> Iterator[tuple[Batch, ...]]:
+        return pipeline(encoded([1] * count), np.arange(count), np.arange(count), np.ones(count, int))
+
+    given_up, one, other = pass_over(9), pass_over(3), pass_over(2)
+    next(given_up)
+    first = next(one)
+    assert [int(batch.labels[0]) for (batch,) in other] == [0, 1]
+    assert [int(batch.labels[0]) for (batch,) in (first, *one)] == [0, 1, 2]
+    given_up.close()
+    assert [int(batch.labels[0]) for (batch,) in pass_over(2)] == [0, 1]
+    assert list(pass_over(0)) == []
+
+
 def test_no_pass_over_the_batches_ends_with_waiting_for_tensorflows_autotuner():
-    batches = pipeline(encoded([3, 2]), np.zeros(2, np.int32), np.arange(2), np.array([2]))
-    assert batches.options().autotune.enabled is False
+    assert _dataset(np.dtype(np.int32), (), 1).batches.options().autotune.enabled is False
