@@ -144,6 +144,9 @@ def _ended(configs: Mapping[str, TrialConfig], folder: StudyFolder) -> dict[str,
             ended[trial.name] = trial
         elif trial.config.stage == FINAL:
             _forget(trial.name, folder)
+    for state in folder.follow_up.glob(f"{FINAL}_*"):
+        if state.is_dir() and state.name not in configs:
+            delete(state)
     return ended
 
 

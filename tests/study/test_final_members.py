@@ -129,6 +129,15 @@ def test_interrupted_between_two_members_a_study_goes_on_with_the_second(of_fold
         run(folder, tiny(**FOLDS | {"final.folds": 3}))
 
 
+def test_members_that_are_no_longer_asked_for_leave_nothing(tmp_path):
+    folder = tmp_path / "study"
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, tiny(**TINY, **{"final.n_seeds": 4}), callback=Stopping("final_4"))
+    run(folder, tiny(**TINY, **{"final.n_seeds": 2}))
+    assert len(StudyFolder(folder).final_models()) == 2
+    assert not [path for path in folder.rglob("*") if path.stem in ("3", "4", "final_3", "final_4")]
+
+
 @pytest.mark.slow
 def test_members_that_do_not_fit_the_budget_are_not_begun(tmp_path, monkeypatch):
     from bertgrid_tf.budget.controller import BudgetController
