@@ -119,7 +119,10 @@ def pipeline(
     with dataset.lock:
         dataset.source.append(padded_batches(encoded, targets, order, sizes, replicas))
         batches = iter(dataset.batches)
-        first = next(batches, None)  # with which it takes the source
+        try:
+            first = next(batches, None)  # with which it takes the source
+        finally:
+            dataset.source.clear()  # lest a pass that was interrupted here leave it to the next
     if first is not None:
         yield first
         yield from batches

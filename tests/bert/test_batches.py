@@ -119,6 +119,7 @@ def test_passes_at_the_same_time_have_their_own_texts_and_one_that_is_given_up_n
     assert [int(batch.labels[0]) for (batch,) in other] == [0, 1]
     assert [int(batch.labels[0]) for (batch,) in (first, *one)] == [0, 1, 2]
     given_up.close()
+    del given_up
     assert [int(batch.labels[0]) for (batch,) in pass_over(2)] == [0, 1]
     assert list(pass_over(0)) == []
 
