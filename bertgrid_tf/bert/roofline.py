@@ -59,6 +59,13 @@ def bandwidth() -> float:
     return memory_rate(BANDWIDTH_SECONDS)
 
 
+def measure(precision: Precision) -> None:
+    """Take all measurements of `peak` and `bandwidth` now: later, they would count as time of the first epochs."""
+    for _ in range(MEASUREMENTS):
+        peak(precision)
+        bandwidth()
+
+
 def training_flops(size: Dimensions, lengths: Sequence[int] | np.ndarray, frozen_layers: int = 0) -> float:
     """Count the FLOPs of one training epoch: all matrix products, forward and backward, without padding.
 

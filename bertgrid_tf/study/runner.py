@@ -11,6 +11,7 @@ from keras_tuner.engine.trial import Trial
 
 from bertgrid_tf.analysis import StudyAnalysis, StudyScores, analyze, list_mistakes
 from bertgrid_tf.bank.contribute import contribute
+from bertgrid_tf.bert import roofline
 from bertgrid_tf.bert.trainer import drop_weights
 from bertgrid_tf.budget.callbacks import Callback, CallbackList
 from bertgrid_tf.budget.controller import BudgetController, NotChosenError
@@ -133,7 +134,8 @@ class StudyRunner:
         for note in model_notes(self._recipe):
             self._callback.on_message(note)
         self._runner = TrialRunner(self._corpus, self._recipe, self._folder.predictions, self._on_train_batch_end)
-        self._runner.models.trainer(self._recipe.hyperparameters)  # reads the weights before anything is deleted
+        # Reads the weights before anything is deleted.
+        trainer = self._runner.models.trainer(self._recipe.hyperparameters)
         if self._fresh:
             preparation.empty_folder(self._folder)
         preparation.take_over(self._folder, self._asked, checkpoints, self._budget_seconds, self._callback.on_message)
@@ -147,6 +149,8 @@ class StudyRunner:
         self._controller = BudgetController(
             self._recipe, self._workload.epoch, self._folder, self._callback, self._budget, *devices
         )
+        if workers is None and trainer.unpadded and not self._folder.has_final_model():
+            roofline.measure(trainer.precision)
 
     @property
     def _budget_seconds(self) -> float | None:

@@ -20,6 +20,7 @@ from transformers import DebertaV2Config, ElectraConfig, TFDebertaV2Model, TFEle
 
 from bertgrid_tf import recipe as recipes
 from bertgrid_tf.analysis import analyze
+from bertgrid_tf.bert import roofline
 from bertgrid_tf.bert.tokenizer import load_tokenizer
 from bertgrid_tf.budget.plan import plan
 from bertgrid_tf.budget.time_estimator import REPORT
@@ -262,6 +263,15 @@ def test_a_fresh_start_that_is_refused_deletes_nothing(finished, tmp_path):
             run(tmp_path / "study", tiny(**overrides), fresh=True)
     assert numbers(tmp_path / "study") == before
     assert (tmp_path / "study" / "model").is_dir()
+
+
+def test_the_machine_is_measured_before_the_first_epoch_whose_time_predicts_the_others(tmp_path, monkeypatch):
+    recorder, measured = Recorder(), []
+    monkeypatch.setattr(roofline, "matmul_rate", lambda *_: measured.append(recorder.steps) or 1e9)
+    for _ in range(2):  # and not for a study that has ended
+        monkeypatch.setattr(roofline, "peak", roofline._best_so_far(roofline.peak.__wrapped__))
+        run(tmp_path / "study", callback=recorder)
+        assert measured == [0] * roofline.MEASUREMENTS
 
 
 def test_changed_checkpoint_files_are_refused(finished, tmp_path):
