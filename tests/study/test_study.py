@@ -270,7 +270,11 @@ def test_the_machine_is_measured_before_the_first_epoch_whose_time_predicts_the_
     monkeypatch.setattr(roofline, "matmul_rate", lambda *_: measured.append(recorder.steps) or 1e9)
     for _ in range(2):  # and not for a study that has ended
         monkeypatch.setattr(roofline, "peak", roofline._best_so_far(roofline.peak.__wrapped__))
-        run(tmp_path / "study", callback=recorder)
+        run(
+            tmp_path / "study",
+            tiny(**{"sweeps": {}, "learning_rates": [1e-3], "final.model": "none"}),
+            callback=recorder,
+        )
         assert measured == [0] * roofline.MEASUREMENTS
 
 
