@@ -45,8 +45,9 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "mutants"
 TREE = FOLDER / "tree"
 HEART = """tuners/**/*.py bertgrid_tf/bert/trainer.py bertgrid_tf/bert/unpadded.py bertgrid_tf/bert/optimizer.py
-    bertgrid_tf/bert/batches.py bertgrid_tf/metrics/c*.py
-    bertgrid_tf/metrics/adjustment.py bertgrid_tf/analysis/*.py
+    bertgrid_tf/bert/batches.py bertgrid_tf/metrics/classification.py bertgrid_tf/metrics/compare.py
+    bertgrid_tf/metrics/calibration.py bertgrid_tf/metrics/correction.py bertgrid_tf/metrics/adjustment.py
+    bertgrid_tf/analysis/*.py
     bertgrid_tf/inference/*.py bertgrid_tf/corpus/layout.py bertgrid_tf/corpus/split.py bertgrid_tf/corpus/balance.py
     bertgrid_tf/budget/*.py"""
 LIBRARIES = """tensorflow transformers.models.bert.modeling_tf_bert transformers.models.auto tf_keras keras_tuner pandas

@@ -28,6 +28,7 @@ tf.config.set_logical_device_configuration(
 
 # 42 texts: the last batch has 2, fewer than three devices.
 CONFIG = trial()
+SEVERAL = pytest.mark.parametrize("replicas", [2, 3])
 
 # What was seen is a tenth of these or less. The largest difference is that of the keys' biases: softmax cancels them,
 # so that their gradients are nothing but rounding, which Adam divides by its own size.
@@ -106,12 +107,13 @@ def copies_are_equal(trainer: Trainer) -> bool:
     return all(np.array_equal(first, copy) for first, *rest in copies for copy in rest)
 
 
-def test_a_step_on_several_devices_is_that_of_one(trainers, train, dev, tmp_path):
+@SEVERAL
+def test_a_step_on_several_devices_is_that_of_one(trainers, train, dev, tmp_path, replicas):
     # One batch; 20 texts are 7, 7 and 6 on three devices.
     config = trial(epochs=1, batch_size=20, max_grad_norm=0.1)
     batch = EncodedDataset(train.texts.take(np.arange(20)), train.labels[:20])
     one = Run(trainers(1), batch, dev, tmp_path / "one", config)
-    several = Run(trainers(3), batch, dev, tmp_path / "several", config)
+    several = Run(trainers(replicas), batch, dev, tmp_path / "several", config)
     assert len(one.losses) == 1
     assert several.is_close_to(one)
     # After one step the first moments are a tenth of the clipped gradient.
@@ -120,14 +122,14 @@ def test_a_step_on_several_devices_is_that_of_one(trainers, train, dev, tmp_path
         np.testing.assert_allclose(several.state[f"v{index}"], one.state[f"v{index}"], rtol=0, atol=GRADIENT / 10)
 
 
-@pytest.mark.parametrize("grouped", [False, True])
-def test_a_run_on_several_devices_is_that_of_one_but_for_rounding(trainers, train, dev, tmp_path, grouped):
+@pytest.mark.parametrize(("replicas", "grouped"), [(2, False), (3, True)])
+def test_a_run_on_several_devices_is_that_of_one_but_for_rounding(trainers, train, dev, tmp_path, replicas, grouped):
     config = trial(group_by_length="always" if grouped else "never")
     one = Run(trainers(1), train, dev, tmp_path / "one", config)
-    several = Run(trainers(3), train, dev, tmp_path / "several", config)
+    several = Run(trainers(replicas), train, dev, tmp_path / "several", config)
     assert len(several.losses) == 18
     assert several.is_close_to(one)
-    assert copies_are_equal(trainers(3))
+    assert copies_are_equal(trainers(replicas))
 
 
 def test_a_batch_with_fewer_texts_than_devices_is_trained_as_on_one(trainers, train, dev, tmp_path):
@@ -137,7 +139,7 @@ def test_a_batch_with_fewer_texts_than_devices_is_trained_as_on_one(trainers, tr
     assert Run(trainers(3), few, dev, tmp_path / "three", config).is_close_to(one)
 
 
-@pytest.mark.parametrize(("begun", "resumed"), [(1, 3), (3, 1)])
+@pytest.mark.parametrize(("begun", "resumed"), [(1, 2), (2, 1), (3, 2)])
 def test_a_run_goes_on_with_another_number_of_devices(trainers, train, dev, tmp_path, begun, resumed):
     whole = Run(trainers(1), train, dev, tmp_path / "whole")
     broken = trainers(begun).run(train, dev, CONFIG, tmp_path)
@@ -181,12 +183,13 @@ def test_every_device_drops_other_units_and_the_first_those_of_a_single_device()
     np.testing.assert_array_equal(masks(1), [drawn[0], drawn[3]])
 
 
+@SEVERAL
 @pytest.mark.parametrize("count", [1, 2, 20])
-def test_probabilities_come_in_the_order_of_the_texts(trainers, dev, count):
+def test_probabilities_come_in_the_order_of_the_texts(trainers, dev, replicas, count):
     asked = dev.texts.take(np.arange(count))
-    for trainer in (trainers(1), trainers(3)):
+    for trainer in (trainers(1), trainers(replicas)):
         trainer.checkpoint.reset(0)
-    several = trainers(3).probabilities(asked)
+    several = trainers(replicas).probabilities(asked)
     assert several.shape == (count, 2)
     np.testing.assert_allclose(several, trainers(1).probabilities(asked), rtol=0, atol=PROBABILITY)
 
